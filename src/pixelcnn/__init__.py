@@ -1,0 +1,58 @@
+"""pixelcnn: exact-likelihood autoregressive models of images.
+
+    >>> import pixelcnn
+    >>> model = pixelcnn.load("mnist")
+    >>> images = model.sample(4, seed=0)
+    >>> nats = model.log_prob(images)
+
+The public names are loaded on first use, so that the command line's help does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pixelcnn import datasets
+    from pixelcnn.config import PixelCNNConfig, TrainConfig
+    from pixelcnn.evaluation import evaluate
+    from pixelcnn.models import AutoregressiveModel, PixelCNN
+    from pixelcnn.models.storage import load
+    from pixelcnn.training import train
+
+__all__ = [
+    "AutoregressiveModel",
+    "PixelCNN",
+    "PixelCNNConfig",
+    "TrainConfig",
+    "__version__",
+    "datasets",
+    "evaluate",
+    "load",
+    "train",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AutoregressiveModel": "pixelcnn.models",
+    "PixelCNN": "pixelcnn.models",
+    "PixelCNNConfig": "pixelcnn.config",
+    "TrainConfig": "pixelcnn.config",
+    "evaluate": "pixelcnn.evaluation",
+    "load": "pixelcnn.models.storage",
+    "train": "pixelcnn.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":
+        return importlib.import_module("pixelcnn.datasets")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'pixelcnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

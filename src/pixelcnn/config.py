@@ -1,0 +1,147 @@
+"""Configurations: frozen dataclasses that describe a model or a training run.
+
+The same object is the constructor's argument, the content of ``config.json`` and the command line's options. This
+module imports nothing but the standard library, so that ``pixelcnn --help`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+__all__ = ["PRESETS", "PixelCNNConfig", "TrainConfig", "from_dict", "to_dict"]
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelCNNConfig:
+    """The architecture of a `pixelcnn.PixelCNN`; the defaults are the seed network of 532,673 parameters."""
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    """Channels, height and width of an image."""
+    levels: int = 2
+    """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
+    filters: int = 128
+    """Features of each layer; the residual blocks narrow them to half."""
+    blocks: int = 5
+    """Residual blocks; each widens the receptive field by one row."""
+
+    def __post_init__(self) -> None:
+        shape = self.image_shape
+        if not (isinstance(shape, tuple) and len(shape) == 3 and all(_is_int(s) and s >= 1 for s in shape)):
+            raise ValueError(f"image_shape must be three positive integers (C, H, W), got {shape!r}")
+        if not (_is_int(self.levels) and 2 <= self.levels <= 256):
+            raise ValueError(f"levels must be in 2..256, got {self.levels!r}")
+        if not (_is_int(self.filters) and self.filters >= 2 * shape[0]):
+            raise ValueError(
+                f"filters must be an integer of at least 2 a channel, so {2 * shape[0]} for image_shape {shape}, "
+                f"got {self.filters!r}"
+            )
+        if not (_is_int(self.blocks) and self.blocks >= 0):
+            raise ValueError(f"blocks must be an integer of at least 0, got {self.blocks!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides what a training run computes, and how often it saves."""
+
+    model: PixelCNNConfig = field(default_factory=PixelCNNConfig)
+    """The architecture."""
+    protocol: Literal["clean", "seed"] = "clean"
+    """The split of MNIST: `clean` is train 55,000 / validation 5,000 / official test 10,000; `seed` is the Keras
+    example's: the last 7,000 of all 70,000 images validate (and most of the test set is trained on)."""
+    epochs: int = 50
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images a step."""
+    learning_rate: float = 5e-4
+    """Adam's learning rate (beta 0.9 and 0.999, epsilon 1e-7 as in Keras)."""
+    ema: float | None = None
+    """Decay of the exponential moving average of the weights, for example 0.999; the finished model then holds the
+    averaged weights. `None`: no average."""
+    seed: int = 0
+    """Decides the initial weights, the order of the images and the pictures drawn at each epoch's end."""
+    device: str = "auto"
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    checkpoint_seconds: float = 60.0
+    """A checkpoint is written whenever this many seconds have passed, at each epoch's end, and at Ctrl-C."""
+    sample_images: int = 64
+    """Images in the grid that is drawn at each epoch's end; 0 draws none."""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in ("clean", "seed"):
+            raise ValueError(f"protocol must be 'clean' or 'seed', got {self.protocol!r}")
+        for name in ("epochs", "batch_size"):
+            if not (_is_int(getattr(self, name)) and getattr(self, name) >= 1):
+                raise ValueError(f"{name} must be an integer of at least 1, got {getattr(self, name)!r}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ValueError(f"ema must lie strictly between 0 and 1, got {self.ema!r}")
+        if not (_is_int(self.seed) and 0 <= self.seed < 2**63):
+            raise ValueError(f"seed must be in 0..2**63-1, got {self.seed!r}")
+        if not self.checkpoint_seconds >= 0:
+            raise ValueError(f"checkpoint_seconds must be at least 0, got {self.checkpoint_seconds!r}")
+        if not (_is_int(self.sample_images) and self.sample_images >= 0):
+            raise ValueError(f"sample_images must be an integer of at least 0, got {self.sample_images!r}")
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "seed": TrainConfig(protocol="seed"),
+    "quick": TrainConfig(
+        model=PixelCNNConfig(filters=48, blocks=3), epochs=1, batch_size=32, learning_rate=2e-3, ema=0.99
+    ),
+}
+"""`seed`: the Keras example's recipe exactly. `quick`: recognisable digits in about 90 s on two cores."""
+
+
+ConfigT = TypeVar("ConfigT")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain JSON values: tuples become lists, nested configurations dictionaries."""
+    return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config))))
+
+
+def from_dict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
+    """Rebuilds a configuration strictly from `to_dict`'s values.
+
+    Args:
+        cls: The dataclass to build.
+        values: What `to_dict` returned, perhaps from a file.
+        where: What the values came from, named in errors.
+
+    Raises:
+        ValueError: If a field is unknown, missing, of the wrong type or out of range.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected an object with the fields of {cls.__name__}, got {values!r}")
+    fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - fields):
+        raise ValueError(f"{where}: unknown field {unknown[0]!r} for {cls.__name__}, known: {', '.join(sorted(fields))}")
+    if missing := sorted(fields - set(values)):
+        raise ValueError(f"{where}: field {missing[0]!r} of {cls.__name__} is missing")
+    hints = typing.get_type_hints(cls)
+    decoded = {name: _decode(hints[name], value, f"{where}: {name}") for name, value in values.items()}
+    try:
+        return cls(**decoded)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _decode(hint: Any, value: Any, where: str) -> Any:
+    """One JSON value as the type that the field's annotation asks for; the range is the dataclass's own business."""
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast("type[Any]", hint), value, where)
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(value)
+    allowed = {float: (int, float), float | None: (int, float, type(None)), str: (str,)}.get(hint)
+    if allowed is not None and (isinstance(value, bool) or not isinstance(value, allowed)):
+        raise ValueError(f"{where} must be of type {hint}, got {value!r}")
+    return value

@@ -1,0 +1,113 @@
+"""MNIST, from the four original IDX files inside the package.
+
+Splits:
+
+    seed-train       first 63,000 of train and test concatenated: the Keras example's training set
+    seed-validation  last 7,000: the example's validation set (all of them official test images)
+    train            first 55,000 of the official training set
+    validation       last 5,000 of the official training set
+    test             the official 10,000 test images
+
+The `seed` splits exist for parity: they train on 3,000 official test images. Report results on the others.
+
+References:
+    | Gradient-based learning applied to document recognition (LeCun et al., 1998). Data: LeCun, Cortes, Burges, CC BY-SA 3.0.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["SPLITS", "mnist", "read_idx"]
+
+SPLITS = ("train", "validation", "test", "seed-train", "seed-validation")
+
+_FOLDER = Path(__file__).parent / "data"
+_MD5 = {  # of the unpacked files
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+_THRESHOLD = 0.33 * 256
+
+
+def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
+    """Images and labels of a split.
+
+    Args:
+        split: One of `SPLITS`; see the module's docstring.
+        levels: 2 thresholds the grey value at 0.33 * 256, as the Keras example does; 256 keeps it; any other number
+            quantises it uniformly, to floor(grey * levels / 256).
+
+    Returns:
+        Images, uint8 (N, 1, 28, 28) holding 0 .. levels-1 with the background 0, and labels, int64 (N,), 0..9.
+
+    Raises:
+        ValueError: If an argument is out of range, or a data file is damaged; the file is named.
+
+    Example:
+        >>> images, labels = mnist("test", levels=4)
+        >>> images.shape, images.max(), labels[:4]
+        (torch.Size([10000, 1, 28, 28]), tensor(3, dtype=torch.uint8), tensor([7, 2, 1, 0]))
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 256:
+        raise ValueError(f"levels must be in 2..256, got {levels!r}")
+    official = [_part(name) for name in (("t10k",) if split == "test" else ("train", "t10k"))]
+    grey = np.concatenate([images for images, _ in official])
+    labels = np.concatenate([labels for _, labels in official])
+    chosen = {
+        "train": slice(0, 55_000),
+        "validation": slice(55_000, 60_000),
+        "test": slice(0, 10_000),
+        "seed-train": slice(0, 63_000),
+        "seed-validation": slice(63_000, 70_000),
+    }[split]
+    images = _quantise(grey[chosen], levels)
+    return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels[chosen].astype(np.int64))
+
+
+def read_idx(path: Path, md5: str) -> np.ndarray:
+    """The array of a gzipped IDX file of unsigned bytes.
+
+    Args:
+        path: The file.
+        md5: MD5 of the unpacked content, in hexadecimal.
+
+    Raises:
+        ValueError: If the file is missing, cannot be unpacked or has another content; it is named.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"the data file {path} is missing; install the package again") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"the data file {path} is damaged ({error}); install the package again") from None
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise ValueError(f"the data file {path} is damaged (MD5 {found}, not {md5}); install the package again")
+    dimensions = content[3]
+    shape = np.frombuffer(content, ">i4", count=dimensions, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+@functools.cache
+def _part(name: str) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = f"{name}-images-idx3-ubyte", f"{name}-labels-idx1-ubyte"
+    return tuple(read_idx(_FOLDER / f"{file}.gz", _MD5[file]) for file in (images, labels))  # type: ignore[return-value]
+
+
+def _quantise(grey: np.ndarray, levels: int) -> np.ndarray:
+    if levels == 2:
+        return (grey >= _THRESHOLD).astype(np.uint8)
+    return (grey.astype(np.uint32) * levels // 256).astype(np.uint8)

@@ -1,0 +1,64 @@
+"""Evaluation: how probable held-out images are under a model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pixelcnn.models import AutoregressiveModel
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The mean negative log-likelihood of a set of images, in the field's units."""
+
+    images: int
+    """Number of images."""
+    nats_per_image: float
+    """Mean negative log-likelihood of an image, natural logarithm."""
+    standard_error: float
+    """Standard error of `nats_per_image`: standard deviation over the images / sqrt(images); NaN for one image."""
+    nats_per_subpixel: float
+    """`nats_per_image` / (C * H * W): what Keras calls the loss."""
+    bits_per_dim: float
+    """`nats_per_subpixel` / ln 2: comparable between image sizes."""
+
+
+def evaluate(
+    model: AutoregressiveModel, images: Tensor, labels: Tensor | None = None, *, progress: bool = False
+) -> Evaluation:
+    """Evaluates a model on images, a slice at a time.
+
+    Args:
+        model: Any model of the package.
+        images: uint8 levels (N, C, H, W), N at least 1, on any device.
+        labels: As for `AutoregressiveModel.log_prob`.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        ValueError: If there is no image, or an argument does not fit the model.
+    """
+    if len(images) == 0:
+        raise ValueError("images must hold at least one image, got 0")
+    parts = images.split(max(64, model.slice_size))
+    nats = []
+    with torch.inference_mode(), tqdm(total=len(images), desc="evaluating", unit="img", disable=not progress) as bar:
+        for part in parts:
+            nats.append(-model.log_prob(part.to(model.device), labels).double().cpu())
+            bar.update(len(part))
+            bar.set_postfix(nats=f"{torch.cat(nats[-100:]).mean():.2f}", refresh=False)
+    each = torch.cat(nats)
+    mean = each.mean().item()
+    return Evaluation(
+        images=len(each),
+        nats_per_image=mean,
+        standard_error=each.std().item() / math.sqrt(len(each)) if len(each) > 1 else math.nan,
+        nats_per_subpixel=mean / model.subpixels,
+        bits_per_dim=mean / model.subpixels / math.log(2),
+    )

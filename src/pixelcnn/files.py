@@ -1,0 +1,129 @@
+"""Files that are whole or not there: every write is a temporary sibling, fsync, rename; no pickle is ever read.
+
+Tensors are kept as safetensors with a SHA-256 of everything the file says (names, types, shapes, values and the other
+metadata) in its metadata, so that any change is noticed when it is read. A folder of files appears by one rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+__all__ = ["decode_tensors", "encode_tensors", "new_folder", "read_json", "write_file"]
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Writes a file in one rename; its folder must exist.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left behind, and an earlier file stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `path` in one rename when the block ends without an error.
+
+    An earlier folder at `path` is moved aside first and deleted last, so a crash in between loses neither.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    earlier = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        _sync_folder(temporary)
+        if path.exists():
+            path.rename(earlier)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_folder(path.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: If the file is missing or is not JSON; it is named.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+
+
+def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """Tensors and metadata as the bytes of a safetensors file, with their checksum added."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(plain, {**metadata, "sha256": _digest(plain, metadata)})
+
+
+def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and metadata of a safetensors file, checked against their checksum.
+
+    Args:
+        content: The file's bytes.
+        where: The file's name, for errors.
+
+    Raises:
+        ValueError: If the content is truncated, damaged or has no checksum.
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise ValueError(f"{where} is damaged or not a safetensors file: {error}") from None
+    expected = metadata.pop("sha256", None)
+    if expected is None:
+        raise ValueError(f"{where} has no checksum: it was not written by pixelcnn")
+    if _digest(tensors, metadata) != expected:
+        raise ValueError(f"{where} is damaged: its content does not match its checksum")
+    return tensors, metadata
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

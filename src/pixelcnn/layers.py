@@ -1,0 +1,139 @@
+"""The masked convolution, and the full view of a network.
+
+A network is written once, over features `(..., channels)` with channels last. Pointwise parts work on any leading
+shape; the one thing that needs neighbours, the masked convolution, asks a *view*:
+
+- `FullView` holds whole images. Features are (N, H, W, channels) and the convolution computes every pixel at once,
+  with the causal rows of the kernel only. Training and scoring use it.
+- `pixelcnn.sampling.front.FrontView` holds the pixels that are being generated now. Features are (pixels, channels) of
+  one colour group, and the convolution reads its neighbours from a cache.
+
+The mask (van den Oord et al., 2016) keeps the taps above and to the left. At the centre, features belong to colour
+groups, one for each image channel: mask "A" lets group g read groups < g, mask "B" groups <= g.
+
+References:
+    | Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759
+    | Understanding the difficulty of training deep feedforward neural networks (Glorot & Bengio, 2010)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["FullView", "MaskedConv2d", "View", "group_bounds"]
+
+MaskType = Literal["A", "B"]
+
+
+def group_bounds(channels: int, groups: int) -> list[tuple[int, int]]:
+    """The (start, stop) of each colour group: contiguous, as equal as possible, the larger ones first."""
+    size, larger = divmod(channels, groups)
+    starts = [g * size + min(g, larger) for g in range(groups + 1)]
+    return list(zip(starts, starts[1:], strict=False))
+
+
+class MaskedConv2d(nn.Module):
+    """The parameters of a "same" convolution with zero padding whose kernel sees earlier sub-pixels only.
+
+    It computes nothing itself: a view does. Weights are kept in full, (out, in, k, k), and the mask is multiplied in
+    where they are used, so a masked entry never matters; it starts at zero and gets no gradient.
+
+    Args:
+        in_channels: Input features.
+        out_channels: Output features.
+        kernel_size: Odd height and width of the kernel.
+        mask_type: "A" (the first layer, which reads the image) or "B" (the others).
+        groups: Colour groups, the number of image channels.
+        generator: Source of the initial weights: Glorot uniform over the full, unmasked fans; zero biases.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        mask_type: MaskType,
+        groups: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        assert kernel_size % 2 == 1, kernel_size
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.mask_type = mask_type
+        self.in_groups = group_bounds(in_channels, groups)
+        self.out_groups = group_bounds(out_channels, groups)
+
+        mask = torch.zeros(out_channels, in_channels, kernel_size, kernel_size)
+        centre = kernel_size // 2
+        mask[:, :, :centre, :] = 1
+        mask[:, :, centre, :centre] = 1
+        for g, (start, stop) in enumerate(self.out_groups):
+            seen = self.in_groups[: g + (mask_type == "B")]
+            mask[start:stop, : seen[-1][1] if seen else 0, centre, centre] = 1
+        self.register_buffer("mask", mask, persistent=False)
+
+        bound = math.sqrt(6 / (kernel_size**2 * (in_channels + out_channels)))
+        weight = torch.empty_like(mask).uniform_(-bound, bound, generator=generator)
+        self.weight = nn.Parameter(weight * mask)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    @property
+    def taps(self) -> list[tuple[int, int]]:
+        """The (dy, dx) of the pixels that the kernel reads, in raster order; the own pixel (0, 0) comes last."""
+        centre = self.kernel_size // 2
+        seen = self.mask.amax((0, 1)).nonzero().tolist()
+        return [(y - centre, x - centre) for y, x in seen]
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of this layer."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"mask_type={self.mask_type!r}, groups={len(self.in_groups)}"
+        )
+
+
+class View(Protocol):
+    """What a network asks of a view."""
+
+    def input_conv(self, layer: MaskedConv2d) -> Tensor:
+        """The first convolution, mask "A", which reads the image that the view holds."""
+        ...
+
+    def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
+        """A convolution, mask "B", of features (..., in) to (..., out)."""
+        ...
+
+
+class FullView:
+    """Whole images: every pixel's features at once.
+
+    Args:
+        image: Scaled pixel values, (N, H, W, C), of the network's dtype.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        self.image = image
+
+    def input_conv(self, layer: MaskedConv2d) -> Tensor:
+        """See `View.input_conv`: (N, H, W, out)."""
+        return self.conv(layer, self.image)
+
+    def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
+        """See `View.conv`: (N, H, W, in) to (N, H, W, out)."""
+        weight = layer.weight * layer.mask
+        if layer.kernel_size == 1:
+            return F.linear(x, weight[:, :, 0, 0], layer.bias)
+        above = layer.kernel_size // 2
+        x_nchw = F.pad(x, (0, 0, 0, 0, above, 0)).permute(0, 3, 1, 2)  # channels-last memory
+        y_nchw = F.conv2d(x_nchw, weight[:, :, : above + 1], layer.bias, padding=(0, above))
+        return y_nchw.permute(0, 2, 3, 1)

@@ -1,0 +1,8 @@
+"""The models: one file a family. `MODELS` names every one that a folder on disk can hold."""
+
+from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.models.pixelcnn import PixelCNN
+
+__all__ = ["MODELS", "AutoregressiveModel", "PixelCNN"]
+
+MODELS: dict[str, type[AutoregressiveModel]] = {"PixelCNN": PixelCNN}

@@ -1,0 +1,52 @@
+"""What the samplers need to know of a model."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pixelcnn.layers import MaskedConv2d, View
+from pixelcnn.likelihoods import Likelihood
+
+__all__ = ["Autoregressive"]
+
+
+class Autoregressive(Protocol):
+    """A network over a view, and how its outputs are to be read; every model of the package is one."""
+
+    likelihood: Likelihood
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        ...
+
+    @property
+    def levels(self) -> int:
+        """Values a sub-pixel can take."""
+        ...
+
+    @property
+    def masked_layers(self) -> list[MaskedConv2d]:
+        """Every masked convolution of the network."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        ...
+
+    def network(self, view: View) -> Tensor:
+        """The raw parameters of the view's pixels."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The raw parameters of whole images, (N, C, H, W, params)."""
+        ...
