@@ -1,7 +1,7 @@
 """Configurations: frozen dataclasses that describe a model or a training run.
 
 The same object is the constructor's argument, the content of ``config.json`` and the command line's options. This
-module imports nothing but the standard library, so that ``pixelcnn --help`` does not wait for torch.
+module does not import torch, so that ``pixelcnn --help`` does not wait for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import dataclasses
 import json
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
 
 __all__ = ["PRESETS", "PixelCNNConfig", "TrainConfig", "from_dict", "to_dict"]
 
@@ -23,8 +25,8 @@ def _is_int(value: object) -> bool:
 class PixelCNNConfig:
     """The architecture of a `pixelcnn.PixelCNN`; the defaults are the seed network of 532,673 parameters."""
 
-    image_shape: tuple[int, int, int] = (1, 28, 28)
-    """Channels, height and width of an image."""
+    image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (1, 28, 28)
+    """Channels, height and width of an image; the command line takes them from the data."""
     levels: int = 2
     """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
     filters: int = 128

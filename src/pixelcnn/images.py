@@ -1,4 +1,4 @@
-"""Levels as pictures: grids and animations in files."""
+"""Levels as pictures: grids, strips and animations in files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from torch import Tensor
 
 from pixelcnn.files import write_file
 
-__all__ = ["enlarged", "grid", "save_gif", "save_png", "to_pil"]
+__all__ = ["grid", "save_gif", "save_png", "to_pil"]
+
+_BETWEEN = 64  # grey of the lines between the images of a grid
 
 
 def to_pil(image: Tensor, levels: int) -> Image.Image:
     """One image of levels (C, H, W) as a picture: level 0 black, the highest white.
 
-    One channel gives grey and three give colour; of any other number the first is shown.
+    Three channels give colour; of any other number the first is shown in grey.
     """
     values = np.rint(image.cpu().numpy().astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
     if values.shape[0] == 3:
@@ -27,22 +29,25 @@ def to_pil(image: Tensor, levels: int) -> Image.Image:
     return Image.fromarray(values[0])
 
 
-def grid(images: Tensor, columns: int | None = None, padding: int = 2, background: int = 0) -> Tensor:
-    """Images (N, C, H, W) side by side in one, (C, rows * (H + padding) + padding, ...), of the same levels."""
+def grid(images: Tensor, levels: int, columns: int | None = None, side: int = 56) -> Image.Image:
+    """Images of levels (N, C, H, W) side by side in one picture.
+
+    Args:
+        images: At least one.
+        levels: What white is.
+        columns: Images in a row; as many as rows by default.
+        side: Each image is magnified by the smallest whole number that makes its longer side this many pixels.
+    """
     n, c, h, w = images.shape
-    columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    sheet = images.new_full((c, rows * (h + padding) + padding, columns * (w + padding) + padding), background)
+    columns = min(columns or math.ceil(math.sqrt(n)), n)
+    factor = max(1, math.ceil(side / max(h, w)))
+    cell_w, cell_h, line = w * factor, h * factor, 2
+    size = (columns * (cell_w + line) + line, math.ceil(n / columns) * (cell_h + line) + line)
+    sheet = Image.new("RGB" if c == 3 else "L", size, (_BETWEEN,) * 3 if c == 3 else _BETWEEN)
     for k in range(n):
-        y, x = padding + k // columns * (h + padding), padding + k % columns * (w + padding)
-        sheet[:, y : y + h, x : x + w] = images[k]
+        picture = to_pil(images[k], levels).resize((cell_w, cell_h), Image.Resampling.NEAREST)
+        sheet.paste(picture, (line + k % columns * (cell_w + line), line + k // columns * (cell_h + line)))
     return sheet
-
-
-def enlarged(picture: Image.Image, least: int = 448) -> Image.Image:
-    """The picture magnified by the smallest whole number that makes its longer side at least `least` pixels."""
-    factor = max(1, math.ceil(least / max(picture.size)))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
 def save_png(picture: Image.Image, path: Path) -> None:
@@ -53,7 +58,7 @@ def save_png(picture: Image.Image, path: Path) -> None:
 
 
 def save_gif(frames: Sequence[Image.Image], path: Path, seconds: float = 4.0) -> None:
-    """Writes an animation that runs for about `seconds`, then rests on its last frame; whole or not at all."""
+    """Writes an animation that runs for about `seconds` and rests on its last frame; whole or not at all."""
     each = max(20, round(1000 * seconds / len(frames)))
     buffer = io.BytesIO()
     durations = [each] * (len(frames) - 1) + [2000]

@@ -1,7 +1,7 @@
 """The masked convolution, and the full view of a network.
 
 A network is written once, over features `(..., channels)` with channels last. Pointwise parts work on any leading
-shape; the one thing that needs neighbours, the masked convolution, asks a *view*:
+shape; the one thing that needs neighbours, the masked convolution with its activation, asks a *view*:
 
 - `FullView` holds whole images. Features are (N, H, W, channels) and the convolution computes every pixel at once,
   with the causal rows of the kernel only. Training and scoring use it.
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 __all__ = ["FullView", "MaskedConv2d", "View", "group_bounds"]
 
 MaskType = Literal["A", "B"]
+Activation = Literal["relu", "none"]
 
 
 def group_bounds(channels: int, groups: int) -> list[tuple[int, int]]:
@@ -49,6 +50,7 @@ class MaskedConv2d(nn.Module):
         kernel_size: Odd height and width of the kernel.
         mask_type: "A" (the first layer, which reads the image) or "B" (the others).
         groups: Colour groups, the number of image channels.
+        activation: What follows the convolution: "relu" or "none".
         generator: Source of the initial weights: Glorot uniform over the full, unmasked fans; zero biases.
     """
 
@@ -62,6 +64,7 @@ class MaskedConv2d(nn.Module):
         *,
         mask_type: MaskType,
         groups: int = 1,
+        activation: Activation = "relu",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -70,6 +73,7 @@ class MaskedConv2d(nn.Module):
         self.out_channels = out_channels
         self.kernel_size = kernel_size
         self.mask_type = mask_type
+        self.activation = activation
         self.in_groups = group_bounds(in_channels, groups)
         self.out_groups = group_bounds(out_channels, groups)
 
@@ -98,7 +102,7 @@ class MaskedConv2d(nn.Module):
         """What `print(model)` shows of this layer."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"mask_type={self.mask_type!r}, groups={len(self.in_groups)}"
+            f"mask_type={self.mask_type!r}, groups={len(self.in_groups)}, activation={self.activation!r}"
         )
 
 
@@ -106,11 +110,11 @@ class View(Protocol):
     """What a network asks of a view."""
 
     def input_conv(self, layer: MaskedConv2d) -> Tensor:
-        """The first convolution, mask "A", which reads the image that the view holds."""
+        """The first convolution, mask "A", and its activation; it reads the image that the view holds."""
         ...
 
     def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
-        """A convolution, mask "B", of features (..., in) to (..., out)."""
+        """A convolution, mask "B", and its activation: features (..., in) to (..., out)."""
         ...
 
 
@@ -130,6 +134,10 @@ class FullView:
 
     def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
         """See `View.conv`: (N, H, W, in) to (N, H, W, out)."""
+        y = self._convolution(layer, x)
+        return y.relu_() if layer.activation == "relu" else y
+
+    def _convolution(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
         weight = layer.weight * layer.mask
         if layer.kernel_size == 1:
             return F.linear(x, weight[:, :, 0, 0], layer.bias)

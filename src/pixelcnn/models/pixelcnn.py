@@ -34,9 +34,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         """Features (..., filters) to features of the same shape."""
-        h = view.conv(self.conv1, x).relu_()
-        h = view.conv(self.masked, h).relu_()
-        return x + view.conv(self.conv2, h).relu_()
+        return x + view.conv(self.conv2, view.conv(self.masked, view.conv(self.conv1, x)))
 
 
 class PixelCNN(AutoregressiveModel):
@@ -82,15 +80,16 @@ class PixelCNN(AutoregressiveModel):
         self.head = nn.ModuleList(
             MaskedConv2d(filters, filters, 1, mask_type="B", groups=c, generator=generator) for _ in range(2)
         )
+        params = c * self.likelihood.params
         self.output = MaskedConv2d(
-            filters, c * self.likelihood.params, 1, mask_type="B", groups=c, generator=generator
+            filters, params, 1, mask_type="B", groups=c, activation="none", generator=generator
         )
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`."""
-        h = view.input_conv(self.input).relu_()
+        h = view.input_conv(self.input)
         for block in self.blocks:
             h = block(h, view)
         for layer in self.head:
-            h = view.conv(layer, h).relu_()  # type: ignore[arg-type]
+            h = view.conv(layer, h)  # type: ignore[arg-type]
         return view.conv(self.output, h)

@@ -57,11 +57,6 @@ class FrontView:
             if layer.mask_type == "B" and (len(self._taps[layer]) > 1 or channels > 1)
         }
 
-    @property
-    def n_pixels(self) -> int:
-        """Pixels of the current step."""
-        return len(self._rows)
-
     def begin(self, step: int) -> None:
         """Moves to a step; steps must come in order, from 0."""
         self._step = step
@@ -93,11 +88,13 @@ class FrontView:
         return self._product(layer, [*(cache.read(self._rows, tap) for tap in taps[:-1]), x])
 
     def _product(self, layer: MaskedConv2d, columns: list[Tensor]) -> Tensor:
-        """The taps' features (P * N, K * in) times the current group's weights."""
+        """The taps' features (P * N, K * in) times the current group's weights, and the activation."""
         weight, bias = self._weights[layer][self.channel]
-        if not columns:  # an image of one pixel has no neighbour to read
-            return bias.repeat(len(self._rows) * self._n, 1)
-        return F.linear(columns[0] if len(columns) == 1 else torch.cat(columns, dim=1), weight, bias)
+        if columns:
+            y = F.linear(columns[0] if len(columns) == 1 else torch.cat(columns, dim=1), weight, bias)
+        else:  # an image of one pixel has no neighbour to read
+            y = bias.repeat(len(self._rows) * self._n, 1)
+        return y.relu_() if layer.activation == "relu" else y
 
     def _new_cache(self, taps: list[tuple[int, int]], layer: MaskedConv2d) -> _Cache:
         return _Cache(self.wavefront, taps, self._n, layer.in_channels, layer.weight)

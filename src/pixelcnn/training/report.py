@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from pixelcnn.files import write_file
-from pixelcnn.images import enlarged, grid, save_png, to_pil
+from pixelcnn.images import grid, save_png
 from pixelcnn.models import AutoregressiveModel
 
 __all__ = ["append_timing", "draw_curves", "write_metrics", "write_samples"]
@@ -26,8 +27,7 @@ def append_timing(path: Path, line: dict[str, Any]) -> None:
 
 def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> None:
     """A grid of images drawn from the model, the same seed at every epoch."""
-    sheet = grid(model.sample(n, seed=seed))
-    save_png(enlarged(to_pil(sheet, model.levels)), path)
+    save_png(grid(model.sample(n, seed=seed), model.levels), path)
 
 
 def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
@@ -48,6 +48,6 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    temporary.replace(path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_file(path, buffer.getvalue())

@@ -29,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pixelcnn.config import TrainConfig, from_dict, to_dict
+from pixelcnn.devices import device_of
 from pixelcnn.evaluation import evaluate
 from pixelcnn.files import read_json, write_file
 from pixelcnn.models import AutoregressiveModel, PixelCNN
@@ -44,8 +45,8 @@ _MAY_DIFFER = ("epochs", "device", "checkpoint_seconds", "sample_images")  # bet
 _TIMED_STEPS = range(2, 7)  # the first ones pay for set-up
 
 
-class Interrupted(Exception):
-    """The run was stopped by Ctrl-C, after writing a checkpoint."""
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by Ctrl-C, after writing a checkpoint; the message says how to go on."""
 
 
 def train(
@@ -89,7 +90,7 @@ class _Run:
         self.out = out
         self.data = data
         self.progress = progress
-        self.device = _device(config.device)
+        self.device = device_of(config.device)
         self.model = PixelCNN.from_config(config.model, generator=torch.Generator().manual_seed(config.seed))
         for name, images in (("training", training), ("validation", validation)):
             if len(images) == 0:
@@ -162,8 +163,8 @@ class _Run:
         }
         with self._averaged_weights():
             if self.stepper.averaged is not None:
-                evaluation = evaluate(self.model, self.validation, progress=self.progress)
-                line["validation_loss_ema"] = evaluation.nats_per_subpixel
+                averaged = evaluate(self.model, self.validation, progress=self.progress)
+                line["validation_loss_ema"] = averaged.nats_per_subpixel
             if self.config.sample_images:
                 path = self.out / "samples" / f"epoch-{epoch + 1:03d}.png"
                 report.write_samples(path, self.model, self.config.sample_images, self.config.seed)
@@ -298,15 +299,3 @@ class _Run:
     def _say(self, message: str) -> None:
         if self.progress:
             tqdm.write(message, file=sys.stderr)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise ValueError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
-    return device

@@ -1,0 +1,135 @@
+"""What a model consists of, for people: its layers, its receptive field and its sampling schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pixelcnn.layers import FullView, MaskedConv2d
+from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.sampling.fast import wavefront_of
+
+__all__ = ["LayerRow", "layer_rows", "receptive_field", "summary"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRow:
+    """One masked convolution as the forward pass meets it."""
+
+    name: str
+    kernel: str
+    mask_type: str
+    channels: str
+    activation: str
+    output: str
+    parameters: int
+
+
+class _TracingView(FullView):
+    """A full view that notes the layers it is asked for."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__(image)
+        self.seen: list[tuple[MaskedConv2d, tuple[int, ...]]] = []
+
+    def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
+        y = super().conv(layer, x)
+        self.seen.append((layer, tuple(y.shape[1:])))
+        return y
+
+
+def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
+    """Every masked convolution with its shapes and parameters (masked weights counted), in the order of the forward."""
+    c, h, w = model.image_shape
+    view = _TracingView(torch.zeros(1, h, w, c, dtype=model.dtype, device=model.device))
+    with torch.inference_mode():
+        model.network(view)
+    names = {module: name for name, module in model.named_modules()}
+    return [
+        LayerRow(
+            name=names[layer],
+            kernel=f"{layer.kernel_size}x{layer.kernel_size}",
+            mask_type=layer.mask_type,
+            channels=f"{layer.in_channels} -> {layer.out_channels}",
+            activation={"relu": "ReLU", "none": "-"}[layer.activation],
+            output=f"{shape[2]}x{shape[0]}x{shape[1]}",
+            parameters=sum(p.numel() for p in layer.parameters()),
+        )
+        for layer, shape in view.seen
+    ]
+
+
+def receptive_field(model: AutoregressiveModel) -> Tensor:
+    """The pixels around one pixel that its parameters depend on, in an image without borders.
+
+    Found by differentiating a copy of the network whose weights are all positive, so that nothing cancels.
+
+    Returns:
+        bool (rows, columns); the pixel itself is in the middle of the last row.
+    """
+    reach = sum(layer.kernel_size // 2 for layer in model.masked_layers)
+    c = model.image_shape[0]
+    config = dataclasses.replace(model.config, image_shape=(c, reach + 1, 2 * reach + 1))
+    positive = type(model).from_config(config).double()
+    for layer in positive.masked_layers:
+        torch.nn.init.constant_(layer.weight, 1 / layer.in_channels)
+    image = torch.ones(1, reach + 1, 2 * reach + 1, c, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(positive.network(FullView(image))[0, reach, reach].sum(), image)
+    field = gradient[0].amax(-1) > 0
+    rows, columns = field.nonzero().unbind(1)
+    width = int((columns - reach).abs().amax())
+    return field[int(rows.amin()) :, reach - width : reach + width + 1]
+
+
+def summary(model: AutoregressiveModel) -> str:
+    """The layer table, the receptive field and the schedule as text."""
+    c, h, w = model.image_shape
+    likelihood = type(model.likelihood).__name__
+    lines = [
+        f"{type(model).__name__}: {c}x{h}x{w} images of {model.levels} levels, {likelihood} likelihood",
+        "",
+        f"{'layer':<18}{'kernel':<8}{'mask':<6}{'in -> out':<13}{'activation':<12}{'output':<13}{'parameters':>11}",
+    ]
+    rows = layer_rows(model)
+    blocks: dict[str, int] = {}
+    for row in rows:
+        if _block(row.name):
+            blocks[_block(row.name)] = blocks.get(_block(row.name), 0) + row.parameters
+    current = ""
+    for row in rows:
+        block = _block(row.name)
+        if block and block != current:
+            lines.append(f"{block:<70}{blocks[block]:>11,}")
+        current = block
+        name = f"  {row.name.removeprefix(block + '.')}" if block else row.name
+        count = f"({row.parameters:,})" if block else f"{row.parameters:,}"
+        lines.append(
+            f"{name:<18}{row.kernel:<8}{row.mask_type:<6}{row.channels:<13}{row.activation:<12}{row.output:<13}{count:>11}"
+        )
+    total = sum(p.numel() for p in model.parameters())
+    lines.append(f"{'total, masked weights counted':<70}{total:>11,}")
+
+    field = receptive_field(model)
+    above = len(field) - 1
+    lines += ["", f"receptive field: {int(field.sum())} pixels in {above} rows above and the own row, whatever the image's size"]
+    middle = field.shape[1] // 2
+    for y, line in enumerate(field.tolist()):
+        own = y == above
+        marks = ["@" if own and x == middle else "#" if seen else "." for x, seen in enumerate(line)]
+        lines.append("    " + "".join(marks[: middle + 1] if own else marks))
+
+    wavefront = wavefront_of(model)
+    lines += [
+        "",
+        f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps of sampling instead of {h * w} pixels",
+    ]
+    return "\n".join(lines)
+
+
+def _block(name: str) -> str:
+    """The residual block that a layer belongs to, or nothing."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "blocks" else ""
