@@ -1,7 +1,7 @@
 """Files that are whole or not there: every write is a temporary sibling, fsync, rename; no pickle is ever read.
 
 Tensors are kept as safetensors with a SHA-256 of everything the file says (names, types, shapes, values and the other
-metadata) in its metadata, so that any change is noticed when it is read. A folder of files appears by one rename.
+metadata) in its metadata, so that any change is noticed when it is read; the same content gives the same bytes. A folder of files appears by one rename.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,7 +20,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-__all__ = ["decode_tensors", "encode_tensors", "new_folder", "read_json", "write_file"]
+__all__ = ["decode_tensors", "encode_tensors", "new_folder", "read_json", "writable_folder", "write_file"]
+
+_KEY = "pixelcnn"  # of the metadata in a safetensors header: a JSON object
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -68,6 +71,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
+def writable_folder(path: Path) -> Path:
+    """The folder itself, made if it is missing and proven to take files: long work should not end in an error.
+
+    Raises:
+        OSError: If it cannot be made or written to.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def read_json(path: Path) -> object:
     """The content of a JSON file.
 
@@ -85,7 +102,8 @@ def read_json(path: Path) -> object:
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Tensors and metadata as the bytes of a safetensors file, with their checksum added."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(plain, {**metadata, "sha256": _digest(plain, metadata)})
+    signed = {**metadata, "sha256": _digest(plain, metadata)}
+    return safetensors.torch.save(plain, {_KEY: json.dumps(signed, sort_keys=True)})  # one key: more have no fixed order
 
 
 def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -101,12 +119,13 @@ def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[
     try:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        signed = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
+        metadata = None if signed is None else dict(json.loads(signed))
+    except (safetensors.SafetensorError, ValueError, TypeError) as error:
         raise ValueError(f"{where} is damaged or not a safetensors file: {error}") from None
-    expected = metadata.pop("sha256", None)
-    if expected is None:
+    if metadata is None:
         raise ValueError(f"{where} has no checksum: it was not written by pixelcnn")
+    expected = metadata.pop("sha256", None)
     if _digest(tensors, metadata) != expected:
         raise ValueError(f"{where} is damaged: its content does not match its checksum")
     return tensors, metadata

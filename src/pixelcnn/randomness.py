@@ -58,7 +58,7 @@ def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """The order of `n` images in an epoch, int64 of shape (n,), a function of (n, seed, epoch) alone."""
     root = _mix(torch.tensor(check_seed(seed) ^ _PERMUTATION, dtype=torch.int64))
-    state = _mix(root + (epoch + 1) * _signed(_GAMMA))
+    state = _mix(root + _signed((epoch + 1) * _GAMMA % 2**64))
     keys = _mix(state + torch.arange(1, n + 1, dtype=torch.int64) * _signed(_GAMMA))
     return torch.argsort(keys, stable=True)
 

@@ -37,12 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments in (["--version"], ["-V"]):
         print(f"pixelcnn {__version__}")
         return 0
-    command = _parse(arguments)
-    if isinstance(command, int):
-        return command
-    warnings.showwarning = _show_warning
     try:
-        command.run()
+        command = _parse(arguments)
+        if isinstance(command, int):
+            return command
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            command.run()
     except BrokenPipeError:  # `pixelcnn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -80,11 +81,11 @@ def _parse(arguments: list[str]) -> Any:
 
 
 def _condensed(box: str) -> str:
-    """tyro's framed error as one line."""
+    """tyro's framed error, drawn in Unicode or ASCII, as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│ \n") for line in text.splitlines() if line.startswith("│")]
-    said = [line for line in lines if line and not line.startswith("─")]
-    return " ".join(said) or "wrong arguments; see pixelcnn --help"
+    framed = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]
+    said = [line for line in framed if line.strip("─-")]
+    return "; ".join([" ".join(said[:-1]), said[-1]]) if len(said) > 1 else " ".join(text.split())
 
 
 def _one_line(error: Exception) -> str:

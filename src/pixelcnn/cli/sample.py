@@ -49,6 +49,7 @@ class Sample:
     def run(self) -> None:
         """Draws and writes."""
         from pixelcnn.devices import device_of
+        from pixelcnn.files import writable_folder
         from pixelcnn.images import grid, save_png, to_pil
         from pixelcnn.models.storage import load
 
@@ -60,9 +61,9 @@ class Sample:
         model = load(self.model).to(device_of(self.device))
         if self.label is not None:
             raise ValueError(f"--label must be left out, got {self.label}: {self.model} has no classes")
-        for path in (out, self.steps):
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+        writable_folder(out if self.separate else out.parent)
+        if self.steps is not None:
+            writable_folder(self.steps.parent)
 
         started = time.perf_counter()
         images = model.sample(
@@ -70,7 +71,6 @@ class Sample:
         ).cpu()
         seconds = time.perf_counter() - started
         if self.separate:
-            out.mkdir(exist_ok=True)
             digits = max(5, len(str(self.n - 1)))
             for k, image in enumerate(images):
                 save_png(to_pil(image, model.levels), out / f"{k:0{digits}d}.png")

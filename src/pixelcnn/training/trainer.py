@@ -31,7 +31,7 @@ from tqdm import tqdm
 from pixelcnn.config import TrainConfig, from_dict, to_dict
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import evaluate
-from pixelcnn.files import read_json, write_file
+from pixelcnn.files import read_json, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel, PixelCNN
 from pixelcnn.models.storage import describe
 from pixelcnn.randomness import permutation
@@ -185,7 +185,8 @@ class _Run:
 
     def _open(self, resume: str | Path) -> None:
         """Makes the run's folder or checks the one there, and restores the checkpoint to go on from."""
-        (self.out / "samples").mkdir(parents=True, exist_ok=True)
+        writable_folder(self.out)
+        (self.out / "samples").mkdir(exist_ok=True)
         (self.out / "checkpoints").mkdir(exist_ok=True)
         record = self.out / "config.json"
         if record.exists():

@@ -1,0 +1,210 @@
+"""The command line: what it prints and writes, and one line with exit code 2 for wrong input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixelcnn
+from pixelcnn.cli import main
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A small untrained model of three levels in a folder."""
+    built = pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1, generator=torch.Generator().manual_seed(0))
+    built.save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+def test_help_and_version(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in ("train", "sample", "evaluate", "info"))
+    assert main(["train", "--help"]) == 0
+    assert "--learning-rate" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pixelcnn {pixelcnn.__version__}\n"
+
+
+def test_a_presets_values_are_the_defaults(capsys):
+    main(["train", "mnist", "--preset", "seed", "--help"])
+    assert "Passes over the training images. (default: 50)" in capsys.readouterr().out
+    main(["train", "mnist", "--help"])
+    assert "Passes over the training images. (default: 1)" in capsys.readouterr().out
+
+
+def test_sample_grid(model, capsys):
+    assert main(["sample", model, "-n", "6", "--seed", "3"]) == 0
+    assert "6 images in" in capsys.readouterr().out
+    picture = np.asarray(Image.open("samples.png"))
+    images = pixelcnn.load(model).sample(6, seed=3)
+    factor = 10  # 6 rows are magnified to at least 56 pixels
+    for k in range(6):
+        y, x = 2 + k // 3 * (6 * factor + 2), 2 + k % 3 * (5 * factor + 2)
+        cell = picture[y : y + 6 * factor : factor, x : x + 5 * factor : factor]
+        assert np.array_equal(cell, np.array([0, 128, 255])[images[k, 0].numpy()])
+
+
+def test_sample_separate(model):
+    assert main(["sample", model, "-n", "3", "--separate", "--out", "deep/folder"]) == 0
+    assert sorted(os.listdir("deep/folder")) == ["00000.png", "00001.png", "00002.png"]
+    images = pixelcnn.load(model).sample(3)
+    for k in range(3):
+        found = np.asarray(Image.open(f"deep/folder/{k:05d}.png"))
+        assert np.array_equal(found, np.array([0, 128, 255])[images[k, 0].numpy()])
+
+
+def test_sample_steps(model):
+    assert main(["sample", model, "-n", "4", "--steps", "growing.gif"]) == 0
+    with Image.open("growing.gif") as animation, Image.open("samples.png") as final:
+        assert animation.n_frames == 25  # 4 * 5 + 5 steps
+        animation.seek(24)
+        assert np.abs(np.asarray(animation.convert("L")).astype(int) - np.asarray(final)).max() <= 1
+    assert main(["sample", model, "-n", "4", "--steps", "strip.png"]) == 0
+    with Image.open("strip.png") as strip:
+        assert strip.size == (12 * 52 + 2, 4 * 62 + 2)  # 12 moments of 4 images
+
+
+def test_engines_write_the_same_file(model):
+    main(["sample", model, "--out", "fast.png"])
+    main(["sample", model, "--out", "reference.png", "--engine", "reference"])
+    assert Path("fast.png").read_bytes() == Path("reference.png").read_bytes()
+
+
+def test_evaluate(tmp_path, capsys):
+    model = pixelcnn.PixelCNN(filters=4, blocks=1, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(tmp_path / "untrained")
+    assert main(["evaluate", str(tmp_path / "untrained"), "mnist:validation", "--images", "200"]) == 0
+    out = capsys.readouterr().out
+    nats = -model.log_prob(pixelcnn.datasets.mnist("validation")[0][:200]).double()
+    error = nats.std().item() / 200**0.5
+    assert f"nats/image      {nats.mean():.3f} +- {error:.3f} (standard error)" in out
+    assert f"nats/sub-pixel  {nats.mean() / 784:.5f}" in out
+    assert f"bits/dim        {nats.mean() / 784 / np.log(2):.5f}" in out
+
+
+def test_info_shows_the_seed_table(capsys):
+    assert main(["info", "mnist"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["input", "7x7", "A", "1", "->", "128", "ReLU", "128x28x28", "6,400"] in lines
+    for k in range(5):
+        assert [f"blocks.{k}", "98,624"] in lines
+    assert lines.count(["conv1", "1x1", "B", "128", "->", "128", "ReLU", "128x28x28", "(16,512)"]) == 5
+    assert lines.count(["masked", "3x3", "B", "128", "->", "64", "ReLU", "64x28x28", "(73,792)"]) == 5
+    assert lines.count(["conv2", "1x1", "B", "64", "->", "128", "ReLU", "128x28x28", "(8,320)"]) == 5
+    for k in range(2):
+        assert [f"head.{k}", "1x1", "B", "128", "->", "128", "ReLU", "128x28x28", "16,512"] in lines
+    assert ["output", "1x1", "B", "128", "->", "1", "-", "1x28x28", "129"] in lines
+    assert ["total,", "masked", "weights", "counted", "532,673"] in lines
+    text = "\n".join(" ".join(line) for line in lines)
+    assert "8 rows above" in text
+    assert "slope 4, 136 steps of sampling instead of 784 pixels" in text
+
+
+def test_train_sample_evaluate(capsys, monkeypatch):
+    """The whole way, on a few images."""
+    import pixelcnn.datasets as datasets
+
+    few = {f"{p}{split}": (slice(0, 64)) for p in ("", "seed-") for split in ("train", "validation", "test")}
+    whole = datasets.mnist
+    monkeypatch.setattr(datasets, "mnist", lambda split, levels: tuple(t[few[split]] for t in whole(split, levels)))
+    options = ["--filters", "4", "--blocks", "1", "--epochs", "2", "--batch-size", "16", "--levels", "4"]
+    assert main(["train", "mnist", *options]) == 0
+    captured = capsys.readouterr()
+    assert "the model is in trained/mnist-quick/model" in captured.out
+    assert "epoch 2/2" in captured.err
+    assert "nats/image" in captured.err
+    record = json.loads(Path("trained/mnist-quick/config.json").read_text())
+    assert record["data"] == "mnist"
+    assert record["train"]["model"] == {"image_shape": [1, 28, 28], "levels": 4, "filters": 4, "blocks": 1}
+    assert main(["train", "mnist", *options]) == 0
+    assert "has finished its 2 epochs" in capsys.readouterr().err
+    assert main(["sample", "trained/mnist-quick", "-n", "2"]) == 0
+    assert main(["evaluate", "trained/mnist-quick", "mnist"]) == 0
+    assert "on 64 images of mnist" in capsys.readouterr().out
+
+
+WRONG = [
+    (["train", "mnist", "--preset", "slow"], "invalid choice 'slow' for argument '--preset'"),
+    (["train", "mnist", "--epochs", "many"], "--epochs"),
+    (["train", "mnist", "--epochs", "0"], "epochs must be an integer of at least 1, got 0"),
+    (["train", "mnist", "--levels", "1"], "levels must be in 2..256, got 1"),
+    (["train", "mnist", "--device", "tpu"], "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
+    (["train", "mnist", "--device", "cuda:99"], "device 'cuda:99' is not there"),
+    (["train", "cifar"], "unknown data 'cifar:train'; known: mnist"),
+    (["train", "mnist:test"], "takes its splits from --protocol"),
+    (["train"], "DATA"),
+    (["train", "mnist", "--out", "/proc/run"], "/proc/run"),
+    (["train", "mnist", "--resume", "elsewhere"], "elsewhere/manifest.json is missing"),
+    (["sample", "nothing"], "no model 'nothing': neither a shipped model (mnist) nor a folder"),
+    (["sample", "MODEL", "-n", "0"], "n must be an integer of at least 1, got 0"),
+    (["sample", "MODEL", "-n", "x"], "invalid literal for int() with base 10: 'x'"),
+    (["sample", "MODEL", "--seed", "-1"], "seed must be an integer in 0..2**63-1, got -1"),
+    (["sample", "MODEL", "--label", "11"], "--label must be left out, got 11"),
+    (["sample", "MODEL", "--temperature", "0"], "temperature must be positive and finite, got 0.0"),
+    (["sample", "MODEL", "--out", "grid.jpg"], "--out must end in .png"),
+    (["sample", "MODEL", "--steps", "growing.mp4"], "--steps must end in .gif or .png"),
+    (["sample", "MODEL", "--out", "/proc/samples.png"], "/proc"),
+    (["sample", "MODEL", "--out", "afile/samples.png"], "afile"),
+    (["sample", "MODEL", "--engine", "warp"], "invalid choice 'warp' for argument '--engine'"),
+    (["sample", "TRUNCATED"], "model.safetensors is damaged"),
+    (["sample", "FLIPPED"], "model.safetensors is damaged: its content does not match its checksum"),
+    (["sample", "UNKNOWN"], "unknown field 'colour' for PixelCNNConfig"),
+    (["evaluate", "MODEL", "mnist"], "images must have shape (N, 1, 6, 5), got "),
+    (["evaluate", "MODEL", "mnist:tset"], "split must be one of train, validation, test"),
+    (["evaluate", "MODEL", "nowhere"], "unknown data 'nowhere'"),
+    (["evaluate", "MODEL", "mnist", "--images", "0"], "--images must be at least 1, got 0"),
+    (["info", "."], ". is not a model's folder: it has no config.json"),
+    (["paint"], "paint"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, model, tmp_path, capsys):
+    Path("afile").touch()
+    folders = {"MODEL": model}
+    for name in ("TRUNCATED", "FLIPPED", "UNKNOWN"):
+        folders[name] = str(tmp_path / name)
+        pixelcnn.load(model).save_pretrained(tmp_path / name)
+    weights = (tmp_path / "FLIPPED" / "model.safetensors").read_bytes()
+    (tmp_path / "FLIPPED" / "model.safetensors").write_bytes(weights[:-5] + bytes([weights[-5] ^ 4]) + weights[-4:])
+    (tmp_path / "TRUNCATED" / "model.safetensors").write_bytes(weights[:-100])
+    config = (tmp_path / "UNKNOWN" / "config.json").read_text()
+    (tmp_path / "UNKNOWN" / "config.json").write_text(config.replace("{", '{"colour": true,', 1))
+    before = set(os.listdir("."))
+
+    assert main([folders.get(a, a) for a in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("pixelcnn: ")
+    assert message in captured.err
+    assert captured.err.index("\n") == len(captured.err) - 1
+    left = set(os.listdir(".")) - before
+    assert not any(os.path.isfile(name) for name in left)
+
+
+def test_no_traceback_from_a_real_process(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "pixelcnn", "sample", "nothing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; from pixelcnn.cli import main; main(['--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

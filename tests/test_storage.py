@@ -1,0 +1,181 @@
+"""Models on disk: what is refused, and that nothing half-written is left."""
+
+import json
+import random
+import shutil
+
+import pytest
+import safetensors.torch
+import torch
+
+import pixelcnn
+from pixelcnn.files import encode_tensors, write_file
+from pixelcnn.models.storage import load, shipped_models
+
+
+@pytest.fixture
+def model():
+    return pixelcnn.PixelCNN((1, 4, 5), levels=3, filters=4, blocks=1, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    config.update(changes)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_the_shipped_model():
+    assert "mnist" in shipped_models()
+    model = load("mnist")
+    assert model.config == pixelcnn.PixelCNNConfig()
+    images, _ = pixelcnn.datasets.mnist("test")
+    assert pixelcnn.evaluate(model, images[:500]).nats_per_subpixel < 0.095
+
+
+def test_contents(folder):
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert json.loads((folder / "config.json").read_text()) == {
+        "model": "PixelCNN", "image_shape": [1, 4, 5], "levels": 3, "filters": 4, "blocks": 1,
+    }  # fmt: skip
+    assert "pixelcnn.load" in (folder / "README.md").read_text()
+
+
+def test_saving_again_replaces_and_leaves_nothing(model, folder):
+    with torch.no_grad():
+        model.output.bias.fill_(5.0)
+    model.save_pretrained(folder)
+    assert load(folder).output.bias.eq(5).all()
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(model, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="is not a model's folder; it is not replaced"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_failing_write_leaves_nothing_and_keeps_the_earlier_model(model, folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for target in (folder, folder.parent / "other"):
+        with pytest.raises(OSError, match="No space left"):
+            model.save_pretrained(target)
+    monkeypatch.undo()
+    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+    load(folder)
+
+
+def test_every_flipped_bit_and_every_truncation_is_noticed(folder):
+    """Of model.safetensors and of config.json, a sample; never another model, at most the same one."""
+    model = load(folder)
+    chooser = random.Random(0)
+    for name in ("model.safetensors", "config.json"):
+        path = folder / name
+        good = path.read_bytes()
+        damaged = [good[:k] for k in {0, 1, 7, 8, 9, len(good) - 1, *chooser.sample(range(len(good)), 40)}]
+        for k in chooser.sample(range(len(good)), min(300, len(good))):
+            damaged.append(good[:k] + bytes([good[k] ^ 1 << chooser.randrange(8)]) + good[k + 1 :])
+        for content in damaged:
+            path.write_bytes(content)
+            try:
+                loaded = load(folder)
+            except ValueError:
+                continue
+            assert loaded.config == model.config  # white space in JSON may change
+            assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+        path.write_bytes(good)
+    load(folder)
+
+
+def test_weights_never_load_when_flipped(folder):
+    """Each byte of the tensors' values."""
+    path = folder / "model.safetensors"
+    good = path.read_bytes()
+    start = 8 + int.from_bytes(good[:8], "little")
+    for k in range(start, len(good), 7):
+        path.write_bytes(good[:k] + bytes([good[k] ^ 1]) + good[k + 1 :])
+        with pytest.raises(ValueError, match="damaged"):
+            load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": 1}, "unknown field 'colour' for PixelCNNConfig, known: blocks, filters, image_shape, levels"),
+        ({"model": "PixelRNN"}, "field 'model' must be one of PixelCNN, got 'PixelRNN'"),
+        ({"levels": 300}, r"levels must be in 2\.\.256, got 300"),
+        ({"levels": "3"}, r"levels must be in 2\.\.256, got '3'"),
+        ({"image_shape": [1, 4]}, r"image_shape must be three positive integers \(C, H, W\), got \(1, 4\)"),
+        ({"image_shape": [1, 4, 6]}, "is not the configuration that .* was saved with"),
+        ({"filters": 8}, "is not the configuration that .* was saved with"),
+    ],
+)
+def test_a_wrong_config(folder, changes, message):
+    edit_config(folder, **changes)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_a_missing_field(folder):
+    (folder / "config.json").write_text('{"model": "PixelCNN", "levels": 3, "filters": 4, "blocks": 1}')
+    with pytest.raises(ValueError, match="field 'image_shape' of PixelCNNConfig is missing"):
+        load(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "nonsense"])
+def test_a_config_that_is_no_object(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json"):
+        load(folder)
+
+
+def test_missing_things(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"no model 'nothing': neither a shipped model \(mnist.*\) nor a folder"):
+        load("nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"is not a model's folder: it has no config\.json"):
+        load(tmp_path / "empty")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"it has no model\.safetensors"):
+        load(folder)
+
+
+def rewrite(folder, change):
+    """The weights changed and signed anew, as a program with other ideas of a model would write them."""
+    content = (folder / "model.safetensors").read_bytes()
+    tensors = safetensors.torch.load(content)
+    change(tensors)
+    config = json.dumps(json.loads((folder / "config.json").read_text()), sort_keys=True, separators=(",", ":"))
+    write_file(folder / "model.safetensors", encode_tensors(tensors, {"config": config}))
+
+
+def test_strict_names_shapes_and_types(folder):
+    shutil.copytree(folder, folder.parent / "copy")
+    cases = [
+        (lambda t: t.pop("output.bias"), "tensor 'output.bias' is missing"),
+        (lambda t: t.update(extra=torch.zeros(1)), "unknown tensor 'extra'"),
+        (lambda t: t.update({"output.bias": torch.zeros(4)}), r"tensor 'output.bias' must have shape \(3,\), got \(4,\)"),
+        (lambda t: t.update({"output.bias": torch.zeros(3, dtype=torch.int32)}), "all be float32 or all float64"),
+    ]
+    for change, message in cases:
+        shutil.rmtree(folder)
+        shutil.copytree(folder.parent / "copy", folder)
+        rewrite(folder, change)
+        with pytest.raises(ValueError, match=message):
+            load(folder)
+
+
+def test_unsigned_weights_are_refused(folder):
+    tensors = safetensors.torch.load((folder / "model.safetensors").read_bytes())
+    (folder / "model.safetensors").write_bytes(safetensors.torch.save(tensors))
+    with pytest.raises(ValueError, match="has no checksum"):
+        load(folder)
