@@ -23,6 +23,14 @@ def test_seed_masks_have_24_and_5_taps():
     assert later.mask.sum() == 4 * 4 * 5
 
 
+@pytest.mark.parametrize(("mask_type", "groups"), [("A", 1), ("A", 3), ("B", 1), ("B", 3)])
+def test_taps_are_where_the_mask_is_not_zero(mask_type, groups):
+    for kernel_size in (1, 3, 7):
+        layer = MaskedConv2d(3, 3, kernel_size, mask_type=mask_type, groups=groups)
+        seen = layer.mask.amax((0, 1)).nonzero() - kernel_size // 2
+        assert layer.taps == [tuple(tap) for tap in seen.tolist()]
+
+
 @pytest.mark.parametrize(("mask_type", "centre"), [("A", "000100110"), ("B", "100110111")])
 def test_colour_groups_at_the_centre(mask_type, centre):
     layer = MaskedConv2d(3, 3, 3, mask_type=mask_type, groups=3)

@@ -55,6 +55,9 @@ class MaskedConv2d(nn.Module):
     """
 
     mask: Tensor
+    """(out, in, k, k), 1 where the kernel sees and 0 where it does not."""
+    taps: list[tuple[int, int]]
+    """The (dy, dx) of the pixels that the kernel reads, in raster order; the own pixel (0, 0) comes last."""
 
     def __init__(
         self,
@@ -85,18 +88,12 @@ class MaskedConv2d(nn.Module):
             seen = self.in_groups[: g + (mask_type == "B")]
             mask[start:stop, : seen[-1][1] if seen else 0, centre, centre] = 1
         self.register_buffer("mask", mask, persistent=False)
+        self.taps = _taps(kernel_size, centre_seen=mask_type == "B" or groups > 1)
 
         bound = math.sqrt(6 / (kernel_size**2 * (in_channels + out_channels)))
         weight = torch.empty_like(mask).uniform_(-bound, bound, generator=generator)
         self.weight = nn.Parameter(weight * mask)
         self.bias = nn.Parameter(torch.zeros(out_channels))
-
-    @property
-    def taps(self) -> list[tuple[int, int]]:
-        """The (dy, dx) of the pixels that the kernel reads, in raster order; the own pixel (0, 0) comes last."""
-        centre = self.kernel_size // 2
-        seen = self.mask.amax((0, 1)).nonzero().tolist()
-        return [(y - centre, x - centre) for y, x in seen]
 
     def extra_repr(self) -> str:
         """What `print(model)` shows of this layer."""
@@ -104,6 +101,12 @@ class MaskedConv2d(nn.Module):
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"mask_type={self.mask_type!r}, groups={len(self.in_groups)}, activation={self.activation!r}"
         )
+
+
+def _taps(kernel_size: int, centre_seen: bool) -> list[tuple[int, int]]:
+    reach = kernel_size // 2
+    above = [(dy, dx) for dy in range(-reach, 0) for dx in range(-reach, reach + 1)]
+    return above + [(0, dx) for dx in range(-reach, centre_seen)]
 
 
 class View(Protocol):

@@ -86,11 +86,11 @@ class Sample:
         import torch
 
         from pixelcnn.images import grid, save_gif, save_png
-        from pixelcnn.sampling.fast import steps
+        from pixelcnn.sampling.fast import wavefront_of
 
         animated = path.suffix.lower() == ".gif"
         n = min(self.n, 64 if animated else 8)
-        total = steps(model)
+        total = wavefront_of(model).steps
         moments = min(_FRAMES if animated else _STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
         canvases = model.sample_steps(n, seed=self.seed, temperature=self.temperature)

@@ -20,8 +20,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pixelcnn.randomness import check_seed
-from pixelcnn.sampling import fast, reference
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.fast import FastSampler
+from pixelcnn.sampling.reference import ReferenceSampler
 
 __all__ = ["Autoregressive", "sample", "sample_steps"]
 
@@ -37,11 +38,17 @@ def sample(
         raise ValueError(f"engine must be 'fast' or 'reference', got {engine!r}")
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
-    runs = fast if engine == "fast" else reference
-    total = math.ceil(n / _CHUNK) * runs.steps(model)
-    with tqdm(total=total, desc=f"sampling {n}", unit="step", disable=not progress) as bar:
+    engine_class = FastSampler if engine == "fast" else ReferenceSampler
+    sampler: FastSampler | ReferenceSampler | None = None
+    size = 0
+    with tqdm(total=None, desc=f"sampling {n}", unit="step", disable=not progress) as bar:
         for first in range(0, n, _CHUNK):
-            for _ in runs.run(model, images[first : first + _CHUNK], seed, first, temperature):
+            chunk = images[first : first + _CHUNK]
+            if sampler is None or len(chunk) != size:
+                size = len(chunk)
+                sampler = engine_class(model, size)
+                bar.total = sampler.steps * math.ceil(n / _CHUNK)
+            for _ in sampler.run(chunk, seed, first, temperature):
                 bar.update()
     return images
 
@@ -51,7 +58,7 @@ def sample_steps(model: Autoregressive, n: int, *, seed: int, temperature: float
     _check(n, seed, temperature)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
-    return (images for _ in fast.run(model, images, seed, 0, temperature))
+    return (images for _ in FastSampler(model, n).run(images, seed, 0, temperature))
 
 
 def _check(n: int, seed: int, temperature: float) -> None:

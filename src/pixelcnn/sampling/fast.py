@@ -13,7 +13,7 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.front import FrontView
 from pixelcnn.sampling.wavefront import Wavefront
 
-__all__ = ["run", "steps", "wavefront_of"]
+__all__ = ["FastSampler", "wavefront_of"]
 
 
 def wavefront_of(model: Autoregressive) -> Wavefront:
@@ -22,27 +22,38 @@ def wavefront_of(model: Autoregressive) -> Wavefront:
     return Wavefront.of((tap for layer in model.masked_layers for tap in layer.taps), h, w)
 
 
-def steps(model: Autoregressive) -> int:
-    """Steps for one batch."""
-    return wavefront_of(model).steps
+class FastSampler:
+    """Draws batches of up to `n` images; caches and packed weights are made once.
 
+    Args:
+        model: Its weights are copied: changing them later has no effect.
+        n: Images of a batch.
+    """
 
-@torch.inference_mode()
-def run(model: Autoregressive, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
-    """Fills `images`, uint8 zeros (N, C, H, W), with images `first ..` of the seed; yields after every step."""
-    c, h, w = model.image_shape
-    n = len(images)
-    u = uniforms(seed, first, n, h * w * c, model.device).view(n, h * w, c).permute(2, 1, 0).contiguous()
-    canvas = images.view(n, c, h * w).permute(1, 2, 0)  # (C, H * W, N), writes through
-    wavefront = wavefront_of(model)
-    view = FrontView(model.masked_layers, wavefront, c, n)
-    for step in range(wavefront.steps):
-        view.begin(step)
-        pixels = wavefront.pixels(step)
-        for channel in range(c):
-            view.channel = channel
-            params = model.network(view)
-            levels = draw(model.likelihood, params, u[channel, pixels].reshape(-1), temperature)
-            view.observe(levels.to(model.dtype) / (model.levels - 1))
-            canvas[channel, pixels] = levels.view(-1, n)
-        yield
+    def __init__(self, model: Autoregressive, n: int) -> None:
+        self._model = model
+        self._n = n
+        self._wavefront = wavefront_of(model)
+        self.steps = self._wavefront.steps
+        """Steps of a batch."""
+        with torch.inference_mode():
+            self._view = FrontView(model.masked_layers, self._wavefront, model.image_shape[0], n)
+
+    @torch.inference_mode()
+    def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
+        """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
+        model, view, n = self._model, self._view, self._n
+        c, h, w = model.image_shape
+        assert images.shape == (n, c, h, w), images.shape
+        u = uniforms(seed, first, n, h * w * c, model.device).view(n, h * w, c).permute(2, 1, 0).contiguous()
+        canvas = images.view(n, c, h * w).permute(1, 2, 0)  # (C, H * W, N), writes through
+        for step in range(self.steps):
+            view.begin(step)
+            pixels = self._wavefront.pixels(step)
+            for channel in range(c):
+                view.channel = channel
+                params = model.network(view)
+                levels = draw(model.likelihood, params, u[channel, pixels].reshape(-1), temperature)
+                view.observe(levels.to(model.dtype) / (model.levels - 1))
+                canvas[channel, pixels] = levels.view(-1, n)
+            yield

@@ -14,22 +14,32 @@ from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive
 
-__all__ = ["run", "steps"]
+__all__ = ["ReferenceSampler"]
 
 
-def steps(model: Autoregressive) -> int:
-    """Full forwards for one batch: a sub-pixel each."""
-    c, h, w = model.image_shape
-    return c * h * w
+class ReferenceSampler:
+    """Draws batches of images.
 
+    Args:
+        model: Any model.
+        n: Images of a batch.
+    """
 
-@torch.inference_mode()
-def run(model: Autoregressive, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
-    """Fills `images`, uint8 zeros (N, C, H, W), with images `first ..` of the seed; yields after every sub-pixel."""
-    c, h, w = model.image_shape
-    u = uniforms(seed, first, len(images), c * h * w, model.device)
-    for k in range(c * h * w):
-        i, j, channel = k // (w * c), k // c % w, k % c
-        params = model(images)[:, channel, i, j]
-        images[:, channel, i, j] = draw(model.likelihood, params, u[:, k], temperature)
-        yield
+    def __init__(self, model: Autoregressive, n: int) -> None:
+        c, h, w = model.image_shape
+        self._model = model
+        self._n = n
+        self.steps = c * h * w
+        """Steps of a batch: a full forward each."""
+
+    @torch.inference_mode()
+    def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
+        """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
+        model = self._model
+        c, _, w = model.image_shape
+        u = uniforms(seed, first, self._n, self.steps, model.device)
+        for k in range(self.steps):
+            i, j, channel = k // (w * c), k // c % w, k % c
+            params = model(images)[:, channel, i, j]
+            images[:, channel, i, j] = draw(model.likelihood, params, u[:, k], temperature)
+            yield
