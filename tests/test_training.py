@@ -21,6 +21,7 @@ import pixelcnn
 from pixelcnn.config import PRESETS, PixelCNNConfig, TrainConfig, from_dict, to_dict
 from pixelcnn.files import decode_tensors
 from pixelcnn.training.checkpoint import RunState, load_checkpoint, load_newest, save_checkpoint
+from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.step import Stepper
 
 TINY = TrainConfig(
@@ -56,7 +57,7 @@ def test_slices_give_the_gradient_of_the_whole_batch(monkeypatch):
     def gradients(slice_size):
         monkeypatch.setattr(pixelcnn.PixelCNN, "slice_size", slice_size)
         model = pixelcnn.PixelCNN((1, 6, 7), filters=6, blocks=1, generator=torch.Generator().manual_seed(0)).double()
-        total = Stepper(model, 1e-3, None).step(stripes(10))
+        total = Stepper(model, None).step(stripes(10), 1e-3)
         return total, torch.cat([p.grad.flatten() for p in model.parameters()])
 
     whole, whole_gradient = gradients(10)
@@ -68,11 +69,11 @@ def test_slices_give_the_gradient_of_the_whole_batch(monkeypatch):
 def test_adam_is_keras_adam():
     """Keras: m and v as in Adam; update lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon)."""
     model = pixelcnn.PixelCNN((1, 6, 7), filters=6, blocks=1, generator=torch.Generator().manual_seed(0)).double()
-    stepper = Stepper(model, 1e-3, ema=None)
+    stepper = Stepper(model, ema=None)
     m = v = 0.0
     expected = model.input.weight.detach().clone()
     for t in range(1, 6):
-        stepper.step(stripes(10, t))
+        stepper.step(stripes(10, t), 1e-3)
         g = model.input.weight.grad
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
         expected -= 1e-3 * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t) * m / (v.sqrt() + 1e-7)
@@ -81,22 +82,44 @@ def test_adam_is_keras_adam():
 
 def test_the_average_follows_its_definition():
     model = pixelcnn.PixelCNN((1, 6, 7), filters=6, blocks=1)
-    stepper = Stepper(model, 1e-2, ema=0.5)
+    stepper = Stepper(model, ema=0.5)
     average = model.output.bias.detach().clone()
     for t in range(1, 12):
-        stepper.step(stripes(10, t))
+        stepper.step(stripes(10, t), 1e-2)
         decay = min(0.5, (1 + t) / (10 + t))
         average = decay * average + (1 - decay) * model.output.bias.detach()
     torch.testing.assert_close(stepper.averaged["output.bias"], average)
 
 
 def test_restoring_refuses_other_tensors():
-    stepper = Stepper(pixelcnn.PixelCNN((1, 6, 7), filters=6, blocks=1), 1e-3, None)
+    stepper = Stepper(pixelcnn.PixelCNN((1, 6, 7), filters=6, blocks=1), None)
     good = {name: t.clone() for name, t in stepper.tensors().items()}
     with pytest.raises(ValueError, match=r"do not fit the run: 'model\.output\.bias'"):
         stepper.restore({k: v for k, v in good.items() if k != "model.output.bias"}, 1)
     with pytest.raises(ValueError, match=r"'model\.output\.bias' must be torch.float32 \(1,\), got torch.float32 \(2,\)"):
         stepper.restore({**good, "model.output.bias": torch.zeros(2)}, 1)
+
+
+def test_the_schedule_follows_its_definition():
+    config = dataclasses.replace(TINY, learning_rate=0.1, schedule="cosine", warmup_steps=4)
+    rates = [learning_rate(config, t, 20) for t in range(20)]
+    half_cosine = [0.05 * (1 + np.cos(np.pi * t / 20)) for t in range(20)]
+    assert rates[:3] == pytest.approx([half_cosine[t] * (t + 1) / 4 for t in range(3)])
+    assert rates[3:] == pytest.approx(half_cosine[3:])
+    assert {learning_rate(TINY, t, 20) for t in range(20)} == {TINY.learning_rate}
+
+
+def test_a_cosine_run_is_what_its_rates_say(tmp_path):
+    config = dataclasses.replace(TINY, schedule="cosine", warmup_steps=3, ema=None)
+    trained = run(tmp_path, config)
+    model = pixelcnn.PixelCNN.from_config(config.model, generator=torch.Generator().manual_seed(0))
+    stepper = Stepper(model, None)
+    batches = [b for epoch in range(2) for b in pixelcnn.randomness.permutation(60, 0, epoch).split(8)]
+    for t, batch in enumerate(batches):
+        stepper.step(stripes(60)[batch], learning_rate(config, t, 16))
+    assert torch.equal(trained.output.weight, model.output.weight)
+    with pytest.raises(ValueError, match="holds a run with epochs = 2, not 3"):
+        run(tmp_path, dataclasses.replace(config, epochs=3))
 
 
 # The run -------------------------------------------------------------------------------------------------------
@@ -129,9 +152,9 @@ def test_the_training_loss_is_the_mean_before_each_step(tmp_path):
     run(tmp_path, config)
     (line,) = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     model = pixelcnn.PixelCNN.from_config(config.model, generator=torch.Generator().manual_seed(0))
-    stepper = Stepper(model, config.learning_rate, None)
+    stepper = Stepper(model, None)
     order = pixelcnn.randomness.permutation(60, 0, 0)
-    nats = [stepper.step(stripes(60)[batch]) for batch in order.split(8)]
+    nats = [stepper.step(stripes(60)[batch], config.learning_rate) for batch in order.split(8)]
     assert line["train_loss"] == sum(nats) / 60 / 42
     assert line["validation_loss"] == pixelcnn.evaluate(model, stripes(20, 1)).nats_per_subpixel
     assert "validation_loss_ema" not in line
@@ -222,10 +245,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         import pixelcnn, test_training as t
         from pixelcnn.training.step import Stepper
         step = Stepper.step
-        def step_and_interrupt(self, images):
+        def step_and_interrupt(self, *args):
             if self.steps == 10:
                 os.kill(os.getpid(), signal.SIGINT)
-            return step(self, images)
+            return step(self, *args)
         Stepper.step = step_and_interrupt
         try:
             t.run({str(tmp_path / "stopped")!r})
@@ -303,7 +326,8 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, monkey
 def test_the_seed_preset_is_the_example():
     seed = PRESETS["seed"]
     assert dataclasses.asdict(seed.model) == {"image_shape": (1, 28, 28), "levels": 2, "filters": 128, "blocks": 5}
-    assert (seed.epochs, seed.batch_size, seed.learning_rate, seed.protocol, seed.ema) == (50, 128, 5e-4, "seed", None)
+    assert (seed.epochs, seed.batch_size, seed.protocol, seed.ema) == (50, 128, "seed", None)
+    assert (seed.learning_rate, seed.schedule, seed.warmup_steps) == (5e-4, "constant", 0)
     assert sum(p.numel() for p in pixelcnn.PixelCNN.from_config(seed.model).parameters()) == 532_673
 
 
@@ -320,6 +344,8 @@ def test_configurations_survive_json(config):
         ({"learning_rate": -1.0}, "learning_rate must be positive, got -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
         ({"ema": 1.0}, "ema must lie strictly between 0 and 1, got 1.0"),
+        ({"schedule": "linear"}, "schedule must be 'constant' or 'cosine', got 'linear'"),
+        ({"warmup_steps": -1}, "warmup_steps must be an integer of at least 0, got -1"),
         ({"seed": -1}, r"seed must be in 0\.\.2\*\*63-1, got -1"),
         ({"protocol": "dirty"}, "protocol must be 'clean' or 'seed', got 'dirty'"),
         ({"sample_images": -1}, "sample_images must be an integer of at least 0, got -1"),

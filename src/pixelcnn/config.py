@@ -63,7 +63,11 @@ class TrainConfig:
     batch_size: int = 128
     """Images a step."""
     learning_rate: float = 5e-4
-    """Adam's learning rate (beta 0.9 and 0.999, epsilon 1e-7 as in Keras)."""
+    """Adam's learning rate (beta 0.9 and 0.999, epsilon 1e-7 as in Keras), at its peak."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """How the learning rate goes on from its peak: `constant`, or `cosine` to zero at the last step."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate first rises linearly to its peak."""
     ema: float | None = None
     """Decay of the exponential moving average of the weights, for example 0.999; the finished model then holds the
     averaged weights. `None`: no average."""
@@ -82,6 +86,10 @@ class TrainConfig:
         for name in ("epochs", "batch_size"):
             if not (_is_int(getattr(self, name)) and getattr(self, name) >= 1):
                 raise ValueError(f"{name} must be an integer of at least 1, got {getattr(self, name)!r}")
+        if self.schedule not in ("constant", "cosine"):
+            raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
+        if not (_is_int(self.warmup_steps) and self.warmup_steps >= 0):
+            raise ValueError(f"warmup_steps must be an integer of at least 0, got {self.warmup_steps!r}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
         if self.ema is not None and not 0 < self.ema < 1:

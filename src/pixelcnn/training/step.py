@@ -28,17 +28,16 @@ class Stepper:
 
     Args:
         model: Trained in place.
-        learning_rate: Adam's.
         ema: Decay of the averaged weights, or None. It is held under (1 + t) / (10 + t) at step t, so that the
             initial weights are soon forgotten.
     """
 
-    def __init__(self, model: AutoregressiveModel, learning_rate: float, ema: float | None) -> None:
+    def __init__(self, model: AutoregressiveModel, ema: float | None) -> None:
         self.model = model
         self.steps = 0
         self._ema = ema
         self._parameters = dict(model.named_parameters())
-        self._optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=_BETAS)
+        self._optimizer = torch.optim.Adam(model.parameters(), betas=_BETAS)
         for parameter in self._parameters.values():  # what Adam would make at its first step: makes `state` uniform
             self._optimizer.state[parameter] = {
                 "step": torch.zeros(()),
@@ -47,7 +46,7 @@ class Stepper:
             }
         self.averaged = None if ema is None else {k: p.detach().clone() for k, p in self._parameters.items()}
 
-    def step(self, images: Tensor) -> float:
+    def step(self, images: Tensor, learning_rate: float) -> float:
         """One step on uint8 images (N, C, H, W); the sum of their negative log-likelihoods before it, in nats."""
         self._optimizer.zero_grad()
         on_cpu = images.device.type == "cpu"
@@ -57,7 +56,9 @@ class Stepper:
             (nats / images.numel()).backward()  # type: ignore[no-untyped-call]
             total += nats.item()
         self.steps += 1
-        for group in self._optimizer.param_groups:  # Keras adds epsilon before the bias correction, torch after it
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+            # Keras adds epsilon before the bias correction, torch after it
             group["eps"] = _KERAS_EPSILON / math.sqrt(1 - _BETAS[1] ** self.steps)
         self._optimizer.step()
         if self.averaged is not None and self._ema is not None:

@@ -37,11 +37,12 @@ from pixelcnn.models.storage import describe
 from pixelcnn.randomness import permutation
 from pixelcnn.training import report
 from pixelcnn.training.checkpoint import RunState, load_checkpoint, load_newest, save_checkpoint
+from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.step import Stepper
 
 __all__ = ["Interrupted", "train"]
 
-_MAY_DIFFER = ("epochs", "device", "checkpoint_seconds", "sample_images")  # between a run and its continuation
+_MAY_DIFFER = {"epochs", "device", "checkpoint_seconds", "sample_images"}  # between a run and its continuation
 _TIMED_STEPS = range(2, 7)  # the first ones pay for set-up
 
 
@@ -102,9 +103,10 @@ class _Run:
         self.training = training
         self.validation = validation
         self.model.to(self.device)
-        self.stepper = Stepper(self.model, config.learning_rate, config.ema)
+        self.stepper = Stepper(self.model, config.ema)
         self.state = RunState()
         self.steps_per_epoch = -(-len(training) // config.batch_size)
+        self.total_steps = config.epochs * self.steps_per_epoch
         self._stopping = False
 
     def run(self, resume: str | Path) -> AutoregressiveModel:
@@ -133,7 +135,8 @@ class _Run:
         with self._bar(f"epoch {epoch + 1}/{self.config.epochs}", len(order), first) as bar:
             for k, batch in enumerate(batches[done:]):
                 images = self.training[batch].to(self.device)
-                self.state.epoch_nats += self.stepper.step(images)
+                rate = learning_rate(self.config, self.state.step, self.total_steps)
+                self.state.epoch_nats += self.stepper.step(images, rate)
                 self.state.step += 1
                 seen += len(images)
                 nats = self.state.epoch_nats / seen
@@ -152,7 +155,7 @@ class _Run:
         line: dict[str, object] = {
             "epoch": epoch + 1,
             "step": self.state.step,
-            "learning_rate": self.config.learning_rate,
+            "learning_rate": learning_rate(self.config, self.state.step - 1, self.total_steps),
             "train_loss": self.state.epoch_nats / len(self.training) / self.model.subpixels,
         }
         evaluation = evaluate(self.model, self.validation, progress=self.progress)
@@ -210,8 +213,9 @@ class _Run:
             raise ValueError(f"{record} is not the record of a training run")
         earlier = from_dict(TrainConfig, found["train"], str(record))
         pairs = [("data", found["data"], self.data)]
+        may_differ = _MAY_DIFFER - ({"epochs"} if self.config.schedule == "cosine" else set())
         for f in dataclasses.fields(TrainConfig):
-            if f.name not in _MAY_DIFFER:
+            if f.name not in may_differ:
                 pairs.append((f.name, getattr(earlier, f.name), getattr(self.config, f.name)))
         for name, old, new in pairs:
             if old != new:
@@ -228,10 +232,11 @@ class _Run:
     def _describe_training(self) -> str:
         c = self.config
         averaged = f", weights averaged with decay {c.ema}" if c.ema is not None else ""
+        warmup = f", {c.warmup_steps} steps of warm-up" if c.warmup_steps else ""
         return (
             f"Data: {self.data}, {len(self.training):,} images ({c.protocol} protocol), {c.model.levels} levels. "
             f"{len(self.state.metrics)} epochs of {self.steps_per_epoch} steps, batch {c.batch_size}, Adam, learning rate "
-            f"{c.learning_rate:g}{averaged}, seed {c.seed}. PyTorch {torch.__version__}, {self.device.type}."
+            f"{c.learning_rate:g} ({c.schedule}{warmup}){averaged}, seed {c.seed}. PyTorch {torch.__version__}, {self.device.type}."
         )
 
     def _describe_results(self) -> str:
@@ -290,7 +295,7 @@ class _Run:
         )
 
     def _tell_duration(self, seconds_a_step: float, bar: tqdm[None]) -> None:
-        steps = self.config.epochs * self.steps_per_epoch - self.state.step
+        steps = self.total_steps - self.state.step
         seconds = int(steps * seconds_a_step)
         if self.progress and seconds > 60:
             days, rest = divmod(seconds, 86400)
