@@ -116,7 +116,7 @@ def test_info_shows_the_seed_table(capsys):
 
 def test_train_sample_evaluate(capsys, monkeypatch):
     """The whole way, on a few images."""
-    import pixelcnn.datasets as datasets
+    from pixelcnn import datasets
 
     few = {f"{p}{split}": (slice(0, 64)) for p in ("", "seed-") for split in ("train", "validation", "test")}
     whole = datasets.mnist

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pixelcnn.likelihoods import Bernoulli, Categorical, draw, likelihood_of
+from pixelcnn.likelihoods import Bernoulli, draw, likelihood_of
 
 
 def test_likelihood_of_levels():

@@ -11,7 +11,8 @@ from pixelcnn.datasets.mnist import SPLITS, mnist, read_idx
 
 
 @pytest.mark.parametrize(
-    ("split", "n"), [("train", 55_000), ("validation", 5_000), ("test", 10_000), ("seed-train", 63_000), ("seed-validation", 7_000)]
+    ("split", "n"),
+    [("train", 55_000), ("validation", 5_000), ("test", 10_000), ("seed-train", 63_000), ("seed-validation", 7_000)],
 )
 def test_splits(split, n):
     images, labels = mnist(split)
@@ -40,7 +41,7 @@ def test_quantisation():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="split must be one of train, validation.*got 'tset'"):
+    with pytest.raises(ValueError, match=r"split must be one of train, validation.*got 'tset'"):
         mnist("tset")
     with pytest.raises(ValueError, match=r"levels must be in 2\.\.256, got 257"):
         mnist("test", 257)

@@ -40,7 +40,11 @@ def test_uniforms_do_not_depend_on_the_batch():
 
 def test_uniforms_are_uniform_along_every_axis():
     """Kolmogorov-Smirnov at 1e-7 for each of three tests."""
-    for sample in (uniforms(0, 0, 1, 50_000), uniforms(0, 0, 50_000, 1), torch.cat([uniforms(s, 0, 1, 1) for s in range(5000)])):
+    for sample in (
+        uniforms(0, 0, 1, 50_000),
+        uniforms(0, 0, 50_000, 1),
+        torch.cat([uniforms(s, 0, 1, 1) for s in range(5000)]),
+    ):
         assert scipy.stats.kstest(sample.flatten().numpy(), "uniform").pvalue > 1e-7
     u = uniforms(0, 0, 400, 400)
     correlation = torch.corrcoef(torch.stack([u[:, :-1].flatten(), u[:, 1:].flatten(), u[:, :-1].roll(1, 0).flatten()]))

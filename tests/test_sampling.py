@@ -15,7 +15,9 @@ def test_the_seed_network_has_slope_4_and_136_steps():
     assert (wavefront.slope, wavefront.steps) == (4, 136)
 
 
-@pytest.mark.parametrize(("taps", "slope"), [([(0, -1)], 0), ([(-1, -1)], 0), ([(-1, 0)], 1), ([(-2, 3)], 2), ([(-1, 3)], 4)])
+@pytest.mark.parametrize(
+    ("taps", "slope"), [([(0, -1)], 0), ([(-1, -1)], 0), ([(-1, 0)], 1), ([(-2, 3)], 2), ([(-1, 3)], 4)]
+)
 def test_slope(taps, slope):
     assert slope_of(taps) == slope
 

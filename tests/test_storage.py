@@ -82,8 +82,10 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(folder):
         path = folder / name
         good = path.read_bytes()
         damaged = [good[:k] for k in {0, 1, 7, 8, 9, len(good) - 1, *chooser.sample(range(len(good)), 40)}]
-        for k in chooser.sample(range(len(good)), min(300, len(good))):
-            damaged.append(good[:k] + bytes([good[k] ^ 1 << chooser.randrange(8)]) + good[k + 1 :])
+        damaged += [
+            good[:k] + bytes([good[k] ^ 1 << chooser.randrange(8)]) + good[k + 1 :]
+            for k in chooser.sample(range(len(good)), min(300, len(good)))
+        ]
         for content in damaged:
             path.write_bytes(content)
             try:
@@ -163,7 +165,10 @@ def test_strict_names_shapes_and_types(folder):
     cases = [
         (lambda t: t.pop("output.bias"), "tensor 'output.bias' is missing"),
         (lambda t: t.update(extra=torch.zeros(1)), "unknown tensor 'extra'"),
-        (lambda t: t.update({"output.bias": torch.zeros(4)}), r"tensor 'output.bias' must have shape \(3,\), got \(4,\)"),
+        (
+            lambda t: t.update({"output.bias": torch.zeros(4)}),
+            r"tensor 'output.bias' must have shape \(3,\), got \(4,\)",
+        ),
         (lambda t: t.update({"output.bias": torch.zeros(3, dtype=torch.int32)}), "all be float32 or all float64"),
     ]
     for change, message in cases:

@@ -47,7 +47,7 @@ def evaluate(
     if len(images) == 0:
         raise ValueError("images must hold at least one image, got 0")
     model.check_images(images)
-    parts = images.split(max(64, model.slice_size))
+    parts = torch.split(images, max(64, model.slice_size))
     nats = []
     with torch.inference_mode(), tqdm(total=len(images), desc="evaluating", unit="img", disable=not progress) as bar:
         for part in parts:

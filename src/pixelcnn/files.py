@@ -1,7 +1,8 @@
 """Files that are whole or not there: every write is a temporary sibling, fsync, rename; no pickle is ever read.
 
 Tensors are kept as safetensors with a SHA-256 of everything the file says (names, types, shapes, values and the other
-metadata) in its metadata, so that any change is noticed when it is read; the same content gives the same bytes. A folder of files appears by one rename.
+metadata) in its metadata, so that any change is noticed when it is read; the same content gives the same bytes. A
+folder of files appears by one rename.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     """Tensors and metadata as the bytes of a safetensors file, with their checksum added."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     signed = {**metadata, "sha256": _digest(plain, metadata)}
-    return safetensors.torch.save(plain, {_KEY: json.dumps(signed, sort_keys=True)})  # one key: more have no fixed order
+    return safetensors.torch.save(
+        plain, {_KEY: json.dumps(signed, sort_keys=True)}
+    )  # one key: more have no fixed order
 
 
 def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:

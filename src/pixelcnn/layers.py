@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal, Protocol
 
@@ -35,7 +36,7 @@ def group_bounds(channels: int, groups: int) -> list[tuple[int, int]]:
     """The (start, stop) of each colour group: contiguous, as equal as possible, the larger ones first."""
     size, larger = divmod(channels, groups)
     starts = [g * size + min(g, larger) for g in range(groups + 1)]
-    return list(zip(starts, starts[1:], strict=False))
+    return list(itertools.pairwise(starts))
 
 
 class MaskedConv2d(nn.Module):
@@ -137,14 +138,16 @@ class FullView:
 
     def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
         """See `View.conv`: (N, H, W, in) to (N, H, W, out)."""
-        y = self._convolution(layer, x)
-        return y.relu_() if layer.activation == "relu" else y
-
-    def _convolution(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
         weight = layer.weight * layer.mask
         if layer.kernel_size == 1:
-            return F.linear(x, weight[:, :, 0, 0], layer.bias)
+            y = torch.addmm(layer.bias, x.reshape(-1, layer.in_channels), weight[:, :, 0, 0].t())
+            return _activate(layer, y).view(*x.shape[:-1], layer.out_channels)
         above = layer.kernel_size // 2
         x_nchw = F.pad(x, (0, 0, 0, 0, above, 0)).permute(0, 3, 1, 2)  # channels-last memory
         y_nchw = F.conv2d(x_nchw, weight[:, :, : above + 1], layer.bias, padding=(0, above))
-        return y_nchw.permute(0, 2, 3, 1)
+        return _activate(layer, y_nchw).permute(0, 2, 3, 1)
+
+
+def _activate(layer: MaskedConv2d, y: Tensor) -> Tensor:
+    """In place, so on what the product returned and not on a view of it: autograd would copy the whole for that."""
+    return y.relu_() if layer.activation == "relu" else y

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(command, int):
             return command
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             command.run()
     except BrokenPipeError:  # `pixelcnn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -68,7 +68,7 @@ def _parse(arguments: list[str]) -> Any:
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                commands,  # type: ignore[arg-type]
+                commands,
                 args=arguments or ["--help"],
                 prog="pixelcnn",
                 description=_DESCRIPTION,
@@ -81,7 +81,7 @@ def _parse(arguments: list[str]) -> Any:
 
 
 def _condensed(box: str) -> str:
-    """tyro's framed error, drawn in Unicode or ASCII, as one line."""
+    """Tyro's framed error, drawn in Unicode or ASCII, as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     framed = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]
     said = [line for line in framed if line.strip("─-")]

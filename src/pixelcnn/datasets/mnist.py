@@ -11,7 +11,8 @@ Splits:
 The `seed` splits exist for parity: they train on 3,000 official test images. Report results on the others.
 
 References:
-    | Gradient-based learning applied to document recognition (LeCun et al., 1998). Data: LeCun, Cortes, Burges, CC BY-SA 3.0.
+    | Gradient-based learning applied to document recognition (LeCun et al., 1998).
+    | The data: LeCun, Cortes and Burges, CC BY-SA 3.0.
 """
 
 from __future__ import annotations

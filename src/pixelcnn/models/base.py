@@ -11,7 +11,7 @@ follow from it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -44,7 +44,8 @@ class AutoregressiveModel(nn.Module, ABC):
     def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
         """Builds the model that a configuration describes, with fresh weights from `generator`."""
         fields = {name: getattr(config, name) for name in cls.Config.__dataclass_fields__}
-        return cls(**fields, generator=generator)
+        build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
+        return build(**fields, generator=generator)
 
     @abstractmethod
     def network(self, view: View) -> Tensor:
@@ -137,7 +138,7 @@ class AutoregressiveModel(nn.Module, ABC):
         self.check_images(images)
         if torch.is_grad_enabled() or len(images) == 0:
             return self.unchecked_log_prob_map(images)
-        return torch.cat([self.unchecked_log_prob_map(part) for part in images.split(self.slice_size)])
+        return torch.cat([self.unchecked_log_prob_map(part) for part in torch.split(images, self.slice_size)])
 
     def unchecked_log_prob_map(self, images: Tensor) -> Tensor:
         """`log_prob_map` in one piece and without looking at the values first: for loops that know their data."""
@@ -226,7 +227,9 @@ class AutoregressiveModel(nn.Module, ABC):
         """
         shape = self.image_shape
         if images.dim() != 4 or tuple(images.shape[1:]) != shape:
-            raise ValueError(f"images must have shape (N, {shape[0]}, {shape[1]}, {shape[2]}), got {tuple(images.shape)}")
+            raise ValueError(
+                f"images must have shape (N, {shape[0]}, {shape[1]}, {shape[2]}), got {tuple(images.shape)}"
+            )
         if images.dtype != torch.uint8 and not (floating and images.dtype == self.dtype):
             raise ValueError(f"images must be of dtype torch.uint8, got {images.dtype}")
         if images.numel() and (top := images.amax().item()) >= self.levels and images.dtype == torch.uint8:

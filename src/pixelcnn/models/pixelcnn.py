@@ -12,6 +12,8 @@ References:
 
 from __future__ import annotations
 
+import typing
+
 import torch
 from torch import Tensor, nn
 
@@ -71,9 +73,8 @@ class PixelCNN(AutoregressiveModel):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(
-            PixelCNNConfig(image_shape=tuple(image_shape), levels=levels, filters=filters, blocks=blocks)
-        )
+        shape = typing.cast("tuple[int, int, int]", tuple(image_shape))
+        super().__init__(PixelCNNConfig(image_shape=shape, levels=levels, filters=filters, blocks=blocks))
         c = self.image_shape[0]
         self.input = MaskedConv2d(c, filters, 7, mask_type="A", groups=c, generator=generator)
         self.blocks = nn.ModuleList(ResidualBlock(filters, c, generator) for _ in range(blocks))
@@ -81,9 +82,7 @@ class PixelCNN(AutoregressiveModel):
             MaskedConv2d(filters, filters, 1, mask_type="B", groups=c, generator=generator) for _ in range(2)
         )
         params = c * self.likelihood.params
-        self.output = MaskedConv2d(
-            filters, params, 1, mask_type="B", groups=c, activation="none", generator=generator
-        )
+        self.output = MaskedConv2d(filters, params, 1, mask_type="B", groups=c, activation="none", generator=generator)
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`."""

@@ -114,7 +114,10 @@ def summary(model: AutoregressiveModel) -> str:
 
     field = receptive_field(model)
     above = len(field) - 1
-    lines += ["", f"receptive field: {int(field.sum())} pixels in {above} rows above and the own row, whatever the image's size"]
+    lines += [
+        "",
+        f"receptive field: {int(field.sum())} pixels in {above} rows above and the own row, whatever the image's size",
+    ]
     middle = field.shape[1] // 2
     for y, line in enumerate(field.tolist()):
         own = y == above

@@ -29,9 +29,7 @@ __all__ = ["Autoregressive", "sample", "sample_steps"]
 _CHUNK = 64  # images drawn together: larger batches fall out of the processor's caches
 
 
-def sample(
-    model: Autoregressive, n: int, *, seed: int, temperature: float, engine: str, progress: bool
-) -> Tensor:
+def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engine: str, progress: bool) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`."""
     _check(n, seed, temperature)
     if engine not in ("fast", "reference"):

@@ -128,7 +128,10 @@ class _Cache:
         return self._values.as_strided((self._height, taps * c), (self._line * c, 1), offset * c)
 
     def square(self) -> Tensor:
-        """What all causal rows of the kernel see, later pixels of the own row included: a copy (P * N, all * channels)."""
+        """What all causal rows of the kernel see, later pixels of the own row included.
+
+        A copy, (P * N, all * channels).
+        """
         c, reach = self._channels, self._reach
         offset = self._front - reach * (self._row + self._slope) - reach
         shape = (self._height, reach + 1, (2 * reach + 1) * c)

@@ -33,6 +33,7 @@ def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> 
 def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
     """The losses by epoch, in nats a sub-pixel."""
     from matplotlib.figure import Figure  # takes half a second to import
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -45,7 +46,7 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
         if key in metrics[0]:
             axes.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
     axes.set(xlabel="epoch", ylabel="negative log-likelihood (nats / sub-pixel)")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     buffer = io.BytesIO()

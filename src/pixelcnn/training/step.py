@@ -51,7 +51,7 @@ class Stepper:
         self._optimizer.zero_grad()
         on_cpu = images.device.type == "cpu"
         total = 0.0
-        for part in images.split(self.model.slice_size if on_cpu else len(images)):
+        for part in torch.split(images, self.model.slice_size if on_cpu else len(images)):
             nats = -self.model.unchecked_log_prob_map(part).sum()
             (nats / images.numel()).backward()  # type: ignore[no-untyped-call]
             total += nats.item()

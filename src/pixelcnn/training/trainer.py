@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -128,7 +129,7 @@ class _Run:
     def _train_epoch(self, epoch: int) -> tuple[float, int]:
         """The rest of an epoch; returns the seconds and images of this process's part of it."""
         order = permutation(len(self.training), self.config.seed, epoch)
-        batches = order.split(self.config.batch_size)
+        batches = torch.split(order, self.config.batch_size)
         done = self.state.step - epoch * self.steps_per_epoch
         seen = first = done * self.config.batch_size
         started = time.monotonic()
@@ -194,7 +195,9 @@ class _Run:
         record = self.out / "config.json"
         if record.exists():
             if str(resume) == "off":
-                raise ValueError(f"{self.out} already holds a run; --resume auto goes on with it, or choose another folder")
+                raise ValueError(
+                    f"{self.out} already holds a run; --resume auto goes on with it, or choose another folder"
+                )
             self._check_same_run(record)
         write_file(record, json.dumps({"data": self.data, "train": to_dict(self.config)}, indent=2) + "\n")
         if str(resume) == "off":
@@ -214,9 +217,11 @@ class _Run:
         earlier = from_dict(TrainConfig, found["train"], str(record))
         pairs = [("data", found["data"], self.data)]
         may_differ = _MAY_DIFFER - ({"epochs"} if self.config.schedule == "cosine" else set())
-        for f in dataclasses.fields(TrainConfig):
-            if f.name not in may_differ:
-                pairs.append((f.name, getattr(earlier, f.name), getattr(self.config, f.name)))
+        pairs += [
+            (f.name, getattr(earlier, f.name), getattr(self.config, f.name))
+            for f in dataclasses.fields(TrainConfig)
+            if f.name not in may_differ
+        ]
         for name, old, new in pairs:
             if old != new:
                 raise ValueError(f"{self.out} holds a run with {name} = {old!r}, not {new!r}; choose another folder")
@@ -235,8 +240,9 @@ class _Run:
         warmup = f", {c.warmup_steps} steps of warm-up" if c.warmup_steps else ""
         return (
             f"Data: {self.data}, {len(self.training):,} images ({c.protocol} protocol), {c.model.levels} levels. "
-            f"{len(self.state.metrics)} epochs of {self.steps_per_epoch} steps, batch {c.batch_size}, Adam, learning rate "
-            f"{c.learning_rate:g} ({c.schedule}{warmup}){averaged}, seed {c.seed}. PyTorch {torch.__version__}, {self.device.type}."
+            f"{len(self.state.metrics)} epochs of {self.steps_per_epoch} steps, batch {c.batch_size}, Adam, "
+            f"learning rate {c.learning_rate:g} ({c.schedule}{warmup}){averaged}, seed {c.seed}. "
+            f"PyTorch {torch.__version__}, {self.device.type}."
         )
 
     def _describe_results(self) -> str:
@@ -272,7 +278,7 @@ class _Run:
     def _deferring_interrupts(self) -> Iterator[None]:
         """The first Ctrl-C ends the run after its next checkpoint, the second at once."""
 
-        def handle(signum: int, frame: FrameType | None) -> None:
+        def handle(_signum: int, _frame: FrameType | None) -> None:
             if self._stopping:
                 raise KeyboardInterrupt
             self._stopping = True
@@ -288,13 +294,13 @@ class _Run:
         finally:
             signal.signal(signal.SIGINT, previous)
 
-    def _bar(self, description: str, total: int, initial: int) -> tqdm[None]:
+    def _bar(self, description: str, total: int, initial: int) -> tqdm[Any]:
         interval = 0.2 if sys.stderr.isatty() else 20.0
         return tqdm(
             total=total, initial=initial, desc=description, unit="img", mininterval=interval, disable=not self.progress
         )
 
-    def _tell_duration(self, seconds_a_step: float, bar: tqdm[None]) -> None:
+    def _tell_duration(self, seconds_a_step: float, bar: tqdm[Any]) -> None:
         steps = self.total_steps - self.state.step
         seconds = int(steps * seconds_a_step)
         if self.progress and seconds > 60:

@@ -1,0 +1,33 @@
+# Everything runs in .venv, made on first use from constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test test-long lint bench
+help:  ## Show the targets.
+	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
+
+install: $(INSTALLED)  ## Make .venv with the package, its dependencies and the development tools.
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install  ## Train the quick network on MNIST (about 90 s) and draw digits into demo/.
+	$(BIN)/python examples/demo.py
+
+test: install  ## Run the test suite (a few minutes).
+	$(BIN)/python -m pytest
+
+test-long: install  ## Run the tests that take long (about an hour).
+	$(BIN)/python -m pytest -m long
+
+lint: install  ## Check style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install  ## Measure the fast sampler against the reference, side by side.
+	$(BIN)/python benchmarks/sampling.py
