@@ -68,12 +68,13 @@ def test_sample_separate(model):
 
 
 def test_sample_steps(model):
-    assert main(["sample", model, "-n", "4", "--steps", "growing.gif"]) == 0
-    with Image.open("growing.gif") as animation, Image.open("samples.png") as final:
+    assert main(["sample", model, "-n", "4", "--steps"]) == 0
+    assert main(["sample", model, "-n", "4"]) == 0
+    with Image.open("samples.gif") as animation, Image.open("samples.png") as final:
         assert animation.n_frames == 25  # 4 * 5 + 5 steps
         animation.seek(24)
         assert np.abs(np.asarray(animation.convert("L")).astype(int) - np.asarray(final)).max() <= 1
-    assert main(["sample", model, "-n", "4", "--steps", "strip.png"]) == 0
+    assert main(["sample", model, "-n", "4", "--steps", "--out", "strip.png"]) == 0
     with Image.open("strip.png") as strip:
         assert strip.size == (12 * 52 + 2, 4 * 62 + 2)  # 12 moments of 4 images
 
@@ -156,7 +157,9 @@ WRONG = [
     (["sample", "MODEL", "--label", "11"], "--label must be left out, got 11"),
     (["sample", "MODEL", "--temperature", "0"], "temperature must be positive and finite, got 0.0"),
     (["sample", "MODEL", "--out", "grid.jpg"], "--out must end in .png"),
-    (["sample", "MODEL", "--steps", "growing.mp4"], "--steps must end in .gif or .png"),
+    (["sample", "MODEL", "--steps", "--out", "growing.mp4"], "--out must end in .gif or .png, got 'growing.mp4'"),
+    (["sample", "MODEL", "--steps", "--engine", "reference"], "--steps draws with the fast engine only"),
+    (["sample", "MODEL", "--steps", "--separate"], "--separate and --steps exclude each other"),
     (["sample", "MODEL", "--out", "/proc/samples.png"], "/proc"),
     (["sample", "MODEL", "--out", "afile/samples.png"], "afile"),
     (["sample", "MODEL", "--engine", "warp"], "invalid choice 'warp' for argument '--engine'"),

@@ -38,11 +38,13 @@ class Sample:
     engine: Literal["fast", "reference"] = "fast"
     """`reference` runs one full forward a sub-pixel: slow, and the same images."""
     out: Path | None = None
-    """A PNG file for the grid, by default samples.png; with --separate a folder, by default samples."""
+    """A PNG file for the grid, by default samples.png; with --separate a folder, by default samples; with --steps a
+    GIF or PNG file, by default samples.gif."""
     separate: bool = False
     """Write one PNG an image, in its own size, instead of a grid."""
-    steps: Path | None = None
-    """Also show the images growing: a file ending in .gif is an animation, one in .png a strip of moments."""
+    steps: bool = False
+    """Show the images growing instead of the finished grid: --out ending in .gif is an animation of up to 64 images,
+    in .png a strip of moments for each of up to 8."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
 
@@ -53,17 +55,21 @@ class Sample:
         from pixelcnn.images import grid, save_png, to_pil
         from pixelcnn.models.storage import load
 
-        out = self.out or Path("samples" if self.separate else "samples.png")
-        if not self.separate and out.suffix.lower() != ".png":
-            raise ValueError(f"--out must end in .png, or be a folder with --separate, got {str(out)!r}")
-        if self.steps is not None and self.steps.suffix.lower() not in (".gif", ".png"):
-            raise ValueError(f"--steps must end in .gif or .png, got {str(self.steps)!r}")
+        if self.separate and self.steps:
+            raise ValueError("--separate and --steps exclude each other: leave one out")
+        if self.steps and self.engine != "fast":
+            raise ValueError(f"--steps draws with the fast engine only, got --engine {self.engine}")
+        out = self.out or Path("samples" if self.separate else "samples.gif" if self.steps else "samples.png")
+        allowed = (".gif", ".png") if self.steps else (".png",)
+        if not self.separate and out.suffix.lower() not in allowed:
+            raise ValueError(f"--out must end in {' or '.join(allowed)}, got {str(out)!r}")
         model = load(self.model).to(device_of(self.device))
         if self.label is not None:
             raise ValueError(f"--label must be left out, got {self.label}: {self.model} has no classes")
         writable_folder(out if self.separate else out.parent)
-        if self.steps is not None:
-            writable_folder(self.steps.parent)
+        if self.steps:
+            self._show_growing(model, out)
+            return
 
         started = time.perf_counter()
         images = model.sample(
@@ -77,12 +83,9 @@ class Sample:
         else:
             save_png(grid(images, model.levels), out)
         print(f"{self.n} images in {seconds:.2f} s: {out}")
-        if self.steps is not None:
-            self._show_growing(model, self.steps)
-            print(f"the images growing: {self.steps}")
 
     def _show_growing(self, model: AutoregressiveModel, path: Path) -> None:
-        """Draws the first images again, keeping moments spread evenly over the steps."""
+        """Draws the first images, keeping moments spread evenly over the steps."""
         import torch
 
         from pixelcnn.images import grid, save_gif, save_png
@@ -100,3 +103,4 @@ class Sample:
         else:
             rows = torch.stack(kept, dim=1).flatten(0, 1)  # a row an image, a column a moment
             save_png(grid(rows, model.levels, columns=len(kept)), path)
+        print(f"{n} images growing, {len(kept)} moments of {total} steps: {path}")
