@@ -1,6 +1,7 @@
 """Training: the step's arithmetic, the run's folder, and that stopping changes nothing."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import random
@@ -237,6 +238,25 @@ def test_killed_ten_times_and_resumed_gives_the_same_bits(tmp_path):
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [100 * (k + 1) for k in range(8)]
     assert result(tmp_path / "killed") == result(tmp_path / "undisturbed")
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    run(tmp_path, dataclasses.replace(TINY, epochs=1))
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match=r"another process is using .*; wait for it, or choose another folder"):
+        run(tmp_path)
+    os.close(descriptor)
+    run(tmp_path)
+
+
+def test_what_killed_processes_left_is_cleared_away(tmp_path):
+    run(tmp_path, dataclasses.replace(TINY, epochs=1))
+    (tmp_path / "checkpoints" / ".step-00000009.1.tmp").mkdir()
+    (tmp_path / "checkpoints" / ".step-00000009.1.tmp" / "state.json").touch()
+    (tmp_path / "samples" / ".epoch-002.png.1.tmp").touch()
+    run(tmp_path)
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):

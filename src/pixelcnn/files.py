@@ -8,6 +8,7 @@ folder of files appears by one rename.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +22,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-__all__ = ["decode_tensors", "encode_tensors", "new_folder", "read_json", "writable_folder", "write_file"]
+__all__ = [
+    "decode_tensors",
+    "encode_tensors",
+    "new_folder",
+    "only_user_of",
+    "read_json",
+    "writable_folder",
+    "write_file",
+]
 
 _KEY = "pixelcnn"  # of the metadata in a safetensors header: a JSON object
 
@@ -84,6 +93,31 @@ def writable_folder(path: Path) -> Path:
             return path
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextlib.contextmanager
+def only_user_of(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask for the same out of a folder, and clears it of what killed ones left half-written.
+
+    The lock is the folder's own and goes with the process, so nothing is left behind to be deleted by hand.
+
+    Raises:
+        ValueError: If another process is using the folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is using {folder}; wait for it, or choose another folder") from None
+        for left in (*folder.rglob(".*.tmp"), *folder.rglob(".*.old")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> object:

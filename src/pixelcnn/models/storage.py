@@ -84,7 +84,7 @@ def describe(model: AutoregressiveModel, training: str = "", results: str = "") 
         f"An exact-likelihood autoregressive model with {parameters:,} parameters (masked weights counted).\n",
         f"## Training\n\n{training}\n" if training else "",
         f"## Results\n\n{results}\n" if results else "",
-        "## Use\n\n```python\nimport pixelcnn\n\nmodel = pixelcnn.load(FOLDER)\n"
+        '## Use\n\n```python\nimport pixelcnn\n\nmodel = pixelcnn.load("path/to/this/folder")\n'
         "images = model.sample(16, seed=0)        # uint8 (16, C, H, W)\n"
         "nats = model.log_prob(images)            # exact, (16,)\n```\n",
     ]

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from pixelcnn.config import TrainConfig, from_dict, to_dict
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import evaluate
-from pixelcnn.files import read_json, writable_folder, write_file
+from pixelcnn.files import only_user_of, read_json, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel, PixelCNN
 from pixelcnn.models.storage import describe
 from pixelcnn.randomness import permutation
@@ -77,7 +77,8 @@ def train(
         The finished model, with the averaged weights if `config.ema` is set; the same is in `out`/model.
 
     Raises:
-        ValueError: If the images do not fit the model, or the folder holds a run of another configuration.
+        ValueError: If the images do not fit the model, or the folder holds a run of another configuration or is in
+            use by another process.
         OSError: If the folder cannot be written.
         Interrupted: After Ctrl-C, when a checkpoint has been written.
     """
@@ -111,6 +112,11 @@ class _Run:
         self._stopping = False
 
     def run(self, resume: str | Path) -> AutoregressiveModel:
+        writable_folder(self.out)
+        with only_user_of(self.out):
+            return self._run(resume)
+
+    def _run(self, resume: str | Path) -> AutoregressiveModel:
         self._open(resume)
         self._last_checkpoint = time.monotonic()
         finished = len(self.state.metrics)
@@ -188,8 +194,7 @@ class _Run:
     # Beginning and end -----------------------------------------------------------------------------------------
 
     def _open(self, resume: str | Path) -> None:
-        """Makes the run's folder or checks the one there, and restores the checkpoint to go on from."""
-        writable_folder(self.out)
+        """Fills the run's folder or checks what is there, and restores the checkpoint to go on from."""
         (self.out / "samples").mkdir(exist_ok=True)
         (self.out / "checkpoints").mkdir(exist_ok=True)
         record = self.out / "config.json"
@@ -238,9 +243,10 @@ class _Run:
         c = self.config
         averaged = f", weights averaged with decay {c.ema}" if c.ema is not None else ""
         warmup = f", {c.warmup_steps} steps of warm-up" if c.warmup_steps else ""
+        epochs = len(self.state.metrics)
         return (
             f"Data: {self.data}, {len(self.training):,} images ({c.protocol} protocol), {c.model.levels} levels. "
-            f"{len(self.state.metrics)} epochs of {self.steps_per_epoch} steps, batch {c.batch_size}, Adam, "
+            f"{epochs} epoch{'s' * (epochs != 1)} of {self.steps_per_epoch} steps, batch {c.batch_size}, Adam, "
             f"learning rate {c.learning_rate:g} ({c.schedule}{warmup}){averaged}, seed {c.seed}. "
             f"PyTorch {torch.__version__}, {self.device.type}."
         )
