@@ -73,10 +73,6 @@ class Wavefront:
         first = -((self.width - 1 - step) // self.slope)  # ceil((step - width + 1) / slope)
         return range(max(first, 0), max(min(step // self.slope + 1, self.height), 0))
 
-    def lag(self, dy: int, dx: int) -> int:
-        """How many steps before a pixel its tap (dy, dx) was computed."""
-        return -(self.slope * dy + dx)
-
     def pixels(self, step: int) -> slice:
         """Raster indices i * width + j of this step's pixels, in the order of `rows`."""
         rows = self.rows(step)
