@@ -23,10 +23,10 @@ def wavefront_of(model: Autoregressive) -> Wavefront:
 
 
 class FastSampler:
-    """Draws batches of up to `n` images; caches and packed weights are made once.
+    """Draws batches of `n` images; caches and packed weights are made once.
 
     Args:
-        model: Its weights are copied: changing them later has no effect.
+        model: Any model; its masked convolutions' weights are copied, so changing them later has no effect.
         n: Images of a batch.
     """
 
