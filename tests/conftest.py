@@ -5,8 +5,8 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _no_global_randomness():
-    """Nothing in the package may draw from or reseed torch's global generator, except for a model's initial weights."""
+def _same_initial_weights():
+    """Models built without a generator take their weights from torch's global one."""
     torch.manual_seed(0)
 
 

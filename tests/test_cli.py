@@ -145,13 +145,17 @@ WRONG = [
     (["train", "mnist", "--levels", "1"], "levels must be in 2..256, got 1"),
     (["train", "mnist", "--device", "tpu"], "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
     (["train", "mnist", "--device", "cuda:99"], "device 'cuda:99' is not there"),
-    (["train", "cifar"], "unknown data 'cifar:train'; known: mnist"),
+    (["train", "cifar"], "unknown data 'cifar'; known: mnist"),
     (["train", "mnist:test"], "takes its splits from --protocol"),
+    (["train", "mnist", "--filters", "2000000"], "filters must be an integer in 2..65536"),
     (["train"], "DATA"),
     (["train", "mnist", "--out", "/proc/run"], "/proc/run"),
-    (["train", "mnist", "--resume", "elsewhere"], "elsewhere/manifest.json is missing"),
+    (["train", "mnist", "--resume", "elsewhere"], "elsewhere is not a checkpoint"),
     (["sample", "nothing"], "no model 'nothing': neither a shipped model (mnist) nor a folder"),
-    (["sample", "MODEL", "-n", "0"], "n must be an integer of at least 1, got 0"),
+    (["sample", "MODEL", "-n", "0"], "n must be an integer in 1..2**63-1, got 0"),
+    (["sample", "MODEL", "-n", "0", "--out", "sub/dir/x.png"], "n must be an integer in 1..2**63-1, got 0"),
+    (["sample", "MODEL", "-n", "99999999999999999999"], "n must be an integer in 1..2**63-1, got 99999"),
+    (["sample", "MODEL", "-n", "1000000000000000"], "memory"),
     (["sample", "MODEL", "-n", "x"], "invalid literal for int() with base 10: 'x'"),
     (["sample", "MODEL", "--seed", "-1"], "seed must be an integer in 0..2**63-1, got -1"),
     (["sample", "MODEL", "--label", "11"], "--label must be left out, got 11"),
@@ -187,7 +191,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, model, tmp_
     (tmp_path / "TRUNCATED" / "model.safetensors").write_bytes(weights[:-100])
     config = (tmp_path / "UNKNOWN" / "config.json").read_text()
     (tmp_path / "UNKNOWN" / "config.json").write_text(config.replace("{", '{"colour": true,', 1))
-    before = set(os.listdir("."))
+    before = set(Path().rglob("*"))
 
     assert main([folders.get(a, a) for a in arguments]) == 2
     captured = capsys.readouterr()
@@ -195,8 +199,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, model, tmp_
     assert captured.err.startswith("pixelcnn: ")
     assert message in captured.err
     assert captured.err.index("\n") == len(captured.err) - 1
-    left = set(os.listdir(".")) - before
-    assert not any(os.path.isfile(name) for name in left)
+    assert set(Path().rglob("*")) == before
 
 
 def test_no_traceback_from_a_real_process(tmp_path):
@@ -206,6 +209,15 @@ def test_no_traceback_from_a_real_process(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_says_so(monkeypatch, model, capsys):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pixelcnn.PixelCNN, "sample", interrupt)
+    assert main(["sample", model]) == 130
+    assert capsys.readouterr().err == "pixelcnn: stopped\n"
 
 
 def test_help_does_not_import_torch():

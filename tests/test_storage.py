@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -54,11 +55,38 @@ def test_saving_again_replaces_and_leaves_nothing(model, folder):
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
-def test_a_folder_of_something_else_is_not_replaced(model, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="is not a model's folder; it is not replaced"):
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"thesis.tex": "years of work"},
+        {"config.json": '{"model": "PixelCNN"}', "work.py": "years of work"},
+        {"config.json": '{"name": "a web page"}'},
+        {"README.md": "a project to come"},
+    ],
+)
+def test_a_folder_of_something_else_is_not_replaced(model, tmp_path, files):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match="is not just a model's folder; it is not replaced"):
         model.save_pretrained(tmp_path)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
+def test_a_replacement_that_fails_leaves_the_earlier_model(model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.suffix == ".tmp":
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="No space left on device"):
+        pixelcnn.PixelCNN(filters=4, blocks=0).save_pretrained(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
 
 
 def test_a_failing_write_leaves_nothing_and_keeps_the_earlier_model(model, folder, monkeypatch):

@@ -40,10 +40,9 @@ class PixelCNNConfig:
             raise ValueError(f"image_shape must be three positive integers (C, H, W), got {shape!r}")
         if not (_is_int(self.levels) and 2 <= self.levels <= 256):
             raise ValueError(f"levels must be in 2..256, got {self.levels!r}")
-        if not (_is_int(self.filters) and self.filters >= 2 * shape[0]):
+        if not (_is_int(self.filters) and 2 * shape[0] <= self.filters <= 2**16):
             raise ValueError(
-                f"filters must be an integer of at least 2 a channel, so {2 * shape[0]} for image_shape {shape}, "
-                f"got {self.filters!r}"
+                f"filters must be an integer in {2 * shape[0]}..{2**16}, at least 2 a channel, got {self.filters!r}"
             )
         if not (_is_int(self.blocks) and self.blocks >= 0):
             raise ValueError(f"blocks must be an integer of at least 0, got {self.blocks!r}")

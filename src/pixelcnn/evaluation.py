@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pixelcnn.models import AutoregressiveModel
+from pixelcnn.progress import progress_bar
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -47,11 +47,13 @@ def evaluate(
     if len(images) == 0:
         raise ValueError("images must hold at least one image, got 0")
     model.check_images(images)
-    parts = torch.split(images, max(64, model.slice_size))
+    size = max(64, model.slice_size)
+    parts = torch.split(images, size)
+    label_parts = [None] * len(parts) if labels is None else torch.split(labels, size)
     nats = []
-    with torch.inference_mode(), tqdm(total=len(images), desc="evaluating", unit="img", disable=not progress) as bar:
-        for part in parts:
-            nats.append(-model.log_prob(part.to(model.device), labels).double().cpu())
+    with torch.inference_mode(), progress_bar("evaluating", len(images), "img", show=progress) as bar:
+        for part, part_labels in zip(parts, label_parts, strict=True):
+            nats.append(-model.log_prob(part.to(model.device), part_labels).double().cpu())
             bar.update(len(part))
             bar.set_postfix(nats=f"{torch.cat(nats[-100:]).mean():.2f}", refresh=False)
     each = torch.cat(nats)

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ __all__ = [
     "new_folder",
     "only_user_of",
     "read_json",
+    "recover",
     "writable_folder",
     "write_file",
 ]
@@ -58,14 +60,16 @@ def write_file(path: Path, content: bytes | str) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` in one rename when the block ends without an error.
 
-    An earlier folder at `path` is moved aside first and deleted last, so a crash in between loses neither.
+    An earlier folder at `path` is renamed aside first and deleted last. A process killed between the two renames leaves
+    it as `.NAME.PID.old`, which `recover` puts back.
 
     Raises:
-        OSError: If it cannot be written; nothing is left behind.
+        OSError: If it cannot be written; nothing is left behind, and an earlier folder stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     earlier = path.with_name(f".{path.name}.{os.getpid()}.old")
+    _put_back(earlier, path)  # of a process that had the same number
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
@@ -75,10 +79,35 @@ def new_folder(path: Path) -> Iterator[Path]:
             path.rename(earlier)
         temporary.rename(path)
     except BaseException:
+        _put_back(earlier, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync_folder(path.parent)
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Clears a folder of what killed processes left of `write_file` and `new_folder` in it; none may be running there.
+
+    What was half-written is deleted; a folder that was to be replaced and was not gets its name back.
+    """
+    for left in list(folder.iterdir()):
+        match = re.fullmatch(r"\.(.+)\.\d+\.(tmp|old)", left.name)
+        if match is None:
+            continue
+        if match[2] == "old":
+            _put_back(left, left.with_name(match[1]))
+        elif left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _put_back(earlier: Path, path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(earlier, ignore_errors=True)
+    elif earlier.exists():
+        earlier.rename(path)
 
 
 def writable_folder(path: Path) -> Path:
@@ -97,9 +126,9 @@ def writable_folder(path: Path) -> Path:
 
 @contextlib.contextmanager
 def only_user_of(folder: Path) -> Iterator[None]:
-    """Keeps other processes that ask for the same out of a folder, and clears it of what killed ones left half-written.
+    """Keeps other processes that ask for the same out of a folder.
 
-    The lock is the folder's own and goes with the process, so nothing is left behind to be deleted by hand.
+    The lock is the folder's own and goes with the process: there is no file that a killed one could leave.
 
     Raises:
         ValueError: If another process is using the folder.
@@ -110,11 +139,6 @@ def only_user_of(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"another process is using {folder}; wait for it, or choose another folder") from None
-        for left in (*folder.rglob(".*.tmp"), *folder.rglob(".*.old")):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
         yield
     finally:
         os.close(descriptor)
@@ -158,7 +182,7 @@ def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[
         length = int.from_bytes(content[:8], "little")
         signed = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
         metadata = None if signed is None else dict(json.loads(signed))
-    except (safetensors.SafetensorError, ValueError, TypeError) as error:
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"{where} is damaged or not a safetensors file: {error}") from None
     if metadata is None:
         raise ValueError(f"{where} has no checksum: it was not written by pixelcnn")

@@ -48,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as interrupt:
-        print(f"pixelcnn: {interrupt or 'stopped'}", file=sys.stderr)
+        print(f"pixelcnn: {str(interrupt) or 'stopped'}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's allocators raise RuntimeError
+            raise
         print(f"pixelcnn: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0

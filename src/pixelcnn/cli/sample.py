@@ -54,7 +54,9 @@ class Sample:
         from pixelcnn.files import writable_folder
         from pixelcnn.images import grid, save_png, to_pil
         from pixelcnn.models.storage import load
+        from pixelcnn.sampling import check_arguments
 
+        check_arguments(self.n, self.seed, self.temperature)
         if self.separate and self.steps:
             raise ValueError("--separate and --steps exclude each other: leave one out")
         if self.steps and self.engine != "fast":

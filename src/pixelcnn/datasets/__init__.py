@@ -39,5 +39,7 @@ def open_training(data: str, protocol: str, levels: int) -> tuple[Tensor, Tensor
     """
     if ":" in data:
         raise ValueError(f"training takes its splits from --protocol, so DATA has none, got {data!r}")
+    if data != "mnist":
+        raise ValueError(f"unknown data {data!r}; known: mnist")
     prefix = "seed-" if protocol == "seed" else ""
     return open_split(f"{data}:{prefix}train", levels)[0], open_split(f"{data}:{prefix}validation", levels)[0]

@@ -199,7 +199,7 @@ class AutoregressiveModel(nn.Module, ABC):
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
         """Writes the model as a folder that `pixelcnn.load` reads: config.json, model.safetensors, README.md.
 
-        The folder appears, or replaces an earlier model, in one rename.
+        The folder appears in one rename, after an earlier model there has been renamed aside.
 
         Args:
             folder: Where; its parents are made.
@@ -226,6 +226,8 @@ class AutoregressiveModel(nn.Module, ABC):
             ValueError: If they are not.
         """
         shape = self.image_shape
+        if not isinstance(images, Tensor):
+            raise ValueError(f"images must be a torch.Tensor, got {type(images).__name__}")
         if images.dim() != 4 or tuple(images.shape[1:]) != shape:
             raise ValueError(
                 f"images must have shape (N, {shape[0]}, {shape[1]}, {shape[2]}), got {tuple(images.shape)}"

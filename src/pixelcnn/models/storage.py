@@ -65,8 +65,8 @@ def load(name: str | Path) -> AutoregressiveModel:
 
 def save_model(model: AutoregressiveModel, folder: Path, card: str | None = None) -> None:
     """Writes a model; see `AutoregressiveModel.save_pretrained`."""
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / _CONFIG).is_file())):
-        raise ValueError(f"{folder} exists and is not a model's folder; it is not replaced")
+    if folder.exists() and not _is_replaceable(folder):
+        raise ValueError(f"{folder} exists and is not just a model's folder; it is not replaced")
     config = {"model": type(model).__name__, **to_dict(model.config)}
     with new_folder(folder) as new:
         write_file(new / _CONFIG, json.dumps(config, indent=2) + "\n")
@@ -89,6 +89,19 @@ def describe(model: AutoregressiveModel, training: str = "", results: str = "") 
         "nats = model.log_prob(images)            # exact, (16,)\n```\n",
     ]
     return "\n".join(section for section in sections if section)
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Empty, or a model and nothing else: a folder of other things may well have a config.json."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return True
+    if not names <= {_CONFIG, _WEIGHTS, _CARD} or _CONFIG not in names:
+        return False
+    config = read_json(folder / _CONFIG)
+    return isinstance(config, dict) and config.get("model") in MODELS
 
 
 def _find(name: str | Path) -> Path:

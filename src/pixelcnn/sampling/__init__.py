@@ -17,21 +17,21 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.fast import FastSampler
 from pixelcnn.sampling.reference import ReferenceSampler
 
-__all__ = ["Autoregressive", "sample", "sample_steps"]
+__all__ = ["Autoregressive", "check_arguments", "sample", "sample_steps"]
 
 _CHUNK = 64  # images drawn together: larger batches fall out of the processor's caches
 
 
 def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engine: str, progress: bool) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`."""
-    _check(n, seed, temperature)
+    check_arguments(n, seed, temperature)
     if engine not in ("fast", "reference"):
         raise ValueError(f"engine must be 'fast' or 'reference', got {engine!r}")
     c, h, w = model.image_shape
@@ -39,7 +39,7 @@ def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engi
     engine_class = FastSampler if engine == "fast" else ReferenceSampler
     sampler: FastSampler | ReferenceSampler | None = None
     size = 0
-    with tqdm(total=None, desc=f"sampling {n}", unit="step", disable=not progress) as bar:
+    with progress_bar(f"sampling {n}", None, "step", show=progress) as bar:
         for first in range(0, n, _CHUNK):
             chunk = images[first : first + _CHUNK]
             if sampler is None or len(chunk) != size:
@@ -53,15 +53,20 @@ def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engi
 
 def sample_steps(model: Autoregressive, n: int, *, seed: int, temperature: float) -> Iterator[Tensor]:
     """Draws images in one batch and yields the canvas after every step; see `AutoregressiveModel.sample_steps`."""
-    _check(n, seed, temperature)
+    check_arguments(n, seed, temperature)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     return (images for _ in FastSampler(model, n).run(images, seed, 0, temperature))
 
 
-def _check(n: int, seed: int, temperature: float) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n must be an integer of at least 1, got {n!r}")
+def check_arguments(n: int, seed: int, temperature: float) -> None:
+    """Looks at a sampler's arguments before anything is done.
+
+    Raises:
+        ValueError: If one is out of range.
+    """
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < 2**63:
+        raise ValueError(f"n must be an integer in 1..2**63-1, got {n!r}")
     check_seed(seed)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature!r}")

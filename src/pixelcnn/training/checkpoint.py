@@ -1,4 +1,6 @@
-"""Checkpoints: folders `step-NNNNNNNN` with the tensors and the state of a run, written in one rename.
+"""Checkpoints: folders `step-NNNNNNNN-epochs-NNNN` with a run's tensors and state, written in one rename.
+
+The name says the steps taken and the epochs finished, so none is ever replaced by another.
 
     tensors.safetensors   weights, Adam's moments, averaged weights, with a checksum of their own
     state.json            the numbers of the run so far
@@ -23,7 +25,7 @@ from torch import Tensor
 from pixelcnn.config import from_dict
 from pixelcnn.files import decode_tensors, encode_tensors, new_folder, read_json, write_file
 
-__all__ = ["RunState", "load_checkpoint", "load_newest", "save_checkpoint"]
+__all__ = ["Checkpoint", "RunState", "checkpoints", "load_checkpoint", "load_newest", "save_checkpoint"]
 
 _KEEP = 2
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
@@ -39,15 +41,26 @@ class RunState:
     """Sum of the negative log-likelihoods over the current epoch so far, each before its step."""
     metrics: list[dict[str, Any]] = field(default_factory=list)
     """A dictionary for each finished epoch: the lines of metrics.jsonl."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """The run's record, see `pixelcnn.training.record`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the state's checkpoint; a later state's name sorts after it."""
+        return f"step-{self.step:08d}-epochs-{len(self.metrics):04d}"
+
+
+Checkpoint = tuple[RunState, dict[str, Tensor]]
+"""What a checkpoint holds: the numbers and the tensors by name."""
 
 
 def save_checkpoint(folder: Path, state: RunState, tensors: dict[str, Tensor]) -> Path:
-    """Writes a checkpoint of the state's step into `folder` and deletes all but the newest two.
+    """Writes a checkpoint into `folder`, by the state's name, and deletes all but the newest two.
 
     Raises:
         OSError: If it cannot be written; the earlier checkpoints are intact then.
     """
-    path = folder / f"step-{state.step:08d}"
+    path = folder / state.name
     files = {
         _TENSORS: encode_tensors(tensors, {"step": str(state.step)}),
         _STATE: json.dumps(dataclasses.asdict(state), indent=2).encode(),
@@ -57,17 +70,19 @@ def save_checkpoint(folder: Path, state: RunState, tensors: dict[str, Tensor]) -
         for name, data in files.items():
             write_file(new / name, data)
         write_file(new / _MANIFEST, json.dumps(manifest, indent=2))
-    for old in _checkpoints(folder)[_KEEP:]:
+    for old in checkpoints(folder)[_KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
 
-def load_checkpoint(path: Path) -> tuple[RunState, dict[str, Tensor]]:
+def load_checkpoint(path: Path) -> Checkpoint:
     """Reads and verifies one checkpoint.
 
     Raises:
         ValueError: If a file is missing, truncated or changed.
     """
+    if not (path / _MANIFEST).is_file():
+        raise ValueError(f"{path} is not a checkpoint: one is a folder RUN/checkpoints/step-... with a {_MANIFEST}")
     manifest = read_json(path / _MANIFEST)
     contents: dict[str, bytes] = {}
     for name in (_TENSORS, _STATE):
@@ -83,25 +98,25 @@ def load_checkpoint(path: Path) -> tuple[RunState, dict[str, Tensor]]:
     return state, tensors
 
 
-def load_newest(folder: Path) -> tuple[RunState, dict[str, Tensor]] | None:
+def load_newest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint that is intact, or None if there is no checkpoint at all.
 
     Raises:
         ValueError: If there are checkpoints and none is intact.
     """
-    paths = _checkpoints(folder)
+    paths = checkpoints(folder)
     for path in paths:
         try:
             return load_checkpoint(path)
         except ValueError as error:
             warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
     if paths:
-        raise ValueError(f"none of the {len(paths)} checkpoints in {folder} is intact; --resume off starts anew")
+        raise ValueError(f"none of the {len(paths)} checkpoints in {folder} is intact; start anew in another folder")
     return None
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    """Newest first."""
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, newest first; none if it is missing."""
     return sorted(folder.glob("step-[0-9]*"), reverse=True)
 
 

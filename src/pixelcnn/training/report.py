@@ -1,4 +1,4 @@
-"""What a training run shows: metrics.jsonl, timing.jsonl, curves.png and the sample grids."""
+"""What a training run shows: metrics.jsonl, timing.jsonl, curves.png, sample grids and the model's card."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 from pixelcnn.files import write_file
 from pixelcnn.images import grid, save_png
 from pixelcnn.models import AutoregressiveModel
+from pixelcnn.models.storage import describe
+from pixelcnn.training.record import RunRecord
 
-__all__ = ["append_timing", "draw_curves", "write_metrics", "write_samples"]
+__all__ = ["card", "draw_curves", "write_metrics", "write_samples", "write_timing"]
 
 
 def write_metrics(path: Path, metrics: list[dict[str, Any]]) -> None:
@@ -19,10 +21,13 @@ def write_metrics(path: Path, metrics: list[dict[str, Any]]) -> None:
     write_file(path, "".join(json.dumps(line) + "\n" for line in metrics))
 
 
-def append_timing(path: Path, line: dict[str, Any]) -> None:
-    """timing.jsonl: a line for each finished epoch with what the clock said, kept apart from the metrics."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+def write_timing(path: Path, line: dict[str, Any]) -> None:
+    """timing.jsonl: a line for each finished epoch with what the clock said, kept apart from the metrics.
+
+    The line replaces the one of the same epoch and later ones, from a process that was killed before its checkpoint.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    write_file(path, "".join(f"{text}\n" for text in [*lines[: line["epoch"] - 1], json.dumps(line)]))
 
 
 def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> None:
@@ -52,3 +57,26 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     write_file(path, buffer.getvalue())
+
+
+def card(model: AutoregressiveModel, record: RunRecord, metrics: list[dict[str, Any]], device: str) -> str:
+    """The finished model's card: exactly how it was trained, and its validation loss."""
+    config, last = record.train, metrics[-1]
+    warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
+    averaged = f", weights averaged with decay {config.ema}" if config.ema is not None else ""
+    protocol = f" ({config.protocol} protocol)" if record.data == "mnist" else ""
+    losses = "".join(
+        f"| {line['epoch']} | {line['step']} | {line['train_loss']:.4f} | {line['validation_loss']:.4f} |\n"
+        for line in metrics
+    )
+    training = (
+        f"Data: {record.data}{protocol}, {config.model.levels} levels.\n\n"
+        f"- training: {record.training}\n- validation: {record.validation}\n\n"
+        f"{last['epoch']} epochs, {last['step']} steps, batch {config.batch_size}, Adam, learning rate "
+        f"{config.learning_rate:g} ({config.schedule}{warmup}){averaged}, seed {config.seed}; PyTorch {record.torch}, "
+        f"{device}. Losses in nats a sub-pixel:\n\n"
+        f"| epoch | step | training | validation |\n|---|---|---|---|\n{losses}"
+    )
+    loss = last.get("validation_loss_ema", last["validation_loss"])
+    results = f"Validation loss {loss:.4f} nats a sub-pixel, {loss * model.subpixels:.2f} nats an image."
+    return describe(model, training=training, results=results)

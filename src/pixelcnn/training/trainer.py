@@ -6,7 +6,7 @@ what came after its last checkpoint. On a CPU the result is the same to the bit 
 
 The run's folder:
 
-    config.json           what was asked for
+    config.json           what was asked for, of which data
     metrics.jsonl         a line an epoch: the losses           timing.jsonl   a line an epoch: what the clock said
     curves.png            the losses drawn                      samples/       a grid of samples an epoch
     checkpoints/          the newest two                        model/         the finished model, for `pixelcnn.load`
@@ -15,8 +15,7 @@ The run's folder:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
+import math
 import signal
 import sys
 import time
@@ -29,21 +28,28 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pixelcnn.config import TrainConfig, from_dict, to_dict
+from pixelcnn.config import TrainConfig, to_dict
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import evaluate
-from pixelcnn.files import only_user_of, read_json, writable_folder, write_file
+from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel, PixelCNN
-from pixelcnn.models.storage import describe
+from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import permutation
 from pixelcnn.training import report
-from pixelcnn.training.checkpoint import RunState, load_checkpoint, load_newest, save_checkpoint
+from pixelcnn.training.checkpoint import (
+    Checkpoint,
+    RunState,
+    checkpoints,
+    load_checkpoint,
+    load_newest,
+    save_checkpoint,
+)
+from pixelcnn.training.record import RunRecord
 from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.step import Stepper
 
 __all__ = ["Interrupted", "train"]
 
-_MAY_DIFFER = {"epochs", "device", "checkpoint_seconds", "sample_images"}  # between a run and its continuation
 _TIMED_STEPS = range(2, 7)  # the first ones pay for set-up
 
 
@@ -77,8 +83,8 @@ def train(
         The finished model, with the averaged weights if `config.ema` is set; the same is in `out`/model.
 
     Raises:
-        ValueError: If the images do not fit the model, or the folder holds a run of another configuration or is in
-            use by another process.
+        ValueError: If the images do not fit the model, the folder holds a run of another configuration or of other
+            data, another process is using it, or the loss is no longer finite.
         OSError: If the folder cannot be written.
         Interrupted: After Ctrl-C, when a checkpoint has been written.
     """
@@ -91,7 +97,6 @@ class _Run:
     ) -> None:
         self.config = config
         self.out = out
-        self.data = data
         self.progress = progress
         self.device = device_of(config.device)
         self.model = PixelCNN.from_config(config.model, generator=torch.Generator().manual_seed(config.seed))
@@ -102,22 +107,24 @@ class _Run:
                 self.model.check_images(images)
             except ValueError as error:
                 raise ValueError(f"{name} {error}") from None
+        self.record = RunRecord.of(config, training, validation, data)
         self.training = training
         self.validation = validation
         self.model.to(self.device)
         self.stepper = Stepper(self.model, config.ema)
-        self.state = RunState()
+        self.state = RunState(record=to_dict(self.record))
         self.steps_per_epoch = -(-len(training) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
         self._stopping = False
 
     def run(self, resume: str | Path) -> AutoregressiveModel:
+        given = None if str(resume) in ("auto", "off") else self._load_given(Path(resume))
         writable_folder(self.out)
         with only_user_of(self.out):
-            return self._run(resume)
+            self._open(str(resume), given)
+            return self._run()
 
-    def _run(self, resume: str | Path) -> AutoregressiveModel:
-        self._open(resume)
+    def _run(self) -> AutoregressiveModel:
         self._last_checkpoint = time.monotonic()
         finished = len(self.state.metrics)
         if finished >= self.config.epochs:
@@ -139,11 +146,16 @@ class _Run:
         done = self.state.step - epoch * self.steps_per_epoch
         seen = first = done * self.config.batch_size
         started = time.monotonic()
-        with self._bar(f"epoch {epoch + 1}/{self.config.epochs}", len(order), first) as bar:
+        with self._bar(epoch, first) as bar:
             for k, batch in enumerate(batches[done:]):
                 images = self.training[batch].to(self.device)
                 rate = learning_rate(self.config, self.state.step, self.total_steps)
                 self.state.epoch_nats += self.stepper.step(images, rate)
+                if not math.isfinite(self.state.epoch_nats):
+                    raise ValueError(
+                        f"the loss is no longer finite at step {self.state.step}; try a learning rate under "
+                        f"{self.config.learning_rate:g}. The last checkpoint is from before"
+                    )
                 self.state.step += 1
                 seen += len(images)
                 nats = self.state.epoch_nats / seen
@@ -182,7 +194,7 @@ class _Run:
         self.state.epoch_nats = 0.0
         report.write_metrics(self.out / "metrics.jsonl", self.state.metrics)
         timing = {"epoch": epoch + 1, "images": seen, "seconds": round(seconds, 3)}
-        report.append_timing(self.out / "timing.jsonl", timing)
+        report.write_timing(self.out / "timing.jsonl", timing)
         report.draw_curves(self.out / "curves.png", self.state.metrics)
         self._say(
             f"epoch {epoch + 1}/{self.config.epochs}: training loss {line['train_loss']:.4f}, validation loss "
@@ -193,71 +205,56 @@ class _Run:
 
     # Beginning and end -----------------------------------------------------------------------------------------
 
-    def _open(self, resume: str | Path) -> None:
-        """Fills the run's folder or checks what is there, and restores the checkpoint to go on from."""
-        (self.out / "samples").mkdir(exist_ok=True)
-        (self.out / "checkpoints").mkdir(exist_ok=True)
-        record = self.out / "config.json"
-        if record.exists():
-            if str(resume) == "off":
+    def _load_given(self, path: Path) -> Checkpoint:
+        """The checkpoint that was asked for by its path."""
+        checkpoint = load_checkpoint(path)
+        self._check_checkpoint(checkpoint, str(path))
+        if any(later.name > checkpoint[0].name for later in checkpoints(self.out / "checkpoints")):
+            raise ValueError(f"{self.out} holds later checkpoints than {path}; choose another folder to go on from it")
+        return checkpoint
+
+    def _open(self, resume: str, given: Checkpoint | None) -> None:
+        """Checks the run in the folder, if there is one, before anything is written; then goes on from a checkpoint."""
+        path = self.out / "config.json"
+        if path.exists():
+            if resume == "off":
                 raise ValueError(
                     f"{self.out} already holds a run; --resume auto goes on with it, or choose another folder"
                 )
-            self._check_same_run(record)
-        write_file(record, json.dumps({"data": self.data, "train": to_dict(self.config)}, indent=2) + "\n")
-        if str(resume) == "off":
-            return
-        checkpoint = load_newest(self.out / "checkpoints") if str(resume) == "auto" else load_checkpoint(Path(resume))
+            self.record.check_continues(RunRecord.from_json(read_json(path), str(path)), str(self.out))
+            for folder in (self.out, self.out / "samples", self.out / "checkpoints"):
+                if folder.is_dir():
+                    recover(folder)
+        checkpoint = load_newest(self.out / "checkpoints") if resume == "auto" else given
         if checkpoint is not None:
+            self._check_checkpoint(checkpoint, f"{self.out}/checkpoints")
             self.state, tensors = checkpoint
+            self.state.record = to_dict(self.record)
             self.stepper.restore(tensors, self.state.step)
-            if self.state.metrics:
-                report.write_metrics(self.out / "metrics.jsonl", self.state.metrics)
             self._say(f"going on from step {self.state.step}, epoch {len(self.state.metrics) + 1}")
+        (self.out / "samples").mkdir(exist_ok=True)
+        (self.out / "checkpoints").mkdir(exist_ok=True)
+        write_file(path, self.record.to_json())
+        if self.state.metrics:
+            report.write_metrics(self.out / "metrics.jsonl", self.state.metrics)
 
-    def _check_same_run(self, record: Path) -> None:
-        found = read_json(record)
-        if not isinstance(found, dict) or set(found) != {"data", "train"}:
-            raise ValueError(f"{record} is not the record of a training run")
-        earlier = from_dict(TrainConfig, found["train"], str(record))
-        pairs = [("data", found["data"], self.data)]
-        may_differ = _MAY_DIFFER - ({"epochs"} if self.config.schedule == "cosine" else set())
-        pairs += [
-            (f.name, getattr(earlier, f.name), getattr(self.config, f.name))
-            for f in dataclasses.fields(TrainConfig)
-            if f.name not in may_differ
-        ]
-        for name, old, new in pairs:
-            if old != new:
-                raise ValueError(f"{self.out} holds a run with {name} = {old!r}, not {new!r}; choose another folder")
+    def _check_checkpoint(self, checkpoint: Checkpoint, where: str) -> None:
+        state, _ = checkpoint
+        self.record.check_continues(RunRecord.from_json(state.record, where), where)
+        finished = len(state.metrics)
+        if finished >= self.config.epochs and state.step > finished * self.steps_per_epoch:
+            raise ValueError(
+                f"epochs must be at least {finished + 1}, got {self.config.epochs}: {where} is in the middle of "
+                f"epoch {finished + 1}"
+            )
 
     def _finish(self) -> AutoregressiveModel:
         if self.stepper.averaged is not None:
             self.model.load_state_dict(self.stepper.averaged)
         self.model.eval()
-        card = describe(self.model, training=self._describe_training(), results=self._describe_results())
+        card = report.card(self.model, self.record, self.state.metrics, self.device.type)
         self.model.save_pretrained(self.out / "model", card)
         return self.model
-
-    def _describe_training(self) -> str:
-        c = self.config
-        averaged = f", weights averaged with decay {c.ema}" if c.ema is not None else ""
-        warmup = f", {c.warmup_steps} steps of warm-up" if c.warmup_steps else ""
-        epochs = len(self.state.metrics)
-        return (
-            f"Data: {self.data}, {len(self.training):,} images ({c.protocol} protocol), {c.model.levels} levels. "
-            f"{epochs} epoch{'s' * (epochs != 1)} of {self.steps_per_epoch} steps, batch {c.batch_size}, Adam, "
-            f"learning rate {c.learning_rate:g} ({c.schedule}{warmup}){averaged}, seed {c.seed}. "
-            f"PyTorch {torch.__version__}, {self.device.type}."
-        )
-
-    def _describe_results(self) -> str:
-        last = self.state.metrics[-1]
-        loss = last.get("validation_loss_ema", last["validation_loss"])
-        return (
-            f"Validation loss {loss:.4f} nats/sub-pixel ({loss * self.model.subpixels:.2f} nats an image) on the "
-            f"{len(self.validation):,} validation images of the {self.config.protocol} protocol."
-        )
 
     # Helpers ---------------------------------------------------------------------------------------------------
 
@@ -300,11 +297,9 @@ class _Run:
         finally:
             signal.signal(signal.SIGINT, previous)
 
-    def _bar(self, description: str, total: int, initial: int) -> tqdm[Any]:
-        interval = 0.2 if sys.stderr.isatty() else 20.0
-        return tqdm(
-            total=total, initial=initial, desc=description, unit="img", mininterval=interval, disable=not self.progress
-        )
+    def _bar(self, epoch: int, initial: int) -> tqdm[Any]:
+        description = f"epoch {epoch + 1}/{self.config.epochs}"
+        return progress_bar(description, len(self.training), "img", show=self.progress, initial=initial)
 
     def _tell_duration(self, seconds_a_step: float, bar: tqdm[Any]) -> None:
         steps = self.total_steps - self.state.step
