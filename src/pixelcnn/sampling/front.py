@@ -47,27 +47,20 @@ class FrontView:
     def __init__(self, layers: Sequence[MaskedConv2d], wavefront: Wavefront, channels: int, n: int) -> None:
         self.channel = 0
         self._wavefront = wavefront
-        self._n = n
-        self._rows = range(0)
         inputs = [layer for layer in layers if layer.mask_type == "A"]
         reach = max((layer.kernel_size // 2 for layer in inputs), default=0)
         self._image = _Cache(wavefront, reach, n, channels, inputs[0].weight)
-        self._inputs = {layer: _pack_square(layer, reach) for layer in inputs}
-        self._runs = {layer: _runs(layer, wavefront) for layer in layers if layer.mask_type == "B"}
-        self._biases = {layer: [layer.bias[a:b].clone() for a, b in layer.out_groups] for layer in layers}
-        self._caches = {
-            layer: _Cache(wavefront, layer.kernel_size // 2, n, layer.in_channels, layer.weight)
-            for layer in self._runs
-            if layer.kernel_size > 1 or channels > 1
-        }
+        self._inputs = {layer: _InputConv(layer, self._image, reach) for layer in inputs}
+        self._convs = {layer: _Conv(layer, wavefront, channels, n) for layer in layers if layer.mask_type == "B"}
+        caches = (conv.cache for conv in self._convs.values())
+        self._caches = [self._image, *(cache for cache in caches if cache is not None)]
 
     def begin(self, step: int) -> None:
         """Moves to a step and its first channel."""
         self.channel = 0
-        self._rows = self._wavefront.rows(step)
-        self._image.move(step, self._rows)
-        for cache in self._caches.values():
-            cache.move(step, self._rows)
+        rows = self._wavefront.rows(step)
+        for cache in self._caches:
+            cache.move(step, rows)
 
     def observe(self, values: Tensor) -> None:
         """Tells the scaled values (P * N,) of the current channel, so that later sub-pixels can see them."""
@@ -75,23 +68,11 @@ class FrontView:
 
     def input_conv(self, layer: MaskedConv2d) -> Tensor:
         """See `View.input_conv`: (P * N, features of the current group)."""
-        c = self.channel
-        y = torch.addmm(self._biases[layer][c], self._image.square(), self._inputs[layer][c])
-        return y.relu_() if layer.activation == "relu" else y
+        return self._inputs[layer](self.channel)
 
     def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
         """See `View.conv`: features of the current group in and out."""
-        c = self.channel
-        own, *others = self._runs[layer]
-        cache = self._caches.get(layer)
-        if cache is not None:
-            cache.write(x, *layer.in_groups[c])
-            x = cache.run(*own.taps)
-        y = torch.addmm(self._biases[layer][c], x, own.weights[c])
-        for run in others:
-            assert cache is not None
-            y.addmm_(cache.run(*run.taps), run.weights[c])
-        return y.relu_() if layer.activation == "relu" else y
+        return self._convs[layer](self.channel, x)
 
 
 class _Cache:
@@ -121,11 +102,14 @@ class _Cache:
         shape, strides = (self._height, stop - start), (self._line * c, 1)
         self._values.as_strided(shape, strides, self._front * c + start).copy_(x)
 
-    def run(self, dy: int, dx: int, taps: int) -> Tensor:
-        """What the taps (dy, dx) .. (dy, dx + taps - 1) see: (P * N, taps * channels), the cache itself."""
+    def ahead(self, dy: int, dx: int) -> int:
+        """How much further than a pixel its tap (dy, dx) stands: at most 0."""
+        return dy * (self._row + self._slope) + dx
+
+    def run(self, ahead: int, taps: int) -> Tensor:
+        """What so many taps next to each other see, the first of them `ahead`: (P * N, taps * channels), no copy."""
         c = self._channels
-        offset = self._front + dy * (self._row + self._slope) + dx
-        return self._values.as_strided((self._height, taps * c), (self._line * c, 1), offset * c)
+        return self._values.as_strided((self._height, taps * c), (self._line * c, 1), (self._front + ahead) * c)
 
     def square(self) -> Tensor:
         """What all causal rows of the kernel see, later pixels of the own row included.
@@ -139,28 +123,56 @@ class _Cache:
         return self._values.as_strided(shape, strides, offset * c).flatten(1)
 
 
-class _Run:
-    """Taps next to each other in one row of a kernel, and their weights (taps * in, out) for each group."""
+class _InputConv:
+    """The first convolution, prepared for every colour group: all causal rows of its kernel in one product."""
 
-    def __init__(self, layer: MaskedConv2d, taps: list[tuple[int, int]]) -> None:
-        dy, dx = taps[0]
-        centre = layer.kernel_size // 2
-        self.taps = (dy, dx, len(taps))
-        kernel = (layer.weight * layer.mask)[:, :, centre + dy, centre + dx : centre + dx + len(taps)]
-        matrix = kernel.permute(2, 1, 0).flatten(0, 1)
-        self.weights = [matrix[:, start:stop].contiguous() for start, stop in layer.out_groups]
+    def __init__(self, layer: MaskedConv2d, image: _Cache, reach: int) -> None:
+        assert layer.kernel_size // 2 == reach, "every layer that reads the image must have the same kernel"
+        kernel = (layer.weight * layer.mask)[:, :, : reach + 1]
+        matrix = kernel.permute(2, 3, 1, 0).flatten(0, 2)  # ((reach + 1) * (2 * reach + 1) * in, out)
+        self._image = image
+        self._groups = [(layer.bias[a:b].clone(), matrix[:, a:b].contiguous()) for a, b in layer.out_groups]
+        self._relu = layer.activation == "relu"
 
-
-def _runs(layer: MaskedConv2d, wavefront: Wavefront) -> list[_Run]:
-    """The kernel's rows that reach into the image, the own one first."""
-    inside = [tap for tap in layer.taps if wavefront.reaches(*tap)]
-    rows = [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
-    return [_Run(layer, taps) for taps in reversed(rows)]
+    def __call__(self, channel: int) -> Tensor:
+        bias, weight = self._groups[channel]
+        y = torch.addmm(bias, self._image.square(), weight)
+        return y.relu_() if self._relu else y
 
 
-def _pack_square(layer: MaskedConv2d, reach: int) -> list[Tensor]:
-    """For each group the masked weights of all causal rows, ((reach + 1) * (2 * reach + 1) * in, out)."""
-    assert layer.kernel_size // 2 == reach, "every layer that reads the image must have the same kernel"
-    kernel = (layer.weight * layer.mask)[:, :, : reach + 1]
-    matrix = kernel.permute(2, 3, 1, 0).flatten(0, 2)
-    return [matrix[:, start:stop].contiguous() for start, stop in layer.out_groups]
+class _Conv:
+    """A later convolution, prepared for every colour group: a product for each kernel row that reaches into the image.
+
+    It has a cache if it sees other pixels, or other groups of its own pixel.
+    """
+
+    def __init__(self, layer: MaskedConv2d, wavefront: Wavefront, channels: int, n: int) -> None:
+        cached = layer.kernel_size > 1 or channels > 1
+        reach = layer.kernel_size // 2
+        self.cache = _Cache(wavefront, reach, n, layer.in_channels, layer.weight) if cached else None
+        self._relu = layer.activation == "relu"
+        inside = [tap for tap in layer.taps if wavefront.reaches(*tap)]
+        rows = [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
+        rows.reverse()  # the own row first: a layer without a cache has no other
+        self._runs = [] if self.cache is None else [(self.cache.ahead(*taps[0]), len(taps)) for taps in rows]
+        masked = layer.weight * layer.mask
+        matrices = [  # (taps * in, out) for each row
+            masked[:, :, reach + taps[0][0], reach + taps[0][1] :][:, :, : len(taps)].permute(2, 1, 0).flatten(0, 1)
+            for taps in rows
+        ]
+        self._groups = [
+            (layer.bias[a:b].clone(), [matrix[:, a:b].contiguous() for matrix in matrices], bounds)
+            for (a, b), bounds in zip(layer.out_groups, layer.in_groups, strict=True)
+        ]
+
+    def __call__(self, channel: int, x: Tensor) -> Tensor:
+        bias, weights, (start, stop) = self._groups[channel]
+        cache = self.cache
+        if cache is None:
+            y = torch.addmm(bias, x, weights[0])
+        else:
+            cache.write(x, start, stop)
+            y = torch.addmm(bias, cache.run(*self._runs[0]), weights[0])
+            for run, weight in zip(self._runs[1:], weights[1:], strict=True):
+                y.addmm_(cache.run(*run), weight)
+        return y.relu_() if self._relu else y
