@@ -18,7 +18,7 @@ import tyro
 
 import pixelcnn
 from pixelcnn.devices import device_of
-from pixelcnn.sampling.fast import wavefront_of
+from pixelcnn.sampling.wavefront import wavefront_of
 
 
 @dataclass(frozen=True, kw_only=True)

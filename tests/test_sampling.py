@@ -8,8 +8,7 @@ import torch
 import pixelcnn
 from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
-from pixelcnn.sampling.fast import wavefront_of
-from pixelcnn.sampling.wavefront import Wavefront, slope_of
+from pixelcnn.sampling.wavefront import Wavefront, slope_of, wavefront_of
 
 
 def test_the_seed_network_has_slope_4_and_136_steps():

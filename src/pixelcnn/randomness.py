@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_seed", "permutation", "uniforms"]
+__all__ = ["check_seed", "mixed_seed", "permutation", "uniforms"]
 
 _GAMMA = 0x9E3779B97F4A7C15
 _PERMUTATION = 0x7065726D75746521  # keeps the data order's numbers apart from the samples'
@@ -32,6 +32,11 @@ def check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed must be an integer in 0..2**63-1, got {seed!r}")
     return seed
+
+
+def mixed_seed(seed: int) -> int:
+    """mix(s), in 0..2**64-1: the state from which `sampling/native/engine.c` goes on in the same way."""
+    return int(_mix(torch.tensor(check_seed(seed), dtype=torch.int64))) % 2**64
 
 
 def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device | str = "cpu") -> Tensor:

@@ -35,8 +35,9 @@ class Sample:
     """The class to draw, for a class-conditional model."""
     temperature: float = 1.0
     """1 draws from the model's distribution; below 1 sharper, above 1 wilder."""
-    engine: Literal["fast", "reference"] = "fast"
-    """`reference` runs one full forward a sub-pixel: slow, and the same images."""
+    engine: Literal["fast", "native", "eager", "reference"] = "fast"
+    """`fast` is `native` (compiled for this processor) where there is a C compiler, else `eager` (PyTorch);
+    `reference` runs one full forward a sub-pixel: slow, and the same images."""
     out: Path | None = None
     """A PNG file for the grid, by default samples.png; with --separate a folder, by default samples; with --steps a
     GIF or PNG file, by default samples.gif."""
@@ -91,7 +92,7 @@ class Sample:
         import torch
 
         from pixelcnn.images import grid, save_gif, save_png
-        from pixelcnn.sampling.fast import wavefront_of
+        from pixelcnn.sampling.wavefront import wavefront_of
 
         animated = path.suffix.lower() == ".gif"
         n = min(self.n, 64 if animated else 8)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -158,7 +158,7 @@ class AutoregressiveModel(nn.Module, ABC):
         labels: Tensor | None = None,
         seed: int = 0,
         temperature: float = 1.0,
-        engine: Literal["fast", "reference"] = "fast",
+        engine: sampling.Engine = "fast",
         progress: bool = False,
     ) -> Tensor:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
@@ -168,8 +168,9 @@ class AutoregressiveModel(nn.Module, ABC):
             labels: None; the models of this version are unconditional.
             seed: 0..2**63-1.
             temperature: The logits are divided by it; 1 samples the model's own distribution.
-            engine: "fast" computes each pixel's features once, all pixels of a wavefront together; "reference"
-                runs one full forward for every sub-pixel. Both draw the same images.
+            engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
+                compiled code for the CPU, where there is a C compiler, and "eager", plain PyTorch, elsewhere.
+                "reference" runs one full forward for every sub-pixel. All draw the same images.
             progress: Show a progress bar on standard error.
 
         Returns:

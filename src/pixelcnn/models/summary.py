@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pixelcnn.layers import FullView, MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.sampling.fast import wavefront_of
+from pixelcnn.sampling.wavefront import wavefront_of
 
 __all__ = ["LayerRow", "layer_rows", "receptive_field", "summary"]
 

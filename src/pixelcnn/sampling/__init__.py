@@ -1,19 +1,24 @@
 """Exact sampling: draw images sub-pixel by sub-pixel from a model's conditional distributions.
 
-Two engines draw the same images from the same uniforms (`pixelcnn.randomness`):
+Three engines draw the same images from the same uniforms (`pixelcnn.randomness`):
 
 - `reference` runs one full forward for every sub-pixel. Slow and obvious.
-- `fast` computes each feature once, a wavefront of pixels at a time (`pixelcnn.sampling.wavefront`).
+- `eager` computes each feature once, a wavefront of pixels at a time (`pixelcnn.sampling.wavefront`), in PyTorch.
+- `native` does the same in compiled code (`native/engine.c`) on the CPU, for float32 and float64.
 
-They add the same numbers in another order, and so do two batch sizes; a float32 parameter then differs in its last
-digits and a draw where a uniform falls into that gap: none of 10,000 images of the seed network
-(`benchmarks/agreement.py`). In float64 that does not happen in practice.
+`fast` is `native` where there is a C compiler and the network is one it knows, and `eager` elsewhere.
+
+They add the same numbers in another order; a float32 parameter then differs in its last digits and a draw where a
+uniform falls into that gap: none of 10,000 images of the seed network (`benchmarks/agreement.py`). In float64 that does
+not happen in practice. Within the native engine there is one order, so image i is the same bit for bit for every batch
+and number of threads.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,31 +26,31 @@ from torch import Tensor
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.fast import FastSampler
+from pixelcnn.sampling.eager import EagerSampler
+from pixelcnn.sampling.native import NativeSampler, why_not_native
 from pixelcnn.sampling.reference import ReferenceSampler
 
-__all__ = ["Autoregressive", "check_arguments", "sample", "sample_steps"]
+__all__ = ["Autoregressive", "Engine", "check_arguments", "engine_of", "sample", "sample_steps", "why_not_native"]
 
-_CHUNK = 64  # images drawn together: larger batches fall out of the processor's caches
+Engine = Literal["fast", "native", "eager", "reference"]
+_CLASSES = {"native": NativeSampler, "eager": EagerSampler, "reference": ReferenceSampler}
 
 
 def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engine: str, progress: bool) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`."""
     check_arguments(n, seed, temperature)
-    if engine not in ("fast", "reference"):
-        raise ValueError(f"engine must be 'fast' or 'reference', got {engine!r}")
+    sampler_class = engine_of(model, engine)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
-    engine_class = FastSampler if engine == "fast" else ReferenceSampler
-    sampler: FastSampler | ReferenceSampler | None = None
-    size = 0
+    batches = math.ceil(n / sampler_class.batch(model))
+    size = math.ceil(n / batches)
+    sampler: NativeSampler | EagerSampler | ReferenceSampler | None = None
     with progress_bar(f"sampling {n}", None, "step", show=progress) as bar:
-        for first in range(0, n, _CHUNK):
-            chunk = images[first : first + _CHUNK]
+        for first in range(0, n, size):
+            chunk = images[first : first + size]
             if sampler is None or len(chunk) != size:
-                size = len(chunk)
-                sampler = engine_class(model, size)
-                bar.total = sampler.steps * math.ceil(n / _CHUNK)
+                sampler = sampler_class(model, len(chunk))
+                bar.total = sampler.steps * math.ceil(n / size)
             for _ in sampler.run(chunk, seed, first, temperature):
                 bar.update()
     return images
@@ -56,7 +61,25 @@ def sample_steps(model: Autoregressive, n: int, *, seed: int, temperature: float
     check_arguments(n, seed, temperature)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
-    return (images for _ in FastSampler(model, n).run(images, seed, 0, temperature))
+    native = engine_of(model, "fast") is NativeSampler
+    sampler = NativeSampler(model, n, lockstep=True) if native else EagerSampler(model, n)
+    return (images for _ in sampler.run(images, seed, 0, temperature))
+
+
+def engine_of(model: Autoregressive, engine: str) -> type[NativeSampler | EagerSampler | ReferenceSampler]:
+    """The class that an engine's name stands for, for this model on this machine.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
+    if engine in ("fast", "native"):
+        reason = why_not_native(model)
+        if reason is not None and engine == "native":
+            raise ValueError(f"engine 'native' cannot run this model here: {reason}")
+        engine = "native" if reason is None else "eager"
+    return _CLASSES[engine]
 
 
 def check_arguments(n: int, seed: int, temperature: float) -> None:

@@ -1,0 +1,295 @@
+/* The native engine's inner loop: a recorded network, run over the wavefront of a share of the images.
+ *
+ * `compiler.py` compiles this file, once for float and once for double; `layout.py` lays the memory out and describes
+ * the network as a plan. Everything is a matrix product of rows, the front's pixels times the images, by a
+ * convolution's taps; bias, ReLU, the residual's sum and the write to the next convolution's cache happen while the
+ * result is in registers.
+ *
+ * Each sum runs over k in one order, whatever the rows are tiled by: an image's numbers depend on the image alone, not
+ * on the batch, the threads or the width of the machine's vectors (as long as it fuses multiply and add).
+ */
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#ifndef REAL
+#define REAL float
+#endif
+#if defined(VECTOR_BYTES)
+/* as asked for */
+#elif defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+#define ALWAYS inline __attribute__((always_inline))
+#define PARTS 2                                      /* vectors in a panel: 6 rows of them fill 16 registers */
+#define ROWS 6                                       /* rows in a full tile */
+#define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
+#define PANEL (PARTS * LANES)                        /* columns in a panel of weights */
+#define MOST_RUNS 64
+
+typedef REAL real;
+typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
+typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* in memory */
+
+/* Where features live. Those of row r of the front, `delay` steps ago and `up` image rows above, are at
+ *     arena + offset + ((step - delay) mod slots) * per_step + (first + up) * per_row + r * stride
+ * with first the front's uppermost image row. Scratch, which only the current rows have, has per_row = per_step = 0. */
+struct place {
+    int64_t offset, stride, per_row, per_step, slots;
+};
+
+/* Neighbouring numbers that a convolution reads: taps next to each other, their features, of one image row. */
+struct run {
+    int64_t delay, up, length;
+};
+
+enum { PRODUCT, SUM };
+
+/* One operation of one colour group: target[:, column : column + columns] = ... */
+struct op {
+    int64_t kind;
+    int64_t source, target, residual;                /* places; residual: -1 if none, the second term of a SUM */
+    int64_t column, columns;
+    int64_t relu;                                    /* of a PRODUCT, before the residual is added */
+    int64_t runs, count;                             /* the first of its runs, and how many */
+    int64_t weights, bias;                           /* where its panels and its bias start */
+};
+
+struct plan {
+    const struct place *places;
+    const struct run *runs;
+    const struct op *ops;                            /* `count` for each channel */
+    const real *weights;
+    const int64_t *rows;                             /* first and end of the image rows of each step */
+    int64_t count, place_count, output;              /* output: the place of the raw parameters */
+    int64_t channels, height, width, slope, levels, params;
+    int64_t block;                                   /* rows that scratch has room for */
+    int64_t reach;                                   /* zero columns to the right that some convolution sees */
+};
+
+struct share {
+    real *arena;
+    uint8_t *images;                                 /* (n, channels, height, width) */
+    int64_t n, first;                                /* images, and the index of the first */
+    uint64_t root;                                   /* the seed, mixed */
+    double temperature;
+};
+
+int64_t panel(void) { return PANEL; }
+
+static uint64_t mix(uint64_t z)                      /* SplitMix64's finaliser, see randomness.py */
+{
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+double uniform(uint64_t root, int64_t image, int64_t subpixel)
+{
+    const uint64_t gamma = 0x9E3779B97F4A7C15u;
+    uint64_t state = mix(root + (uint64_t)(image + 1) * gamma);
+    return (double)(mix(state + (uint64_t)(subpixel + 1) * gamma) >> 11) * 0x1p-53;
+}
+
+static real *at(const struct place *place, real *arena, int64_t step, int64_t delay, int64_t row)
+{
+    int64_t slot = (step - delay) % place->slots;
+    if (slot < 0) slot += place->slots;
+    return arena + place->offset + slot * place->per_step + row * place->per_row;
+}
+
+/* What a tile of a product needs, for one block of rows. */
+struct product {
+    const real *starts[MOST_RUNS];
+    int64_t lengths[MOST_RUNS];
+    int64_t count, stride;
+    const real *weights, *bias;
+    int64_t panel_size;                              /* numbers in a panel of weights */
+    real *target;
+    const real *residual;
+    int64_t target_stride, residual_stride, columns, relu;
+};
+
+static ALWAYS vec positive(vec x)
+{
+    return (vec)((x > (vec){0}) & (__typeof__(x > (vec){0}))x);
+}
+
+static ALWAYS void tile(const int rows, const int panels, const struct product *p, int64_t row, int64_t first_panel)
+{
+    vec sums[ROWS][4 * PARTS];
+    const real *weights = p->weights + first_panel * p->panel_size;
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < panels * PARTS; c++)
+            sums[r][c] = *(const loose *)(p->bias + first_panel * PANEL + c * LANES);
+    for (int64_t s = 0; s < p->count; s++) {
+        const real *x = p->starts[s] + row * p->stride;
+        for (int64_t k = 0; k < p->lengths[s]; k++) {
+            vec w[4 * PARTS];
+            for (int q = 0; q < panels; q++)
+                for (int c = 0; c < PARTS; c++)
+                    w[q * PARTS + c] = *(const loose *)(weights + q * p->panel_size + c * LANES);
+            for (int r = 0; r < rows; r++) {
+                vec value = x[r * p->stride + k] - (vec){0};
+                for (int c = 0; c < panels * PARTS; c++) sums[r][c] += value * w[c];
+            }
+            weights += PANEL;
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int q = 0; q < panels; q++) {
+            int64_t column = (first_panel + q) * PANEL, left = p->columns - column;
+            real *target = p->target + (row + r) * p->target_stride + column;
+            const real *residual = p->residual ? p->residual + (row + r) * p->residual_stride + column : 0;
+            for (int c = 0; c < PARTS; c++) {
+                vec y = sums[r][q * PARTS + c];
+                if (p->relu) y = positive(y);
+                if (left >= PANEL) {
+                    if (residual) y += *(const loose *)(residual + c * LANES);
+                    *(loose *)(target + c * LANES) = y;
+                } else
+                    for (int64_t lane = 0; lane < LANES && c * LANES + lane < left; lane++)
+                        target[c * LANES + lane] = y[lane] + (residual ? residual[c * LANES + lane] : 0);
+            }
+        }
+}
+
+/* Few rows take several panels at once, to have enough sums under way. */
+#define TILE(rows, panels) \
+    static __attribute__((noinline)) void tile_##rows##_##panels(const struct product *p, int64_t row, int64_t first) \
+    { tile(rows, panels, p, row, first); }
+TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+TILE(1, 4) TILE(2, 2) TILE(3, 2)
+
+static void multiply(const struct product *p, int64_t rows)
+{
+    static void (*const one[])(const struct product *, int64_t, int64_t) = {
+        0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1};
+    static void (*const several[])(const struct product *, int64_t, int64_t) = {0, tile_1_4, tile_2_2, tile_3_2};
+    static const int64_t width[] = {0, 4, 2, 2};
+    int64_t panels = (p->columns + PANEL - 1) / PANEL, tiles = (rows + ROWS - 1) / ROWS;
+    for (int64_t q = 0; q < panels;) {
+        int64_t wide = rows <= 3 && panels - q >= width[rows] ? width[rows] : 1;
+        for (int64_t t = 0; t < tiles; t++) {        /* tiles as equal as possible: 7 rows are 4 and 3 */
+            int64_t row = t * rows / tiles, size = (t + 1) * rows / tiles - row;
+            (wide > 1 ? several[size] : one[size])(p, row, q);
+        }
+        q += wide;
+    }
+}
+
+static void apply(const struct plan *plan, const struct op *op, const struct share *share, int64_t step,
+                  int64_t first_row, int64_t row, int64_t rows)
+{
+    const struct place *source = plan->places + op->source, *target = plan->places + op->target;
+    const struct place *residual = op->residual < 0 ? 0 : plan->places + op->residual;
+    struct product p;
+#define START(place, delay, up) \
+    (at(place, share->arena, step, delay, first_row + (up)) + ((place)->per_step ? row * (place)->stride : 0))
+    p.target = START(target, 0, 0) + op->column;
+    p.target_stride = target->stride;
+    p.residual = residual ? START(residual, 0, 0) + op->column : 0;
+    p.residual_stride = residual ? residual->stride : 0;
+    p.columns = op->columns;
+    if (op->kind == SUM) {
+        const real *x = START(source, 0, 0) + op->column;
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < p.columns; c++)
+                p.target[r * p.target_stride + c] = x[r * source->stride + c] + p.residual[r * p.residual_stride + c];
+        return;
+    }
+    p.count = op->count;
+    p.stride = source->stride;
+    p.panel_size = 0;
+    for (int64_t s = 0; s < op->count; s++) {
+        const struct run *run = plan->runs + op->runs + s;
+        p.starts[s] = START(source, run->delay, run->up);
+        p.lengths[s] = run->length;
+        p.panel_size += run->length * PANEL;
+    }
+    p.weights = plan->weights + op->weights;
+    p.bias = plan->weights + op->bias;
+    p.relu = op->relu;
+    multiply(&p, rows);
+}
+
+/* The number of levels k with CDF(k) <= u, in double, see likelihoods.py. */
+static int64_t level(const struct plan *plan, const real *params, double u, double temperature)
+{
+    if (plan->params == 1) return u >= 1 / (1 + exp((double)params[0] / temperature));
+    double most = params[0], sum = 0, below = 0, terms[256];
+    for (int64_t k = 1; k < plan->levels; k++)
+        if (params[k] > most) most = params[k];
+    for (int64_t k = 0; k < plan->levels; k++) sum += terms[k] = exp((params[k] - most) / temperature);
+    int64_t x = 0;
+    while (x < plan->levels - 1 && u >= (below += terms[x] / sum)) x++;
+    return x;
+}
+
+static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t first_row, int64_t row,
+                 int64_t rows, int64_t channel)
+{
+    const struct place *output = plan->places + plan->output, *image = plan->places;
+    const real *params = at(output, share->arena, step, 0, first_row) + channel * plan->params;
+    real *seen = at(image, share->arena, step, 0, first_row) + row * image->stride + channel;
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t i = first_row + (row + r) / share->n, n = (row + r) % share->n, j = step - plan->slope * i;
+        int64_t pixel = i * plan->width + j;
+        double u = uniform(share->root, share->first + n, pixel * plan->channels + channel);
+        int64_t x = level(plan, params + r * output->stride, u, share->temperature);
+        seen[r * image->stride] = (real)x / (real)(plan->levels - 1);
+        share->images[(n * plan->channels + channel) * plan->height * plan->width + pixel] = (uint8_t)x;
+    }
+}
+
+/* Beyond the right end of an image row a convolution sees zeros, where the ring of steps still holds older pixels. */
+static void clear_ended(const struct plan *plan, const struct share *share, int64_t step)
+{
+    if (plan->slope == 0) return;
+    for (int64_t i = 0; i < plan->height; i++) {
+        int64_t j = step - plan->slope * i;
+        if (j < plan->width || j >= plan->width + plan->reach) continue;
+        for (int64_t k = 1; k < plan->place_count; k++) {
+            const struct place *place = plan->places + k;
+            if (place->per_step) memset(at(place, share->arena, step, 0, i), 0, place->per_row * sizeof(real));
+        }
+    }
+}
+
+void run_steps(const struct plan *plan, const struct share *share, int64_t start, int64_t stop)
+{
+    for (int64_t step = start; step < stop; step++) {
+        int64_t first_row = plan->rows[2 * step], total = (plan->rows[2 * step + 1] - first_row) * share->n;
+        int64_t blocks = (total + plan->block - 1) / plan->block;
+        clear_ended(plan, share, step);
+        for (int64_t b = 0; b < blocks; b++) {
+            int64_t row = b * total / blocks, rows = (b + 1) * total / blocks - row;
+            for (int64_t channel = 0; channel < plan->channels; channel++) {
+                for (int64_t k = 0; k < plan->count; k++)
+                    apply(plan, plan->ops + channel * plan->count + k, share, step, first_row, row, rows);
+                draw(plan, share, step, first_row, row, rows, channel);
+            }
+        }
+    }
+}
+
+/* A worker's life: runs each step once `*allowed` exceeds it and says so in `*done`; a negative `*allowed` ends it. */
+void follow(const struct plan *plan, const struct share *share, int64_t steps, const int64_t *allowed, int64_t *done)
+{
+    for (int64_t step = 0; step < steps; step++) {
+        for (int64_t tries = 0;; tries++) {
+            int64_t limit = __atomic_load_n(allowed, __ATOMIC_ACQUIRE);
+            if (limit < 0) return;
+            if (limit > step) break;
+            if (tries > 200000) nanosleep(&(struct timespec){0, 20000}, 0);
+        }
+        run_steps(plan, share, step, step + 1);
+        __atomic_store_n(done, step + 1, __ATOMIC_RELEASE);
+    }
+}

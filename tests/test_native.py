@@ -1,0 +1,260 @@
+"""The native engine beyond the contract: recording, one order of summation, threads, and no compiler."""
+
+import ctypes
+import itertools
+import subprocess
+import threading
+
+import pytest
+import torch
+
+import pixelcnn
+from pixelcnn.randomness import mixed_seed, uniforms
+from pixelcnn.sampling import engine_of, why_not_native
+from pixelcnn.sampling.eager import EagerSampler
+from pixelcnn.sampling.native import NativeSampler, compiler
+from pixelcnn.sampling.native.compiler import NativeError, native_library
+from pixelcnn.sampling.program import Conv, Sum, record
+from pixelcnn.sampling.wavefront import Wavefront
+
+
+def small(shape=(2, 6, 9), levels=3, dtype=torch.float32, **sizes):
+    sizes = {"filters": 37, "blocks": 2} | sizes
+    return pixelcnn.PixelCNN(shape, levels=levels, **sizes, generator=torch.Generator().manual_seed(3)).to(dtype)
+
+
+needs_compiler = pytest.mark.skipif(
+    why_not_native(small()) is not None, reason=f"no native engine here: {why_not_native(small())}"
+)
+
+
+def draw(model, n, **options):
+    images = torch.zeros(n, *model.image_shape, dtype=torch.uint8)
+    for _ in NativeSampler(model, n, **options).run(images, 4, 0, 1.0):
+        pass
+    return images
+
+
+def test_the_seed_network_is_recorded_as_it_is_written():
+    program = record(pixelcnn.PixelCNN())
+    assert [type(op) for op in program.operations] == [Conv] * 19, "each residual's sum belongs to a convolution"
+    assert [k for k, op in enumerate(program.operations) if op.residual is not None] == [3, 6, 9, 12, 15]
+    assert program.output == program.operations[-1].target
+
+
+class Plain(pixelcnn.PixelCNN):
+    """Reads features twice and adds what no convolution has just made."""
+
+    def network(self, view):
+        h = view.input_conv(self.input)
+        a = self.blocks[0].forward(h, view)
+        b = self.blocks[1].forward(a, view)
+        for layer in self.head:
+            b = view.conv(layer, (a + b) + h)
+        return view.conv(self.output, b)
+
+
+class Foreign(pixelcnn.PixelCNN):
+    """Does what a program has no word for."""
+
+    def network(self, view):
+        return view.conv(self.output, torch.tanh(view.input_conv(self.input)))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("shape", "dtype"), list(itertools.product(((1, 5, 6), (3, 4, 5)), (torch.float32, torch.float64)))
+)
+def test_sums_of_any_two_values(shape, dtype):
+    model = Plain(shape, levels=3, filters=19, blocks=2, generator=torch.Generator().manual_seed(1)).to(dtype)
+    assert sum(isinstance(op, Sum) for op in record(model).operations) == 3
+    assert torch.equal(draw(model, 5), model.sample(5, seed=4, engine="reference"))
+
+
+def test_what_cannot_be_recorded_is_sampled_by_the_eager_engine():
+    model = Foreign((1, 3, 3), filters=4, blocks=1)
+    assert why_not_native(model) is not None
+    assert engine_of(model, "fast") is EagerSampler
+    assert torch.equal(model.sample(3), model.sample(3, engine="reference"))
+    with pytest.raises(ValueError, match="engine 'native' cannot run this model here: "):
+        model.sample(1, engine="native")
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batch_and_threads_do_not_change_a_bit(dtype):
+    """The parameters themselves, not the draws: a uniform that never meets them could hide a difference."""
+    model = small((1, 9, 11), levels=5, dtype=dtype)
+
+    def params(n, threads):
+        sampler = NativeSampler(model, n, threads=threads)
+        images = torch.zeros(n, 1, 9, 11, dtype=torch.uint8)
+        found = []
+        for step, _ in enumerate(sampler.run(images, 4, 0, 1.0)):
+            _, plan, arena = sampler._shares[0]
+            offset, stride = plan._places[plan.struct.output][:2]
+            rows = len(Wavefront(9, 11, 4).rows(step))
+            found.append(arena[offset : offset + rows * plan.n * stride].reshape(rows, plan.n, -1)[:, 0].copy())
+        return found
+
+    expected = params(1, 1)
+    assert len(expected) == 4 * 8 + 11
+    for n, threads in ((2, 1), (5, 1), (4, 2), (13, 2), (31, 3)):
+        assert all((a == b).all() for a, b in zip(params(n, threads), expected, strict=True)), (n, threads)
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+@pytest.mark.parametrize("lockstep", [False, True])
+def test_threads(threads, lockstep):
+    model = small()
+    assert torch.equal(draw(model, 11, threads=threads, lockstep=lockstep), model.sample(11, seed=4, engine="eager"))
+
+
+@needs_compiler
+def test_a_sampler_serves_many_batches():
+    model = small()
+    sampler = NativeSampler(model, 3)
+    for first in (0, 3):
+        images = torch.zeros(3, *model.image_shape, dtype=torch.uint8)
+        for _ in sampler.run(images, 4, first, 1.0):
+            pass
+        assert torch.equal(images, model.sample(6, seed=4, engine="eager")[first : first + 3])
+
+
+@needs_compiler
+def test_in_lockstep_every_image_has_the_step_and_no_more():
+    model = small((1, 6, 9), levels=2)
+    wavefront = Wavefront(6, 9, 4)
+    images = torch.zeros(5, 1, 6, 9, dtype=torch.uint8)
+    final = model.sample(5, seed=4)
+    for step, _ in enumerate(NativeSampler(model, 5, threads=3, lockstep=True).run(images, 4, 0, 1.0)):
+        drawn = torch.tensor([[j + wavefront.slope * i <= step for j in range(9)] for i in range(6)])
+        assert torch.equal(images, torch.where(drawn, final, 0))
+
+
+@needs_compiler
+def test_a_sampler_that_is_dropped_leaves_no_thread():
+    before = threading.active_count()
+    steps = small().sample_steps(8)
+    next(steps)
+    steps.close()
+    assert threading.active_count() == before
+
+
+@needs_compiler
+def test_raster_order_draws_the_same():
+    model = small((1, 5, 7))
+    raster = Wavefront(height=5, width=7, slope=7)
+    assert raster.steps == 35
+    assert torch.equal(draw(model, 3, wavefront=raster), model.sample(3, seed=4, engine="reference"))
+
+
+@needs_compiler
+def test_changed_weights_are_seen():
+    """However they are changed: `.data` goes past the tensor's version counter."""
+    model = small()
+    model.sample(3)
+    model.output.bias.data += torch.linspace(-2, 2, len(model.output.bias))
+    assert torch.equal(model.sample(3), model.sample(3, engine="reference"))
+    model.double()
+    assert torch.equal(model.sample(3), model.sample(3, engine="reference"))
+
+
+@needs_compiler
+@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
+def test_uniforms_are_those_of_the_package(seed):
+    library = native_library(torch.float32)
+    library.uniform.restype = ctypes.c_double
+    expected = uniforms(seed, 2**40, 2, 5)
+    for i, k in itertools.product(range(2), range(5)):
+        found = library.uniform(ctypes.c_uint64(mixed_seed(seed)), ctypes.c_int64(2**40 + i), ctypes.c_int64(k))
+        assert found == expected[i, k].item()
+
+
+@needs_compiler
+def test_large_images_are_drawn_in_blocks_of_rows():
+    """40 rows of 23 images are more than a block holds."""
+    model = small((1, 40, 160), levels=2, filters=6, blocks=1)
+    images = draw(model, 23, threads=1)
+    assert torch.equal(images[:2], model.sample(2, seed=4, engine="eager"))
+    assert torch.equal(images, draw(model, 23, threads=2))
+
+
+@pytest.fixture
+def no_library(monkeypatch, tmp_path):
+    """An empty cache, and nothing loaded yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler._library.cache_clear()
+    yield tmp_path / "pixelcnn"
+    compiler._library.cache_clear()
+
+
+def test_without_a_compiler_fast_is_eager(no_library, monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda _: None)
+    model = small()
+    assert "no C compiler found" in why_not_native(model)
+    assert engine_of(model, "fast") is EagerSampler
+    assert torch.equal(model.sample(2), model.sample(2, engine="reference"))
+
+
+def test_a_compiler_that_fails_is_named_once(no_library, monkeypatch):
+    monkeypatch.setattr(compiler, "_compilers", lambda: [["false"]])
+    with pytest.warns(UserWarning, match="several times slower: the C compiler failed: exit code 1"):
+        assert "the C compiler failed" in why_not_native(small())
+    assert "the C compiler failed" in why_not_native(small())
+    assert list(no_library.iterdir()) == [], "nothing half-made is left"
+
+
+@needs_compiler
+def test_the_library_is_compiled_once_and_a_damaged_one_again(no_library, monkeypatch, tmp_path):
+    runs = []
+    original = subprocess.run
+    monkeypatch.setattr(compiler.subprocess, "run", lambda *a, **k: runs.append(a) or original(*a, **k))
+    native_library(torch.float32)
+    compiler._library.cache_clear()
+    native_library(torch.float32)
+    assert len(runs) == 1
+    (library,) = no_library.iterdir()
+    elsewhere = tmp_path / "elsewhere"  # a library of the same path would not be loaded anew
+    damaged = elsewhere / "pixelcnn" / library.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"not a library")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere))
+    compiler._library.cache_clear()
+    native_library(torch.float32)
+    assert len(runs) == 2
+    assert damaged.stat().st_size > 1000
+
+
+@needs_compiler
+def test_without_a_writable_home(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
+    compiler._library.cache_clear()
+    native_library(torch.float32)
+    compiler._library.cache_clear()
+
+
+def test_other_types_are_refused():
+    with pytest.raises(NativeError, match=r"float32 and float64, not in torch\.bfloat16"):
+        native_library(torch.bfloat16)
+
+
+@needs_compiler
+def test_the_width_of_vectors_does_not_change_a_bit(no_library, monkeypatch):
+    """As long as multiply and add are fused, which half-width vectors of the same processor are."""
+    model = small((1, 6, 9), levels=5)
+    params = {}
+    for options in ([], ["-DVECTOR_BYTES=16"]):
+        compiler._library.cache_clear()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(no_library / f"{len(options)}"))
+        monkeypatch.setattr(compiler, "_OPTIONS", [*compiler._OPTIONS, *options])
+        sampler = NativeSampler(small((1, 6, 9), levels=5), 5, threads=1)
+        for _ in sampler.run(torch.zeros(5, 1, 6, 9, dtype=torch.uint8), 4, 0, 1.0):
+            pass
+        _, plan, arena = sampler._shares[0]
+        params[sampler._library.panel()] = arena[plan._places[plan.struct.output][0] :][: 5 * model.levels].copy()
+    assert len(params) == 2 or native_library(torch.float32).panel() == 8
+    assert len({tuple(values) for values in params.values()}) == 1
