@@ -32,7 +32,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def test_help_and_version(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert all(command in out for command in ("train", "sample", "evaluate", "info"))
+    assert all(command in out for command in ("train", "sample", "evaluate", "info", "bench"))
     assert main(["train", "--help"]) == 0
     assert "--learning-rate" in capsys.readouterr().out
     assert main(["--version"]) == 0
@@ -56,6 +56,22 @@ def test_sample_grid(model, capsys):
         y, x = 2 + k // 3 * (6 * factor + 2), 2 + k % 3 * (5 * factor + 2)
         cell = picture[y : y + 6 * factor : factor, x : x + 5 * factor : factor]
         assert np.array_equal(cell, np.array([0, 128, 255])[images[k, 0].numpy()])
+
+
+def test_bench(model, capsys):
+    assert main(["bench", model, "--batches", "1", "3", "--seconds", "0.01", "--out", "deep/bench.json"]) == 0
+    printed = capsys.readouterr().out
+    assert "6 x 5 x 1, 3 levels; 25 steps" in printed
+    report = json.loads(Path("deep/bench.json").read_text())
+    for n, row in zip((1, 3), report["rows"], strict=True):
+        assert row["n"] == n
+        assert 0 < row["fastest"] <= row["seconds"] <= row["slowest"] < row["reference_seconds"] < 60
+        expected = 2e-9 * n * report["multiply_adds_per_image"] / row["seconds"]
+        assert row["gflops"] == pytest.approx(expected)
+    assert main(["bench", model, "--batches", "2", "--seconds", "0.01", "--no-reference", "--engine", "eager"]) == 0
+    printed = capsys.readouterr().out
+    assert "of the eager engine" in printed
+    assert "ratio" not in printed
 
 
 def test_sample_separate(model):
@@ -174,6 +190,9 @@ WRONG = [
     (["evaluate", "MODEL", "mnist:tset"], "split must be one of train, validation, test"),
     (["evaluate", "MODEL", "nowhere"], "unknown data 'nowhere'"),
     (["evaluate", "MODEL", "mnist", "--images", "0"], "--images must be at least 1, got 0"),
+    (["bench", "MODEL", "--batches", "0"], "--batches must be numbers of at least 1, got 0"),
+    (["bench", "MODEL", "--seconds", "0"], "--seconds must be in 0..3600 and not 0, got 0.0"),
+    (["bench", "MODEL", "--out", "afile/bench.json"], "afile"),
     (["info", "."], ". is not a model's folder: it has no config.json"),
     (["paint"], "paint"),
 ]

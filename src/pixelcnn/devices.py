@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import torch
 
-__all__ = ["device_of"]
+__all__ = ["describe", "device_of"]
 
 
 def device_of(name: str) -> torch.device:
@@ -24,3 +27,13 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def describe(device: torch.device) -> str:
+    """What a device is, in words: the processor's name and the threads in use, or the card's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{next(iter(names), '') or platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from pixelcnn import __version__
+from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.sample import Sample
@@ -65,6 +66,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Sample, tyro.conf.subcommand("sample")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Info, tyro.conf.subcommand("info")],
+        Annotated[Bench, tyro.conf.subcommand("bench")],
     ]
     complaint = io.StringIO()
     try:

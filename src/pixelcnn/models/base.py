@@ -163,6 +163,10 @@ class AutoregressiveModel(nn.Module, ABC):
     ) -> Tensor:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
+        Memory beyond the result and a second copy of the weights does not grow with n: images are drawn in batches
+        whose caches take at most 64 MB a thread (native) or 512 MB (eager), or what a single image needs if that is
+        more.
+
         Args:
             n: Number of images, at least 1.
             labels: None; the models of this version are unconditional.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pixelcnn.layers import FullView, MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.wavefront import wavefront_of
 
 __all__ = ["LayerRow", "layer_rows", "receptive_field", "summary"]
@@ -128,8 +129,14 @@ def summary(model: AutoregressiveModel) -> str:
     lines += [
         "",
         f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps of sampling instead of {h * w} pixels",
+        f"engine: {_engine(model)}",
     ]
     return "\n".join(lines)
+
+
+def _engine(model: AutoregressiveModel) -> str:
+    reason = why_not_native(model)
+    return "native, compiled for this processor" if reason is None else f"eager, not native: {reason}"
 
 
 def _block(name: str) -> str:

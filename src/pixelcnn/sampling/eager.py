@@ -28,6 +28,8 @@ class EagerSampler:
         wavefront: The schedule, by default the fastest that the taps allow; of slope `width` it is raster order.
     """
 
+    name = "eager"
+
     def __init__(self, model: Autoregressive, n: int, wavefront: Wavefront | None = None) -> None:
         self._model = model
         self._n = n

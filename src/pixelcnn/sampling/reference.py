@@ -25,6 +25,8 @@ class ReferenceSampler:
         n: Images of a batch.
     """
 
+    name = "reference"
+
     def __init__(self, model: Autoregressive, n: int) -> None:
         c, h, w = model.image_shape
         self._model = model

@@ -56,6 +56,8 @@ class NativeSampler:
         lockstep: Whether the threads wait for each other after every step.
     """
 
+    name = "native"
+
     def __init__(
         self,
         model: Autoregressive,

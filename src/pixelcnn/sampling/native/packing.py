@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class PackedNetwork:
         self.params = model.likelihood.params
         self.panel = panel
         self.real = torch.empty(0, dtype=model.dtype).numpy().dtype
-        self._originals = [tensor.clone() for tensor in _tensors(model)]
+        self._originals = [weight.copy() for weight in _weights(model)]
         self._runs: list[tuple[int, int, int]] = []
         self._weights: list[Tensor] = []
         self._size = 0
@@ -66,10 +67,10 @@ class PackedNetwork:
         self.runs = np.array(self._runs or [(0, 0, 0)], dtype=np.int64)
 
     def is_of(self, model: Autoregressive) -> bool:
-        """Whether it was packed from the very weights that the model has now."""
-        return all(
-            a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(self._originals, _tensors(model), strict=True)
-        )
+        """Whether it was packed from the very weights that the model has now, bit for bit."""
+        # By NumPy: torch would share out each small comparison, and wait for a thread that a busy machine holds up.
+        now = _weights(model)
+        return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(self._originals, now, strict=True))
 
     def _taps(self, value: int, readers: list[Conv]) -> set[tuple[int, int]]:
         """How many steps ago and how many rows up (as a negative number) the value is read."""
@@ -126,5 +127,7 @@ class PackedNetwork:
         return offset
 
 
-def _tensors(model: Autoregressive) -> list[Tensor]:
-    return [tensor.detach() for layer in model.masked_layers for tensor in (layer.weight, layer.bias)]
+def _weights(model: Autoregressive) -> list[np.ndarray[Any, Any]]:
+    """The bits of the weights, as integers: a NaN is equal to itself."""
+    tensors = [tensor.detach() for layer in model.masked_layers for tensor in (layer.weight, layer.bias)]
+    return [tensor.numpy().view(f"i{tensor.itemsize}") for tensor in tensors]

@@ -1,0 +1,127 @@
+"""How fast this machine samples: what `pixelcnn bench` prints and the published benchmarks build on.
+
+Speed is stated as arithmetic that had to be done, the multiply-adds that no mask removes, over the time it took, and
+held against the rate at which the machine multiplies large matrices. Two timings are comparable when they were taken in
+turns on a machine that did nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.progress import progress_bar
+from pixelcnn.sampling import Engine, engine_of
+from pixelcnn.sampling.reference import ReferenceSampler
+
+__all__ = ["Row", "bench", "matrix_rate", "multiply_adds", "reference_seconds"]
+
+_LARGEST_REFERENCE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One batch size."""
+
+    n: int
+    seconds: float
+    """Median time to draw the batch."""
+    fastest: float
+    slowest: float
+    gflops: float
+    """1e9 operations a second that no mask removes, an addition and a multiplication being two."""
+    reference_seconds: float | None
+    """Time for as many images by one full forward a sub-pixel, or None if it was not measured. Scaled from the first
+    forwards of at most 16 images: each forward costs the same, and so does each image of a larger batch."""
+
+
+def multiply_adds(model: AutoregressiveModel) -> int:
+    """Multiply-adds of one image that no mask removes, biases aside: 363,648 a pixel for the seed network.
+
+    Each is needed once an image. Taps that look beyond the image's edge are counted.
+    """
+    _, h, w = model.image_shape
+    return h * w * sum(int(layer.mask.sum()) for layer in model.masked_layers)
+
+
+def matrix_rate(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> float:
+    """1e9 operations a second in products of large square matrices, the best of several: what the machine can do."""
+    side = 1024 if torch.device(device).type == "cpu" else 8192
+    a = torch.rand(side, side, device=device, dtype=dtype)
+    b = torch.rand(side, side, device=device, dtype=dtype)
+    times = _times(lambda: torch.mm(a, b), a.device, seconds, most=1000)
+    return 2 * side**3 / min(times) / 1e9
+
+
+def reference_seconds(model: AutoregressiveModel, n: int, forwards: int = 2) -> float:
+    """Time to draw n images by one full forward a sub-pixel, scaled from so many forwards after a first one."""
+    sampler = ReferenceSampler(model, n)
+    images = torch.zeros(n, *model.image_shape, dtype=torch.uint8, device=model.device)
+    steps = sampler.run(images, 0, 0, 1.0)
+    next(steps)
+    _wait(model.device)
+    start = time.perf_counter()
+    done = sum(1 for _ in itertools.islice(steps, forwards))
+    _wait(model.device)
+    taken = time.perf_counter() - start
+    return taken / max(done, 1) * sampler.steps
+
+
+def bench(
+    model: AutoregressiveModel, batches: list[int], *, engine: Engine, reference: bool, seconds: float, progress: bool
+) -> list[Row]:
+    """Times an engine for batch sizes, each for about so many seconds after a warm-up.
+
+    Args:
+        model: Any model; its device is where it runs.
+        batches: Images drawn in one call of `sample`.
+        engine: See `AutoregressiveModel.sample`.
+        reference: Whether to time a few full forwards of the same batch as well.
+        seconds: Time for each batch size; at least three calls are made.
+        progress: Show a progress bar on standard error.
+    """
+    operations = 2 * multiply_adds(model)
+    rows = []
+    engine_of(model, engine)
+    with progress_bar("timing", len(batches), "batch", show=progress) as bar:
+        for n in batches:
+            times = _times(functools.partial(model.sample, n, engine=engine), model.device, seconds)
+            median, m = statistics.median(times), min(n, _LARGEST_REFERENCE)
+            rows.append(
+                Row(
+                    n=n,
+                    seconds=median,
+                    fastest=min(times),
+                    slowest=max(times),
+                    gflops=n * operations / median / 1e9,
+                    reference_seconds=reference_seconds(model, m) * n / m if reference else None,
+                )
+            )
+            bar.update()
+    return rows
+
+
+def _times(function: Callable[[], object], device: torch.device, seconds: float, most: int = 50) -> list[float]:
+    """Durations of calls, at least three, for about so many seconds, after two calls that warm up."""
+    function()
+    function()
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < seconds and len(times) < most):
+        _wait(device)
+        start = time.perf_counter()
+        function()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

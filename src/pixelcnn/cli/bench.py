@@ -1,0 +1,96 @@
+"""`pixelcnn bench`: how fast this machine samples from a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+__all__ = ["Bench"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Time sampling on this machine, beside the usual way of one full forward a sub-pixel.
+
+    The speed counts only the arithmetic that no mask removes. Leave the machine alone meanwhile.
+    """
+
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = "mnist"
+    """A shipped model's name (mnist), a model's folder, or a training run's folder."""
+    batches: tuple[int, ...] = (1, 4, 16, 64, 256)
+    """Numbers of images drawn at a time."""
+    engine: Literal["fast", "native", "eager"] = "fast"
+    """`fast` is `native` (compiled for this processor) where there is a C compiler, else `eager` (PyTorch)."""
+    reference: bool = True
+    """Time a few full forwards as well, for the ratio (--no-reference leaves it out)."""
+    seconds: float = 1.0
+    """Time spent on each batch size."""
+    out: Path | None = None
+    """A JSON file for the figures."""
+    device: str = "auto"
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+
+    def run(self) -> None:
+        """Measures and prints."""
+        import torch
+
+        from pixelcnn.benchmark import bench, matrix_rate, multiply_adds
+        from pixelcnn.devices import describe, device_of
+        from pixelcnn.files import writable_folder, write_file
+        from pixelcnn.models.storage import load
+        from pixelcnn.sampling import engine_of
+        from pixelcnn.sampling.wavefront import wavefront_of
+
+        if not self.batches or min(self.batches) < 1:
+            raise ValueError(
+                f"--batches must be numbers of at least 1, got {' '.join(map(str, self.batches)) or 'none'}"
+            )
+        if not 0 < self.seconds <= 3600:
+            raise ValueError(f"--seconds must be in 0..3600 and not 0, got {self.seconds}")
+        if self.out is not None:
+            writable_folder(self.out.parent)
+        device = device_of(self.device)
+        model = load(self.model).to(device)
+        engine = engine_of(model, self.engine).name
+        rows = bench(
+            model,
+            list(self.batches),
+            engine=self.engine,
+            reference=self.reference,
+            seconds=self.seconds,
+            progress=True,
+        )
+        rate = matrix_rate(device)
+        c, h, w = model.image_shape
+        hardware = describe(device)
+        steps = wavefront_of(model).steps
+        print(f"{self.model}: {h} x {w} x {c}, {model.levels} levels; {steps} steps of the {engine} engine")
+        print(f"{hardware}, PyTorch {torch.__version__}; products of large matrices: {rate:,.0f} GFLOP/s")
+        print(f"an image needs {2e-9 * multiply_adds(model):.3f} GFLOP that no mask removes")
+        print()
+        heading = f"{'images':>6}  {'seconds (fastest .. slowest)':<32}{'ms/image':>9}{'images/s':>10}"
+        heading += f"{'GFLOP/s':>9}{'of rate':>9}"
+        print(heading + (f"{'one forward a sub-pixel':>26}{'ratio':>8}" if self.reference else ""))
+        for row in rows:
+            spread = f"{row.seconds:.4f} ({row.fastest:.4f} .. {row.slowest:.4f})"
+            line = f"{row.n:>6}  {spread:<32}{1e3 * row.seconds / row.n:>9.2f}{row.n / row.seconds:>10.1f}"
+            line += f"{row.gflops:>9.1f}{row.gflops / rate:>9.2f}"
+            if row.reference_seconds is not None:
+                line += f"{row.reference_seconds:>24.1f} s{row.reference_seconds / row.seconds:>8.0f}"
+            print(line)
+        if self.out is not None:
+            report = {
+                "model": self.model,
+                "engine": engine,
+                "hardware": hardware,
+                "torch": torch.__version__,
+                "matrix_gflops": rate,
+                "multiply_adds_per_image": multiply_adds(model),
+                "rows": [dataclasses.asdict(row) for row in rows],
+            }
+            write_file(self.out, json.dumps(report, indent=2) + "\n")
