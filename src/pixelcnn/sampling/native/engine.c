@@ -27,6 +27,11 @@
 #define VECTOR_BYTES 16
 #endif
 #define ALWAYS inline __attribute__((always_inline))
+#ifdef __clang__                                     /* what is indexed in a loop that stays one is kept in memory */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 #define PARTS 2                                      /* vectors in a panel: 6 rows of them fill 16 registers */
 #define ROWS 6                                       /* rows in a full tile */
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
@@ -125,28 +130,37 @@ static ALWAYS void tile(const int rows, const int panels, const struct product *
 {
     vec sums[ROWS][4 * PARTS];
     const real *weights = p->weights + first_panel * p->panel_size;
+    UNROLL
     for (int r = 0; r < rows; r++)
+        UNROLL
         for (int c = 0; c < panels * PARTS; c++)
             sums[r][c] = *(const loose *)(p->bias + first_panel * PANEL + c * LANES);
     for (int64_t s = 0; s < p->count; s++) {
         const real *x = p->starts[s] + row * p->stride;
         for (int64_t k = 0; k < p->lengths[s]; k++) {
             vec w[4 * PARTS];
+            UNROLL
             for (int q = 0; q < panels; q++)
+                UNROLL
                 for (int c = 0; c < PARTS; c++)
                     w[q * PARTS + c] = *(const loose *)(weights + q * p->panel_size + c * LANES);
+            UNROLL
             for (int r = 0; r < rows; r++) {
                 vec value = x[r * p->stride + k] - (vec){0};
+                UNROLL
                 for (int c = 0; c < panels * PARTS; c++) sums[r][c] += value * w[c];
             }
             weights += PANEL;
         }
     }
+    UNROLL
     for (int r = 0; r < rows; r++)
+        UNROLL
         for (int q = 0; q < panels; q++) {
             int64_t column = (first_panel + q) * PANEL, left = p->columns - column;
             real *target = p->target + (row + r) * p->target_stride + column;
             const real *residual = p->residual ? p->residual + (row + r) * p->residual_stride + column : 0;
+            UNROLL
             for (int c = 0; c < PARTS; c++) {
                 vec y = sums[r][q * PARTS + c];
                 if (p->relu) y = positive(y);
