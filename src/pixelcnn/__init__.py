@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pixelcnn import datasets
-    from pixelcnn.config import PixelCNNConfig, TrainConfig
+    from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
-    from pixelcnn.models import AutoregressiveModel, PixelCNN
+    from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN
     from pixelcnn.models.storage import load
     from pixelcnn.training import train
 
 __all__ = [
     "AutoregressiveModel",
+    "GatedPixelCNN",
+    "GatedPixelCNNConfig",
     "PixelCNN",
     "PixelCNNConfig",
     "TrainConfig",
@@ -37,6 +39,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AutoregressiveModel": "pixelcnn.models",
+    "GatedPixelCNN": "pixelcnn.models",
+    "GatedPixelCNNConfig": "pixelcnn.config",
     "PixelCNN": "pixelcnn.models",
     "PixelCNNConfig": "pixelcnn.config",
     "TrainConfig": "pixelcnn.config",

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-__all__ = ["PRESETS", "PixelCNNConfig", "TrainConfig", "from_dict", "to_dict"]
+__all__ = ["PRESETS", "GatedPixelCNNConfig", "ModelConfig", "PixelCNNConfig", "TrainConfig", "from_dict", "to_dict"]
 
 
 def _is_int(value: object) -> bool:
@@ -36,16 +36,58 @@ class PixelCNNConfig:
 
     def __post_init__(self) -> None:
         shape = self.image_shape
-        if not (isinstance(shape, tuple) and len(shape) == 3 and all(_is_int(s) and s >= 1 for s in shape)):
-            raise ValueError(f"image_shape must be three positive integers (C, H, W), got {shape!r}")
-        if not (_is_int(self.levels) and 2 <= self.levels <= 256):
-            raise ValueError(f"levels must be in 2..256, got {self.levels!r}")
+        _check_images(shape, self.levels)
         if not (_is_int(self.filters) and 2 * shape[0] <= self.filters <= 2**16):
             raise ValueError(
                 f"filters must be an integer in {2 * shape[0]}..{2**16}, at least 2 a channel, got {self.filters!r}"
             )
         if not (_is_int(self.blocks) and self.blocks >= 0):
             raise ValueError(f"blocks must be an integer of at least 0, got {self.blocks!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedPixelCNNConfig:
+    """The architecture of a `pixelcnn.GatedPixelCNN`."""
+
+    image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (1, 28, 28)
+    """Channels, height and width of an image; the command line takes them from the data."""
+    levels: int = 2
+    """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
+    filters: int = 48
+    """Features of each stack, a multiple of the channels."""
+    layers: int = 10
+    """Gated layers; the first reads the image, each later one widens the receptive field by one row."""
+    num_classes: int | None = None
+    """Classes to condition on; None for none."""
+    condition_dim: int | None = None
+    """Size of a vector to condition on instead of a class; None for none."""
+
+    def __post_init__(self) -> None:
+        shape = self.image_shape
+        _check_images(shape, self.levels)
+        if not (_is_int(self.filters) and shape[0] <= self.filters <= 2**16 and self.filters % shape[0] == 0):
+            raise ValueError(
+                f"filters must be a multiple of the {shape[0]} channels in {shape[0]}..{2**16}, got {self.filters!r}"
+            )
+        if not (_is_int(self.layers) and self.layers >= 1):
+            raise ValueError(f"layers must be an integer of at least 1, got {self.layers!r}")
+        for name in ("num_classes", "condition_dim"):
+            size = getattr(self, name)
+            if size is not None and not (_is_int(size) and 1 <= size <= 2**16):
+                raise ValueError(f"{name} must be an integer in 1..{2**16} or None, got {size!r}")
+        if self.num_classes is not None and self.condition_dim is not None:
+            raise ValueError("num_classes and condition_dim exclude each other: leave one None")
+
+
+ModelConfig = PixelCNNConfig | GatedPixelCNNConfig
+"""The architecture of any model."""
+
+
+def _check_images(shape: object, levels: object) -> None:
+    if not (isinstance(shape, tuple) and len(shape) == 3 and all(_is_int(s) and s >= 1 for s in shape)):
+        raise ValueError(f"image_shape must be three positive integers (C, H, W), got {shape!r}")
+    if not (isinstance(levels, int) and _is_int(levels) and 2 <= levels <= 256):
+        raise ValueError(f"levels must be in 2..256, got {levels!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

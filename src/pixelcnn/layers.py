@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FullView", "MaskedConv2d", "View", "group_bounds"]
+__all__ = ["FullView", "MaskedConv2d", "View", "Window", "gated", "group_bounds"]
 
 MaskType = Literal["A", "B"]
 Activation = Literal["relu", "none"]
@@ -39,86 +40,140 @@ def group_bounds(channels: int, groups: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(starts))
 
 
+@dataclass(frozen=True)
+class Window:
+    """The rectangle of a kernel's entries: offsets (dy, dx) with top <= dy <= bottom and left <= dx <= right."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @classmethod
+    def square(cls, size: int) -> Window:
+        """An odd kernel with the own pixel in its middle."""
+        return cls(-(size // 2), size // 2, -(size // 2), size // 2)
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top + 1
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left + 1
+
+    def taps(self) -> list[tuple[int, int]]:
+        """All offsets in raster order."""
+        return list(itertools.product(range(self.top, self.bottom + 1), range(self.left, self.right + 1)))
+
+
 class MaskedConv2d(nn.Module):
     """The parameters of a "same" convolution with zero padding whose kernel sees earlier sub-pixels only.
 
-    It computes nothing itself: a view does. Weights are kept in full, (out, in, k, k), and the mask is multiplied in
-    where they are used, so a masked entry never matters; it starts at zero and gets no gradient.
+    It computes nothing itself: a view does. Weights are kept in full, (out, in, height, width), and the mask is
+    multiplied in where they are used, so a masked entry never matters; it starts at zero and gets no gradient.
 
     Args:
         in_channels: Input features.
         out_channels: Output features.
-        kernel_size: Odd height and width of the kernel.
-        mask_type: "A" (the first layer, which reads the image) or "B" (the others).
-        groups: Colour groups, the number of image channels.
+        kernel: Odd height and width of a square, of which the mask keeps the taps up to the pixel in raster order; or a
+            `Window`, of which it keeps all.
+        mask_type: What is seen of the own pixel: "A" (the first layer, which reads the image) earlier colour groups,
+            "B" (the others) the own group as well.
+        groups: Colour groups of the input and of the output, the number of image channels or 1. An input of one group
+            is seen whole by every output group.
         activation: What follows the convolution: "relu" or "none".
         generator: Source of the initial weights: Glorot uniform over the full, unmasked fans; zero biases.
     """
 
     mask: Tensor
-    """(out, in, k, k), 1 where the kernel sees and 0 where it does not."""
+    """(out, in, height, width), 1 where the kernel sees and 0 where it does not."""
+    window: Window
+    """Where the kernel's entries lie."""
     taps: list[tuple[int, int]]
-    """The (dy, dx) of the pixels that the kernel reads, in raster order; the own pixel (0, 0) comes last."""
+    """The (dy, dx) of the pixels that the kernel reads, in raster order."""
+    seen: list[int]
+    """For each output group, how many features of the own pixel (0, 0) it reads: the first so many."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel: int | Window,
         *,
         mask_type: MaskType,
-        groups: int = 1,
+        groups: int | tuple[int, int] = 1,
         activation: Activation = "relu",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        assert kernel_size % 2 == 1, kernel_size
+        self.window = window = Window.square(kernel) if isinstance(kernel, int) else kernel
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = kernel_size
         self.mask_type = mask_type
         self.activation = activation
-        self.in_groups = group_bounds(in_channels, groups)
-        self.out_groups = group_bounds(out_channels, groups)
+        in_groups, out_groups = (groups, groups) if isinstance(groups, int) else groups
+        self.in_groups = group_bounds(in_channels, in_groups)
+        self.out_groups = group_bounds(out_channels, out_groups)
+        counts = [(g if in_groups > 1 else 0) + (mask_type == "B") for g in range(out_groups)]
+        self.seen = [self.in_groups[count - 1][1] if count else 0 for count in counts]
+        self.taps = [
+            tap
+            for tap in window.taps()
+            if (max(self.seen) > 0 if tap == (0, 0) else tap < (0, 0) or not isinstance(kernel, int))
+        ]
 
-        mask = torch.zeros(out_channels, in_channels, kernel_size, kernel_size)
-        centre = kernel_size // 2
-        mask[:, :, :centre, :] = 1
-        mask[:, :, centre, :centre] = 1
-        for g, (start, stop) in enumerate(self.out_groups):
-            seen = self.in_groups[: g + (mask_type == "B")]
-            mask[start:stop, : seen[-1][1] if seen else 0, centre, centre] = 1
+        mask = torch.zeros(out_channels, in_channels, window.height, window.width)
+        for dy, dx in self.taps:
+            for (start, stop), seen in zip(self.out_groups, self.seen, strict=True):
+                mask[start:stop, : seen if (dy, dx) == (0, 0) else None, dy - window.top, dx - window.left] = 1
         self.register_buffer("mask", mask, persistent=False)
-        self.taps = _taps(kernel_size, centre_seen=mask_type == "B" or groups > 1)
 
-        bound = math.sqrt(6 / (kernel_size**2 * (in_channels + out_channels)))
+        bound = math.sqrt(6 / (window.height * window.width * (in_channels + out_channels)))
         weight = torch.empty_like(mask).uniform_(-bound, bound, generator=generator)
         self.weight = nn.Parameter(weight * mask)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
+    @property
+    def pointwise(self) -> bool:
+        """Whether the kernel covers the own pixel alone."""
+        return (self.window.height, self.window.width) == (1, 1)
+
+    def kernel_at(self, dy: int, dx: int) -> Tensor:
+        """The masked weights of one tap, (out, in)."""
+        y, x = dy - self.window.top, dx - self.window.left
+        return self.weight[:, :, y, x] * self.mask[:, :, y, x]
+
     def extra_repr(self) -> str:
         """What `print(model)` shows of this layer."""
         return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"mask_type={self.mask_type!r}, groups={len(self.in_groups)}, activation={self.activation!r}"
+            f"{self.in_channels}, {self.out_channels}, {self.window}, mask_type={self.mask_type!r}, "
+            f"groups=({len(self.in_groups)}, {len(self.out_groups)}), activation={self.activation!r}"
         )
-
-
-def _taps(kernel_size: int, centre_seen: bool) -> list[tuple[int, int]]:
-    reach = kernel_size // 2
-    above = [(dy, dx) for dy in range(-reach, 0) for dx in range(-reach, reach + 1)]
-    return above + [(0, dx) for dx in range(-reach, centre_seen)]
 
 
 class View(Protocol):
     """What a network asks of a view."""
 
-    def input_conv(self, layer: MaskedConv2d) -> Tensor:
-        """The first convolution, mask "A", and its activation; it reads the image that the view holds."""
+    def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
+        """A convolution that reads the image that the view holds, mask "A": activation(layer(image) + add)."""
         ...
 
-    def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
-        """A convolution, mask "B", and its activation: features (..., in) to (..., out)."""
+    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """activation(layer(x) + add): features (..., in) to (..., out)."""
+        ...
+
+    def gate(self, x: Tensor, groups: int) -> Tensor:
+        """tanh(a) * sigmoid(b) of features (..., 2 f), which are a and b of each of so many colour groups: (..., f)."""
+        ...
+
+    def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:
+        """The layer's output, of so many colour groups, for what each image is conditioned on; None if it is not.
+
+        Only for adding to a convolution.
+        """
         ...
 
 
@@ -127,25 +182,53 @@ class FullView:
 
     Args:
         image: Scaled pixel values, (N, H, W, C), of the network's dtype.
+        condition: What the images are conditioned on, (N, D) of the same dtype; None for nothing.
     """
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, condition: Tensor | None = None) -> None:
         self.image = image
+        self._condition = condition
 
-    def input_conv(self, layer: MaskedConv2d) -> Tensor:
+    def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
         """See `View.input_conv`: (N, H, W, out)."""
-        return self.conv(layer, self.image)
+        return self.conv(layer, self.image, add)
 
-    def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
+    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
         """See `View.conv`: (N, H, W, in) to (N, H, W, out)."""
         weight = layer.weight * layer.mask
-        if layer.kernel_size == 1:
+        if layer.pointwise:
             y = torch.addmm(layer.bias, x.reshape(-1, layer.in_channels), weight[:, :, 0, 0].t())
+            if add is not None:
+                return _activate(layer, y.view(*x.shape[:-1], layer.out_channels) + add)
             return _activate(layer, y).view(*x.shape[:-1], layer.out_channels)
-        above = layer.kernel_size // 2
-        x_nchw = F.pad(x, (0, 0, 0, 0, above, 0)).permute(0, 3, 1, 2)  # channels-last memory
-        y_nchw = F.conv2d(x_nchw, weight[:, :, : above + 1], layer.bias, padding=(0, above))
+        _, h, w, _ = x.shape
+        window, causal = layer.window, weight[:, :, : 1 - layer.window.top]  # no row below the own one
+        left, right = -window.left, max(window.right, 0)
+        beside = left if left == right else 0  # what the convolution pads by itself
+        x_nchw = F.pad(x, (0, 0, left - beside, right - beside, -window.top, 0)).permute(0, 3, 1, 2)  # channels last
+        y_nchw = F.conv2d(x_nchw, causal, layer.bias, padding=(0, beside))
+        if y_nchw.shape[2:] != (h, w):  # a window that ends before the own row or column
+            y_nchw = y_nchw[:, :, :h, :w].clone()
+        y_nchw = y_nchw if add is None else y_nchw + add.permute(0, 3, 1, 2)
         return _activate(layer, y_nchw).permute(0, 2, 3, 1)
+
+    def gate(self, x: Tensor, groups: int) -> Tensor:
+        """See `View.gate`."""
+        return gated(x, groups)
+
+    def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:  # noqa: ARG002 - all groups are here
+        """See `View.condition`: (N, H, W, out), not copied."""
+        if self._condition is None:
+            return None
+        n, h, w, _ = self.image.shape
+        added: Tensor = layer(self._condition)
+        return added[:, None, None, :].expand(n, h, w, -1)
+
+
+def gated(x: Tensor, groups: int) -> Tensor:
+    """tanh(a) * sigmoid(b), where the features (..., 2 f) are a and b of each colour group in turn: (..., f)."""
+    a, b = x.view(*x.shape[:-1], groups, 2, x.shape[-1] // groups // 2).unbind(-2)
+    return (torch.tanh(a) * torch.sigmoid(b)).flatten(-2)
 
 
 def _activate(layer: MaskedConv2d, y: Tensor) -> Tensor:

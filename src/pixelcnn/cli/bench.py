@@ -44,7 +44,7 @@ class Bench:
         from pixelcnn.files import writable_folder, write_file
         from pixelcnn.models.storage import load
         from pixelcnn.sampling import engine_of
-        from pixelcnn.sampling.wavefront import wavefront_of
+        from pixelcnn.sampling.schedule import schedule_of
 
         if not self.batches or min(self.batches) < 1:
             raise ValueError(
@@ -68,7 +68,7 @@ class Bench:
         rate = matrix_rate(device)
         c, h, w = model.image_shape
         hardware = describe(device)
-        steps = wavefront_of(model).steps
+        steps = schedule_of(model).wavefront.steps
         print(f"{self.model}: {h} x {w} x {c}, {model.levels} levels; {steps} steps of the {engine} engine")
         print(f"{hardware}, PyTorch {torch.__version__}; products of large matrices: {rate:,.0f} GFLOP/s")
         print(f"an image needs {2e-9 * multiply_adds(model):.3f} GFLOP that no mask removes")

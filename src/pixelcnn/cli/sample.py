@@ -92,11 +92,11 @@ class Sample:
         import torch
 
         from pixelcnn.images import grid, save_gif, save_png
-        from pixelcnn.sampling.wavefront import wavefront_of
+        from pixelcnn.sampling.schedule import schedule_of
 
         animated = path.suffix.lower() == ".gif"
         n = min(self.n, 64 if animated else 8)
-        total = wavefront_of(model).steps
+        total = schedule_of(model).wavefront.steps
         moments = min(_FRAMES if animated else _STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
         canvases = model.sample_steps(n, seed=self.seed, temperature=self.temperature)

@@ -1,8 +1,9 @@
 """The models: one file a family. `MODELS` names every one that a folder on disk can hold."""
 
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.models.gated import GatedPixelCNN
 from pixelcnn.models.pixelcnn import PixelCNN
 
-__all__ = ["MODELS", "AutoregressiveModel", "PixelCNN"]
+__all__ = ["MODELS", "AutoregressiveModel", "GatedPixelCNN", "PixelCNN"]
 
-MODELS: dict[str, type[AutoregressiveModel]] = {"PixelCNN": PixelCNN}
+MODELS: dict[str, type[AutoregressiveModel]] = {"PixelCNN": PixelCNN, "GatedPixelCNN": GatedPixelCNN}

@@ -23,7 +23,7 @@ from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import likelihood_of
 
 if TYPE_CHECKING:
-    from pixelcnn.config import PixelCNNConfig
+    from pixelcnn.config import ModelConfig
 
 __all__ = ["AutoregressiveModel"]
 
@@ -35,7 +35,7 @@ class AutoregressiveModel(nn.Module, ABC):
 
     Config: ClassVar[type[Any]]
 
-    def __init__(self, config: PixelCNNConfig) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.likelihood = likelihood_of(config.levels)
@@ -101,7 +101,8 @@ class AutoregressiveModel(nn.Module, ABC):
 
         Args:
             images: uint8 levels (N, C, H, W); or floating-point levels of the model's dtype, to differentiate by.
-            labels: None; the models of this version are unconditional.
+            labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
+                unconditional distribution.
 
         Returns:
             (N, C, H, W, params): one logit of P(x = 1) for 2 levels, `levels` logits for more.
@@ -109,16 +110,16 @@ class AutoregressiveModel(nn.Module, ABC):
         Raises:
             ValueError: If the shape, type or range of an argument is wrong.
         """
-        self._check_labels(labels)
         self.check_images(images, floating=True)
-        return self._raw_params(images)
+        return self.raw_params(images, self.condition_of(labels, len(images)))
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Exact log-likelihood of each image in nats.
 
         Args:
             images: uint8 levels (N, C, H, W).
-            labels: None; the models of this version are unconditional.
+            labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
+                unconditional distribution.
 
         Returns:
             (N,), float32 (float64 for a model in float64). Without gradients, memory does not grow with N beyond
@@ -134,20 +135,24 @@ class AutoregressiveModel(nn.Module, ABC):
 
         Arguments, dtype and errors as for `log_prob`, which is its sum.
         """
-        self._check_labels(labels)
         self.check_images(images)
+        condition = self.condition_of(labels, len(images))
         if torch.is_grad_enabled() or len(images) == 0:
-            return self.unchecked_log_prob_map(images)
-        return torch.cat([self.unchecked_log_prob_map(part) for part in torch.split(images, self.slice_size)])
+            return self.unchecked_log_prob_map(images, condition)
+        size = self.slice_size
+        parts = torch.split(images, size)
+        conditions = [None] * len(parts) if condition is None else torch.split(condition, size)
+        return torch.cat([self.unchecked_log_prob_map(*both) for both in zip(parts, conditions, strict=True)])
 
-    def unchecked_log_prob_map(self, images: Tensor) -> Tensor:
+    def unchecked_log_prob_map(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """`log_prob_map` in one piece and without looking at the values first: for loops that know their data."""
-        return self.likelihood.log_prob(self._raw_params(images), images)
+        return self.likelihood.log_prob(self.raw_params(images, condition), images)
 
-    def _raw_params(self, images: Tensor) -> Tensor:
+    def raw_params(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """`forward` without looking at its arguments first, given what `condition_of` makes of the labels."""
         c, h, w = self.image_shape
         image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
-        params = self.network(FullView(image_nhwc.contiguous()))
+        params = self.network(FullView(image_nhwc.contiguous(), condition))
         return params.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
 
     # Sampling --------------------------------------------------------------------------------------------------
@@ -160,6 +165,7 @@ class AutoregressiveModel(nn.Module, ABC):
         temperature: float = 1.0,
         engine: sampling.Engine = "fast",
         progress: bool = False,
+        guidance: float = 1.0,
     ) -> Tensor:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
@@ -169,13 +175,16 @@ class AutoregressiveModel(nn.Module, ABC):
 
         Args:
             n: Number of images, at least 1.
-            labels: None; the models of this version are unconditional.
+            labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
+                unconditional distribution.
             seed: 0..2**63-1.
             temperature: The logits are divided by it; 1 samples the model's own distribution.
             engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
                 compiled code for the CPU, where there is a C compiler, and "eager", plain PyTorch, elsewhere.
                 "reference" runs one full forward for every sub-pixel. All draw the same images.
             progress: Show a progress bar on standard error.
+            guidance: Classifier-free guidance: the logits are u + guidance * (c - u), of the unconditional and the
+                conditional distribution; 1 is the conditional one, above 1 exaggerates what makes the class.
 
         Returns:
             uint8 levels (n, C, H, W) on the model's device.
@@ -183,11 +192,25 @@ class AutoregressiveModel(nn.Module, ABC):
         Raises:
             ValueError: If an argument is out of range.
         """
-        self._check_labels(labels)
-        return sampling.sample(self, n, seed=seed, temperature=temperature, engine=engine, progress=progress)
+        sampling.check_arguments(n, seed, temperature)
+        return sampling.sample(
+            self,
+            n,
+            condition=self.condition_of(labels, n),
+            guidance=guidance,
+            seed=seed,
+            temperature=temperature,
+            engine=engine,
+            progress=progress,
+        )
 
     def sample_steps(
-        self, n: int, labels: Tensor | None = None, seed: int = 0, temperature: float = 1.0
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        guidance: float = 1.0,
     ) -> Iterator[Tensor]:
         """Draws images with the fast engine and yields the canvas after every step.
 
@@ -196,8 +219,11 @@ class AutoregressiveModel(nn.Module, ABC):
         Yields:
             uint8 (n, C, H, W), the same tensor each time: pixels not drawn yet are 0. Clone it to keep a step.
         """
-        self._check_labels(labels)
-        return sampling.sample_steps(self, n, seed=seed, temperature=temperature)
+        sampling.check_arguments(n, seed, temperature)
+        condition = self.condition_of(labels, n)
+        return sampling.sample_steps(
+            self, n, condition=condition, guidance=guidance, seed=seed, temperature=temperature
+        )
 
     # Storage ---------------------------------------------------------------------------------------------------
 
@@ -242,6 +268,30 @@ class AutoregressiveModel(nn.Module, ABC):
         if images.numel() and (top := images.amax().item()) >= self.levels and images.dtype == torch.uint8:
             raise ValueError(f"images must hold levels 0..{self.levels - 1}, got {top}")
 
-    def _check_labels(self, labels: Tensor | None) -> None:
-        if labels is not None:
+    def condition_of(self, labels: Tensor | None, n: int) -> Tensor | None:
+        """What n images are conditioned on, (n, D) of the model's dtype: classes one-hot, vectors as they are.
+
+        A class of -1 becomes zeros, which is the unconditional distribution.
+
+        Raises:
+            ValueError: If the labels do not fit the model or the number of images.
+        """
+        classes, size = (getattr(self.config, name, None) for name in ("num_classes", "condition_dim"))
+        if labels is None:
+            return None
+        if classes is None and size is None:
             raise ValueError("labels must be None: the model is unconditional and has no classes")
+        if not isinstance(labels, Tensor):
+            raise ValueError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
+        if classes is None:
+            if labels.shape != (n, size) or not labels.is_floating_point():
+                raise ValueError(
+                    f"labels must be floating-point of shape ({n}, {size}), got {labels.dtype} {tuple(labels.shape)}"
+                )
+            return labels.to(self.device, self.dtype)
+        if labels.shape != (n,) or labels.dtype != torch.int64:
+            raise ValueError(f"labels must be torch.int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}")
+        if n and not (labels.amin() >= -1 and labels.amax() < classes):
+            raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.amin()}..{labels.amax()}")
+        one_hot = torch.zeros(n, classes + 1, dtype=self.dtype, device=self.device)
+        return one_hot.scatter_(1, labels.to(self.device).unsqueeze(1) % (classes + 1), 1)[:, :classes]

@@ -11,7 +11,7 @@ from torch import Tensor
 from pixelcnn.layers import FullView, MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.sampling import why_not_native
-from pixelcnn.sampling.wavefront import wavefront_of
+from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["LayerRow", "layer_rows", "receptive_field", "summary"]
 
@@ -36,8 +36,8 @@ class _TracingView(FullView):
         super().__init__(image)
         self.seen: list[tuple[MaskedConv2d, tuple[int, ...]]] = []
 
-    def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
-        y = super().conv(layer, x)
+    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
+        y = super().conv(layer, x, add)
         self.seen.append((layer, tuple(y.shape[1:])))
         return y
 
@@ -52,7 +52,7 @@ def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
     return [
         LayerRow(
             name=names[layer],
-            kernel=f"{layer.kernel_size}x{layer.kernel_size}",
+            kernel=f"{layer.window.height}x{layer.window.width}",
             mask_type=layer.mask_type,
             channels=f"{layer.in_channels} -> {layer.out_channels}",
             activation={"relu": "ReLU", "none": "-"}[layer.activation],
@@ -71,7 +71,8 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
     Returns:
         bool (rows, columns); the pixel itself is in the middle of the last row.
     """
-    reach = sum(layer.kernel_size // 2 for layer in model.masked_layers)
+    windows = [layer.window for layer in model.masked_layers]
+    reach = sum(max(-window.top, -window.left, window.right) for window in windows)
     c = model.image_shape[0]
     config = dataclasses.replace(model.config, image_shape=(c, reach + 1, 2 * reach + 1))
     positive = type(model).from_config(config).double()
@@ -125,7 +126,7 @@ def summary(model: AutoregressiveModel) -> str:
         marks = ["@" if own and x == middle else "#" if seen else "." for x, seen in enumerate(line)]
         lines.append("    " + "".join(marks[: middle + 1] if own else marks))
 
-    wavefront = wavefront_of(model)
+    wavefront = schedule_of(model).wavefront
     lines += [
         "",
         f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps of sampling instead of {h * w} pixels",

@@ -23,6 +23,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
@@ -36,9 +37,19 @@ Engine = Literal["fast", "native", "eager", "reference"]
 _CLASSES = {"native": NativeSampler, "eager": EagerSampler, "reference": ReferenceSampler}
 
 
-def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engine: str, progress: bool) -> Tensor:
+def sample(
+    model: Autoregressive,
+    n: int,
+    *,
+    condition: Tensor | None,
+    guidance: float,
+    seed: int,
+    temperature: float,
+    engine: str,
+    progress: bool,
+) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`."""
-    check_arguments(n, seed, temperature)
+    check_guidance(model, condition, guidance)
     sampler_class = engine_of(model, engine)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
@@ -48,22 +59,45 @@ def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engi
     with progress_bar(f"sampling {n}", None, "step", show=progress) as bar:
         for first in range(0, n, size):
             chunk = images[first : first + size]
-            if sampler is None or len(chunk) != size:
-                sampler = sampler_class(model, len(chunk))
+            given = None if condition is None else condition[first : first + size]
+            if sampler is None or given is not None or len(chunk) != size:
+                sampler = sampler_class(model, len(chunk), given, guidance)
                 bar.total = sampler.steps * math.ceil(n / size)
             for _ in sampler.run(chunk, seed, first, temperature):
                 bar.update()
     return images
 
 
-def sample_steps(model: Autoregressive, n: int, *, seed: int, temperature: float) -> Iterator[Tensor]:
+def sample_steps(
+    model: Autoregressive, n: int, *, condition: Tensor | None, guidance: float, seed: int, temperature: float
+) -> Iterator[Tensor]:
     """Draws images in one batch and yields the canvas after every step; see `AutoregressiveModel.sample_steps`."""
-    check_arguments(n, seed, temperature)
+    check_guidance(model, condition, guidance)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     native = engine_of(model, "fast") is NativeSampler
-    sampler = NativeSampler(model, n, lockstep=True) if native else EagerSampler(model, n)
+    sampler = (
+        NativeSampler(model, n, condition, guidance, lockstep=True)
+        if native
+        else EagerSampler(model, n, condition, guidance)
+    )
     return (images for _ in sampler.run(images, seed, 0, temperature))
+
+
+def check_guidance(model: Autoregressive, condition: Tensor | None, guidance: float) -> None:
+    """Looks at a guidance before it is used.
+
+    Raises:
+        ValueError: If it is not a number, or there is nothing to be guided by.
+    """
+    if not math.isfinite(guidance):
+        raise ValueError(f"guidance must be finite, got {guidance!r}")
+    if guidance == 1:
+        return
+    if condition is None:
+        raise ValueError(f"guidance must be 1 without labels, got {guidance!r}")
+    if not isinstance(model.likelihood, Bernoulli | Categorical):
+        raise ValueError(f"guidance must be 1 for a likelihood without logits, got {guidance!r}")
 
 
 def engine_of(model: Autoregressive, engine: str) -> type[NativeSampler | EagerSampler | ReferenceSampler]:

@@ -47,6 +47,6 @@ class Autoregressive(Protocol):
         """The raw parameters of the view's pixels."""
         ...
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def raw_params(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """The raw parameters of whole images, (N, C, H, W, params)."""
         ...

@@ -11,7 +11,7 @@ from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.front import FrontView
-from pixelcnn.sampling.wavefront import Wavefront, wavefront_of
+from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["EagerSampler"]
 
@@ -25,46 +25,67 @@ class EagerSampler:
     Args:
         model: Any model; its masked convolutions' weights are copied, so changing them later has no effect.
         n: Images of a batch.
-        wavefront: The schedule, by default the fastest that the taps allow; of slope `width` it is raster order.
+        condition: What each image is conditioned on, (n, D); None for nothing.
+        guidance: See `AutoregressiveModel.sample`.
+        slope: Of the wavefront, by default the smallest that the network allows; `width` is raster order.
     """
 
     name = "eager"
 
-    def __init__(self, model: Autoregressive, n: int, wavefront: Wavefront | None = None) -> None:
+    def __init__(
+        self,
+        model: Autoregressive,
+        n: int,
+        condition: Tensor | None = None,
+        guidance: float = 1.0,
+        *,
+        slope: int | None = None,
+    ) -> None:
         self._model = model
         self._n = n
-        self._wavefront = wavefront or wavefront_of(model)
-        self.steps = self._wavefront.steps
+        self._guidance = guidance
+        self._schedule = schedule_of(model, slope, conditional=condition is not None)
+        self.steps = self._schedule.wavefront.steps
         """Steps of a batch."""
+        self._copies = 1 if guidance == 1 else 2  # of each image, the second one unconditional
+        if condition is not None and guidance != 1:
+            condition = torch.cat([condition, torch.zeros_like(condition)])
         with torch.inference_mode():
-            self._view = FrontView(model.masked_layers, self._wavefront, model.image_shape[0], n)
+            channels = model.image_shape[0]
+            self._view = FrontView(model.masked_layers, self._schedule, channels, n * self._copies, condition)
 
     @staticmethod
     def batch(model: Autoregressive) -> int:
         """The best `n` for many images: at most 64, or as many as keep the caches below 512 MB."""
         _, h, w = model.image_shape
         caches = sum(
-            layer.in_channels * h * (w + layer.kernel_size // 2)
-            for layer in model.masked_layers
-            if layer.kernel_size > 1
+            layer.in_channels * h * (w + layer.window.width) for layer in model.masked_layers if not layer.pointwise
         )
         return max(1, min(_MOST_IMAGES, _MOST_BYTES // (caches * model.dtype.itemsize + 1)))
 
     @torch.inference_mode()
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
         """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
-        model, view, n = self._model, self._view, self._n
+        model, view, n, copies = self._model, self._view, self._n, self._copies
         c, h, w = model.image_shape
         assert images.shape == (n, c, h, w), images.shape
         u = uniforms(seed, first, n, h * w * c, model.device).view(n, h * w, c).permute(2, 1, 0).contiguous()
         canvas = images.view(n, c, h * w).permute(1, 2, 0)  # (C, H * W, N), writes through
-        for step in range(self.steps):
+        for step in range(-self._schedule.prelude, self.steps):
             view.begin(step)
-            pixels = self._wavefront.pixels(step)
+            if step < 0:
+                model.network(view)  # only what is ahead has anything to do
+                continue
+            pixels = self._schedule.wavefront.pixels(step)
             for channel in range(c):
                 view.channel = channel
                 params = model.network(view)
-                levels = draw(model.likelihood, params, u[channel, pixels].reshape(-1), temperature)
-                view.observe(levels.to(model.dtype) / (model.levels - 1))
-                canvas[channel, pixels] = levels.view(-1, n)
+                if copies == 2:
+                    conditional, unconditional = params.view(-1, 2, n, params.shape[1]).unbind(1)
+                    params = unconditional + self._guidance * (conditional - unconditional)
+                    params = params.flatten(0, 1)
+                levels = draw(model.likelihood, params, u[channel, pixels].reshape(-1), temperature).view(-1, n)
+                canvas[channel, pixels] = levels
+                seen = levels if copies == 1 else levels.repeat(1, 2)
+                view.observe(seen.flatten().to(model.dtype) / (model.levels - 1))
             yield

@@ -1,13 +1,14 @@
 """The front view of a network: the pixels that are being generated now, their neighbours read from caches.
 
 The pixels of one time t of the wavefront (see `pixelcnn.sampling.wavefront`) are computed together, one colour group
-after the other. Features are rows (P * N, channels of the group): P pixels of the front, outermost, times N images.
+after the other. Features are rows (P * N, channels of the group): P pixels of the front, outermost, times N images. A
+value that is ahead of the pixels (`pixelcnn.sampling.schedule`) has the front of a later time.
 
 Each convolution that has neighbours keeps what it was given in a cache. Pixel (i, j) of image n stands at
 
     address(i, n, j) = base + (i * N + n) * line + slope * i + j,        line = width + padding,
 
-in units of one pixel's features. The front's pixels have slope * i + j = t, so their addresses are
+in units of one pixel's features. The pixels of a time t have slope * i + j = t, so their addresses are
 base + (i * N + n) * line + t: equally spaced in the row index i * N + n. The same holds for each of their taps,
 (dy * N * line + slope * dy + dx) further, and taps next to each other in a row of the kernel are next to each other in
 memory. What a whole run of taps sees is therefore a matrix (P * N, taps * in) of the cache itself, with rows `line`
@@ -23,9 +24,10 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pixelcnn.layers import MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, gated, group_bounds
+from pixelcnn.sampling.schedule import Schedule
 from pixelcnn.sampling.wavefront import Wavefront
 
 __all__ = ["FrontView"]
@@ -34,145 +36,177 @@ __all__ = ["FrontView"]
 class FrontView:
     """The view through which a network computes the front's parameters.
 
-    For each step in order: `begin(step)`; then for each channel, `channel = c`, the network's forward,
-    `observe(values)`.
+    For each step in order, from -prelude on: `begin(step)`; then for each channel, `channel = c`, the network's
+    forward, `observe(values)`.
 
     Args:
         layers: The network's masked convolutions.
-        wavefront: The schedule.
+        schedule: When what is computed.
         channels: Channels of the image, the number of colour groups.
         n: Number of images.
+        condition: What each image is conditioned on, (N, D); None for nothing.
     """
 
-    def __init__(self, layers: Sequence[MaskedConv2d], wavefront: Wavefront, channels: int, n: int) -> None:
+    def __init__(
+        self,
+        layers: Sequence[MaskedConv2d],
+        schedule: Schedule,
+        channels: int,
+        n: int,
+        condition: Tensor | None = None,
+    ) -> None:
         self.channel = 0
-        self._wavefront = wavefront
+        self._schedule = schedule
+        self._n = n
+        self._condition = condition
+        self._conditions: dict[nn.Linear, Tensor] = {}
+        wavefront = schedule.wavefront
         inputs = [layer for layer in layers if layer.mask_type == "A"]
-        reach = max((layer.kernel_size // 2 for layer in inputs), default=0)
-        self._image = _Cache(wavefront, reach, n, channels, inputs[0].weight)
-        self._inputs = {layer: _InputConv(layer, self._image, reach) for layer in inputs}
-        self._convs = {layer: _Conv(layer, wavefront, channels, n) for layer in layers if layer.mask_type == "B"}
-        caches = (conv.cache for conv in self._convs.values())
-        self._caches = [self._image, *(cache for cache in caches if cache is not None)]
+        self._image = _Cache(wavefront, inputs, n, channels, inputs[0].weight)
+        self._convs = {
+            layer: _Conv(layer, schedule, channels, n, self._image if layer in inputs else None) for layer in layers
+        }
 
     def begin(self, step: int) -> None:
         """Moves to a step and its first channel."""
         self.channel = 0
-        rows = self._wavefront.rows(step)
-        for cache in self._caches:
-            cache.move(step, rows)
+        self._image.move(step)
+        for conv in self._convs.values():
+            conv.begin(step)
 
     def observe(self, values: Tensor) -> None:
         """Tells the scaled values (P * N,) of the current channel, so that later sub-pixels can see them."""
-        self._image.write(values.unsqueeze(1), self.channel, self.channel + 1)
+        self._image.write(values.unsqueeze(1), self.channel)
 
-    def input_conv(self, layer: MaskedConv2d) -> Tensor:
+    def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
         """See `View.input_conv`: (P * N, features of the current group)."""
-        return self._inputs[layer](self.channel)
+        return self._convs[layer](self.channel, None, add)
 
-    def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
+    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
         """See `View.conv`: features of the current group in and out."""
-        return self._convs[layer](self.channel, x)
+        return self._convs[layer](self.channel, x, add)
+
+    def gate(self, x: Tensor, groups: int) -> Tensor:  # noqa: ARG002 - only one group is here at a time
+        """See `View.gate`."""
+        return gated(x, 1)
+
+    def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:
+        """See `View.condition`: (N, features of the current group), the same for all pixels of an image."""
+        if self._condition is None:
+            return None
+        if layer not in self._conditions:
+            self._conditions[layer] = layer(self._condition)
+        start, stop = group_bounds(layer.out_features, groups)[self.channel if groups > 1 else 0]
+        return self._conditions[layer][:, start:stop]
 
 
 class _Cache:
-    """One convolution's input features at the addresses that the module's docstring gives."""
+    """Features that convolutions read at other pixels, at the addresses that the module's docstring gives."""
 
-    def __init__(self, wavefront: Wavefront, reach: int, n: int, channels: int, like: Tensor) -> None:
-        self._reach = reach
-        self._line = wavefront.width + reach
+    def __init__(
+        self, wavefront: Wavefront, layers: Sequence[MaskedConv2d], n: int, channels: int, like: Tensor
+    ) -> None:
+        windows = [layer.window for layer in layers]
+        above = max(-window.top for window in windows)
+        beside = max(max(-window.left, window.right) for window in windows)
+        self._wavefront = wavefront
+        self._line = wavefront.width + beside
         self._row = n * self._line
         self._slope = wavefront.slope
         self._channels = channels
         self._n = n
-        self._base = reach * (self._row + self._slope + 1)  # of pixel (0, 0): rows and columns of padding come before
+        self._base = above * (self._row + self._slope) + beside  # of pixel (0, 0): padding comes before
         pixels = self._base + wavefront.height * (self._row + self._slope) + self._line
         self._values = like.new_zeros(pixels * channels)
         self._front = 0
         self._height = 0
 
-    def move(self, step: int, rows: range) -> None:
-        """Makes the pixels of a step the current ones."""
-        self._front = self._base + rows.start * self._row + step
-        self._height = len(rows) * self._n
+    def move(self, time: int) -> None:
+        """Makes the pixels of a time the ones that are written."""
+        self._front, self._height = self.rows(time)
 
-    def write(self, x: Tensor, start: int, stop: int) -> None:
-        """Puts x (P * N, stop - start) into the channels start .. stop-1 of the current pixels."""
-        c = self._channels
-        shape, strides = (self._height, stop - start), (self._line * c, 1)
-        self._values.as_strided(shape, strides, self._front * c + start).copy_(x)
+    def rows(self, time: int) -> tuple[int, int]:
+        """The address of the first pixel of a time, and how many rows follow."""
+        rows = self._wavefront.rows(time)
+        if not rows:
+            return self._base, 0
+        return self._base + rows.start * self._row + time, len(rows) * self._n
+
+    def write(self, x: Tensor, start: int) -> None:
+        """Puts x (P * N, k) into the k channels from `start` on of the current pixels."""
+        c, k = self._channels, x.shape[1]
+        self._values.as_strided((self._height, k), (self._line * c, 1), self._front * c + start).copy_(x)
 
     def ahead(self, dy: int, dx: int) -> int:
-        """How much further than a pixel its tap (dy, dx) stands: at most 0."""
+        """How much further than a pixel its tap (dy, dx) stands."""
         return dy * (self._row + self._slope) + dx
 
-    def run(self, ahead: int, taps: int) -> Tensor:
-        """What so many taps next to each other see, the first of them `ahead`: (P * N, taps * channels), no copy."""
+    def run(self, front: int, height: int, ahead: int, features: int) -> Tensor:
+        """What taps next to each other see, the first of them `ahead`: (height, features), no copy."""
         c = self._channels
-        return self._values.as_strided((self._height, taps * c), (self._line * c, 1), (self._front + ahead) * c)
-
-    def square(self) -> Tensor:
-        """What all causal rows of the kernel see, later pixels of the own row included.
-
-        A copy, (P * N, all * channels).
-        """
-        c, reach = self._channels, self._reach
-        offset = self._front - reach * (self._row + self._slope) - reach
-        shape = (self._height, reach + 1, (2 * reach + 1) * c)
-        strides = (self._line * c, (self._row + self._slope) * c, 1)
-        return self._values.as_strided(shape, strides, offset * c).flatten(1)
-
-
-class _InputConv:
-    """The first convolution, prepared for every colour group: all causal rows of its kernel in one product."""
-
-    def __init__(self, layer: MaskedConv2d, image: _Cache, reach: int) -> None:
-        assert layer.kernel_size // 2 == reach, "every layer that reads the image must have the same kernel"
-        kernel = (layer.weight * layer.mask)[:, :, : reach + 1]
-        matrix = kernel.permute(2, 3, 1, 0).flatten(0, 2)  # ((reach + 1) * (2 * reach + 1) * in, out)
-        self._image = image
-        self._groups = [(layer.bias[a:b].clone(), matrix[:, a:b].contiguous()) for a, b in layer.out_groups]
-        self._relu = layer.activation == "relu"
-
-    def __call__(self, channel: int) -> Tensor:
-        bias, weight = self._groups[channel]
-        y = torch.addmm(bias, self._image.square(), weight)
-        return y.relu_() if self._relu else y
+        return self._values.as_strided((height, features), (self._line * c, 1), (front + ahead) * c)
 
 
 class _Conv:
-    """A later convolution, prepared for every colour group: a product for each kernel row that reaches into the image.
+    """A convolution prepared for every colour group: a product for each kernel row that reaches into the image.
 
     It has a cache if it sees other pixels, or other groups of its own pixel.
     """
 
-    def __init__(self, layer: MaskedConv2d, wavefront: Wavefront, channels: int, n: int) -> None:
-        cached = layer.kernel_size > 1 or channels > 1
-        reach = layer.kernel_size // 2
-        self.cache = _Cache(wavefront, reach, n, layer.in_channels, layer.weight) if cached else None
-        self._relu = layer.activation == "relu"
+    def __init__(self, layer: MaskedConv2d, schedule: Schedule, channels: int, n: int, image: _Cache | None) -> None:
+        wavefront = schedule.wavefront
+        self._lead_in, self._lead_out = schedule.leads_of(layer)
         inside = [tap for tap in layer.taps if wavefront.reaches(*tap)]
+        cached = inside != [(0, 0)] or len(layer.in_groups) > 1 or self._lead_in != self._lead_out
+        own = _Cache(wavefront, [layer], n, layer.in_channels, layer.weight) if cached and image is None else None
+        self._written = own
+        self._cache = image or own
+        self._n = n
+        self._relu = layer.activation == "relu"
+        self._once = len(layer.out_groups) == 1 and channels > 1
+        self._last: Tensor | None = None
+        self._front = self._height = 0
         rows = [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
-        rows.reverse()  # the own row first: a layer without a cache has no other
-        self._runs = [] if self.cache is None else [(self.cache.ahead(*taps[0]), len(taps)) for taps in rows]
-        masked = layer.weight * layer.mask
-        matrices = [  # (taps * in, out) for each row
-            masked[:, :, reach + taps[0][0], reach + taps[0][1] :][:, :, : len(taps)].permute(2, 1, 0).flatten(0, 1)
-            for taps in rows
-        ]
-        self._groups = [
-            (layer.bias[a:b].clone(), [matrix[:, a:b].contiguous() for matrix in matrices], bounds)
-            for (a, b), bounds in zip(layer.out_groups, layer.in_groups, strict=True)
-        ]
+        rows.reverse()  # the own row first
+        self._groups = []
+        for (start, stop), seen in zip(layer.out_groups, layer.seen, strict=True):
+            runs = []
+            for taps in rows:
+                kernel = torch.cat([layer.kernel_at(*tap)[start:stop] for tap in taps], 1)
+                last_seen = seen if taps[-1] == (0, 0) else layer.in_channels
+                matrix = kernel[:, : (len(taps) - 1) * layer.in_channels + last_seen].t().contiguous()
+                if len(matrix):
+                    runs.append((0 if self._cache is None else self._cache.ahead(*taps[0]), len(matrix), matrix))
+            self._groups.append((layer.bias[start:stop].clone(), runs))
+        self._starts = [start for start, _ in layer.in_groups]
 
-    def __call__(self, channel: int, x: Tensor) -> Tensor:
-        bias, weights, (start, stop) = self._groups[channel]
-        cache = self.cache
+    def begin(self, step: int) -> None:
+        """Moves to a step."""
+        self._last = None
+        if self._cache is not None:
+            self._front, self._height = self._cache.rows(step + self._lead_out)
+        if self._written is not None:
+            self._written.move(step + self._lead_in)
+
+    def __call__(self, channel: int, x: Tensor | None, add: Tensor | None) -> Tensor:
+        if self._once and self._last is not None:
+            return self._last
+        bias, runs = self._groups[0 if self._once else channel]
+        cache = self._cache
         if cache is None:
-            y = torch.addmm(bias, x, weights[0])
+            assert x is not None
+            y = torch.addmm(bias, x, runs[0][2])
         else:
-            cache.write(x, start, stop)
-            y = torch.addmm(bias, cache.run(*self._runs[0]), weights[0])
-            for run, weight in zip(self._runs[1:], weights[1:], strict=True):
-                y.addmm_(cache.run(*run), weight)
-        return y.relu_() if self._relu else y
+            if self._written is not None and x is not None and (channel == 0 or len(self._starts) > 1):
+                self._written.write(x, self._starts[channel if len(self._starts) > 1 else 0])
+            front, height = self._front, self._height
+            if not runs:
+                y = bias.expand(height, -1).clone()
+            for k, (ahead, features, matrix) in enumerate(runs):
+                seen = cache.run(front, height, ahead, features)
+                y = torch.addmm(bias, seen, matrix) if k == 0 else y.addmm_(seen, matrix)
+        if add is not None:
+            y = y.view(-1, self._n, y.shape[1]).add_(add).view(y.shape) if len(add) == self._n else y.add_(add)
+        y = y.relu_() if self._relu else y
+        self._last = y if self._once else None
+        return y

@@ -1,7 +1,6 @@
-"""A network as a list of operations, for engines that leave Python behind.
+"""A network as a list of operations: what can be scheduled, and run by engines that leave Python behind.
 
 The network is not written again: it runs once over a view that records what is asked of it, with symbols for features.
-A network that does something no engine knows cannot be recorded, and the eager engine samples from it.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 import typing
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pixelcnn.layers import MaskedConv2d, View
 from pixelcnn.sampling.autoregressive import Autoregressive
 
-__all__ = ["Conv", "Program", "RecordingError", "Sum", "record"]
+__all__ = ["IMAGE", "Condition", "Conv", "Gate", "Operation", "Program", "RecordingError", "Sum", "reads", "record"]
 
 IMAGE = 0
 """The value that stands for the image."""
@@ -26,12 +25,23 @@ class RecordingError(TypeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Conv:
-    """target = activation(layer(source)) + residual."""
+    """target = activation(layer(source) + add) + residual."""
 
     layer: MaskedConv2d
     source: int
     target: int
+    add: int | None = None
     residual: int | None = None
+
+    @property
+    def pointwise(self) -> tuple[int, ...]:
+        """The values that are read at the own pixel only, in the shape of the target."""
+        return tuple(value for value in (self.add, self.residual) if value is not None)
+
+    @property
+    def groups(self) -> int:
+        """Colour groups of the target."""
+        return len(self.layer.out_groups)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,83 +51,164 @@ class Sum:
     left: int
     right: int
     target: int
+    groups: int
+
+    @property
+    def pointwise(self) -> tuple[int, ...]:
+        """See `Conv.pointwise`."""
+        return self.left, self.right
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """target = tanh(a) * sigmoid(b), see `View.gate`."""
+
+    source: int
+    target: int
+    groups: int
+
+    @property
+    def pointwise(self) -> tuple[int, ...]:
+        """See `Conv.pointwise`."""
+        return (self.source,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """target = layer(condition) at every pixel."""
+
+    layer: nn.Linear
+    target: int
+    groups: int
+
+    @property
+    def pointwise(self) -> tuple[int, ...]:
+        """See `Conv.pointwise`."""
+        return ()
+
+
+Operation = Conv | Sum | Gate | Condition
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
     """Operations over numbered values, each made once. Value 0 is the image."""
 
-    operations: tuple[Conv | Sum, ...]
+    operations: tuple[Operation, ...]
     features: tuple[int, ...]
     """Channels of each value."""
     output: int
     """The value that holds the raw parameters."""
 
 
-def record(model: Autoregressive) -> Program:
+def record(model: Autoregressive, *, conditional: bool = True) -> Program:
     """The model's network as a program.
 
+    Args:
+        model: Any model.
+        conditional: Whether the images are conditioned on something, if the model knows how.
+
     Raises:
-        RecordingError: If it does more than masked convolutions and sums.
+        RecordingError: If it does more than what a view offers, and sums.
     """
-    recorder = _Recorder(model.image_shape[0])
+    recorder = _Recorder(model.image_shape[0], conditional)
     try:
         output = model.network(typing.cast(View, recorder))
     except (TypeError, AttributeError) as error:
         raise RecordingError(str(error)) from error
     number = typing.cast(_Symbol, output).number
     program = Program(operations=tuple(recorder.operations), features=tuple(recorder.features), output=number)
-    return _fuse_sums(program)
+    return _fuse_sums(_only_what_is_used(program))
 
 
 class _Symbol:
     """Features that are not computed."""
 
-    def __init__(self, number: int, recorder: _Recorder) -> None:
+    def __init__(self, number: int, groups: int, recorder: _Recorder) -> None:
         self.number = number
+        self.groups = groups
         self._recorder = recorder
 
     def __add__(self, other: _Symbol) -> _Symbol:
-        left, right = self.number, other.number
+        left, right, groups = self.number, other.number, self.groups
+        features = self._recorder.features[left]
         return self._recorder.value(
-            self._recorder.features[left], lambda target: Sum(left=left, right=right, target=target)
+            features, groups, lambda target: Sum(left=left, right=right, target=target, groups=groups)
         )
 
 
 class _Recorder:
     """A `pixelcnn.layers.View` whose features are symbols."""
 
-    def __init__(self, channels: int) -> None:
-        self.operations: list[Conv | Sum] = []
+    def __init__(self, channels: int, conditional: bool) -> None:
+        self.operations: list[Operation] = []
         self.features = [channels]
+        self._conditional = conditional
 
-    def value(self, features: int, operation: typing.Callable[[int], Conv | Sum]) -> _Symbol:
+    def value(self, features: int, groups: int, operation: typing.Callable[[int], Operation]) -> _Symbol:
         """Notes an operation that makes a new value."""
         number = len(self.features)
         self.features.append(features)
         self.operations.append(operation(number))
-        return _Symbol(number, self)
+        return _Symbol(number, groups, self)
 
-    def input_conv(self, layer: MaskedConv2d) -> Tensor:
+    def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
         """See `View.input_conv`."""
-        return self._conv(layer, IMAGE)
+        return self._conv(layer, IMAGE, add)
 
-    def conv(self, layer: MaskedConv2d, x: Tensor) -> Tensor:
+    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
         """See `View.conv`."""
-        return self._conv(layer, typing.cast(_Symbol, x).number)
+        return self._conv(layer, typing.cast(_Symbol, x).number, add)
 
-    def _conv(self, layer: MaskedConv2d, source: int) -> Tensor:
-        value = self.value(layer.out_channels, lambda target: Conv(layer=layer, source=source, target=target))
+    def gate(self, x: Tensor, groups: int) -> Tensor:
+        """See `View.gate`."""
+        source = typing.cast(_Symbol, x).number
+        features = self.features[source] // 2
+        value = self.value(features, groups, lambda target: Gate(source=source, target=target, groups=groups))
         return typing.cast(Tensor, value)
+
+    def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:
+        """See `View.condition`."""
+        if not self._conditional:
+            return None
+        value = self.value(
+            layer.out_features, groups, lambda target: Condition(layer=layer, target=target, groups=groups)
+        )
+        return typing.cast(Tensor, value)
+
+    def _conv(self, layer: MaskedConv2d, source: int, add: Tensor | None) -> Tensor:
+        added = None if add is None else typing.cast(_Symbol, add).number
+        value = self.value(
+            layer.out_channels,
+            len(layer.out_groups),
+            lambda target: Conv(layer=layer, source=source, target=target, add=added),
+        )
+        return typing.cast(Tensor, value)
+
+
+def reads(op: Operation) -> tuple[int, ...]:
+    """The values that an operation reads."""
+    return (*op.pointwise, op.source) if isinstance(op, Conv) else op.pointwise
+
+
+def _only_what_is_used(program: Program) -> Program:
+    """Without operations whose result nothing reads, such as the last vertical layer's gate."""
+    used = {program.output}
+    kept: list[Operation] = []
+    for op in reversed(program.operations):
+        if op.target in used:
+            used |= set(reads(op))
+            kept.append(op)
+    return replace(program, operations=tuple(reversed(kept)))
 
 
 def _fuse_sums(program: Program) -> Program:
     """A sum that is the only reader of the convolution right before it becomes that convolution's residual."""
     readers: dict[int, int] = {program.output: 1}
     for op in program.operations:
-        for value in (op.source,) if isinstance(op, Conv) else (op.left, op.right):
+        for value in reads(op):
             readers[value] = readers.get(value, 0) + 1
-    fused: list[Conv | Sum] = []
+    fused: list[Operation] = []
     for op in program.operations:
         last = fused[-1] if fused else None
         if isinstance(op, Sum) and isinstance(last, Conv) and last.residual is None and readers[last.target] == 1:

@@ -23,11 +23,15 @@ class ReferenceSampler:
     Args:
         model: Any model.
         n: Images of a batch.
+        condition: What each image is conditioned on, (n, D); None for nothing.
+        guidance: See `AutoregressiveModel.sample`.
     """
 
     name = "reference"
 
-    def __init__(self, model: Autoregressive, n: int) -> None:
+    def __init__(self, model: Autoregressive, n: int, condition: Tensor | None = None, guidance: float = 1.0) -> None:
+        self._condition = condition
+        self._guidance = guidance
         c, h, w = model.image_shape
         self._model = model
         self._n = n
@@ -47,6 +51,9 @@ class ReferenceSampler:
         u = uniforms(seed, first, self._n, self.steps, model.device)
         for k in range(self.steps):
             i, j, channel = k // (w * c), k // c % w, k % c
-            params = model(images)[:, channel, i, j]
+            params = model.raw_params(images, self._condition)[:, channel, i, j]
+            if self._guidance != 1:
+                unconditional = model.raw_params(images)[:, channel, i, j]
+                params = unconditional + self._guidance * (params - unconditional)
             images[:, channel, i, j] = draw(model.likelihood, params, u[:, k], temperature)
             yield

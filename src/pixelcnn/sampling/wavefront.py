@@ -18,9 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pixelcnn.sampling.autoregressive import Autoregressive
-
-__all__ = ["Wavefront", "slope_of", "wavefront_of"]
+__all__ = ["Wavefront", "slope_of"]
 
 
 def slope_of(taps: Iterable[tuple[int, int]]) -> int:
@@ -81,12 +79,6 @@ class Wavefront:
         stride = max(self.width - self.slope, 1)  # as wide as the slope: one pixel a step
         first = rows.start * self.width + step - self.slope * rows.start
         return slice(first, first + stride * (len(rows) - 1) + 1, stride)
-
-
-def wavefront_of(model: Autoregressive) -> Wavefront:
-    """The schedule that the model's taps allow."""
-    _, h, w = model.image_shape
-    return Wavefront.of((tap for layer in model.masked_layers for tap in layer.taps), h, w)
 
 
 def _inside(dy: int, dx: int, height: int, width: int) -> bool:

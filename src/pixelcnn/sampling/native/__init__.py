@@ -23,11 +23,10 @@ from pixelcnn.sampling.native.compiler import NativeError, native_library
 from pixelcnn.sampling.native.layout import Plan
 from pixelcnn.sampling.native.packing import packed
 from pixelcnn.sampling.program import RecordingError, record
-from pixelcnn.sampling.wavefront import Wavefront, wavefront_of
 
 __all__ = ["NativeSampler", "why_not_native"]
 
-_MOST_IMAGES = 32  # of a thread: more gain nothing
+_MOST_ROWS = 224  # of a thread's front: their features stay in a core's caches
 _MOST_BYTES = 2**26  # of a thread's memory, as long as one image fits
 
 
@@ -51,7 +50,9 @@ class NativeSampler:
     Args:
         model: A model of which `why_not_native` says None; its weights are copied, changing them later has no effect.
         n: Images of a batch.
-        wavefront: The schedule, by default the fastest that the model's taps allow.
+        condition: What each image is conditioned on, (n, D); None for nothing.
+        guidance: See `AutoregressiveModel.sample`.
+        slope: Of the wavefront, by default the smallest that the network allows; `width` is raster order.
         threads: At most so many; `torch.get_num_threads()` by default.
         lockstep: Whether the threads wait for each other after every step.
     """
@@ -62,33 +63,39 @@ class NativeSampler:
         self,
         model: Autoregressive,
         n: int,
-        wavefront: Wavefront | None = None,
+        condition: Tensor | None = None,
+        guidance: float = 1.0,
+        *,
+        slope: int | None = None,
         threads: int | None = None,
         lockstep: bool = False,
     ) -> None:
-        wavefront = wavefront or wavefront_of(model)
-        self.steps = wavefront.steps
-        """Steps of a batch."""
         self._shape = model.image_shape
         self._n = n
         self._lockstep = lockstep
         self._library = native_library(model.dtype)
-        network = packed(model, wavefront, self._library.panel())
+        self._condition = condition
+        self._guidance = guidance
+        copies = 1 if guidance == 1 else 2  # of each image, the second one unconditional
+        network = packed(model, self._library.panel(), slope, conditional=condition is not None)
+        self.steps = network.schedule.wavefront.steps
+        """Steps of a batch."""
+        self._prelude = network.schedule.prelude
         count = min(threads or torch.get_num_threads(), n)
         bounds = itertools.pairwise(k * n // count for k in range(count + 1))
         plans: dict[int, Plan] = {}
         self._shares = [
             (start, plan, plan.arena())
             for start, stop in bounds
-            for plan in [plans.get(stop - start) or plans.setdefault(stop - start, Plan(network, stop - start))]
+            for plan in [plans.get(stop - start) or plans.setdefault(stop - start, Plan(network, stop - start, copies))]
         ]
 
     @staticmethod
     def batch(model: Autoregressive) -> int:
-        """The best `n` for many images: as many as a thread's memory of 64 MB holds, at most 32 a thread."""
-        network = packed(model, wavefront_of(model), native_library(model.dtype).panel())
-        bytes_ = Plan(network, 1).arena().nbytes
-        return torch.get_num_threads() * max(1, min(_MOST_IMAGES, _MOST_BYTES // bytes_))
+        """The best `n` for many images: what a core's caches, and at most 64 MB of memory, hold for each thread."""
+        plan = Plan(packed(model, native_library(model.dtype).panel()), 1)
+        most = min(_MOST_ROWS // plan.rows, _MOST_BYTES // plan.arena().nbytes)
+        return torch.get_num_threads() * max(1, most)
 
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
         """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step.
@@ -102,9 +109,17 @@ class NativeSampler:
         subpixels = images[0].numel()
         jobs = []
         for start, plan, arena in self._shares:
-            arena.fill(0)
+            condition = None if self._condition is None else self._condition[start : start + plan.images]
+            plan.begin(arena, condition)
             share = _Share(
-                arena.ctypes.data, images.data_ptr() + start * subpixels, plan.n, first + start, root, temperature
+                arena.ctypes.data,
+                images.data_ptr() + start * subpixels,
+                plan.images,
+                plan.n,
+                first + start,
+                root,
+                temperature,
+                self._guidance,
             )
             jobs.append((ctypes.byref(plan.struct), ctypes.byref(share)))
         allowed = ctypes.c_int64(0 if lockstep else steps)
@@ -124,7 +139,8 @@ class NativeSampler:
             for step in range(steps):
                 if lockstep:
                     allowed.value = step + 1
-                library.run_steps(*job, ctypes.c_int64(step), ctypes.c_int64(step + 1))
+                start = -self._prelude if step == 0 else step
+                library.run_steps(*job, ctypes.c_int64(start), ctypes.c_int64(step + 1))
                 if lockstep or step == steps - 1:
                     while any(said.value <= step for said in done):
                         time.sleep(0)
@@ -139,8 +155,10 @@ class _Share(ctypes.Structure):
     _fields_ = [
         ("arena", ctypes.c_void_p),
         ("images", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
         ("n", ctypes.c_int64),
         ("first", ctypes.c_int64),
         ("root", ctypes.c_uint64),
         ("temperature", ctypes.c_double),
+        ("guidance", ctypes.c_double),
     ]

@@ -42,11 +42,12 @@ typedef REAL real;
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* in memory */
 
-/* Where features live. Those of row r of the front, `delay` steps ago and `up` image rows above, are at
- *     arena + offset + ((step - delay) mod slots) * per_step + (first + up) * per_row + r * stride
- * with first the front's uppermost image row. Scratch, which only the current rows have, has per_row = per_step = 0. */
+/* Where features live. Those of row r of the front of a time, `up` image rows above, are at
+ *     arena + offset + (time mod slots) * per_step + (first + up) * per_row + r * stride      (slots = 0: no ring)
+ * with first the front's uppermost image row. A place's time is the step plus its lead, see schedule.py. Scratch, which
+ * only the current rows have, has per_row = per_step = 0. */
 struct place {
-    int64_t offset, stride, per_row, per_step, slots;
+    int64_t offset, stride, per_row, per_step, slots, lead;
 };
 
 /* Neighbouring numbers that a convolution reads: taps next to each other, their features, of one image row. */
@@ -54,12 +55,12 @@ struct run {
     int64_t delay, up, length;
 };
 
-enum { PRODUCT, SUM };
+enum { PRODUCT, SUM, GATE };
 
 /* One operation of one colour group: target[:, column : column + columns] = ... */
 struct op {
     int64_t kind;
-    int64_t source, target, residual;                /* places; residual: -1 if none, the second term of a SUM */
+    int64_t source, target, add, residual;           /* places, -1 for none; the terms of a SUM: source, residual */
     int64_t column, columns;
     int64_t relu;                                    /* of a PRODUCT, before the residual is added */
     int64_t runs, count;                             /* the first of its runs, and how many */
@@ -69,21 +70,22 @@ struct op {
 struct plan {
     const struct place *places;
     const struct run *runs;
-    const struct op *ops;                            /* `count` for each channel */
+    const struct op *ops;                            /* those of each channel in turn */
+    const int64_t *ends;                             /* of each channel's operations */
     const real *weights;
-    const int64_t *rows;                             /* first and end of the image rows of each step */
-    int64_t count, place_count, output;              /* output: the place of the raw parameters */
+    const int64_t *rows;                             /* first and end of the image rows of each time */
+    int64_t place_count, output;                     /* output: the place of the raw parameters */
     int64_t channels, height, width, slope, levels, params;
-    int64_t block;                                   /* rows that scratch has room for */
+    int64_t prelude;                                 /* steps before the first pixel; `rows` starts with them */
     int64_t reach;                                   /* zero columns to the right that some convolution sees */
 };
 
 struct share {
     real *arena;
     uint8_t *images;                                 /* (n, channels, height, width) */
-    int64_t n, first;                                /* images, and the index of the first */
+    int64_t count, n, first;                         /* images, these and their copies, the index of the first */
     uint64_t root;                                   /* the seed, mixed */
-    double temperature;
+    double temperature, guidance;
 };
 
 int64_t panel(void) { return PANEL; }
@@ -102,11 +104,10 @@ double uniform(uint64_t root, int64_t image, int64_t subpixel)
     return (double)(mix(state + (uint64_t)(subpixel + 1) * gamma) >> 11) * 0x1p-53;
 }
 
-static real *at(const struct place *place, real *arena, int64_t step, int64_t delay, int64_t row)
+static real *at(const struct place *place, real *arena, int64_t time, int64_t row)
 {
-    int64_t slot = (step - delay) % place->slots;
-    if (slot < 0) slot += place->slots;
-    return arena + place->offset + slot * place->per_step + row * place->per_row;
+    if (place->slots) time = (time % place->slots + place->slots) % place->slots;
+    return arena + place->offset + time * place->per_step + row * place->per_row;
 }
 
 /* What a tile of a product needs, for one block of rows. */
@@ -117,8 +118,8 @@ struct product {
     const real *weights, *bias;
     int64_t panel_size;                              /* numbers in a panel of weights */
     real *target;
-    const real *residual;
-    int64_t target_stride, residual_stride, columns, relu;
+    const real *add, *residual;
+    int64_t target_stride, add_stride, residual_stride, columns, relu;
 };
 
 static ALWAYS vec positive(vec x)
@@ -135,6 +136,19 @@ static ALWAYS void tile(const int rows, const int panels, const struct product *
         UNROLL
         for (int c = 0; c < panels * PARTS; c++)
             sums[r][c] = *(const loose *)(p->bias + first_panel * PANEL + c * LANES);
+    if (p->add) {
+        UNROLL
+        for (int r = 0; r < rows; r++)
+            UNROLL
+            for (int c = 0; c < panels * PARTS; c++) {
+                int64_t column = first_panel * PANEL + c * LANES;
+                const real *add = p->add + (row + r) * p->add_stride + column;
+                if (column + LANES <= p->columns)
+                    sums[r][c] += *(const loose *)add;
+                else
+                    for (int64_t lane = 0; lane < p->columns - column; lane++) sums[r][c][lane] += add[lane];
+            }
+    }
     for (int64_t s = 0; s < p->count; s++) {
         const real *x = p->starts[s] + row * p->stride;
         for (int64_t k = 0; k < p->lengths[s]; k++) {
@@ -198,24 +212,85 @@ static void multiply(const struct product *p, int64_t rows)
     }
 }
 
-static void apply(const struct plan *plan, const struct op *op, const struct share *share, int64_t step,
-                  int64_t first_row, int64_t row, int64_t rows)
+/* exp for floats between -87 and 87, to about one unit in the last place. */
+static ALWAYS vec exponential(vec x)
+{
+    if (sizeof(real) == sizeof(double)) {
+        for (int lane = 0; lane < LANES; lane++) x[lane] = exp(x[lane]);
+        return x;
+    }
+    const real shift = 12582912;                     /* 1.5 * 2^23: rounds to integers, which the low bits then hold */
+    vec shifted = x * (real)1.44269504088896341 + shift, n = shifted - shift;
+    vec r = x - n * (real)0.693359375 + n * (real)2.12194440e-4;
+    vec y = (vec){0} + (real)1.9875691500e-4;
+    y = y * r + (real)1.3981999507e-3;
+    y = y * r + (real)8.3334519073e-3;
+    y = y * r + (real)4.1665795894e-2;
+    y = y * r + (real)1.6666665459e-1;
+    y = y * r + (real)5.0000001201e-1;
+    y = y * r * r + r + 1;
+    typedef int32_t bits __attribute__((vector_size(VECTOR_BYTES)));
+    return y * (vec)(((bits)shifted << 23) + (127 << 23));
+}
+
+static ALWAYS vec clamped(vec x, real limit)
+{
+    vec low = (vec){0} - limit, high = (vec){0} + limit;
+    x = (vec)(((__typeof__(x > low))x & (x > low)) | ((__typeof__(x > low))low & ~(x > low)));
+    return (vec)(((__typeof__(x > low))x & (x < high)) | ((__typeof__(x > low))high & ~(x < high)));
+}
+
+/* tanh(a) * sigmoid(b) */
+static ALWAYS vec gated(vec a, vec b)
+{
+    vec one = (vec){0} + 1;
+    vec twice = exponential(clamped(a + a, 40)), other = exponential(clamped((vec){0} - b, 80));
+    return (one - 2 / (twice + one)) / (other + one);
+}
+
+static void gate(real *target, const real *a, const real *b, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c += LANES) {
+        if (columns - c >= LANES) {
+            *(loose *)(target + c) = gated(*(const loose *)(a + c), *(const loose *)(b + c));
+            continue;
+        }
+        vec x = {0}, y = {0};
+        for (int64_t lane = 0; lane < columns - c; lane++) x[lane] = a[c + lane], y[lane] = b[c + lane];
+        x = gated(x, y);
+        for (int64_t lane = 0; lane < columns - c; lane++) target[c + lane] = x[lane];
+    }
+}
+
+static void apply(const struct plan *plan, const struct op *op, const struct share *share, int64_t step)
 {
     const struct place *source = plan->places + op->source, *target = plan->places + op->target;
+    const struct place *add = op->add < 0 ? 0 : plan->places + op->add;
     const struct place *residual = op->residual < 0 ? 0 : plan->places + op->residual;
+    int64_t time = step + target->lead;
+    int64_t first_row = plan->rows[2 * (time + plan->prelude)], end = plan->rows[2 * (time + plan->prelude) + 1];
+    int64_t rows = (end - first_row) * share->n;
+    if (rows == 0) return;
     struct product p;
-#define START(place, delay, up) \
-    (at(place, share->arena, step, delay, first_row + (up)) + ((place)->per_step ? row * (place)->stride : 0))
-    p.target = START(target, 0, 0) + op->column;
+#define START(place) (at(place, share->arena, step + (place)->lead, first_row))
+    p.target = START(target) + op->column;
     p.target_stride = target->stride;
-    p.residual = residual ? START(residual, 0, 0) + op->column : 0;
+    p.add = add ? START(add) + op->column : 0;
+    p.add_stride = add ? add->stride : 0;
+    p.residual = residual ? START(residual) + op->column : 0;
     p.residual_stride = residual ? residual->stride : 0;
     p.columns = op->columns;
     if (op->kind == SUM) {
-        const real *x = START(source, 0, 0) + op->column;
+        const real *x = START(source) + op->column;
         for (int64_t r = 0; r < rows; r++)
             for (int64_t c = 0; c < p.columns; c++)
                 p.target[r * p.target_stride + c] = x[r * source->stride + c] + p.residual[r * p.residual_stride + c];
+        return;
+    }
+    if (op->kind == GATE) {
+        const real *x = START(source) + 2 * op->column;
+        for (int64_t r = 0; r < rows; r++, x += source->stride)
+            gate(p.target + r * p.target_stride, x, x + p.columns, p.columns);
         return;
     }
     p.count = op->count;
@@ -223,7 +298,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
     p.panel_size = 0;
     for (int64_t s = 0; s < op->count; s++) {
         const struct run *run = plan->runs + op->runs + s;
-        p.starts[s] = START(source, run->delay, run->up);
+        p.starts[s] = at(source, share->arena, step + source->lead - run->delay, first_row + run->up);
         p.lengths[s] = run->length;
         p.panel_size += run->length * PANEL;
     }
@@ -234,9 +309,9 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
 }
 
 /* The number of levels k with CDF(k) <= u, in double, see likelihoods.py. */
-static int64_t level(const struct plan *plan, const real *params, double u, double temperature)
+static int64_t level(const struct plan *plan, const double *params, double u, double temperature)
 {
-    if (plan->params == 1) return u >= 1 / (1 + exp((double)params[0] / temperature));
+    if (plan->params == 1) return u >= 1 / (1 + exp(params[0] / temperature));
     double most = params[0], sum = 0, below = 0, terms[256];
     for (int64_t k = 1; k < plan->levels; k++)
         if (params[k] > most) most = params[k];
@@ -246,49 +321,54 @@ static int64_t level(const struct plan *plan, const real *params, double u, doub
     return x;
 }
 
-static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t first_row, int64_t row,
-                 int64_t rows, int64_t channel)
+static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t channel)
 {
     const struct place *output = plan->places + plan->output, *image = plan->places;
-    const real *params = at(output, share->arena, step, 0, first_row) + channel * plan->params;
-    real *seen = at(image, share->arena, step, 0, first_row) + row * image->stride + channel;
-    for (int64_t r = 0; r < rows; r++) {
-        int64_t i = first_row + (row + r) / share->n, n = (row + r) % share->n, j = step - plan->slope * i;
-        int64_t pixel = i * plan->width + j;
-        double u = uniform(share->root, share->first + n, pixel * plan->channels + channel);
-        int64_t x = level(plan, params + r * output->stride, u, share->temperature);
-        seen[r * image->stride] = (real)x / (real)(plan->levels - 1);
-        share->images[(n * plan->channels + channel) * plan->height * plan->width + pixel] = (uint8_t)x;
-    }
+    int64_t first_row = plan->rows[2 * (step + plan->prelude)], end = plan->rows[2 * (step + plan->prelude) + 1];
+    const real *params = at(output, share->arena, step, first_row) + channel * plan->params;
+    real *seen = at(image, share->arena, step, first_row) + channel;
+    int64_t copy = share->n > share->count ? share->count : 0; /* rows from an image to its unconditional copy */
+    double given[256];
+    for (int64_t i = first_row; i < end; i++, params += copy * output->stride, seen += copy * image->stride)
+        for (int64_t n = 0; n < share->count; n++, params += output->stride, seen += image->stride) {
+            int64_t pixel = i * plan->width + step - plan->slope * i;
+            double u = uniform(share->root, share->first + n, pixel * plan->channels + channel);
+            for (int64_t k = 0; k < plan->params; k++) {
+                given[k] = params[k];
+                if (copy) {                          /* in the network's own precision, as the other engines do */
+                    real free = params[copy * output->stride + k];
+                    given[k] = free + (real)share->guidance * (params[k] - free);
+                }
+            }
+            int64_t x = level(plan, given, u, share->temperature);
+            seen[0] = seen[copy * image->stride] = (real)x / (real)(plan->levels - 1);
+            share->images[(n * plan->channels + channel) * plan->height * plan->width + pixel] = (uint8_t)x;
+        }
 }
 
 /* Beyond the right end of an image row a convolution sees zeros, where the ring of steps still holds older pixels. */
 static void clear_ended(const struct plan *plan, const struct share *share, int64_t step)
 {
-    if (plan->slope == 0) return;
-    for (int64_t i = 0; i < plan->height; i++) {
-        int64_t j = step - plan->slope * i;
-        if (j < plan->width || j >= plan->width + plan->reach) continue;
-        for (int64_t k = 1; k < plan->place_count; k++) {
-            const struct place *place = plan->places + k;
-            if (place->per_step) memset(at(place, share->arena, step, 0, i), 0, place->per_row * sizeof(real));
+    for (int64_t k = 1; k < plan->place_count; k++) {
+        const struct place *place = plan->places + k;
+        int64_t time = step + place->lead;
+        if (!place->per_step || time < plan->width) continue;
+        int64_t last = plan->slope ? (time - plan->width) / plan->slope : plan->height - 1;
+        for (int64_t i = last < plan->height ? last : plan->height - 1; i >= 0; i--) {
+            if (time - plan->slope * i >= plan->width + plan->reach) break;
+            memset(at(place, share->arena, time, i), 0, place->per_row * sizeof(real));
         }
     }
 }
 
+/* Steps start .. stop-1, the first of them -prelude. */
 void run_steps(const struct plan *plan, const struct share *share, int64_t start, int64_t stop)
 {
     for (int64_t step = start; step < stop; step++) {
-        int64_t first_row = plan->rows[2 * step], total = (plan->rows[2 * step + 1] - first_row) * share->n;
-        int64_t blocks = (total + plan->block - 1) / plan->block;
         clear_ended(plan, share, step);
-        for (int64_t b = 0; b < blocks; b++) {
-            int64_t row = b * total / blocks, rows = (b + 1) * total / blocks - row;
-            for (int64_t channel = 0; channel < plan->channels; channel++) {
-                for (int64_t k = 0; k < plan->count; k++)
-                    apply(plan, plan->ops + channel * plan->count + k, share, step, first_row, row, rows);
-                draw(plan, share, step, first_row, row, rows, channel);
-            }
+        for (int64_t channel = 0, k = 0; channel < plan->channels; channel++) {
+            for (; k < plan->ends[channel]; k++) apply(plan, plan->ops + k, share, step);
+            if (step >= 0) draw(plan, share, step, channel);
         }
     }
 }
@@ -303,7 +383,7 @@ void follow(const struct plan *plan, const struct share *share, int64_t steps, c
             if (limit > step) break;
             if (tries > 200000) nanosleep(&(struct timespec){0, 20000}, 0);
         }
-        run_steps(plan, share, step, step + 1);
+        run_steps(plan, share, step == 0 ? -plan->prelude : step, step + 1);
         __atomic_store_n(done, step + 1, __ATOMIC_RELEASE);
     }
 }

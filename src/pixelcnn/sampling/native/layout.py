@@ -13,118 +13,153 @@ Every value of the program has a place:
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from pixelcnn.sampling.native.packing import ALIGNMENT, PackedNetwork
-from pixelcnn.sampling.program import IMAGE, Conv, Sum
+from pixelcnn.sampling.program import IMAGE, Condition, Conv, Gate, Operation, Sum, reads
 
 __all__ = ["Plan", "PlanStruct"]
 
-_BLOCK = 192  # rows computed at a time: their features stay in a core's cache
-_ENDLESS = 2**62  # slots of a place that is no ring
+Numbers = np.ndarray[Any, Any]
 
 _NUMBERS = (
-    *("count", "place_count", "output"),
-    *("channels", "height", "width", "slope", "levels", "params", "block", "reach"),
+    *("place_count", "output"),
+    *("channels", "height", "width", "slope", "levels", "params", "prelude", "reach"),
 )
 
 
 class PlanStruct(ctypes.Structure):
     """`struct plan` of engine.c."""
 
-    _fields_ = [(name, ctypes.c_void_p) for name in ("places", "runs", "ops", "weights", "rows")] + [
+    _fields_ = [(name, ctypes.c_void_p) for name in ("places", "runs", "ops", "ends", "weights", "rows")] + [
         (name, ctypes.c_int64) for name in _NUMBERS
     ]
 
 
 class Plan:
-    """A network laid out for `n` images."""
+    """A network laid out for so many images, each perhaps with an unconditional copy for guidance."""
 
-    def __init__(self, network: PackedNetwork, n: int) -> None:
-        self.n = n
+    def __init__(self, network: PackedNetwork, images: int, copies: int = 1) -> None:
+        self.images = images
+        self.n = n = images * copies
+        """Images that are computed, copies included: first all images, then all copies."""
         self._network = network
         c, h, w = network.image_shape
-        self._block = min(_BLOCK, max(1, n * (h if network.wavefront.slope == 0 else -(-w // network.wavefront.slope))))
+        schedule, wavefront = network.schedule, network.schedule.wavefront
+        self.rows = n * max(len(wavefront.rows(step)) for step in range(wavefront.steps))
+        """Rows of the widest front."""
         self._size = 0
-        self._places: list[tuple[int, int, int, int, int]] = []
-        place_of = self._lay_out()
+        self._places: list[tuple[int, ...]] = []
+        self._place_of = place_of = self._lay_out()
         operations = [
-            (kind, place_of[source], place_of[op.target], -1 if other is None else place_of[other], *group)
-            for groups in network.groups
-            for op, group in zip(network.program.operations, groups, strict=True)
-            for kind, source, other in [_reads(op)]
+            (*self._operands(op), *packed)
+            for group in network.groups
+            for op, packed in group
+            if not isinstance(op, Condition)
         ]
-        rows = [(r.start, r.stop) for r in map(network.wavefront.rows, range(network.wavefront.steps))]
+        counts = [sum(not isinstance(op, Condition) for op, _ in group) for group in network.groups]
+        times = range(-schedule.prelude, wavefront.steps + schedule.prelude)
+        rows = [(r.start, max(r.start, r.stop)) for r in map(wavefront.rows, times)]
         self._arrays = [
-            np.ascontiguousarray(self._places, dtype=np.int64),
+            np.array(self._places, dtype=np.int64),
             network.runs,
-            np.ascontiguousarray(operations, dtype=np.int64),
+            np.array(operations, dtype=np.int64),
+            np.cumsum(counts, dtype=np.int64),
             network.weights,
-            np.ascontiguousarray(rows, dtype=np.int64),
+            np.array(rows, dtype=np.int64),
         ]
-        numbers = (len(network.program.operations), len(self._places), place_of[network.program.output])
-        shape = (c, h, w, network.wavefront.slope, network.levels, network.params, self._block, network.reach)
+        numbers = (len(self._places), place_of[network.program.output])
+        shape = (c, h, w, wavefront.slope, network.levels, network.params, schedule.prelude, network.reach)
         self.struct = PlanStruct(*(array.ctypes.data for array in self._arrays), *numbers, *shape)
 
-    def arena(self) -> np.ndarray[Any, Any]:
+    def arena(self) -> Numbers:
         """Memory for one share."""
         memory = np.zeros(self._size + ALIGNMENT, dtype=self._network.real)
         skip = -memory.ctypes.data // memory.itemsize % ALIGNMENT
         return memory[skip:]
 
+    def begin(self, arena: Numbers, condition: Tensor | None) -> None:
+        """Makes the memory ready for a batch whose images are conditioned on the rows of `condition`, (images, D)."""
+        arena.fill(0)
+        for op in self._network.program.operations:
+            if isinstance(op, Condition):
+                assert condition is not None
+                offset, stride = self._places[self._place_of[op.target]][:2]
+                values = torch.zeros(self.n, stride, dtype=condition.dtype)
+                values[: self.images] = op.layer(condition).detach()
+                repeated = np.tile(values.numpy(), (self.rows // self.n, 1))
+                arena[offset : offset + self.rows * stride] = repeated.reshape(-1)
+
+    def raw_params(self, arena: Numbers, rows: int) -> Numbers:
+        """The parameters of the current front, (rows * n, params of all channels)."""
+        offset, stride = self._places[self._place_of[self._network.program.output]][:2]
+        return arena[offset : offset + rows * self.n * stride].reshape(rows * self.n, stride)
+
+    def _operands(self, op: Operation) -> tuple[int, ...]:
+        """Kind, and the places of source, target, what is added and the residual."""
+
+        def place(value: int | None) -> int:
+            return -1 if value is None else self._place_of[value]
+
+        if isinstance(op, Conv):
+            return 0, place(op.source), place(op.target), place(op.add), place(op.residual)
+        if isinstance(op, Sum):
+            return 1, place(op.left), place(op.target), -1, place(op.right)
+        assert isinstance(op, Gate)
+        return 2, place(op.source), place(op.target), -1, -1
+
     def _lay_out(self) -> dict[int, int]:
         """The place of each value."""
         network, n = self._network, self.n
-        program, wavefront = network.program, network.wavefront
+        program = network.program
         place_of = {IMAGE: self._image_place()}
-        last_read = {program.output: len(program.operations)}
-        for k, op in enumerate(program.operations):
-            for value in _reads(op)[1:]:
-                if value is not None:
-                    last_read[value] = max(k, last_read.get(value, 0))
+        self._place_of = place_of
+        last_read = {value: k for k, op in enumerate(program.operations) for value in reads(op)}
+        last_read[program.output] = len(program.operations)
+        kept = {op.target for op in program.operations if isinstance(op, Condition)} | {IMAGE, *network.slots}
         free: dict[int, list[int]] = {}
 
-        def release(value: int | None, k: int) -> None:
-            if (
-                value is not None
-                and value not in (IMAGE, *network.slots)
-                and last_read[value] == k
-                and network.image_shape[0] == 1
-            ):
-                free.setdefault(program.features[value], []).append(place_of[value])
+        def release(values: Iterable[int], k: int) -> None:
+            """Their places may be used again: colour groups read what earlier ones left, so only in grey images."""
+            for value in set(values) - kept:
+                if last_read[value] == k and network.image_shape[0] == 1:
+                    free.setdefault(program.features[value], []).append(place_of[value])
 
         for k, op in enumerate(program.operations):
-            _, source, other = _reads(op)
-            release(other, k)  # read and written element by element, so its place may be the target's
-            features = program.features[op.target]
+            in_place = () if isinstance(op, Gate) else op.pointwise  # read and written element by element
+            rest = set(reads(op)) - set(in_place)
+            release(set(in_place) - rest, k)
+            features, lead = program.features[op.target], network.schedule.leads[op.target]
             if op.target in network.slots:
                 above = network.rows_above[op.target]
                 per_row = n * features
-                per_step = (above + wavefront.height) * per_row
+                per_step = (above + network.schedule.wavefront.height) * per_row
                 offset = self._take(network.slots[op.target] * per_step) + above * per_row
-                place_of[op.target] = self._place(offset, features, per_row, per_step, network.slots[op.target])
-            elif free.get(features):
+                place_of[op.target] = self._place(offset, features, per_row, per_step, network.slots[op.target], lead)
+            elif op.target not in kept and free.get(features):
                 place_of[op.target] = free[features].pop()
             else:
-                place_of[op.target] = self._place(self._take(self._block * features), features, 0, 0, 1)
-            if source != other:
-                release(source, k)
+                place_of[op.target] = self._place(self._take(self.rows * features), features, 0, 0, 0, 0)
+            release(rest, k)
         return place_of
 
     def _image_place(self) -> int:
-        wavefront, n, reach, c = (
-            self._network.wavefront,
-            self.n,
-            self._network.image_reach,
-            self._network.image_shape[0],
-        )
-        line = wavefront.width + reach
+        network, n, c = self._network, self.n, self._network.image_shape[0]
+        wavefront = network.schedule.wavefront
+        convs = [op for op in network.program.operations if isinstance(op, Conv) and op.source == IMAGE]
+        windows = [op.layer.window for op in convs]
+        above = max(-window.top for window in windows)
+        beside = max(max(-window.left, window.right) for window in windows)
+        line = wavefront.width + beside
         row = n * line + wavefront.slope
-        base = reach * (row + 1)
+        base = above * row + beside
         offset = self._take((base + wavefront.height * row + line) * c)
-        return self._place(offset + base * c, line * c, n * line * c, c, _ENDLESS)
+        return self._place(offset + base * c, line * c, n * line * c, c, 0, 0)
 
     def _take(self, numbers: int) -> int:
         offset = self._size
@@ -132,11 +167,6 @@ class Plan:
         return offset
 
     def _place(self, *place: int) -> int:
-        assert len(place) == 5
+        assert len(place) == 6
         self._places.append(place)
         return len(self._places) - 1
-
-
-def _reads(op: Conv | Sum) -> tuple[int, int, int | None]:
-    """Kind, source and second source of an operation."""
-    return (0, op.source, op.residual) if isinstance(op, Conv) else (1, op.left, op.right)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from pixelcnn.layers import MaskedConv2d, group_bounds
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.program import IMAGE, Conv, Program, Sum, record
-from pixelcnn.sampling.wavefront import Wavefront
+from pixelcnn.sampling.program import IMAGE, Conv, Operation, Program
+from pixelcnn.sampling.schedule import Schedule, schedule_of
 
 __all__ = ["ALIGNMENT", "PackedNetwork", "packed"]
 
@@ -27,23 +27,27 @@ ALIGNMENT = 16
 _MOST_RUNS = 64  # as in engine.c
 
 
-def packed(model: Autoregressive, wavefront: Wavefront, panel: int) -> PackedNetwork:
+def packed(model: Autoregressive, panel: int, slope: int | None = None, *, conditional: bool = False) -> PackedNetwork:
     """The model's network, packed again only if its weights have changed since the last time."""
-    network = _networks.get(model)
-    if network is None or (network.wavefront, network.panel) != (wavefront, panel) or not network.is_of(model):
-        network = _networks[model] = PackedNetwork(model, wavefront, panel)
-    return network
+    networks = _networks.setdefault(model, {})
+    key = (panel, slope, conditional)
+    if key not in networks or not networks[key].is_of(model):
+        networks[key] = PackedNetwork(model, schedule_of(model, slope, conditional=conditional), panel)
+    return networks[key]
 
 
-_networks: weakref.WeakKeyDictionary[Autoregressive, PackedNetwork] = weakref.WeakKeyDictionary()
+_networks: weakref.WeakKeyDictionary[Autoregressive, dict[tuple[int, int | None, bool], PackedNetwork]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class PackedNetwork:
     """A program with its weights packed: what does not depend on the number of images."""
 
-    def __init__(self, model: Autoregressive, wavefront: Wavefront, panel: int) -> None:
-        self.program: Program = record(model)
-        self.wavefront = wavefront
+    def __init__(self, model: Autoregressive, schedule: Schedule, panel: int) -> None:
+        assert schedule.program is not None
+        self.schedule = schedule
+        self.program: Program = schedule.program
         self.image_shape = model.image_shape
         self.levels = model.levels
         self.params = model.likelihood.params
@@ -55,14 +59,18 @@ class PackedNetwork:
         self._size = 0
         readers = [op for op in self.program.operations if isinstance(op, Conv)]
         taps = {value: self._taps(value, readers) for value in range(len(self.program.features))}
-        self.reach = max((layer.kernel_size // 2 for op in readers for layer in (op.layer,)), default=0)
-        self.image_reach = max((op.layer.kernel_size // 2 for op in readers if op.source == IMAGE), default=0)
+        self.reach = max((op.layer.window.right for op in readers), default=0)
+        """Zero columns to the right of an image that some convolution sees."""
         self.slots = {v: 1 + max(delay for delay, _ in seen) for v, seen in taps.items() if seen - {(0, 0)}}
+        """Steps for which a value is kept, for those that are read at other pixels."""
         self.rows_above = {v: max(-up for _, up in seen) for v, seen in taps.items() if seen}
+        channels = range(self.image_shape[0])
         with torch.inference_mode():
             self.groups = [
-                [self._pack(op, channel) for op in self.program.operations] for channel in range(self.image_shape[0])
+                [(op, self._pack(op, channel)) for op in self.program.operations if channel == 0 or op.groups > 1]
+                for channel in channels
             ]
+            """For each channel its operations, each with what `engine.c` knows of it beside its places."""
             self.weights = torch.cat([*self._weights, torch.zeros(ALIGNMENT, dtype=model.dtype)]).numpy()
         self.runs = np.array(self._runs or [(0, 0, 0)], dtype=np.int64)
 
@@ -74,46 +82,42 @@ class PackedNetwork:
 
     def _taps(self, value: int, readers: list[Conv]) -> set[tuple[int, int]]:
         """How many steps ago and how many rows up (as a negative number) the value is read."""
-        slope = self.wavefront.slope
         return {
-            (-(slope * dy + dx), dy)
+            (self.schedule.delay(op, dy, dx), dy)
             for op in readers
             if op.source == value
             for dy, dx in op.layer.taps
-            if self.wavefront.reaches(dy, dx)
+            if self.schedule.wavefront.reaches(dy, dx)
         }
 
-    def _pack(self, op: Conv | Sum, channel: int) -> tuple[int, ...]:
+    def _pack(self, op: Operation, channel: int) -> tuple[int, ...]:
         """An operation of one colour group: first column, columns, ReLU, first run, runs, weights, bias."""
-        if isinstance(op, Sum):
-            start, stop = group_bounds(self.program.features[op.target], self.image_shape[0])[channel]
+        if not isinstance(op, Conv):
+            start, stop = group_bounds(self.program.features[op.target], op.groups)[channel if op.groups > 1 else 0]
             return start, stop - start, 0, 0, 0, 0, 0
         layer = op.layer
-        start, stop = layer.out_groups[channel]
-        seen = channel - (layer.mask_type == "A")
-        own = layer.in_groups[seen][1] if seen >= 0 else 0  # features of the own pixel that the group may read
-        weight = (layer.weight * layer.mask)[start:stop]
+        group = channel if op.groups > 1 else 0
+        start, stop = layer.out_groups[group]
         first_run = len(self._runs)
         rows = []
         for run in self._runs_of(op, layer):
-            length = len(run) * layer.in_channels - (layer.in_channels - own if run[-1] == (0, 0) else 0)
+            hidden = layer.in_channels - layer.seen[group] if run[-1] == (0, 0) else 0  # of the own pixel
+            length = len(run) * layer.in_channels - hidden
             if length == 0:
                 continue
-            (dy, dx), reach = run[0], layer.kernel_size // 2
-            self._runs.append((-(self.wavefront.slope * dy + dx), dy, length))
-            kernel = weight[:, :, reach + dy, reach + dx :][:, :, : len(run)]
-            rows.append(kernel.permute(2, 1, 0).flatten(0, 1)[:length])
+            self._runs.append((self.schedule.delay(op, *run[0]), run[0][0], length))
+            rows.append(torch.cat([layer.kernel_at(*tap)[start:stop] for tap in run], 1)[:, :length].t())
         count = len(self._runs) - first_run
         assert count <= _MOST_RUNS, count
         padding = -(stop - start) % self.panel
         bias = self._keep(F.pad(layer.bias[start:stop], (0, padding)))
-        matrix = F.pad(torch.cat(rows) if rows else weight.new_zeros(0, stop - start), (0, padding))
+        matrix = F.pad(torch.cat(rows) if rows else layer.bias.new_zeros(0, stop - start), (0, padding))
         panels = matrix.view(len(matrix), matrix.shape[1] // self.panel, self.panel).transpose(0, 1)
         return start, stop - start, int(layer.activation == "relu"), first_run, count, self._keep(panels), bias
 
     def _runs_of(self, op: Conv, layer: MaskedConv2d) -> list[list[tuple[int, int]]]:
         """Taps that are read in one go: those of a kernel row in the image, single ones elsewhere."""
-        inside = [tap for tap in layer.taps if self.wavefront.reaches(*tap)]
+        inside = [tap for tap in layer.taps if self.schedule.wavefront.reaches(*tap)]
         if op.source != IMAGE:
             return [[tap] for tap in inside]
         return [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]

@@ -1,0 +1,177 @@
+"""GatedPixelCNN: a vertical and a horizontal stack of gated convolutions, without a blind spot.
+
+The vertical stack sees the rows above, the horizontal stack its own row to the left and, by a link, the vertical stack:
+
+    v' = conv_v(v) + A c                             v  <- tanh(v'_1) * sigmoid(v'_2)
+    h' = conv_h(h) + link(v') + B c,  g = tanh(h'_1) * sigmoid(h'_2)
+    skip <- skip + conv_s(g)                         h  <- h + conv_r(g)
+
+and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a class, one-hot, or a vector;
+for a dropped class it is zero, which is how the same network knows the unconditional distribution.
+
+References:
+    | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
+    | Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
+"""
+
+from __future__ import annotations
+
+import typing
+
+import torch
+from torch import Tensor, nn
+
+from pixelcnn.config import GatedPixelCNNConfig
+from pixelcnn.layers import Activation, MaskedConv2d, MaskType, View, Window
+from pixelcnn.models.base import AutoregressiveModel
+
+__all__ = ["GatedLayer", "GatedPixelCNN"]
+
+
+class GatedLayer(nn.Module):
+    """One layer of both stacks.
+
+    Args:
+        filters: Features of each stack, a multiple of `channels`.
+        kernel_size: Odd width of the kernels; the vertical one is as high as half of it, rounded up.
+        channels: Channels of the image.
+        first: Whether the layer reads the image.
+        last: Whether nothing but the skip connections reads it.
+        condition: Size of what the image is conditioned on; 0 for nothing.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        channels: int,
+        *,
+        first: bool,
+        last: bool,
+        condition: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        r, c = kernel_size // 2, channels
+        inputs = channels if first else filters
+        mask: MaskType = "A" if first else "B"
+        above = Window(-r, -1 if first else 0, -r, r)
+        beside = Window(0, 0, -r, -1 if first and c == 1 else 0)
+
+        def conv(
+            inputs: int,
+            outputs: int,
+            kernel: Window | int,
+            groups: tuple[int, int],
+            mask: MaskType = "B",
+            relu: bool = False,
+        ) -> MaskedConv2d:
+            activation: Activation = "relu" if relu else "none"
+            return MaskedConv2d(
+                inputs, outputs, kernel, mask_type=mask, groups=groups, activation=activation, generator=generator
+            )
+
+        self.vertical = conv(inputs, 2 * filters, above, (1, 1), mask)
+        self.horizontal = conv(inputs, 2 * filters, beside, (c, c), mask)
+        self.link = conv(2 * filters, 2 * filters, 1, (1, c))
+        self.skip = conv(filters, filters, 1, (c, c), relu=last)
+        self.residual = None if last else conv(filters, filters, 1, (c, c))
+        self.condition_v = nn.Linear(condition, 2 * filters, bias=False) if condition else None
+        self.condition_h = nn.Linear(condition, 2 * filters, bias=False) if condition else None
+        self._channels = c
+        for linear in (self.condition_v, self.condition_h):
+            if linear is not None:
+                nn.init.normal_(linear.weight, std=0.05, generator=generator)
+
+    def forward(
+        self, v: Tensor | None, h: Tensor | None, skip: Tensor | None, view: View
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """The two stacks and the sum of the skip connections, (..., filters) each, None before the first layer."""
+        for_v = None if self.condition_v is None else view.condition(self.condition_v, 1)
+        for_h = None if self.condition_h is None else view.condition(self.condition_h, self._channels)
+        v_wide = view.input_conv(self.vertical, for_v) if v is None else view.conv(self.vertical, v, for_v)
+        from_v = view.conv(self.link, v_wide, for_h)
+        h_wide = view.input_conv(self.horizontal, from_v) if h is None else view.conv(self.horizontal, h, from_v)
+        g = view.gate(h_wide, self._channels)
+        skip = view.conv(self.skip, g, skip)
+        if self.residual is None:
+            return None, None, skip
+        residual = view.conv(self.residual, g)
+        return view.gate(v_wide, 1), residual if h is None else h + residual, skip
+
+
+class GatedPixelCNN(AutoregressiveModel):
+    """Gated PixelCNN, conditional on a class or a vector if asked for.
+
+    Args:
+        image_shape: Channels, height and width.
+        levels: Values a sub-pixel can take, 2..256.
+        filters: Features of each stack, a multiple of the channels.
+        layers: Gated layers, the first with kernels of width 7, the others of 3.
+        num_classes: Classes to condition on; None for none.
+        condition_dim: Size of a vector to condition on instead of a class; None for none.
+        generator: Source of the initial weights; torch's global one by default.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> model = GatedPixelCNN(image_shape=(1, 8, 8), filters=8, layers=3, num_classes=10)
+        >>> images = model.sample(3, labels=torch.tensor([0, 4, 9]))
+        >>> images.shape, images.dtype
+        (torch.Size([3, 1, 8, 8]), torch.uint8)
+    """
+
+    Config = GatedPixelCNNConfig
+
+    def __init__(
+        self,
+        image_shape: typing.Sequence[int] = GatedPixelCNNConfig.image_shape,
+        levels: int = GatedPixelCNNConfig.levels,
+        filters: int = GatedPixelCNNConfig.filters,
+        layers: int = GatedPixelCNNConfig.layers,
+        num_classes: int | None = None,
+        condition_dim: int | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        shape = typing.cast("tuple[int, int, int]", tuple(image_shape))
+        super().__init__(
+            GatedPixelCNNConfig(
+                image_shape=shape,
+                levels=levels,
+                filters=filters,
+                layers=layers,
+                num_classes=num_classes,
+                condition_dim=condition_dim,
+            )
+        )
+        c = self.image_shape[0]
+        gated_layers = [
+            GatedLayer(
+                filters,
+                7 if k == 0 else 3,
+                c,
+                first=k == 0,
+                last=k == layers - 1,
+                condition=num_classes or condition_dim or 0,
+                generator=generator,
+            )
+            for k in range(layers)
+        ]
+        self.layers = nn.ModuleList(gated_layers)
+        self._layers = tuple(gated_layers)
+        self.head = MaskedConv2d(filters, filters, 1, mask_type="B", groups=c, generator=generator)
+        params = c * self.likelihood.params
+        self.output = MaskedConv2d(filters, params, 1, mask_type="B", groups=c, activation="none", generator=generator)
+
+    def network(self, view: View) -> Tensor:
+        """See `AutoregressiveModel.network`."""
+        v: Tensor | None = None
+        h: Tensor | None = None
+        skip: Tensor | None = None
+        for layer in self._layers:
+            v, h, skip = layer.forward(v, h, skip, view)
+        assert skip is not None
+        return view.conv(self.output, view.conv(self.head, skip))

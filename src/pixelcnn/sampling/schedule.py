@@ -1,0 +1,118 @@
+"""When each feature of a network is computed, so that everything it reads is there.
+
+Pixels are drawn along a wavefront, pixel (i, j) at the time `slope * i + j` (`pixelcnn.sampling.wavefront`). A feature
+that sees only the rows above, as in a vertical stack, may be read further right in its own row, and has to be computed
+earlier: a value of lead L has its pixel (i, j) computed at the time slope * i + j - L. The output has lead 0.
+
+    A convolution that reads the tap (dy, dx)      lead(source) >= lead(target) + slope * dy + dx
+    the same, if it reads the image                          -1 >= lead(target) + slope * dy + dx
+    sums and gates                                 lead(source) = lead(target)
+
+The smallest slope for which these can be met is the schedule's, and the leads are the smallest that meet them. A
+network like the seed's, whose features see what its pixel may see, has leads of 0 and the slope of its taps; a vertical
+stack of n layers that reach r to the right needs leads up to n * r, and a slope that is larger by as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixelcnn.layers import MaskedConv2d
+from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.program import IMAGE, Conv, Program, RecordingError, record
+from pixelcnn.sampling.wavefront import Wavefront
+
+__all__ = ["Schedule", "schedule_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When each value of a program is computed."""
+
+    program: Program | None
+    """None for a network that cannot be recorded: no value is ahead then."""
+    wavefront: Wavefront
+    leads: tuple[int, ...]
+    """How many steps each value is ahead of the pixels."""
+
+    @property
+    def prelude(self) -> int:
+        """Steps before the first pixel is drawn."""
+        return max(self.leads, default=0)
+
+    def leads_of(self, layer: MaskedConv2d) -> tuple[int, int]:
+        """The leads of what a layer reads and of what it makes."""
+        for op in () if self.program is None else self.program.operations:
+            if isinstance(op, Conv) and op.layer is layer:
+                return self.leads[op.source], self.leads[op.target]
+        return 0, 0
+
+    def delay(self, op: Conv, dy: int, dx: int) -> int:
+        """How many steps ago, by the source's own clock, what a tap sees was computed."""
+        return self.leads[op.source] - self.leads[op.target] - (self.wavefront.slope * dy + dx)
+
+
+def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional: bool = False) -> Schedule:
+    """The fastest schedule, or the one of a given slope; of slope `width` it is raster order.
+
+    Args:
+        model: Any model.
+        slope: Of the wavefront.
+        conditional: Whether the images are conditioned on something.
+
+    Raises:
+        ValueError: If the slope is too small.
+    """
+    _, h, w = model.image_shape
+    taps = [tap for layer in model.masked_layers for tap in layer.taps]
+    try:
+        program = record(model, conditional=conditional)
+    except RecordingError:
+        wavefront = Wavefront.of(taps, h, w)
+        return Schedule(program=None, wavefront=Wavefront(h, w, slope or wavefront.slope), leads=())
+    # no lead is larger than all steps to the right together; with a slope beyond that no row above is in the way
+    most = sum(max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
+    for candidate in range(most + 1) if slope is None else [slope]:
+        wavefront = Wavefront(h, w, candidate)
+        leads = _leads(program, wavefront, most)
+        if leads is not None:
+            return Schedule(program=program, wavefront=wavefront, leads=leads)
+    raise ValueError(f"slope must be larger for this network, got {slope}")
+
+
+def _leads(program: Program, wavefront: Wavefront, most: int) -> tuple[int, ...] | None:
+    """The smallest leads for a slope, or None if it is too small."""
+    together = _values_together(program)
+    leads = [0] * len(program.features)
+    convs = [op for op in program.operations if isinstance(op, Conv)]
+    changed = True
+    while changed:
+        changed = False
+        for op in reversed(convs):
+            for dy, dx in op.layer.taps:
+                if op.source == IMAGE or not wavefront.reaches(dy, dx):
+                    continue
+                needed = leads[together[op.target]] + wavefront.slope * dy + dx
+                if needed > leads[together[op.source]]:
+                    if needed > most:
+                        return None
+                    leads[together[op.source]] = needed
+                    changed = True
+    if leads[together[program.output]] > 0:
+        return None
+    for op in convs:
+        if op.source == IMAGE:
+            for dy, dx in op.layer.taps:
+                late = leads[together[op.target]] + wavefront.slope * dy + dx
+                if wavefront.reaches(dy, dx) and late > (0 if (dy, dx) == (0, 0) else -1):
+                    return None
+    return tuple(leads[together[value]] for value in range(len(leads)))
+
+
+def _values_together(program: Program) -> list[int]:
+    """For each value the first of those that must have its lead."""
+    first = list(range(len(program.features)))
+    for op in program.operations:
+        joined = [first[value] for value in (*op.pointwise, op.target)]
+        first = [min(joined) if f in joined else f for f in first]
+    return first
