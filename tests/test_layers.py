@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pixelcnn.layers import FullView, MaskedConv2d, group_bounds
+from pixelcnn.layers import FullView, MaskedConv2d, Window, gated, group_bounds
 
 
 def test_group_bounds():
@@ -63,3 +63,40 @@ def test_full_view_is_the_masked_same_convolution(kernel_size, activation):
         expected = expected.relu()
     found = FullView(x.permute(0, 2, 3, 1)).conv(layer, x.permute(0, 2, 3, 1))
     torch.testing.assert_close(found.permute(0, 3, 1, 2), expected)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [Window(-2, 0, -2, 2), Window(-3, -1, -3, 3), Window(0, 0, -3, -1), Window(0, 0, -1, 0), Window(-1, 0, -1, 0)],
+)
+@pytest.mark.parametrize("activation", ["relu", "none"])
+def test_full_view_with_a_window(window, activation):
+    """Each tap by itself: the image moved by (-dy, -dx), zeros coming in."""
+    layer = MaskedConv2d(3, 4, window, mask_type="B", activation=activation).double()
+    torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(layer.bias)
+    assert layer.taps == window.taps()
+    x, add = torch.randn(2, 5, 6, 3, dtype=torch.float64), torch.randn(2, 5, 6, 4, dtype=torch.float64)
+    expected = layer.bias + add
+    for dy, dx in layer.taps:
+        moved = torch.zeros_like(x)
+        for i in range(5):
+            for j in range(6):
+                if 0 <= i + dy < 5 and 0 <= j + dx < 6:
+                    moved[:, i, j] = x[:, i + dy, j + dx]
+        expected = expected + moved @ layer.kernel_at(dy, dx).t()
+    if activation == "relu":
+        expected = expected.relu()
+    torch.testing.assert_close(FullView(x).conv(layer, x, add), expected)
+
+
+def test_an_input_of_one_group_is_seen_whole():
+    layer = MaskedConv2d(4, 6, 1, mask_type="B", groups=(1, 3))
+    assert layer.seen == [4, 4, 4]
+    assert layer.mask.eq(1).all()
+
+
+def test_gate_takes_the_halves_of_each_group():
+    x = torch.randn(5, 12, dtype=torch.float64)
+    a, b = x[:, [0, 1, 4, 5, 8, 9]], x[:, [2, 3, 6, 7, 10, 11]]
+    torch.testing.assert_close(gated(x, 3), torch.tanh(a) * torch.sigmoid(b))

@@ -92,9 +92,8 @@ def test_batch_and_threads_do_not_change_a_bit(dtype):
         found = []
         for step, _ in enumerate(sampler.run(images, 4, 0, 1.0)):
             _, plan, arena = sampler._shares[0]
-            offset, stride = plan._places[plan.struct.output][:2]
             rows = len(Wavefront(9, 11, 4).rows(step))
-            found.append(arena[offset : offset + rows * plan.n * stride].reshape(rows, plan.n, -1)[:, 0].copy())
+            found.append(plan.raw_params(arena, rows).reshape(rows, plan.n, -1)[:, 0].copy())
         return found
 
     expected = params(1, 1)
@@ -145,9 +144,8 @@ def test_a_sampler_that_is_dropped_leaves_no_thread():
 @needs_compiler
 def test_raster_order_draws_the_same():
     model = small((1, 5, 7))
-    raster = Wavefront(height=5, width=7, slope=7)
-    assert raster.steps == 35
-    assert torch.equal(draw(model, 3, wavefront=raster), model.sample(3, seed=4, engine="reference"))
+    assert NativeSampler(model, 3, slope=7).steps == 35
+    assert torch.equal(draw(model, 3, slope=7), model.sample(3, seed=4, engine="reference"))
 
 
 @needs_compiler
@@ -173,12 +171,32 @@ def test_uniforms_are_those_of_the_package(seed):
 
 
 @needs_compiler
-def test_large_images_are_drawn_in_blocks_of_rows():
-    """40 rows of 23 images are more than a block holds."""
+def test_large_images_are_drawn_a_few_at_a_time():
     model = small((1, 40, 160), levels=2, filters=6, blocks=1)
+    assert NativeSampler.batch(model) == 5 * torch.get_num_threads(), "40 rows in the widest front"
     images = draw(model, 23, threads=1)
     assert torch.equal(images[:2], model.sample(2, seed=4, engine="eager"))
     assert torch.equal(images, draw(model, 23, threads=2))
+
+
+@needs_compiler
+def test_gates_are_as_exact_as_float32_is():
+    """Parameters of a network whose gates are driven far into saturation, against float64."""
+    model = pixelcnn.GatedPixelCNN(
+        (1, 6, 9), levels=5, filters=37, layers=3, generator=torch.Generator().manual_seed(3)
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    sampler = NativeSampler(model, 3, threads=1)
+    images = torch.zeros(3, 1, 6, 9, dtype=torch.uint8)
+    for _ in sampler.run(images, 0, 0, 1.0):
+        pass
+    _, plan, arena = sampler._shares[0]
+    exact = model.double()(images)[:, 0, -1, -1]
+    found = torch.from_numpy(plan.raw_params(arena, 1)).double()
+    assert exact.abs().max() > 10
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture
@@ -245,7 +263,6 @@ def test_other_types_are_refused():
 @needs_compiler
 def test_the_width_of_vectors_does_not_change_a_bit(no_library, monkeypatch):
     """As long as multiply and add are fused, which half-width vectors of the same processor are."""
-    model = small((1, 6, 9), levels=5)
     params = {}
     for options in ([], ["-DVECTOR_BYTES=16"]):
         compiler._library.cache_clear()
@@ -255,6 +272,6 @@ def test_the_width_of_vectors_does_not_change_a_bit(no_library, monkeypatch):
         for _ in sampler.run(torch.zeros(5, 1, 6, 9, dtype=torch.uint8), 4, 0, 1.0):
             pass
         _, plan, arena = sampler._shares[0]
-        params[sampler._library.panel()] = arena[plan._places[plan.struct.output][0] :][: 5 * model.levels].copy()
+        params[sampler._library.panel()] = plan.raw_params(arena, 1).flatten()
     assert len(params) == 2 or native_library(torch.float32).panel() == 8
     assert len({tuple(values) for values in params.values()}) == 1

@@ -8,12 +8,37 @@ import torch
 import pixelcnn
 from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
-from pixelcnn.sampling.wavefront import Wavefront, slope_of, wavefront_of
+from pixelcnn.sampling import engine_of
+from pixelcnn.sampling.program import IMAGE, Conv
+from pixelcnn.sampling.schedule import schedule_of
+from pixelcnn.sampling.wavefront import Wavefront, slope_of
 
 
 def test_the_seed_network_has_slope_4_and_136_steps():
-    wavefront = wavefront_of(pixelcnn.PixelCNN())
-    assert (wavefront.slope, wavefront.steps) == (4, 136)
+    schedule = schedule_of(pixelcnn.PixelCNN())
+    assert (schedule.wavefront.slope, schedule.wavefront.steps, schedule.prelude) == (4, 136, 0)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5])
+def test_a_vertical_stack_is_computed_ahead(layers):
+    """The first vertical layer reaches 3 to the right in the row above, each later one 1 further; every one is as
+    many columns ahead as the later ones reach."""
+    schedule = schedule_of(pixelcnn.GatedPixelCNN((1, 28, 28), filters=4, layers=layers))
+    assert schedule.wavefront.slope == 3 + (layers - 1) + 1
+    assert schedule.prelude == layers - 1
+    assert sorted(set(schedule.leads)) == list(range(layers))
+
+
+@pytest.mark.parametrize("model", [pixelcnn.PixelCNN((1, 9, 11)), pixelcnn.GatedPixelCNN((1, 9, 31), layers=3)])
+def test_everything_is_computed_before_it_is_read_and_no_smaller_slope_would_do(model):
+    schedule = schedule_of(model)
+    convs = [op for op in schedule.program.operations if isinstance(op, Conv)]
+    for op in convs:
+        for tap in op.layer.taps:
+            assert schedule.delay(op, *tap) >= (1 if op.source == IMAGE else 0)
+    with pytest.raises(ValueError, match=f"slope must be larger for this network, got {schedule.wavefront.slope - 1}"):
+        schedule_of(model, schedule.wavefront.slope - 1)
+    assert schedule_of(model, schedule.wavefront.slope + 3).wavefront.slope == schedule.wavefront.slope + 3
 
 
 @pytest.mark.parametrize(
@@ -39,13 +64,6 @@ def test_the_wavefront_visits_every_pixel_once_after_its_taps(height, width):
         for dy, dx in taps:
             if 0 <= i + dy < height and 0 <= j + dx < width:
                 assert when[(i + dy) * width + j + dx] < when[i * width + j]
-
-
-def test_no_smaller_slope_would_do():
-    model = pixelcnn.PixelCNN()
-    smaller = wavefront_of(model).slope - 1
-    taps = [tap for layer in model.masked_layers for tap in layer.taps if tap != (0, 0)]
-    assert max(smaller * dy + dx for dy, dx in taps) >= 0, "every tap would still be earlier"
 
 
 def test_the_shipped_model_draws_the_same_with_both_engines():
@@ -78,7 +96,8 @@ def test_200_seeds_of_mnist_size():
 
 def test_progress_counts_the_steps(capsys):
     model = pixelcnn.PixelCNN((1, 5, 5), filters=4, blocks=1)
-    model.sample(70, progress=True)
+    n = 2 * engine_of(model, "fast").batch(model) + 1
+    model.sample(n, progress=True)
     shown = capsys.readouterr().err
-    assert "sampling 70" in shown
-    assert "42/42" in shown  # 2 chunks of 4 * 4 + 5 steps
+    assert f"sampling {n}" in shown
+    assert "63/63" in shown  # 3 batches of 4 * 4 + 5 steps

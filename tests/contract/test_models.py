@@ -10,11 +10,12 @@ import torch
 import pixelcnn
 from pixelcnn.models import MODELS
 from pixelcnn.models.storage import load
-from pixelcnn.sampling import why_not_native
+from pixelcnn.sampling import engine_of, why_not_native
 
-SIZES = {
-    "PixelCNN": {"filters": 13, "blocks": 2}
-}  # small enough for thousands of passes; colour groups of unequal size
+SIZES = {  # small enough for thousands of passes
+    "PixelCNN": {"filters": 13, "blocks": 2},  # colour groups of unequal size
+    "GatedPixelCNN": {"filters": 12, "layers": 3, "num_classes": 4},
+}
 
 LEVELS = (2, 3, 256)
 CHANNELS = (1, 3)
@@ -40,9 +41,15 @@ def build(name, shape, levels, dtype=torch.float64):
         for layer in model.masked_layers:
             if layer.activation == "relu":
                 layer.bias.add_(0.3)  # few are off
-            else:
+            elif name == "PixelCNN":
                 layer.weight.mul_(0.3)
     return model.to(dtype).eval()
+
+
+def labels_for(model, n):
+    """A class for each image, or None for a model without classes."""
+    classes = getattr(model.config, "num_classes", None)
+    return None if classes is None else torch.arange(n) % classes
 
 
 @pytest.fixture(params=["native", "eager"])
@@ -69,7 +76,7 @@ def test_jacobian_is_exactly_causal(name, shape, levels):
     model = build(name, shape, levels)
     generator = torch.Generator().manual_seed(2)
     images = (torch.rand(1, *shape, generator=generator) * (levels - 1)).double().requires_grad_()
-    params = raster(model(images)[0])
+    params = raster(model(images, labels_for(model, 1))[0])
     projected = (params * torch.randn(params.shape[-1], generator=generator, dtype=torch.float64)).sum(-1)
     seen = []
     for k in range(len(projected)):
@@ -85,8 +92,15 @@ def test_jacobian_is_exactly_causal(name, shape, levels):
 @pytest.mark.parametrize(("name", "shape", "levels"), TINY)
 def test_probabilities_sum_to_one(name, shape, levels):
     model = build(name, shape, levels)
-    total = torch.logsumexp(model.log_prob(every_image(shape, levels)), dim=0)
-    assert abs(total.exp().item() - 1) < 1e-9
+    images = every_image(shape, levels)
+    conditions = [None] if labels_for(model, 1) is None else [None, 0, 3]
+    totals = set()
+    for label in conditions:
+        labels = None if label is None else torch.full((len(images),), label)
+        log_prob = model.log_prob(images, labels)
+        assert abs(torch.logsumexp(log_prob, dim=0).exp().item() - 1) < 1e-9
+        totals.add(log_prob[0].item())
+    assert len(totals) == len(conditions), "each class has its own distribution"
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])
@@ -95,8 +109,11 @@ def test_samples_have_the_enumerated_frequencies(name, shape, levels, engine):
     """Chi-square at 1e-6: the chance of a false alarm, were the seed not fixed, for each of the cases."""
     n = 100_000 if engine == "fast" else 4_000
     model = build(name, shape, levels)
-    probabilities = model.log_prob(every_image(shape, levels)).exp().detach().numpy()
-    digits = model.sample(n, seed=5, engine=engine).flatten(1).numpy().astype(np.int64)
+    every = every_image(shape, levels)
+    labels = None if labels_for(model, 1) is None else torch.full((max(n, len(every)),), 2)
+    some = (lambda k: None) if labels is None else (lambda k: labels[:k])
+    probabilities = model.log_prob(every, some(len(every))).exp().detach().numpy()
+    digits = model.sample(n, labels=some(n), seed=5, engine=engine).flatten(1).numpy().astype(np.int64)
     index = digits @ (levels ** np.arange(digits.shape[1])[::-1])
     counts = np.bincount(index, minlength=len(probabilities))
 
@@ -116,7 +133,8 @@ def test_samples_have_the_enumerated_frequencies(name, shape, levels, engine):
 def test_log_prob_map_sums_to_log_prob(name, shape, levels):
     model = build(name, shape, levels, torch.float32)
     images = model.sample(5, seed=3)
-    log_prob, log_prob_map = model.log_prob(images), model.log_prob_map(images)
+    labels = labels_for(model, 5)
+    log_prob, log_prob_map = model.log_prob(images, labels), model.log_prob_map(images, labels)
     assert log_prob.shape == (5,)
     assert log_prob.dtype == torch.float32
     assert log_prob_map.shape == images.shape
@@ -124,18 +142,19 @@ def test_log_prob_map_sums_to_log_prob(name, shape, levels):
     torch.testing.assert_close(log_prob_map.sum((1, 2, 3)), log_prob)
     assert build(name, shape, levels).log_prob(images).dtype == torch.float64
     with torch.no_grad():  # in slices
-        torch.testing.assert_close(model.log_prob(images.repeat(50, 1, 1, 1))[-5:], log_prob.detach())
+        many = None if labels is None else labels.repeat(50)
+        torch.testing.assert_close(model.log_prob(images.repeat(50, 1, 1, 1), many)[-5:], log_prob.detach())
 
 
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES)
 def test_log_prob_is_what_forward_says(name, shape, levels):
     model = build(name, shape, levels)
-    images = model.sample(4, seed=4)
-    params = model(images)
+    images, labels = model.sample(4, seed=4), labels_for(model, 4)
+    params = model(images, labels)
     assert params.shape == (4, *shape, 1 if levels == 2 else levels)
     logits = torch.cat([torch.zeros_like(params), params], -1) if levels == 2 else params
     expected = torch.distributions.Categorical(logits=logits).log_prob(images.long())
-    torch.testing.assert_close(model.log_prob_map(images), expected)
+    torch.testing.assert_close(model.log_prob_map(images, labels), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -144,12 +163,17 @@ def test_fast_equals_reference(name, shape, levels, dtype, fast):
     """In float64 two sums in another order differ by 1e-15, and so the draws in one of 1e12 cases; in float32 a
     false alarm has a chance of about 1e-5 on a machine that adds in an order not seen yet."""
     model = build(name, shape, levels, dtype)
-    images = model.sample(9, seed=7, engine=fast)
-    assert torch.equal(images, model.sample(9, seed=7, engine="reference"))
+    labels = labels_for(model, 9)
+    images = model.sample(9, labels, seed=7, engine=fast)
+    assert torch.equal(images, model.sample(9, labels, seed=7, engine="reference"))
     assert images.unique().numel() > 1
-    assert not torch.equal(images, model.sample(9, seed=8, engine=fast))
+    assert not torch.equal(images, model.sample(9, labels, seed=8, engine=fast))
     hot = model.sample(3, seed=7, temperature=2.0, engine=fast)
     assert torch.equal(hot, model.sample(3, seed=7, temperature=2.0, engine="reference"))
+    if labels is not None:
+        guided = model.sample(9, labels, seed=7, engine=fast, guidance=2.5)
+        assert torch.equal(guided, model.sample(9, labels, seed=7, engine="reference", guidance=2.5))
+        assert not torch.equal(guided, images)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -157,10 +181,14 @@ def test_fast_equals_reference(name, shape, levels, dtype, fast):
 def test_image_i_does_not_depend_on_the_batch(name, shape, levels, dtype, fast):
     """With the eager engine in float32, false alarms as in `test_fast_equals_reference`; none with the native one."""
     model = build(name, shape, levels, dtype)
-    many = model.sample(64, seed=9, engine=fast)
+    labels = labels_for(model, 400)
+    some = (lambda k: None) if labels is None else (lambda k: labels[:k])
+    many = model.sample(64, some(64), seed=9, engine=fast)
     for n in (1, 7):
-        assert torch.equal(model.sample(n, seed=9, engine=fast), many[:n])
-    assert torch.equal(model.sample(130, seed=9, engine=fast)[:64], many), "more than one chunk"
+        assert torch.equal(model.sample(n, some(n), seed=9, engine=fast), many[:n])
+    n = engine_of(model, fast).batch(model) + 3
+    labels = labels_for(model, n)
+    assert torch.equal(model.sample(n, some(n), seed=9, engine=fast)[:64], many[:n]), "more than one chunk"
 
 
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES[::4])
@@ -174,8 +202,9 @@ def test_image_i_of_the_reference_does_not_depend_on_the_batch(name, shape, leve
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_end_in_the_sample_and_only_add(name):
     model = build(name, (3, 5, 4), 3)
-    canvases = [canvas.clone() for canvas in model.sample_steps(3, seed=1)]
-    assert torch.equal(canvases[-1], model.sample(3, seed=1))
+    labels = labels_for(model, 3)
+    canvases = [canvas.clone() for canvas in model.sample_steps(3, labels, seed=1)]
+    assert torch.equal(canvases[-1], model.sample(3, labels, seed=1))
     assert all(((later == earlier) | (earlier == 0)).all() for earlier, later in itertools.pairwise(canvases))
     assert not torch.is_inference_mode_enabled()
     stopped = model.sample_steps(3, seed=1)
@@ -205,7 +234,8 @@ def test_a_saved_model_is_the_same(name, shape, levels, dtype, tmp_path):
 def test_gradients_reach_every_unmasked_weight_and_no_masked_one(name):
     model = build(name, (3, 5, 6), 4)
     images = model.sample(16, seed=1)
-    model.log_prob(images).sum().backward()
+    model.log_prob(images, labels_for(model, 16)).sum().backward()
+    assert all(p.grad is not None and p.grad.ne(0).any() for p in model.parameters()), "nothing is left untrained"
     for layer in model.masked_layers:
         assert layer.weight.grad[layer.mask == 0].eq(0).all()
         assert layer.weight.grad[layer.mask == 1].ne(0).float().mean() > 0.5  # some ReLUs are off
@@ -253,9 +283,32 @@ def test_wrong_arguments(name):
         ({"n": 1, "temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"n": 1, "temperature": float("nan")}, "temperature must be positive and finite, got nan"),
         ({"n": 1, "engine": "slow"}, "engine must be one of fast, native, eager, reference, got 'slow'"),
-        ({"n": 1, "labels": torch.tensor([3])}, "labels must be None"),
+        ({"n": 1, "guidance": 2.0}, r"guidance must be 1 without labels, got 2\.0"),
+        ({"n": 1, "guidance": float("inf")}, "guidance must be finite, got inf"),
     ):
         with pytest.raises(ValueError, match=message):
             model.sample(**arguments)
-    with pytest.raises(ValueError, match="labels must be None"):
-        model.log_prob(model.sample(1), labels=torch.tensor([11]))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 4]), r"labels must be in 0\.\.3, got 0\.\.4"),
+        (torch.tensor([0, -2]), r"labels must be in 0\.\.3, got -2\.\.0"),
+        (torch.tensor([0]), r"labels must be torch\.int64 of shape \(2,\), got torch\.int64 \(1,\)"),
+        (torch.tensor([0.0, 1.0]), r"labels must be torch\.int64 of shape \(2,\), got torch\.float32 \(2,\)"),
+        ([0, 1], r"labels must be a torch\.Tensor, got list"),
+    ],
+)
+def test_wrong_labels(name, labels, message):
+    model = build(name, (1, 3, 3), 2)
+    if labels_for(model, 1) is None:
+        message = "labels must be None: the model is unconditional and has no classes"
+    images = model.sample(2)
+    for method in (model, model.log_prob, model.log_prob_map):
+        with pytest.raises(ValueError, match=message):
+            method(images, labels)
+    for method in (model.sample, model.sample_steps):
+        with pytest.raises(ValueError, match=message):
+            method(2, labels)
