@@ -189,7 +189,8 @@ Peak memory is {"the GPU's, as PyTorch allocates it" if machine.gpu else "the pr
 
 {sampling_table(results.rows, ours=OURS, gflop=2e-9 * image, rate=max(rates))}
 
-Images that two of the PyTorch competitors drew differently, in the pixels that both drew: {results.different} of {results.images}.
+Images that two of the PyTorch competitors drew differently, in the pixels that both drew: {results.different} of \
+{results.images}.
 """
     everything = {
         "machine": dataclasses.asdict(machine),
