@@ -1,7 +1,8 @@
-# Everything runs in .venv, made on first use from constraints.txt.
+# Everything runs in .venv, made on first use from constraints.txt; the Keras baseline of `make bench` in .venv-keras.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BASELINE := .venv-keras/.installed
 
 .PHONY: help install demo test test-long lint bench
 help:  ## Show the targets.
@@ -29,5 +30,11 @@ lint: install  ## Check style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install  ## Measure the fast sampler against the reference, side by side.
+bench: install $(BASELINE)  ## Measure sampling against Keras and PyTorch, into benchmarks-out/ (a quarter of an hour).
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/scaling.py
+
+$(BASELINE): benchmarks/keras/requirements.txt
+	test -x .venv-keras/bin/python || $(PYTHON) -m venv .venv-keras
+	.venv-keras/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@

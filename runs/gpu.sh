@@ -28,6 +28,7 @@ step hardware nvidia-smi --query-gpu=name,driver_version,memory.total --format=c
 step cuda-tests "$python" -m pytest -m cuda -rs tests/test_cuda.py
 step seed-training "$python" -m pixelcnn train mnist --preset seed --device cuda --out "$out/seed"
 step seed-evaluation "$python" -m pixelcnn evaluate "$out/seed" mnist:seed-validation --device cuda
-step sampling "$python" benchmarks/sampling.py --device cuda
+step sampling "$python" benchmarks/sampling.py --device cuda --out "$out"
+step scaling "$python" benchmarks/scaling.py --device cuda --out "$out"
 rm -rf "$out/seed/checkpoints"
 exit $failed
