@@ -160,6 +160,7 @@ class AutoregressiveModel(nn.Module, ABC):
         temperature: float = 1.0,
         engine: sampling.Engine = "fast",
         progress: bool = False,
+        first: int = 0,
     ) -> Tensor:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
@@ -176,6 +177,7 @@ class AutoregressiveModel(nn.Module, ABC):
                 compiled code for the CPU, where there is a C compiler, and "eager", plain PyTorch, elsewhere.
                 "reference" runs one full forward for every sub-pixel. All draw the same images.
             progress: Show a progress bar on standard error.
+            first: Index of the first image: the result holds images `first .. first + n - 1` of the seed.
 
         Returns:
             uint8 levels (n, C, H, W) on the model's device.
@@ -184,10 +186,42 @@ class AutoregressiveModel(nn.Module, ABC):
             ValueError: If an argument is out of range.
         """
         self._check_labels(labels)
-        return sampling.sample(self, n, seed=seed, temperature=temperature, engine=engine, progress=progress)
+        return sampling.sample(
+            self, n, seed=seed, temperature=temperature, engine=engine, progress=progress, first=first
+        )
+
+    def sample_stream(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        engine: sampling.Engine = "fast",
+        progress: bool = False,
+        first: int = 0,
+        chunk: int = 1024,
+    ) -> Iterator[Tensor]:
+        """Draws any number of images, a chunk at a time, in memory that does not depend on their number.
+
+        Arguments and errors as for `sample`. `chunk` is the number of images of a chunk, at least 1, of which the last
+        one can have fewer; the images do not depend on it. `pixelcnn.shards` keeps such a stream in a folder.
+
+        Yields:
+            uint8 levels (count, C, H, W) in order, on the CPU: together the images of `sample`.
+
+        Example:
+            >>> import pixelcnn
+            >>> model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
+            >>> [len(images) for images in model.sample_stream(25, chunk=10)]
+            [10, 10, 5]
+        """
+        self._check_labels(labels)
+        return sampling.sample_stream(
+            self, n, seed=seed, temperature=temperature, engine=engine, progress=progress, first=first, chunk=chunk
+        )
 
     def sample_steps(
-        self, n: int, labels: Tensor | None = None, seed: int = 0, temperature: float = 1.0
+        self, n: int, labels: Tensor | None = None, seed: int = 0, temperature: float = 1.0, first: int = 0
     ) -> Iterator[Tensor]:
         """Draws images with the fast engine and yields the canvas after every step.
 
@@ -197,7 +231,7 @@ class AutoregressiveModel(nn.Module, ABC):
             uint8 (n, C, H, W), the same tensor each time: pixels not drawn yet are 0. Clone it to keep a step.
         """
         self._check_labels(labels)
-        return sampling.sample_steps(self, n, seed=seed, temperature=temperature)
+        return sampling.sample_steps(self, n, seed=seed, temperature=temperature, first=first)
 
     # Storage ---------------------------------------------------------------------------------------------------
 

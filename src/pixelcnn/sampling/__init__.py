@@ -17,7 +17,7 @@ and number of threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import torch
@@ -30,15 +30,34 @@ from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, why_not_native
 from pixelcnn.sampling.reference import ReferenceSampler
 
-__all__ = ["Autoregressive", "Engine", "check_arguments", "engine_of", "sample", "sample_steps", "why_not_native"]
+__all__ = [
+    "Autoregressive",
+    "Engine",
+    "check_arguments",
+    "engine_of",
+    "sample",
+    "sample_steps",
+    "sample_stream",
+    "why_not_native",
+]
 
 Engine = Literal["fast", "native", "eager", "reference"]
 _CLASSES = {"native": NativeSampler, "eager": EagerSampler, "reference": ReferenceSampler}
 
 
-def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engine: str, progress: bool) -> Tensor:
-    """Draws images; see `AutoregressiveModel.sample`."""
-    check_arguments(n, seed, temperature)
+def sample(
+    model: Autoregressive,
+    n: int,
+    *,
+    seed: int,
+    temperature: float,
+    engine: str,
+    progress: bool,
+    first: int = 0,
+    drawn: Callable[[int], object] | None = None,
+) -> Tensor:
+    """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
+    check_arguments(n, seed, temperature, first)
     sampler_class = engine_of(model, engine)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
@@ -46,24 +65,60 @@ def sample(model: Autoregressive, n: int, *, seed: int, temperature: float, engi
     size = math.ceil(n / batches)
     sampler: NativeSampler | EagerSampler | ReferenceSampler | None = None
     with progress_bar(f"sampling {n}", None, "step", show=progress) as bar:
-        for first in range(0, n, size):
-            chunk = images[first : first + size]
+        for start in range(0, n, size):
+            chunk = images[start : start + size]
             if sampler is None or len(chunk) != size:
                 sampler = sampler_class(model, len(chunk))
                 bar.total = sampler.steps * math.ceil(n / size)
-            for _ in sampler.run(chunk, seed, first, temperature):
+            for _ in sampler.run(chunk, seed, first + start, temperature):
                 bar.update()
+            if drawn is not None:
+                drawn(len(chunk))
     return images
 
 
-def sample_steps(model: Autoregressive, n: int, *, seed: int, temperature: float) -> Iterator[Tensor]:
+def sample_stream(
+    model: Autoregressive,
+    n: int,
+    *,
+    seed: int,
+    temperature: float,
+    engine: str,
+    progress: bool,
+    first: int,
+    chunk: int,
+) -> Iterator[Tensor]:
+    """Draws images a chunk at a time; see `AutoregressiveModel.sample_stream`."""
+    check_arguments(n, seed, temperature, first)
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk must be an integer of at least 1, got {chunk!r}")
+    engine_of(model, engine)
+
+    def chunks() -> Iterator[Tensor]:
+        with progress_bar(f"sampling {n}", n, "img", show=progress) as bar:
+            for start in range(0, n, chunk):
+                yield sample(
+                    model,
+                    min(chunk, n - start),
+                    seed=seed,
+                    temperature=temperature,
+                    engine=engine,
+                    progress=False,
+                    first=first + start,
+                    drawn=bar.update,
+                ).cpu()
+
+    return chunks()
+
+
+def sample_steps(model: Autoregressive, n: int, *, seed: int, temperature: float, first: int = 0) -> Iterator[Tensor]:
     """Draws images in one batch and yields the canvas after every step; see `AutoregressiveModel.sample_steps`."""
-    check_arguments(n, seed, temperature)
+    check_arguments(n, seed, temperature, first)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     native = engine_of(model, "fast") is NativeSampler
     sampler = NativeSampler(model, n, lockstep=True) if native else EagerSampler(model, n)
-    return (images for _ in sampler.run(images, seed, 0, temperature))
+    return (images for _ in sampler.run(images, seed, first, temperature))
 
 
 def engine_of(model: Autoregressive, engine: str) -> type[NativeSampler | EagerSampler | ReferenceSampler]:
@@ -82,7 +137,7 @@ def engine_of(model: Autoregressive, engine: str) -> type[NativeSampler | EagerS
     return _CLASSES[engine]
 
 
-def check_arguments(n: int, seed: int, temperature: float) -> None:
+def check_arguments(n: int, seed: int, temperature: float, first: int = 0) -> None:
     """Looks at a sampler's arguments before anything is done.
 
     Raises:
@@ -91,5 +146,7 @@ def check_arguments(n: int, seed: int, temperature: float) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < 2**63:
         raise ValueError(f"n must be an integer in 1..2**63-1, got {n!r}")
     check_seed(seed)
+    if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= 2**62:
+        raise ValueError(f"first must be an integer in 0..2**62, got {first!r}")
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature!r}")
