@@ -38,7 +38,7 @@ from pixelcnn.files import only_user_of, read_json, recover, writable_folder, wr
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import checksum
 from pixelcnn.progress import progress_bar
-from pixelcnn.sampling import check_arguments, sample
+from pixelcnn.sampling import check_arguments, engine_of, sample
 
 __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
 
@@ -74,7 +74,7 @@ class SamplesRecord:
     shard_size: int
     """Images of every shard but the last."""
     engine: str
-    """The sampler that was asked for."""
+    """The sampler that drew: what `fast` stood for, say."""
     device: str
     """Type of the device that drew."""
     pixelcnn: str
@@ -179,7 +179,7 @@ def write_shards(
         first=first,
         n=n,
         shard_size=shard_size,
-        engine=engine,
+        engine=engine_of(model, engine).name,
         device=model.device.type,
         pixelcnn=__version__,
         torch=torch.__version__,
