@@ -29,7 +29,7 @@ from pixelcnn.benchmark import matrix_rate, multiply_adds, reference_seconds
 from pixelcnn.devices import device_of
 from pixelcnn.files import write_file
 from pixelcnn.sampling.eager import EagerSampler
-from pixelcnn.sampling.wavefront import wavefront_of
+from pixelcnn.sampling.schedule import schedule_of
 from plots import plot_scaling
 from table import duration, markdown, short
 
@@ -127,7 +127,7 @@ def main(options: Options) -> None:
     for turn, size in itertools.product(range(options.rounds), by_side + by_depth):
         model = size.model(device)
         if turn == 0:
-            wavefront = wavefront_of(model)
+            wavefront = schedule_of(model).wavefront
             size.steps = EagerSampler(model, 1).steps
             assert size.steps == wavefront.slope * (size.side - 1) + size.side
             size.multiply_adds = multiply_adds(model)

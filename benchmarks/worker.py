@@ -32,7 +32,7 @@ from pixelcnn.sampling import engine_of
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.reference import ReferenceSampler
-from pixelcnn.sampling.wavefront import Wavefront, wavefront_of
+from pixelcnn.sampling.schedule import schedule_of
 
 Name = Literal["pytorch", "pytorch-compile", "raster", "eager", "fast"]
 
@@ -69,13 +69,13 @@ class _Compiled:
 
     def __init__(self, model: pixelcnn.AutoregressiveModel) -> None:
         self._model = model
-        self._forward = torch.compile(model._raw_params, dynamic=False)
+        self._forward = torch.compile(model.raw_params, dynamic=False)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        return self._forward(images)
+    def raw_params(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self._forward(images, condition)
 
 
 def competitor(name: Name, model: pixelcnn.AutoregressiveModel, n: int) -> Competitor:
@@ -96,13 +96,12 @@ def competitor(name: Name, model: pixelcnn.AutoregressiveModel, n: int) -> Compe
         compiled = cast("Autoregressive", _Compiled(model))
         return by_steps(lambda: ReferenceSampler(compiled, n), "the same under torch.compile")
     if name == "raster":
-        raster = Wavefront(h, w, slope=w)  # a pixel a step
         about = "each feature computed once, a pixel at a time"
-        return by_steps(lambda: EagerSampler(model, n, raster), about, whole=True)
+        return by_steps(lambda: EagerSampler(model, n, slope=w), about, whole=True)
     how = "in PyTorch" if engine_of(model, name).name == "eager" else "in compiled code"
     return Competitor(
         about=f"each feature computed once, a wavefront at a time, {how}",
-        steps=wavefront_of(model).steps,
+        steps=schedule_of(model).wavefront.steps,
         draw=lambda _: model.sample(n, seed=0, engine=name),
         whole=True,
     )

@@ -83,6 +83,40 @@ def test_sample_separate(model):
         assert np.array_equal(found, np.array([0, 128, 255])[images[k, 0].numpy()])
 
 
+def test_sample_shards(model, capsys):
+    command = ["sample", model, "-n", "25", "--seed", "3", "--shard-size", "10", "--out", "deep/run-2"]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("25 images in ")
+    assert captured.out.endswith(" s, 25 in all: deep/run-2\n")
+    assert "25/25" in captured.err
+    shards = [np.load(f"deep/run-2/images-{k:09d}.npy", allow_pickle=False) for k in (0, 10, 20)]
+    assert [len(shard) for shard in shards] == [10, 10, 5]
+    assert np.array_equal(np.concatenate(shards), pixelcnn.load(model).sample(25, seed=3).numpy())
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("0 images in ")
+    Path("v1.0").mkdir()  # what exists as a folder may have an ending
+    assert main(["sample", model, "--out", "v1.0"]) == 0
+    assert sorted(os.listdir("v1.0")) == ["images-000000000.npy", "samples.json"]
+
+
+def test_sample_first(model):
+    main(["sample", model, "-n", "7", "--separate", "--out", "all"])
+    main(["sample", model, "-n", "3", "--first", "4", "--separate", "--out", "late"])
+    assert sorted(os.listdir("late")) == ["00004.png", "00005.png", "00006.png"]
+    for name in os.listdir("late"):
+        assert Path("late", name).read_bytes() == Path("all", name).read_bytes()
+    main(["sample", model, "-n", "1", "--first", "4", "--out", "grid.png"])
+    main(["sample", model, "-n", "1", "--first", "4", "--steps", "--out", "steps.gif"])
+    with Image.open("late/00004.png") as one, Image.open("grid.png") as grid, Image.open("steps.gif") as steps:
+        shown = np.asarray(grid)[2:-2:10, 2:-2:10]
+        assert np.array_equal(shown, np.asarray(one))
+        steps.seek(steps.n_frames - 1)
+        assert np.abs(np.asarray(steps.convert("L")).astype(int) - np.asarray(grid)).max() <= 1
+    main(["sample", model, "-n", "3", "--first", "4", "--out", "late-shards"])
+    assert len(np.load("late-shards/images-000000004.npy")) == 3
+
+
 def test_sample_steps(model):
     assert main(["sample", model, "-n", "4", "--steps"]) == 0
     assert main(["sample", model, "-n", "4"]) == 0
@@ -171,12 +205,24 @@ WRONG = [
     (["sample", "MODEL", "-n", "0"], "n must be an integer in 1..2**63-1, got 0"),
     (["sample", "MODEL", "-n", "0", "--out", "sub/dir/x.png"], "n must be an integer in 1..2**63-1, got 0"),
     (["sample", "MODEL", "-n", "99999999999999999999"], "n must be an integer in 1..2**63-1, got 99999"),
-    (["sample", "MODEL", "-n", "1000000000000000"], "memory"),
+    (["sample", "MODEL", "-n", "1000000000000000", "--out", "grid.png"], "memory"),
+    (["sample", "MODEL", "-n", "10001"], "--out must be given for more than 10000 images, got -n 10001: a folder for"),
+    (["sample", "MODEL", "--first", "-1"], "first must be an integer in 0..2**62, got -1"),
     (["sample", "MODEL", "-n", "x"], "invalid literal for int() with base 10: 'x'"),
     (["sample", "MODEL", "--seed", "-1"], "seed must be an integer in 0..2**63-1, got -1"),
     (["sample", "MODEL", "--label", "11"], "--label must be left out, got 11"),
     (["sample", "MODEL", "--temperature", "0"], "temperature must be positive and finite, got 0.0"),
-    (["sample", "MODEL", "--out", "grid.jpg"], "--out must end in .png"),
+    (
+        ["sample", "MODEL", "--out", "grid.jpg"],
+        "--out must end in .png, for a grid, or have no ending, for a folder of",
+    ),
+    (["sample", "MODEL", "--out", "new", "--shard-size", "0"], "shard_size must be an integer of at least 1, got 0"),
+    (["sample", "MODEL", "--out", "x.png", "--shard-size", "9"], "--shard-size is for shards: let --out name a folder"),
+    (["sample", "MODEL", "--out", "x", "--separate", "--shard-size", "9"], "--shard-size is for shards"),
+    (["sample", "MODEL", "--out", "."], ". exists and holds other things than samples; choose another folder"),
+    (["sample", "MODEL", "--out", "afile"], "afile"),
+    (["sample", "MODEL", "--out", "afile/shards"], "afile"),
+    (["sample", "MODEL", "--out", "/proc/shards"], "/proc/shards"),
     (["sample", "MODEL", "--steps", "--out", "growing.mp4"], "--out must end in .gif or .png, got 'growing.mp4'"),
     (["sample", "MODEL", "--steps", "--engine", "reference"], "--steps draws with the fast engine only"),
     (["sample", "MODEL", "--steps", "--separate"], "--separate and --steps exclude each other"),

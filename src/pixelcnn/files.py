@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "checksum_of",
     "decode_tensors",
     "encode_tensors",
     "new_folder",
@@ -160,11 +161,16 @@ def read_json(path: Path) -> object:
 
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Tensors and metadata as the bytes of a safetensors file, with their checksum added."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = _plain(tensors)
     signed = {**metadata, "sha256": _digest(plain, metadata)}
     return safetensors.torch.save(
         plain, {_KEY: json.dumps(signed, sort_keys=True)}
     )  # one key: more have no fixed order
+
+
+def checksum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """The SHA-256 that `encode_tensors` adds to the same tensors and metadata."""
+    return _digest(_plain(tensors), metadata)
 
 
 def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -190,6 +196,10 @@ def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[
     if _digest(tensors, metadata) != expected:
         raise ValueError(f"{where} is damaged: its content does not match its checksum")
     return tensors, metadata
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

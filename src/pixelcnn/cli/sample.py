@@ -1,4 +1,4 @@
-"""`pixelcnn sample`: draws images from a model into picture files."""
+"""`pixelcnn sample`: draws images from a model into picture files or, for millions of them, shards."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = ["Sample"]
 
 _STRIP = 12  # moments shown in a strip
 _FRAMES = 100  # at most, in an animation
+_GRID = 10_000  # images that are put into one picture without being asked for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """Draw images from a model.
 
-    Image i of a seed is the same whatever -n and the engine.
+    Image i of a seed is the same whatever -n and the engine. For any number of images let --out name a folder: they are
+    written as they are drawn, in NumPy files of --shard-size images each (uint8 levels, count x C x H x W), in memory
+    that does not grow with -n. Ctrl-C or a kill loses the shard that was being drawn, the same command goes on, and a
+    larger -n prolongs.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
@@ -31,16 +37,23 @@ class Sample:
     """How many images."""
     seed: int = 0
     """Which images: each seed gives an endless row of them."""
+    first: int = 0
+    """Index of the first image in that row: `--first 64` goes on where `-n 64` ended."""
     label: int | None = None
-    """The class to draw, for a class-conditional model."""
+    """The class to draw, for a class-conditional model; without it any."""
+    guidance: float = 1.0
+    """With --label: above 1 exaggerates what makes the class (classifier-free guidance)."""
     temperature: float = 1.0
     """1 draws from the model's distribution; below 1 sharper, above 1 wilder."""
     engine: Literal["fast", "native", "eager", "reference"] = "fast"
     """`fast` is `native` (compiled for this processor) where there is a C compiler, else `eager` (PyTorch);
     `reference` runs one full forward a sub-pixel: slow, and the same images."""
     out: Path | None = None
-    """A PNG file for the grid, by default samples.png; with --separate a folder, by default samples; with --steps a
-    GIF or PNG file, by default samples.gif."""
+    """A PNG file for a grid, by default samples.png (no default above 10,000 images); a name without an ending,
+    or an existing folder, for shards; with --separate a folder, by default samples; with --steps a GIF or PNG file, by
+    default samples.gif."""
+    shard_size: int | None = None
+    """Images of a shard, by default 10,000, or as many as fit into 64 MiB."""
     separate: bool = False
     """Write one PNG an image, in its own size, instead of a grid."""
     steps: bool = False
@@ -53,39 +66,115 @@ class Sample:
         """Draws and writes."""
         from pixelcnn.devices import device_of
         from pixelcnn.files import writable_folder
-        from pixelcnn.images import grid, save_png, to_pil
         from pixelcnn.models.storage import load
         from pixelcnn.sampling import check_arguments
 
-        check_arguments(self.n, self.seed, self.temperature)
+        check_arguments(self.n, self.seed, self.temperature, self.first)
         if self.separate and self.steps:
             raise ValueError("--separate and --steps exclude each other: leave one out")
         if self.steps and self.engine != "fast":
             raise ValueError(f"--steps draws with the fast engine only, got --engine {self.engine}")
         out = self.out or Path("samples" if self.separate else "samples.gif" if self.steps else "samples.png")
-        allowed = (".gif", ".png") if self.steps else (".png",)
-        if not self.separate and out.suffix.lower() not in allowed:
-            raise ValueError(f"--out must end in {' or '.join(allowed)}, got {str(out)!r}")
+        in_shards = not (self.separate or self.steps) and (out.is_dir() or not out.suffix)
+        self._check_out(out, in_shards)
         model = load(self.model).to(device_of(self.device))
         if self.label is not None:
-            raise ValueError(f"--label must be left out, got {self.label}: {self.model} has no classes")
+            classes: int | None = getattr(model.config, "num_classes", None)
+            if classes is None:
+                raise ValueError(f"--label must be left out, got {self.label}: {self.model} has no classes")
+            if not 0 <= self.label < classes:
+                raise ValueError(f"--label must be in 0..{classes - 1}, got {self.label}")
+        if in_shards:
+            self._write_shards(model, out)
+            return
         writable_folder(out if self.separate else out.parent)
         if self.steps:
             self._show_growing(model, out)
+        elif self.separate:
+            self._write_separate(model, out)
+        else:
+            self._write_grid(model, out)
+
+    def _check_out(self, out: Path, in_shards: bool) -> None:
+        """Whether --out and what goes with it fit the kind of output that was asked for."""
+        if self.shard_size is not None and not in_shards:
+            raise ValueError(f"--shard-size is for shards: let --out name a folder, got {str(out)!r}")
+        if self.steps and out.suffix.lower() not in (".gif", ".png"):
+            raise ValueError(f"--out must end in .gif or .png, got {str(out)!r}")
+        if self.steps or self.separate or in_shards:
             return
+        if out.suffix.lower() != ".png":
+            raise ValueError(
+                f"--out must end in .png, for a grid, or have no ending, for a folder of shards, got {str(out)!r}"
+            )
+        if self.out is None and self.n > _GRID:
+            raise ValueError(
+                f"--out must be given for more than {_GRID} images, got -n {self.n}: a folder for shards, as in "
+                "--out samples, or a .png file for one picture"
+            )
+
+    def _labels(self, n: int) -> Tensor | None:
+        import torch
+
+        return None if self.label is None else torch.full((n,), self.label)
+
+    def _write_grid(self, model: AutoregressiveModel, path: Path) -> None:
+        from pixelcnn.images import grid, save_png
 
         started = time.perf_counter()
         images = model.sample(
-            self.n, seed=self.seed, temperature=self.temperature, engine=self.engine, progress=True
+            self.n,
+            labels=self._labels(self.n),
+            guidance=self.guidance,
+            seed=self.seed,
+            temperature=self.temperature,
+            engine=self.engine,
+            progress=True,
+            first=self.first,
         ).cpu()
         seconds = time.perf_counter() - started
-        if self.separate:
-            digits = max(5, len(str(self.n - 1)))
-            for k, image in enumerate(images):
-                save_png(to_pil(image, model.levels), out / f"{k:0{digits}d}.png")
-        else:
-            save_png(grid(images, model.levels), out)
-        print(f"{self.n} images in {seconds:.2f} s: {out}")
+        save_png(grid(images, model.levels), path)
+        print(f"{self.n} images in {seconds:.2f} s: {path}")
+
+    def _write_separate(self, model: AutoregressiveModel, folder: Path) -> None:
+        """A file an image, as they are drawn."""
+        from pixelcnn.images import save_png, to_pil
+
+        started = time.perf_counter()
+        digits = max(5, len(str(self.first + self.n - 1)))
+        chunks = model.sample_stream(
+            self.n,
+            labels=self._labels(self.n),
+            guidance=self.guidance,
+            seed=self.seed,
+            temperature=self.temperature,
+            engine=self.engine,
+            progress=True,
+            first=self.first,
+        )
+        for k, image in enumerate((image for chunk in chunks for image in chunk), start=self.first):
+            save_png(to_pil(image, model.levels), folder / f"{k:0{digits}d}.png")
+        print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
+
+    def _write_shards(self, model: AutoregressiveModel, folder: Path) -> None:
+        from pixelcnn.shards import write_shards
+
+        started = time.perf_counter()
+        drawn = write_shards(
+            model,
+            self.n,
+            folder,
+            seed=self.seed,
+            temperature=self.temperature,
+            engine=self.engine,
+            first=self.first,
+            label=self.label,
+            guidance=self.guidance,
+            shard_size=self.shard_size,
+            name=self.model,
+            progress=True,
+        )
+        print(f"{drawn} images in {time.perf_counter() - started:.2f} s, {self.n} in all: {folder}")
 
     def _show_growing(self, model: AutoregressiveModel, path: Path) -> None:
         """Draws the first images, keeping moments spread evenly over the steps."""
@@ -99,7 +188,14 @@ class Sample:
         total = schedule_of(model).wavefront.steps
         moments = min(_FRAMES if animated else _STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
-        canvases = model.sample_steps(n, seed=self.seed, temperature=self.temperature)
+        canvases = model.sample_steps(
+            n,
+            labels=self._labels(n),
+            guidance=self.guidance,
+            seed=self.seed,
+            temperature=self.temperature,
+            first=self.first,
+        )
         kept = [canvas.cpu().clone() for step, canvas in enumerate(canvases, start=1) if step in wanted]
         if animated:
             save_gif([grid(canvas, model.levels) for canvas in kept], path)

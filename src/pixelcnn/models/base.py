@@ -165,6 +165,7 @@ class AutoregressiveModel(nn.Module, ABC):
         temperature: float = 1.0,
         engine: sampling.Engine = "fast",
         progress: bool = False,
+        first: int = 0,
         guidance: float = 1.0,
     ) -> Tensor:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
@@ -175,7 +176,7 @@ class AutoregressiveModel(nn.Module, ABC):
 
         Args:
             n: Number of images, at least 1.
-            labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
+            labels: For a conditional model, classes, int64 (n,), or vectors, floating (n, condition_dim); None is its
                 unconditional distribution.
             seed: 0..2**63-1.
             temperature: The logits are divided by it; 1 samples the model's own distribution.
@@ -183,6 +184,7 @@ class AutoregressiveModel(nn.Module, ABC):
                 compiled code for the CPU, where there is a C compiler, and "eager", plain PyTorch, elsewhere.
                 "reference" runs one full forward for every sub-pixel. All draw the same images.
             progress: Show a progress bar on standard error.
+            first: Index of the first image: the result holds images `first .. first + n - 1` of the seed.
             guidance: Classifier-free guidance: the logits are u + guidance * (c - u), of the unconditional and the
                 conditional distribution; 1 is the conditional one, above 1 exaggerates what makes the class.
 
@@ -192,17 +194,37 @@ class AutoregressiveModel(nn.Module, ABC):
         Raises:
             ValueError: If an argument is out of range.
         """
-        sampling.check_arguments(n, seed, temperature)
-        return sampling.sample(
-            self,
-            n,
-            condition=self.condition_of(labels, n),
-            guidance=guidance,
-            seed=seed,
-            temperature=temperature,
-            engine=engine,
-            progress=progress,
-        )
+        draw = sampling.Draw(seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance)
+        return sampling.sample(self, n, draw, engine=engine, progress=progress)
+
+    def sample_stream(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        seed: int = 0,
+        temperature: float = 1.0,
+        engine: sampling.Engine = "fast",
+        progress: bool = False,
+        first: int = 0,
+        guidance: float = 1.0,
+        chunk: int = 1024,
+    ) -> Iterator[Tensor]:
+        """Draws any number of images, a chunk at a time, in memory that does not depend on their number.
+
+        Arguments and errors as for `sample`. `chunk` is the number of images of a chunk, at least 1, of which the last
+        one can have fewer; the images do not depend on it. `pixelcnn.shards` keeps such a stream in a folder.
+
+        Yields:
+            uint8 levels (count, C, H, W) in order, on the CPU: together the images of `sample`.
+
+        Example:
+            >>> import pixelcnn
+            >>> model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
+            >>> [len(images) for images in model.sample_stream(25, chunk=10)]
+            [10, 10, 5]
+        """
+        draw = sampling.Draw(seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance)
+        return sampling.sample_stream(self, n, draw, engine=engine, progress=progress, chunk=chunk)
 
     def sample_steps(
         self,
@@ -210,6 +232,7 @@ class AutoregressiveModel(nn.Module, ABC):
         labels: Tensor | None = None,
         seed: int = 0,
         temperature: float = 1.0,
+        first: int = 0,
         guidance: float = 1.0,
     ) -> Iterator[Tensor]:
         """Draws images with the fast engine and yields the canvas after every step.
@@ -219,11 +242,8 @@ class AutoregressiveModel(nn.Module, ABC):
         Yields:
             uint8 (n, C, H, W), the same tensor each time: pixels not drawn yet are 0. Clone it to keep a step.
         """
-        sampling.check_arguments(n, seed, temperature)
-        condition = self.condition_of(labels, n)
-        return sampling.sample_steps(
-            self, n, condition=condition, guidance=guidance, seed=seed, temperature=temperature
-        )
+        draw = sampling.Draw(seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance)
+        return sampling.sample_steps(self, n, draw)
 
     # Storage ---------------------------------------------------------------------------------------------------
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from pixelcnn.config import from_dict, to_dict
-from pixelcnn.files import decode_tensors, encode_tensors, new_folder, read_json, write_file
+from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
 from pixelcnn.models import MODELS
 from pixelcnn.models.base import AutoregressiveModel
 
-__all__ = ["describe", "load", "save_model", "shipped_models"]
+__all__ = ["checksum", "describe", "load", "save_model", "shipped_models"]
 
 _SHIPPED = Path(__file__).parent.parent / "pretrained"
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -67,11 +67,16 @@ def save_model(model: AutoregressiveModel, folder: Path, card: str | None = None
     """Writes a model; see `AutoregressiveModel.save_pretrained`."""
     if folder.exists() and not _is_replaceable(folder):
         raise ValueError(f"{folder} exists and is not just a model's folder; it is not replaced")
-    config = {"model": type(model).__name__, **to_dict(model.config)}
+    config = _config(model)
     with new_folder(folder) as new:
         write_file(new / _CONFIG, json.dumps(config, indent=2) + "\n")
         write_file(new / _WEIGHTS, encode_tensors(model.state_dict(), {"config": _canonical(config)}))
         write_file(new / _CARD, describe(model) if card is None else card)
+
+
+def checksum(model: AutoregressiveModel) -> str:
+    """SHA-256 of a model's class, configuration and weights: the one that its model.safetensors carries."""
+    return checksum_of(model.state_dict(), {"config": _canonical(_config(model))})
 
 
 def describe(model: AutoregressiveModel, training: str = "", results: str = "") -> str:
@@ -133,6 +138,10 @@ def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], where:
     types = {tensor.dtype for tensor in found.values()}
     if len(types) != 1 or not types <= {torch.float32, torch.float64}:
         raise ValueError(f"{where}: tensors must all be float32 or all float64, got {sorted(map(str, types))}")
+
+
+def _config(model: AutoregressiveModel) -> dict[str, Any]:
+    return {"model": type(model).__name__, **to_dict(model.config)}
 
 
 def _canonical(config: dict[str, Any]) -> str:

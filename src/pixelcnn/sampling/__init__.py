@@ -17,7 +17,8 @@ and number of threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -31,25 +32,66 @@ from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, why_not_native
 from pixelcnn.sampling.reference import ReferenceSampler
 
-__all__ = ["Autoregressive", "Engine", "check_arguments", "engine_of", "sample", "sample_steps", "why_not_native"]
+__all__ = [
+    "Autoregressive",
+    "Draw",
+    "Engine",
+    "check_arguments",
+    "engine_of",
+    "sample",
+    "sample_steps",
+    "sample_stream",
+    "why_not_native",
+]
 
 Engine = Literal["fast", "native", "eager", "reference"]
 _CLASSES = {"native": NativeSampler, "eager": EagerSampler, "reference": ReferenceSampler}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """Which images of which distribution; see `AutoregressiveModel.sample` for the fields."""
+
+    seed: int
+    first: int
+    temperature: float
+    labels: Tensor | None
+    guidance: float
+
+    def check(self, model: Autoregressive, n: int) -> None:
+        """Looks at everything before anything is done.
+
+        Raises:
+            ValueError: If a field is out of range.
+        """
+        check_arguments(n, self.seed, self.temperature, self.first)
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance must be finite, got {self.guidance!r}")
+        model.condition_of(self.labels, n)
+        if self.guidance == 1:
+            return
+        if self.labels is None:
+            raise ValueError(f"guidance must be 1 without labels, got {self.guidance!r}")
+        if not isinstance(model.likelihood, Bernoulli | Categorical):
+            raise ValueError(f"guidance must be 1 for a likelihood without logits, got {self.guidance!r}")
+
+    def part(self, start: int, stop: int) -> Draw:
+        """The images start .. stop-1 of these."""
+        labels = None if self.labels is None else self.labels[start:stop]
+        return replace(self, first=self.first + start, labels=labels)
+
+
 def sample(
     model: Autoregressive,
     n: int,
+    draw: Draw,
     *,
-    condition: Tensor | None,
-    guidance: float,
-    seed: int,
-    temperature: float,
     engine: str,
     progress: bool,
+    drawn: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """Draws images; see `AutoregressiveModel.sample`."""
-    check_guidance(model, condition, guidance)
+    """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
+    draw.check(model, n)
     sampler_class = engine_of(model, engine)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
@@ -57,47 +99,52 @@ def sample(
     size = math.ceil(n / batches)
     sampler: NativeSampler | EagerSampler | ReferenceSampler | None = None
     with progress_bar(f"sampling {n}", None, "step", show=progress) as bar:
-        for first in range(0, n, size):
-            chunk = images[first : first + size]
-            given = None if condition is None else condition[first : first + size]
-            if sampler is None or given is not None or len(chunk) != size:
-                sampler = sampler_class(model, len(chunk), given, guidance)
+        for start in range(0, n, size):
+            chunk = images[start : start + size]
+            part = draw.part(start, start + len(chunk))
+            if sampler is None or part.labels is not None or len(chunk) != size:
+                condition = model.condition_of(part.labels, len(chunk))
+                sampler = sampler_class(model, len(chunk), condition, part.guidance)
                 bar.total = sampler.steps * math.ceil(n / size)
-            for _ in sampler.run(chunk, seed, first, temperature):
+            for _ in sampler.run(chunk, part.seed, part.first, part.temperature):
                 bar.update()
+            if drawn is not None:
+                drawn(len(chunk))
     return images
 
 
-def sample_steps(
-    model: Autoregressive, n: int, *, condition: Tensor | None, guidance: float, seed: int, temperature: float
+def sample_stream(
+    model: Autoregressive, n: int, draw: Draw, *, engine: str, progress: bool, chunk: int
 ) -> Iterator[Tensor]:
+    """Draws images a chunk at a time; see `AutoregressiveModel.sample_stream`."""
+    draw.check(model, n)
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk must be an integer of at least 1, got {chunk!r}")
+    engine_of(model, engine)
+
+    def chunks() -> Iterator[Tensor]:
+        with progress_bar(f"sampling {n}", n, "img", show=progress) as bar:
+            for start in range(0, n, chunk):
+                stop = min(start + chunk, n)
+                part = draw.part(start, stop)
+                yield sample(model, stop - start, part, engine=engine, progress=False, drawn=bar.update).cpu()
+
+    return chunks()
+
+
+def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     """Draws images in one batch and yields the canvas after every step; see `AutoregressiveModel.sample_steps`."""
-    check_guidance(model, condition, guidance)
+    draw.check(model, n)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
+    condition = model.condition_of(draw.labels, n)
     native = engine_of(model, "fast") is NativeSampler
     sampler = (
-        NativeSampler(model, n, condition, guidance, lockstep=True)
+        NativeSampler(model, n, condition, draw.guidance, lockstep=True)
         if native
-        else EagerSampler(model, n, condition, guidance)
+        else EagerSampler(model, n, condition, draw.guidance)
     )
-    return (images for _ in sampler.run(images, seed, 0, temperature))
-
-
-def check_guidance(model: Autoregressive, condition: Tensor | None, guidance: float) -> None:
-    """Looks at a guidance before it is used.
-
-    Raises:
-        ValueError: If it is not a number, or there is nothing to be guided by.
-    """
-    if not math.isfinite(guidance):
-        raise ValueError(f"guidance must be finite, got {guidance!r}")
-    if guidance == 1:
-        return
-    if condition is None:
-        raise ValueError(f"guidance must be 1 without labels, got {guidance!r}")
-    if not isinstance(model.likelihood, Bernoulli | Categorical):
-        raise ValueError(f"guidance must be 1 for a likelihood without logits, got {guidance!r}")
+    return (images for _ in sampler.run(images, draw.seed, draw.first, draw.temperature))
 
 
 def engine_of(model: Autoregressive, engine: str) -> type[NativeSampler | EagerSampler | ReferenceSampler]:
@@ -116,7 +163,7 @@ def engine_of(model: Autoregressive, engine: str) -> type[NativeSampler | EagerS
     return _CLASSES[engine]
 
 
-def check_arguments(n: int, seed: int, temperature: float) -> None:
+def check_arguments(n: int, seed: int, temperature: float, first: int = 0) -> None:
     """Looks at a sampler's arguments before anything is done.
 
     Raises:
@@ -125,5 +172,7 @@ def check_arguments(n: int, seed: int, temperature: float) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < 2**63:
         raise ValueError(f"n must be an integer in 1..2**63-1, got {n!r}")
     check_seed(seed)
+    if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= 2**62:
+        raise ValueError(f"first must be an integer in 0..2**62, got {first!r}")
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature!r}")

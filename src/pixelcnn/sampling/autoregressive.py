@@ -47,6 +47,10 @@ class Autoregressive(Protocol):
         """The raw parameters of the view's pixels."""
         ...
 
+    def condition_of(self, labels: Tensor | None, n: int) -> Tensor | None:
+        """What n images are conditioned on, (n, D)."""
+        ...
+
     def raw_params(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """The raw parameters of whole images, (N, C, H, W, params)."""
         ...
