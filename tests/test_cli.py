@@ -58,6 +58,22 @@ def test_sample_grid(model, capsys):
         assert np.array_equal(cell, np.array([0, 128, 255])[images[k, 0].numpy()])
 
 
+def test_sample_a_class(tmp_path, capsys):
+    built = pixelcnn.GatedPixelCNN((1, 6, 5), levels=3, filters=6, layers=2, num_classes=4)
+    built.save_pretrained(tmp_path / "gated")
+    name = str(tmp_path / "gated")
+    assert main(["sample", name, "-n", "3", "--label", "2", "--guidance", "1.5", "--separate", "--out", "two"]) == 0
+    images = built.sample(3, torch.tensor([2, 2, 2]), guidance=1.5)
+    for k in range(3):
+        assert np.array_equal(np.asarray(Image.open(f"two/{k:05d}.png")), np.array([0, 128, 255])[images[k, 0].numpy()])
+    assert main(["sample", name, "--label", "3", "--steps"]) == 0
+    capsys.readouterr()
+    assert main(["sample", name, "--label", "4"]) == 2
+    assert capsys.readouterr().err == "pixelcnn: --label must be in 0..3, got 4\n"
+    assert main(["sample", name, "--guidance", "2"]) == 2
+    assert capsys.readouterr().err == "pixelcnn: guidance must be 1 without labels, got 2.0\n"
+
+
 def test_bench(model, capsys):
     assert main(["bench", model, "--batches", "1", "3", "--seconds", "0.01", "--out", "deep/bench.json"]) == 0
     printed = capsys.readouterr().out

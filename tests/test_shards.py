@@ -132,6 +132,8 @@ def test_the_record_says_what_the_images_are(tmp_path):
         "dtype": "float64",
         "seed": 9,
         "temperature": 1.0,
+        "label": None,
+        "guidance": 1.0,
         "first": 0,
         "n": 3,
         "shard_size": 10_000,
@@ -276,11 +278,11 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypat
     command = ["sample", str(tmp_path / "model"), "-n", "45", "--shard-size", "10", "--out", str(tmp_path / "out")]
     calls = []
 
-    def interrupted(*args, **options):
-        calls.append(options["first"])
+    def interrupted(model, n, draw, **options):
+        calls.append(draw.first)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        return sampling.sample(*args, **options)
+        return sampling.sample(model, n, draw, **options)
 
     monkeypatch.setattr(shards, "sample", interrupted)
     assert main(command) == 130
@@ -346,7 +348,22 @@ def test_a_disk_that_will_not_do_is_told_beforehand(tmp_path, monkeypatch):
 def record_of(n):
     made = {"seed": 0, "temperature": 1.0, "first": 0, "n": n, "shard_size": 100, "engine": "fast", "device": "cpu"}
     what = {"model": "tiny", "sha256": "", "image_shape": (2, 3, 4), "levels": 3, "dtype": "float64"}
-    return shards.SamplesRecord(**what, **made, pixelcnn="", torch="")
+    return shards.SamplesRecord(**what, **made, label=None, guidance=1.0, pixelcnn="", torch="")
+
+
+def test_shards_of_a_class(tmp_path):
+    model = pixelcnn.GatedPixelCNN((1, 3, 4), filters=4, layers=2, num_classes=3)
+    assert shards.write_shards(model, 25, tmp_path / "out", label=2, guidance=1.5, shard_size=10) == 25
+    found = np.concatenate([np.load(path) for path in sorted((tmp_path / "out").glob("*.npy"))])
+    assert np.array_equal(found, model.sample(25, torch.full((25,), 2), guidance=1.5).numpy())
+    for change in ({"label": 1}, {"label": None, "guidance": 1.0}, {"guidance": 2.0}):
+        with pytest.raises(ValueError, match="choose another folder"):
+            shards.write_shards(
+                model, 25, tmp_path / "out", **({"label": 2, "guidance": 1.5, "shard_size": 10} | change)
+            )
+    with pytest.raises(ValueError, match=r"labels must be in 0\.\.2, got 3"):
+        shards.write_shards(model, 25, tmp_path / "other", label=3)
+    assert not (tmp_path / "other").exists()
 
 
 # Other folders -------------------------------------------------------------------------------------------------
@@ -430,7 +447,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     script = textwrap.dedent(f"""
         import resource, sys, torch, pixelcnn
         from pixelcnn import sampling, shards
-        def sample(model, n, **options):
+        def sample(model, n, draw, **options):
             return torch.zeros(n, *model.image_shape, dtype=torch.uint8)
         sampling.sample = shards.sample = sample
         model = pixelcnn.PixelCNN((1, 100, 100), filters=2, blocks=0)
