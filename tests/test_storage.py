@@ -141,7 +141,10 @@ def test_weights_never_load_when_flipped(folder):
     ("changes", "message"),
     [
         ({"colour": 1}, "unknown field 'colour' for PixelCNNConfig, known: blocks, filters, image_shape, levels"),
-        ({"model": "PixelRNN"}, "field 'model' must be one of PixelCNN, GatedPixelCNN, got 'PixelRNN'"),
+        (
+            {"model": "PixelRNN"},
+            "field 'model' must be one of PixelCNN, GatedPixelCNN, PixelCNNPlusPlus, got 'PixelRNN'",
+        ),
         ({"levels": 300}, r"levels must be in 2\.\.256, got 300"),
         ({"levels": "3"}, r"levels must be in 2\.\.256, got '3'"),
         ({"image_shape": [1, 4]}, r"image_shape must be three positive integers \(C, H, W\), got \(1, 4\)"),

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pixelcnn import datasets
-    from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, TrainConfig
+    from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
-    from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN
+    from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN, PixelCNNPlusPlus
     from pixelcnn.models.storage import load
     from pixelcnn.training import train
 
@@ -27,6 +27,8 @@ __all__ = [
     "GatedPixelCNNConfig",
     "PixelCNN",
     "PixelCNNConfig",
+    "PixelCNNPlusPlus",
+    "PixelCNNPlusPlusConfig",
     "TrainConfig",
     "__version__",
     "datasets",
@@ -43,6 +45,8 @@ _HOMES = {
     "GatedPixelCNNConfig": "pixelcnn.config",
     "PixelCNN": "pixelcnn.models",
     "PixelCNNConfig": "pixelcnn.config",
+    "PixelCNNPlusPlus": "pixelcnn.models",
+    "PixelCNNPlusPlusConfig": "pixelcnn.config",
     "TrainConfig": "pixelcnn.config",
     "evaluate": "pixelcnn.evaluation",
     "load": "pixelcnn.models.storage",

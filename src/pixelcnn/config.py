@@ -14,7 +14,16 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-__all__ = ["PRESETS", "GatedPixelCNNConfig", "ModelConfig", "PixelCNNConfig", "TrainConfig", "from_dict", "to_dict"]
+__all__ = [
+    "PRESETS",
+    "GatedPixelCNNConfig",
+    "ModelConfig",
+    "PixelCNNConfig",
+    "PixelCNNPlusPlusConfig",
+    "TrainConfig",
+    "from_dict",
+    "to_dict",
+]
 
 
 def _is_int(value: object) -> bool:
@@ -71,15 +80,46 @@ class GatedPixelCNNConfig:
             )
         if not (_is_int(self.layers) and self.layers >= 1):
             raise ValueError(f"layers must be an integer of at least 1, got {self.layers!r}")
-        for name in ("num_classes", "condition_dim"):
-            size = getattr(self, name)
-            if size is not None and not (_is_int(size) and 1 <= size <= 2**16):
-                raise ValueError(f"{name} must be an integer in 1..{2**16} or None, got {size!r}")
-        if self.num_classes is not None and self.condition_dim is not None:
-            raise ValueError("num_classes and condition_dim exclude each other: leave one None")
+        _check_conditions(self.num_classes, self.condition_dim)
 
 
-ModelConfig = PixelCNNConfig | GatedPixelCNNConfig
+@dataclass(frozen=True, kw_only=True)
+class PixelCNNPlusPlusConfig:
+    """The architecture of a `pixelcnn.PixelCNNPlusPlus`."""
+
+    image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (3, 32, 32)
+    """Channels, height and width of an image; the command line takes them from the data."""
+    levels: int = 256
+    """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
+    filters: int = 64
+    """Features of each of the two streams."""
+    blocks: int = 3
+    """Residual blocks of each stream in each of the two halves."""
+    mixtures: int = 10
+    """Logistic distributions of a mixture."""
+    num_classes: int | None = None
+    """Classes to condition on; None for none."""
+    condition_dim: int | None = None
+    """Size of a vector to condition on instead of a class; None for none."""
+
+    def __post_init__(self) -> None:
+        _check_images(self.image_shape, self.levels)
+        for name, least in (("filters", 1), ("blocks", 0), ("mixtures", 1)):
+            value = getattr(self, name)
+            if not (_is_int(value) and least <= value <= 2**16):
+                raise ValueError(f"{name} must be an integer in {least}..{2**16}, got {value!r}")
+        _check_conditions(self.num_classes, self.condition_dim)
+
+
+def _check_conditions(num_classes: object, condition_dim: object) -> None:
+    for name, size in (("num_classes", num_classes), ("condition_dim", condition_dim)):
+        if size is not None and not (isinstance(size, int) and _is_int(size) and 1 <= size <= 2**16):
+            raise ValueError(f"{name} must be an integer in 1..{2**16} or None, got {size!r}")
+    if num_classes is not None and condition_dim is not None:
+        raise ValueError("num_classes and condition_dim exclude each other: leave one None")
+
+
+ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
 """The architecture of any model."""
 
 

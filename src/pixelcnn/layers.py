@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FullView", "MaskedConv2d", "View", "Window", "gated", "group_bounds"]
+__all__ = ["FullView", "MaskedConv2d", "View", "Window", "concat_elu", "gated", "group_bounds"]
 
 MaskType = Literal["A", "B"]
 Activation = Literal["relu", "none"]
@@ -169,6 +169,14 @@ class View(Protocol):
         """tanh(a) * sigmoid(b) of features (..., 2 f), which are a and b of each of so many colour groups: (..., f)."""
         ...
 
+    def glu(self, x: Tensor) -> Tensor:
+        """A * sigmoid(b) of features (..., 2 f), a before b, of one colour group: (..., f)."""
+        ...
+
+    def concat_elu(self, x: Tensor) -> Tensor:
+        """The exponential linear units of x and of -x, of one colour group: (..., 2 f)."""
+        ...
+
     def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:
         """The layer's output, of so many colour groups, for what each image is conditioned on; None if it is not.
 
@@ -216,6 +224,14 @@ class FullView:
         """See `View.gate`."""
         return gated(x, groups)
 
+    def glu(self, x: Tensor) -> Tensor:
+        """See `View.glu`."""
+        return F.glu(x)
+
+    def concat_elu(self, x: Tensor) -> Tensor:
+        """See `View.concat_elu`."""
+        return concat_elu(x)
+
     def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:  # noqa: ARG002 - all groups are here
         """See `View.condition`: (N, H, W, out), not copied."""
         if self._condition is None:
@@ -229,6 +245,11 @@ def gated(x: Tensor, groups: int) -> Tensor:
     """tanh(a) * sigmoid(b), where the features (..., 2 f) are a and b of each colour group in turn: (..., f)."""
     a, b = x.view(*x.shape[:-1], groups, 2, x.shape[-1] // groups // 2).unbind(-2)
     return (torch.tanh(a) * torch.sigmoid(b)).flatten(-2)
+
+
+def concat_elu(x: Tensor) -> Tensor:
+    """The exponential linear units of x and of -x: features (..., f) to (..., 2 f)."""
+    return F.elu(torch.cat([x, -x], -1))
 
 
 def _activate(layer: MaskedConv2d, y: Tensor) -> Tensor:

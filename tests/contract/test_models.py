@@ -8,6 +8,7 @@ import scipy.stats
 import torch
 
 import pixelcnn
+from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models import MODELS
 from pixelcnn.models.storage import load
 from pixelcnn.sampling import engine_of, why_not_native
@@ -15,6 +16,7 @@ from pixelcnn.sampling import engine_of, why_not_native
 SIZES = {  # small enough for thousands of passes
     "PixelCNN": {"filters": 13, "blocks": 2},  # colour groups of unequal size
     "GatedPixelCNN": {"filters": 12, "layers": 3, "num_classes": 4},
+    "PixelCNNPlusPlus": {"filters": 5, "blocks": 1, "mixtures": 3, "num_classes": 4},
 }
 
 LEVELS = (2, 3, 256)
@@ -151,9 +153,16 @@ def test_log_prob_is_what_forward_says(name, shape, levels):
     model = build(name, shape, levels)
     images, labels = model.sample(4, seed=4), labels_for(model, 4)
     params = model(images, labels)
-    assert params.shape == (4, *shape, 1 if levels == 2 else levels)
-    logits = torch.cat([torch.zeros_like(params), params], -1) if levels == 2 else params
-    expected = torch.distributions.Categorical(logits=logits).log_prob(images.long())
+    assert params.shape == (4, *shape, model.likelihood.params)
+    if isinstance(model.likelihood, LogisticMixture):
+        below = model.likelihood.cdf(params)
+        ends = torch.zeros_like(below[..., :1])
+        probs = torch.cat([ends, below, ends + 1], -1).diff(dim=-1)
+        distribution = torch.distributions.Categorical(probs=probs)
+    else:
+        logits = torch.cat([torch.zeros_like(params), params], -1) if levels == 2 else params
+        distribution = torch.distributions.Categorical(logits=logits)
+    expected = distribution.log_prob(images.long())
     torch.testing.assert_close(model.log_prob_map(images, labels), expected)
 
 
@@ -170,7 +179,7 @@ def test_fast_equals_reference(name, shape, levels, dtype, fast):
     assert not torch.equal(images, model.sample(9, labels, seed=8, engine=fast))
     hot = model.sample(3, seed=7, temperature=2.0, engine=fast)
     assert torch.equal(hot, model.sample(3, seed=7, temperature=2.0, engine="reference"))
-    if labels is not None:
+    if labels is not None and model.grouped:
         guided = model.sample(9, labels, seed=7, engine=fast, guidance=2.5)
         assert torch.equal(guided, model.sample(9, labels, seed=7, engine="reference", guidance=2.5))
         assert not torch.equal(guided, images)

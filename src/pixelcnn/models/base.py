@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pixelcnn import sampling
 from pixelcnn.layers import FullView, MaskedConv2d, View
-from pixelcnn.likelihoods import likelihood_of
+from pixelcnn.likelihoods import Likelihood, likelihood_of
 
 if TYPE_CHECKING:
     from pixelcnn.config import ModelConfig
@@ -35,10 +35,13 @@ class AutoregressiveModel(nn.Module, ABC):
 
     Config: ClassVar[type[Any]]
 
-    def __init__(self, config: ModelConfig) -> None:
+    grouped: ClassVar[bool] = True
+    """Whether the network's output has a part for each channel, which sees the earlier ones."""
+
+    def __init__(self, config: ModelConfig, likelihood: Likelihood | None = None) -> None:
         super().__init__()
         self.config = config
-        self.likelihood = likelihood_of(config.levels)
+        self.likelihood = likelihood or likelihood_of(config.levels)
 
     @classmethod
     def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
@@ -49,7 +52,24 @@ class AutoregressiveModel(nn.Module, ABC):
 
     @abstractmethod
     def network(self, view: View) -> Tensor:
-        """The raw parameters of the view's pixels, (..., channels * params), of one colour group in a front view."""
+        """The raw parameters of the view's pixels, (..., channels * params), of one colour group in a front view.
+
+        Or, if the model is not `grouped`, what `subpixel_params` reads.
+        """
+
+    def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:  # noqa: ARG002 - a grouped one needs none
+        """The raw parameters of one channel given the earlier ones.
+
+        Args:
+            raw: What `network` returned in a full view, (..., features).
+            levels: Of the same pixels, (..., C), of which only channels before `channel` matter.
+            channel: Which.
+
+        Returns:
+            (..., params).
+        """
+        params = self.likelihood.params
+        return raw[..., channel * params : (channel + 1) * params]
 
     # What a model is -------------------------------------------------------------------------------------------
 
@@ -152,8 +172,11 @@ class AutoregressiveModel(nn.Module, ABC):
         """`forward` without looking at its arguments first, given what `condition_of` makes of the labels."""
         c, h, w = self.image_shape
         image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
-        params = self.network(FullView(image_nhwc.contiguous(), condition))
-        return params.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
+        raw = self.network(FullView(image_nhwc.contiguous(), condition))
+        if self.grouped:
+            return raw.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
+        levels_nhwc = images.permute(0, 2, 3, 1)
+        return torch.stack([self.subpixel_params(raw, levels_nhwc, k) for k in range(c)], 1)
 
     # Sampling --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ Three engines draw the same images from the same uniforms (`pixelcnn.randomness`
 - `eager` computes each feature once, a wavefront of pixels at a time (`pixelcnn.sampling.wavefront`), in PyTorch.
 - `native` does the same in compiled code (`native/engine.c`) on the CPU, for float32 and float64.
 
-`fast` is `native` where there is a C compiler and the network is one it knows, and `eager` elsewhere.
+`fast` is `native` where there is a C compiler, and `eager` elsewhere; a network that does more than a view offers is
+left to `reference`.
 
 They add the same numbers in another order; a float32 parameter then differs in its last digits and a draw where a
 uniform falls into that gap: none of 10,000 images of the seed network (`benchmarks/agreement.py`). In float64 that does
@@ -30,6 +31,7 @@ from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, why_not_native
+from pixelcnn.sampling.program import RecordingError, record
 from pixelcnn.sampling.reference import ReferenceSampler
 
 __all__ = [
@@ -138,11 +140,11 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     condition = model.condition_of(draw.labels, n)
-    native = engine_of(model, "fast") is NativeSampler
+    sampler_class = engine_of(model, "fast")
     sampler = (
         NativeSampler(model, n, condition, draw.guidance, lockstep=True)
-        if native
-        else EagerSampler(model, n, condition, draw.guidance)
+        if sampler_class is NativeSampler
+        else sampler_class(model, n, condition, draw.guidance)
     )
     return (images for _ in sampler.run(images, draw.seed, draw.first, draw.temperature))
 
@@ -155,12 +157,24 @@ def engine_of(model: Autoregressive, engine: str) -> type[NativeSampler | EagerS
     """
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
-    if engine in ("fast", "native"):
-        reason = why_not_native(model)
-        if reason is not None and engine == "native":
-            raise ValueError(f"engine 'native' cannot run this model here: {reason}")
-        engine = "native" if reason is None else "eager"
-    return _CLASSES[engine]
+    reasons: dict[str, Callable[[Autoregressive], str | None]] = {
+        "native": why_not_native,
+        "eager": _why_not_eager,
+        "reference": lambda _: None,
+    }
+    for name in reasons if engine == "fast" else [engine]:
+        reason = reasons[name](model)
+        if reason is None:
+            return _CLASSES[name]
+    raise ValueError(f"engine {engine!r} cannot run this model here: {reason}")
+
+
+def _why_not_eager(model: Autoregressive) -> str | None:
+    try:
+        record(model)
+    except RecordingError as error:
+        return f"its network does more than a view offers: {error}"
+    return None
 
 
 def check_arguments(n: int, seed: int, temperature: float, first: int = 0) -> None:

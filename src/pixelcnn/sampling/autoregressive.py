@@ -19,6 +19,11 @@ class Autoregressive(Protocol):
     likelihood: Likelihood
 
     @property
+    def grouped(self) -> bool:
+        """Whether the network's output has a part for each channel."""
+        ...
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         ...
@@ -45,6 +50,10 @@ class Autoregressive(Protocol):
 
     def network(self, view: View) -> Tensor:
         """The raw parameters of the view's pixels."""
+        ...
+
+    def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
+        """The raw parameters of one channel given the earlier ones."""
         ...
 
     def condition_of(self, labels: Tensor | None, n: int) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The eager engine: the front view step by step in PyTorch, for any network on any device."""
+"""The eager engine: the recorded network step by step in PyTorch, for any model on any device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.front import FrontView
+from pixelcnn.sampling.front import Front
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["EagerSampler"]
@@ -51,8 +51,8 @@ class EagerSampler:
         if condition is not None and guidance != 1:
             condition = torch.cat([condition, torch.zeros_like(condition)])
         with torch.inference_mode():
-            channels = model.image_shape[0]
-            self._view = FrontView(model.masked_layers, self._schedule, channels, n * self._copies, condition)
+            channels, like = model.image_shape[0], model.masked_layers[0].weight
+            self._front = Front(self._schedule, channels, n * self._copies, condition, like)
 
     @staticmethod
     def batch(model: Autoregressive) -> int:
@@ -66,20 +66,25 @@ class EagerSampler:
     @torch.inference_mode()
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
         """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
-        model, view, n, copies = self._model, self._view, self._n, self._copies
+        model, front, n, copies = self._model, self._front, self._n, self._copies
         c, h, w = model.image_shape
         assert images.shape == (n, c, h, w), images.shape
         u = uniforms(seed, first, n, h * w * c, model.device).view(n, h * w, c).permute(2, 1, 0).contiguous()
         canvas = images.view(n, c, h * w).permute(1, 2, 0)  # (C, H * W, N), writes through
         for step in range(-self._schedule.prelude, self.steps):
-            view.begin(step)
+            front.begin(step)
             if step < 0:
-                model.network(view)  # only what is ahead has anything to do
+                front.compute(0)  # only what is ahead has anything to do
                 continue
             pixels = self._schedule.wavefront.pixels(step)
             for channel in range(c):
-                view.channel = channel
-                params = model.network(view)
+                if model.grouped:
+                    params = front.compute(channel)
+                else:
+                    if channel == 0:
+                        raw = front.compute(0)
+                        pixel = torch.zeros(len(raw), c, dtype=torch.uint8, device=model.device)
+                    params = model.subpixel_params(raw, pixel, channel)
                 if copies == 2:
                     conditional, unconditional = params.view(-1, 2, n, params.shape[1]).unbind(1)
                     params = unconditional + self._guidance * (conditional - unconditional)
@@ -87,5 +92,7 @@ class EagerSampler:
                 levels = draw(model.likelihood, params, u[channel, pixels].reshape(-1), temperature).view(-1, n)
                 canvas[channel, pixels] = levels
                 seen = levels if copies == 1 else levels.repeat(1, 2)
-                view.observe(seen.flatten().to(model.dtype) / (model.levels - 1))
+                if not model.grouped:
+                    pixel[:, channel] = seen.flatten()
+                front.observe(channel, seen.flatten().to(model.dtype) / (model.levels - 1))
             yield

@@ -1,10 +1,11 @@
-"""The front view of a network: the pixels that are being generated now, their neighbours read from caches.
+"""A recorded network run in PyTorch for the pixels that are being generated now, their neighbours read from caches.
 
 The pixels of one time t of the wavefront (see `pixelcnn.sampling.wavefront`) are computed together, one colour group
 after the other. Features are rows (P * N, channels of the group): P pixels of the front, outermost, times N images. A
 value that is ahead of the pixels (`pixelcnn.sampling.schedule`) has the front of a later time.
 
-Each convolution that has neighbours keeps what it was given in a cache. Pixel (i, j) of image n stands at
+What is read at other pixels, at another time or by other colour groups is kept in a cache. Pixel (i, j) of image n
+stands at
 
     address(i, n, j) = base + (i * N + n) * line + slope * i + j,        line = width + padding,
 
@@ -20,95 +21,102 @@ the next as they are: a tap reads pixels that were written before it in the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from pixelcnn.layers import MaskedConv2d, gated, group_bounds
+from pixelcnn.layers import MaskedConv2d, concat_elu, gated, group_bounds
+from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Sum, reads
 from pixelcnn.sampling.schedule import Schedule
 from pixelcnn.sampling.wavefront import Wavefront
 
-__all__ = ["FrontView"]
+__all__ = ["Front"]
 
 
-class FrontView:
-    """The view through which a network computes the front's parameters.
+class Front:
+    """The values of a program at the front.
 
-    For each step in order, from -prelude on: `begin(step)`; then for each channel, `channel = c`, the network's
-    forward, `observe(values)`.
+    For each step in order, from -prelude on: `begin(step)`; then for each channel `compute(channel)` and, from step 0
+    on, `observe(channel, values)`.
 
     Args:
-        layers: The network's masked convolutions.
-        schedule: When what is computed.
+        schedule: A program, and when what is computed.
         channels: Channels of the image, the number of colour groups.
         n: Number of images.
         condition: What each image is conditioned on, (N, D); None for nothing.
+        like: A tensor of the network's type and device.
     """
 
-    def __init__(
-        self,
-        layers: Sequence[MaskedConv2d],
-        schedule: Schedule,
-        channels: int,
-        n: int,
-        condition: Tensor | None = None,
-    ) -> None:
-        self.channel = 0
-        self._schedule = schedule
-        self._n = n
-        self._condition = condition
-        self._conditions: dict[nn.Linear, Tensor] = {}
-        wavefront = schedule.wavefront
-        inputs = [layer for layer in layers if layer.mask_type == "A"]
-        self._image = _Cache(wavefront, inputs, n, channels, inputs[0].weight)
-        self._convs = {
-            layer: _Conv(layer, schedule, channels, n, self._image if layer in inputs else None) for layer in layers
+    def __init__(self, schedule: Schedule, channels: int, n: int, condition: Tensor | None, like: Tensor) -> None:
+        self.schedule = schedule
+        self.n = n
+        self.step = 0
+        self.now: dict[int, Tensor] = {}
+        """What this step has computed of each value: all of it, or the current colour group."""
+        program = schedule.program
+        self.caches = {
+            value: _Cache(schedule.wavefront, self._readers(value), n, features, like)
+            for value, features in enumerate(program.features)
+            if value == IMAGE or self._is_kept(value, channels)
         }
+        self._operations = [
+            [(op, _prepare(op, self, channel, condition)) for op in program.operations if channel == 0 or op.groups > 1]
+            for channel in range(channels)
+        ]
 
     def begin(self, step: int) -> None:
-        """Moves to a step and its first channel."""
-        self.channel = 0
-        self._image.move(step)
-        for conv in self._convs.values():
-            conv.begin(step)
+        """Moves to a step."""
+        self.step = step
+        self.now.clear()
 
-    def observe(self, values: Tensor) -> None:
-        """Tells the scaled values (P * N,) of the current channel, so that later sub-pixels can see them."""
-        self._image.write(values.unsqueeze(1), self.channel)
+    def compute(self, channel: int) -> Tensor:
+        """The raw parameters of the current pixels: of one channel, or of all if they are not grouped."""
+        for op, operation in self._operations[channel]:
+            self.now[op.target] = operation()
+        return self.now[self.schedule.program.output]
 
-    def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
-        """See `View.input_conv`: (P * N, features of the current group)."""
-        return self._convs[layer](self.channel, None, add)
+    def observe(self, channel: int, values: Tensor) -> None:
+        """Tells the scaled values (P * N,) of a channel, so that later sub-pixels can see them."""
+        self.caches[IMAGE].write(self.step, values.unsqueeze(1), channel)
 
-    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """See `View.conv`: features of the current group in and out."""
-        return self._convs[layer](self.channel, x, add)
+    def operand(self, value: int, target: int, columns: tuple[int, int]) -> Tensor:
+        """What stands at the target's own pixels: (P * N, stop - start) of the target's front."""
+        if self.schedule.ahead(value, target) == 0 and value in self.now:
+            return self.now[value]
+        time = self.step + self.schedule.leads[target]
+        return self.caches[value].run(time, 0, columns[0], columns[1] - columns[0])
 
-    def gate(self, x: Tensor, groups: int) -> Tensor:  # noqa: ARG002 - only one group is here at a time
-        """See `View.gate`."""
-        return gated(x, 1)
+    def _readers(self, value: int) -> list[MaskedConv2d]:
+        convs = (op for op in self.schedule.program.operations if isinstance(op, Conv))
+        return [op.layer for op in convs if op.source == value]
 
-    def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:
-        """See `View.condition`: (N, features of the current group), the same for all pixels of an image."""
-        if self._condition is None:
-            return None
-        if layer not in self._conditions:
-            self._conditions[layer] = layer(self._condition)
-        start, stop = group_bounds(layer.out_features, groups)[self.channel if groups > 1 else 0]
-        return self._conditions[layer][:, start:stop]
+    def _is_kept(self, value: int, channels: int) -> bool:
+        """Whether it is read elsewhere than where and when it is computed."""
+        for op in self.schedule.program.operations:
+            if value not in reads(op):
+                continue
+            if self.schedule.ahead(value, op.target) != 0 and not self._is_condition(value):
+                return True
+            if isinstance(op, Conv) and op.source == value:
+                inside = [tap for tap in op.layer.taps if self.schedule.wavefront.reaches(*tap)]
+                if inside != [(0, 0)] or (channels > 1 and len(op.layer.in_groups) > 1):
+                    return True
+        return False
+
+    def _is_condition(self, value: int) -> bool:
+        return any(isinstance(op, Condition) and op.target == value for op in self.schedule.program.operations)
 
 
 class _Cache:
-    """Features that convolutions read at other pixels, at the addresses that the module's docstring gives."""
+    """A value at all pixels, at the addresses that the module's docstring gives."""
 
-    def __init__(
-        self, wavefront: Wavefront, layers: Sequence[MaskedConv2d], n: int, channels: int, like: Tensor
-    ) -> None:
-        windows = [layer.window for layer in layers]
-        above = max(-window.top for window in windows)
-        beside = max(max(-window.left, window.right) for window in windows)
+    def __init__(self, wavefront: Wavefront, readers: list[MaskedConv2d], n: int, channels: int, like: Tensor) -> None:
+        windows = [layer.window for layer in readers]
+        above = max((-window.top for window in windows), default=0)
+        beside = max((max(-window.left, window.right) for window in windows), default=0)
         self._wavefront = wavefront
         self._line = wavefront.width + beside
         self._row = n * self._line
@@ -118,95 +126,101 @@ class _Cache:
         self._base = above * (self._row + self._slope) + beside  # of pixel (0, 0): padding comes before
         pixels = self._base + wavefront.height * (self._row + self._slope) + self._line
         self._values = like.new_zeros(pixels * channels)
-        self._front = 0
-        self._height = 0
 
-    def move(self, time: int) -> None:
-        """Makes the pixels of a time the ones that are written."""
-        self._front, self._height = self.rows(time)
-
-    def rows(self, time: int) -> tuple[int, int]:
-        """The address of the first pixel of a time, and how many rows follow."""
-        rows = self._wavefront.rows(time)
-        if not rows:
-            return self._base, 0
-        return self._base + rows.start * self._row + time, len(rows) * self._n
-
-    def write(self, x: Tensor, start: int) -> None:
-        """Puts x (P * N, k) into the k channels from `start` on of the current pixels."""
-        c, k = self._channels, x.shape[1]
-        self._values.as_strided((self._height, k), (self._line * c, 1), self._front * c + start).copy_(x)
+    def write(self, time: int, x: Tensor, start: int) -> None:
+        """Puts x (P * N, k) into the k features from `start` on of the pixels of a time."""
+        self.run(time, 0, start, x.shape[1]).copy_(x)
 
     def ahead(self, dy: int, dx: int) -> int:
         """How much further than a pixel its tap (dy, dx) stands."""
         return dy * (self._row + self._slope) + dx
 
-    def run(self, front: int, height: int, ahead: int, features: int) -> Tensor:
-        """What taps next to each other see, the first of them `ahead`: (height, features), no copy."""
-        c = self._channels
-        return self._values.as_strided((height, features), (self._line * c, 1), (front + ahead) * c)
+    def run(self, time: int, ahead: int, start: int, features: int) -> Tensor:
+        """So many features from `start` on, and on into the pixels that follow: (P * N, features), no copy.
+
+        Of the pixels of a time, or of those that stand `ahead` of them.
+        """
+        rows, c = self._wavefront.rows(time), self._channels
+        front = self._base + rows.start * self._row + time + ahead if rows else 0
+        return self._values.as_strided((len(rows) * self._n, features), (self._line * c, 1), front * c + start)
 
 
-class _Conv:
-    """A convolution prepared for every colour group: a product for each kernel row that reaches into the image.
+def _prepare(op: Operation, front: Front, channel: int, condition: Tensor | None) -> Callable[[], Tensor]:
+    """An operation of one colour group as a function of what the front holds."""
+    group = channel if op.groups > 1 else 0
+    columns = group_bounds(front.schedule.program.features[op.target], op.groups)[group]
+    if isinstance(op, Condition):
+        assert condition is not None
+        per_image: Tensor = op.layer(condition)[:, columns[0] : columns[1]]
 
-    It has a cache if it sees other pixels, or other groups of its own pixel.
-    """
+        def compute() -> Tensor:
+            return per_image
 
-    def __init__(self, layer: MaskedConv2d, schedule: Schedule, channels: int, n: int, image: _Cache | None) -> None:
-        wavefront = schedule.wavefront
-        self._lead_in, self._lead_out = schedule.leads_of(layer)
-        inside = [tap for tap in layer.taps if wavefront.reaches(*tap)]
-        cached = inside != [(0, 0)] or len(layer.in_groups) > 1 or self._lead_in != self._lead_out
-        own = _Cache(wavefront, [layer], n, layer.in_channels, layer.weight) if cached and image is None else None
-        self._written = own
-        self._cache = image or own
-        self._n = n
+    elif isinstance(op, Conv):
+        compute = _Product(op, front, group, columns)
+    elif isinstance(op, Sum):
+        left, right, target = op.left, op.right, op.target
+
+        def compute() -> Tensor:
+            return front.operand(left, target, columns) + front.operand(right, target, columns)
+
+    else:
+        function = {"gate": lambda x: gated(x, 1), "glu": lambda x: F.glu(x, -1), "concat_elu": concat_elu}[op.kind]
+        source, target = op.source, op.target
+        of_source = group_bounds(front.schedule.program.features[source], op.groups)[group]
+
+        def compute() -> Tensor:
+            return function(front.operand(source, target, of_source))
+
+    if op.target not in front.caches:
+        return compute
+    cache, lead = front.caches[op.target], front.schedule.leads[op.target]
+
+    def compute_and_keep() -> Tensor:
+        y = compute()
+        cache.write(front.step + lead, y, columns[0])
+        return y
+
+    return compute_and_keep
+
+
+class _Product:
+    """A convolution of one colour group: a matrix product for each kernel row that reaches into the image."""
+
+    def __init__(self, op: Conv, front: Front, group: int, columns: tuple[int, int]) -> None:
+        layer, schedule = op.layer, front.schedule
+        start, stop = self._columns = columns
+        self._op = op
+        self._front = front
+        self._lead = schedule.leads[op.target]
         self._relu = layer.activation == "relu"
-        self._once = len(layer.out_groups) == 1 and channels > 1
-        self._last: Tensor | None = None
-        self._front = self._height = 0
+        self._bias = layer.bias[start:stop].clone()
+        self._cache = front.caches.get(op.source)
+        inside = [tap for tap in layer.taps if schedule.wavefront.reaches(*tap)]
         rows = [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
         rows.reverse()  # the own row first
-        self._groups = []
-        for (start, stop), seen in zip(layer.out_groups, layer.seen, strict=True):
-            runs = []
-            for taps in rows:
-                kernel = torch.cat([layer.kernel_at(*tap)[start:stop] for tap in taps], 1)
-                last_seen = seen if taps[-1] == (0, 0) else layer.in_channels
-                matrix = kernel[:, : (len(taps) - 1) * layer.in_channels + last_seen].t().contiguous()
-                if len(matrix):
-                    runs.append((0 if self._cache is None else self._cache.ahead(*taps[0]), len(matrix), matrix))
-            self._groups.append((layer.bias[start:stop].clone(), runs))
-        self._starts = [start for start, _ in layer.in_groups]
+        self._runs = []
+        for taps in rows:
+            hidden = layer.in_channels - layer.seen[group] if taps[-1] == (0, 0) else 0  # of the own pixel
+            kernel = torch.cat([layer.kernel_at(*tap)[start:stop] for tap in taps], 1)
+            matrix = kernel[:, : len(taps) * layer.in_channels - hidden].t().contiguous()
+            if len(matrix):
+                self._runs.append((0 if self._cache is None else self._cache.ahead(*taps[0]), matrix))
 
-    def begin(self, step: int) -> None:
-        """Moves to a step."""
-        self._last = None
-        if self._cache is not None:
-            self._front, self._height = self._cache.rows(step + self._lead_out)
-        if self._written is not None:
-            self._written.move(step + self._lead_in)
-
-    def __call__(self, channel: int, x: Tensor | None, add: Tensor | None) -> Tensor:
-        if self._once and self._last is not None:
-            return self._last
-        bias, runs = self._groups[0 if self._once else channel]
-        cache = self._cache
+    def __call__(self) -> Tensor:
+        op, front, cache = self._op, self._front, self._cache
+        time = front.step + self._lead
         if cache is None:
-            assert x is not None
-            y = torch.addmm(bias, x, runs[0][2])
+            y = torch.addmm(self._bias, front.now[op.source], self._runs[0][1])
         else:
-            if self._written is not None and x is not None and (channel == 0 or len(self._starts) > 1):
-                self._written.write(x, self._starts[channel if len(self._starts) > 1 else 0])
-            front, height = self._front, self._height
-            if not runs:
-                y = bias.expand(height, -1).clone()
-            for k, (ahead, features, matrix) in enumerate(runs):
-                seen = cache.run(front, height, ahead, features)
-                y = torch.addmm(bias, seen, matrix) if k == 0 else y.addmm_(seen, matrix)
-        if add is not None:
-            y = y.view(-1, self._n, y.shape[1]).add_(add).view(y.shape) if len(add) == self._n else y.add_(add)
+            if not self._runs:
+                y = self._bias.expand(len(front.schedule.wavefront.rows(time)) * front.n, -1).clone()
+            for k, (ahead, matrix) in enumerate(self._runs):
+                seen = cache.run(time, ahead, 0, len(matrix))
+                y = torch.addmm(self._bias, seen, matrix) if k == 0 else y.addmm_(seen, matrix)
+        if op.add is not None:
+            add = front.operand(op.add, op.target, self._columns)
+            one_an_image = len(add) != len(y)
+            y = y.view(-1, front.n, y.shape[1]).add_(add).view(y.shape) if one_an_image else y.add_(add)
         y = y.relu_() if self._relu else y
-        self._last = y if self._once else None
-        return y
+        return y if op.residual is None else y.add_(front.operand(op.residual, op.target, self._columns))

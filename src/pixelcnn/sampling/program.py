@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import typing
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor, nn
 
 from pixelcnn.layers import MaskedConv2d, View
 from pixelcnn.sampling.autoregressive import Autoregressive
 
-__all__ = ["IMAGE", "Condition", "Conv", "Gate", "Operation", "Program", "RecordingError", "Sum", "reads", "record"]
+__all__ = ["IMAGE", "Condition", "Conv", "Operation", "Program", "RecordingError", "Sum", "Unit", "reads", "record"]
 
 IMAGE = 0
 """The value that stands for the image."""
@@ -60,9 +61,10 @@ class Sum:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
-    """target = tanh(a) * sigmoid(b), see `View.gate`."""
+class Unit:
+    """target = what the view's method of that name makes of the source."""
 
+    kind: Literal["gate", "glu", "concat_elu"]
     source: int
     target: int
     groups: int
@@ -87,7 +89,7 @@ class Condition:
         return ()
 
 
-Operation = Conv | Sum | Gate | Condition
+Operation = Conv | Sum | Unit | Condition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +164,15 @@ class _Recorder:
 
     def gate(self, x: Tensor, groups: int) -> Tensor:
         """See `View.gate`."""
-        source = typing.cast(_Symbol, x).number
-        features = self.features[source] // 2
-        value = self.value(features, groups, lambda target: Gate(source=source, target=target, groups=groups))
-        return typing.cast(Tensor, value)
+        return self._unit("gate", x, self.features[typing.cast(_Symbol, x).number] // 2, groups)
+
+    def glu(self, x: Tensor) -> Tensor:
+        """See `View.glu`."""
+        return self._unit("glu", x, self.features[typing.cast(_Symbol, x).number] // 2, 1)
+
+    def concat_elu(self, x: Tensor) -> Tensor:
+        """See `View.concat_elu`."""
+        return self._unit("concat_elu", x, self.features[typing.cast(_Symbol, x).number] * 2, 1)
 
     def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:
         """See `View.condition`."""
@@ -173,6 +180,13 @@ class _Recorder:
             return None
         value = self.value(
             layer.out_features, groups, lambda target: Condition(layer=layer, target=target, groups=groups)
+        )
+        return typing.cast(Tensor, value)
+
+    def _unit(self, kind: Literal["gate", "glu", "concat_elu"], x: Tensor, features: int, groups: int) -> Tensor:
+        source = typing.cast(_Symbol, x).number
+        value = self.value(
+            features, groups, lambda target: Unit(kind=kind, source=source, target=target, groups=groups)
         )
         return typing.cast(Tensor, value)
 

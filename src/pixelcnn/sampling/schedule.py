@@ -6,7 +6,7 @@ earlier: a value of lead L has its pixel (i, j) computed at the time slope * i +
 
     A convolution that reads the tap (dy, dx)      lead(source) >= lead(target) + slope * dy + dx
     the same, if it reads the image                          -1 >= lead(target) + slope * dy + dx
-    sums and gates                                 lead(source) = lead(target)
+    whatever reads the own pixel alone             lead(source) >= lead(target)
 
 The smallest slope for which these can be met is the schedule's, and the leads are the smallest that meet them. A
 network like the seed's, whose features see what its pixel may see, has leads of 0 and the slope of its taps; a vertical
@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pixelcnn.layers import MaskedConv2d
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.program import IMAGE, Conv, Program, RecordingError, record
+from pixelcnn.sampling.program import IMAGE, Conv, Program, record
 from pixelcnn.sampling.wavefront import Wavefront
 
 __all__ = ["Schedule", "schedule_of"]
@@ -29,8 +28,7 @@ __all__ = ["Schedule", "schedule_of"]
 class Schedule:
     """When each value of a program is computed."""
 
-    program: Program | None
-    """None for a network that cannot be recorded: no value is ahead then."""
+    program: Program
     wavefront: Wavefront
     leads: tuple[int, ...]
     """How many steps each value is ahead of the pixels."""
@@ -40,16 +38,13 @@ class Schedule:
         """Steps before the first pixel is drawn."""
         return max(self.leads, default=0)
 
-    def leads_of(self, layer: MaskedConv2d) -> tuple[int, int]:
-        """The leads of what a layer reads and of what it makes."""
-        for op in () if self.program is None else self.program.operations:
-            if isinstance(op, Conv) and op.layer is layer:
-                return self.leads[op.source], self.leads[op.target]
-        return 0, 0
-
     def delay(self, op: Conv, dy: int, dx: int) -> int:
         """How many steps ago, by the source's own clock, what a tap sees was computed."""
-        return self.leads[op.source] - self.leads[op.target] - (self.wavefront.slope * dy + dx)
+        return self.ahead(op.source, op.target) - (self.wavefront.slope * dy + dx)
+
+    def ahead(self, source: int, target: int) -> int:
+        """How many steps ago a value was computed at the pixel at which another is computed now."""
+        return self.leads[source] - self.leads[target]
 
 
 def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional: bool = False) -> Schedule:
@@ -62,57 +57,34 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
 
     Raises:
         ValueError: If the slope is too small.
+        RecordingError: If the network cannot be recorded.
     """
     _, h, w = model.image_shape
-    taps = [tap for layer in model.masked_layers for tap in layer.taps]
-    try:
-        program = record(model, conditional=conditional)
-    except RecordingError:
-        wavefront = Wavefront.of(taps, h, w)
-        return Schedule(program=None, wavefront=Wavefront(h, w, slope or wavefront.slope), leads=())
+    program = record(model, conditional=conditional)
     # no lead is larger than all steps to the right together; with a slope beyond that no row above is in the way
     most = sum(max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
     for candidate in range(most + 1) if slope is None else [slope]:
         wavefront = Wavefront(h, w, candidate)
-        leads = _leads(program, wavefront, most)
+        leads = _leads(program, wavefront)
         if leads is not None:
             return Schedule(program=program, wavefront=wavefront, leads=leads)
     raise ValueError(f"slope must be larger for this network, got {slope}")
 
 
-def _leads(program: Program, wavefront: Wavefront, most: int) -> tuple[int, ...] | None:
+def _leads(program: Program, wavefront: Wavefront) -> tuple[int, ...] | None:
     """The smallest leads for a slope, or None if it is too small."""
-    together = _values_together(program)
     leads = [0] * len(program.features)
-    convs = [op for op in program.operations if isinstance(op, Conv)]
-    changed = True
-    while changed:
-        changed = False
-        for op in reversed(convs):
-            for dy, dx in op.layer.taps:
-                if op.source == IMAGE or not wavefront.reaches(dy, dx):
-                    continue
-                needed = leads[together[op.target]] + wavefront.slope * dy + dx
-                if needed > leads[together[op.source]]:
-                    if needed > most:
-                        return None
-                    leads[together[op.source]] = needed
-                    changed = True
-    if leads[together[program.output]] > 0:
-        return None
-    for op in convs:
-        if op.source == IMAGE:
-            for dy, dx in op.layer.taps:
-                late = leads[together[op.target]] + wavefront.slope * dy + dx
-                if wavefront.reaches(dy, dx) and late > (0 if (dy, dx) == (0, 0) else -1):
-                    return None
-    return tuple(leads[together[value]] for value in range(len(leads)))
-
-
-def _values_together(program: Program) -> list[int]:
-    """For each value the first of those that must have its lead."""
-    first = list(range(len(program.features)))
-    for op in program.operations:
-        joined = [first[value] for value in (*op.pointwise, op.target)]
-        first = [min(joined) if f in joined else f for f in first]
-    return first
+    for op in reversed(program.operations):  # what reads a value comes after it, so the value's lead is final by then
+        for value in op.pointwise:
+            leads[value] = max(leads[value], leads[op.target])
+        if not isinstance(op, Conv):
+            continue
+        for dy, dx in op.layer.taps:
+            late = leads[op.target] + wavefront.slope * dy + dx
+            if not wavefront.reaches(dy, dx):
+                continue
+            if op.source != IMAGE:
+                leads[op.source] = max(leads[op.source], late)
+            elif late > (0 if (dy, dx) == (0, 0) else -1):
+                return None
+    return tuple(leads) if leads[program.output] == 0 else None

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pixelcnn.likelihoods import Bernoulli, Categorical
+from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from pixelcnn.randomness import mixed_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.native.compiler import NativeError, native_library
@@ -27,6 +27,7 @@ from pixelcnn.sampling.program import RecordingError, record
 __all__ = ["NativeSampler", "why_not_native"]
 
 _MOST_ROWS = 224  # of a thread's front: their features stay in a core's caches
+_MOST_MIXTURES = 64  # as in engine.c
 _MOST_BYTES = 2**26  # of a thread's memory, as long as one image fits
 
 
@@ -34,8 +35,11 @@ def why_not_native(model: Autoregressive) -> str | None:
     """Why the native engine cannot sample from a model here; None if it can."""
     if model.device.type != "cpu":
         return f"the model is on {model.device}"
-    if not isinstance(model.likelihood, Bernoulli | Categorical):
-        return f"it does not know the likelihood {type(model.likelihood).__name__}"
+    likelihood = model.likelihood
+    if type(likelihood) not in (Bernoulli, Categorical, LogisticMixture):
+        return f"it does not know the likelihood {type(likelihood).__name__}"
+    if isinstance(likelihood, LogisticMixture) and likelihood.mixtures > _MOST_MIXTURES:
+        return f"a mixture may have {_MOST_MIXTURES} distributions"
     try:
         record(model)
         native_library(model.dtype)

@@ -37,6 +37,7 @@
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 #define PANEL (PARTS * LANES)                        /* columns in a panel of weights */
 #define MOST_RUNS 64
+#define MOST_MIXTURES 64
 
 typedef REAL real;
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
@@ -44,22 +45,25 @@ typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real
 
 /* Where features live. Those of row r of the front of a time, `up` image rows above, are at
  *     arena + offset + (time mod slots) * per_step + (first + up) * per_row + r * stride      (slots = 0: no ring)
- * with first the front's uppermost image row. A place's time is the step plus its lead, see schedule.py. Scratch, which
- * only the current rows have, has per_row = per_step = 0. */
+ * with first the front's uppermost image row. Scratch, which only the current rows have, has per_row = per_step = 0; a
+ * ring is written for the time step + lead, see schedule.py. */
 struct place {
     int64_t offset, stride, per_row, per_step, slots, lead;
 };
 
-/* Neighbouring numbers that a convolution reads: taps next to each other, their features, of one image row. */
+/* Neighbouring numbers that a convolution reads: taps next to each other, their features, of one image row; those of the
+ * time `delay` before the target's, in a row `up` from its own. */
 struct run {
     int64_t delay, up, length;
 };
 
-enum { PRODUCT, SUM, GATE };
+enum { PRODUCT, SUM, GATE, GLU, CONCAT_ELU };
+
+enum { BERNOULLI, CATEGORICAL, MIXTURE };
 
 /* One operation of one colour group: target[:, column : column + columns] = ... */
 struct op {
-    int64_t kind;
+    int64_t kind, lead;                              /* computes the front of the time step + lead */
     int64_t source, target, add, residual;           /* places, -1 for none; the terms of a SUM: source, residual */
     int64_t column, columns;
     int64_t relu;                                    /* of a PRODUCT, before the residual is added */
@@ -76,6 +80,7 @@ struct plan {
     const int64_t *rows;                             /* first and end of the image rows of each time */
     int64_t place_count, output;                     /* output: the place of the raw parameters */
     int64_t channels, height, width, slope, levels, params;
+    int64_t likelihood, mixtures;
     int64_t prelude;                                 /* steps before the first pixel; `rows` starts with them */
     int64_t reach;                                   /* zero columns to the right that some convolution sees */
 };
@@ -240,24 +245,27 @@ static ALWAYS vec clamped(vec x, real limit)
     return (vec)(((__typeof__(x > low))x & (x < high)) | ((__typeof__(x > low))high & ~(x < high)));
 }
 
-/* tanh(a) * sigmoid(b) */
-static ALWAYS vec gated(vec a, vec b)
+static ALWAYS vec unit(const int64_t kind, vec a, vec b)
 {
     vec one = (vec){0} + 1;
-    vec twice = exponential(clamped(a + a, 40)), other = exponential(clamped((vec){0} - b, 80));
-    return (one - 2 / (twice + one)) / (other + one);
+    if (kind == CONCAT_ELU)                          /* max(a, 0) + min(exp(a) - 1, 0) */
+        return positive(a) - positive(one - exponential(clamped(a, 80)));
+    vec sigmoid = one / (exponential(clamped((vec){0} - b, 80)) + one);
+    if (kind == GLU) return a * sigmoid;
+    return (one - 2 / (exponential(clamped(a + a, 40)) + one)) * sigmoid;
 }
 
-static void gate(real *target, const real *a, const real *b, int64_t columns)
+/* target = unit(a, b), both of so many columns; sign * a. */
+static ALWAYS void units(const int64_t kind, real *target, const real *a, const real *b, real sign, int64_t columns)
 {
     for (int64_t c = 0; c < columns; c += LANES) {
         if (columns - c >= LANES) {
-            *(loose *)(target + c) = gated(*(const loose *)(a + c), *(const loose *)(b + c));
+            *(loose *)(target + c) = unit(kind, sign * *(const loose *)(a + c), *(const loose *)(b + c));
             continue;
         }
         vec x = {0}, y = {0};
-        for (int64_t lane = 0; lane < columns - c; lane++) x[lane] = a[c + lane], y[lane] = b[c + lane];
-        x = gated(x, y);
+        for (int64_t lane = 0; lane < columns - c; lane++) x[lane] = sign * a[c + lane], y[lane] = b[c + lane];
+        x = unit(kind, x, y);
         for (int64_t lane = 0; lane < columns - c; lane++) target[c + lane] = x[lane];
     }
 }
@@ -267,12 +275,12 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
     const struct place *source = plan->places + op->source, *target = plan->places + op->target;
     const struct place *add = op->add < 0 ? 0 : plan->places + op->add;
     const struct place *residual = op->residual < 0 ? 0 : plan->places + op->residual;
-    int64_t time = step + target->lead;
+    int64_t time = step + op->lead;
     int64_t first_row = plan->rows[2 * (time + plan->prelude)], end = plan->rows[2 * (time + plan->prelude) + 1];
     int64_t rows = (end - first_row) * share->n;
     if (rows == 0) return;
     struct product p;
-#define START(place) (at(place, share->arena, step + (place)->lead, first_row))
+#define START(place) (at(place, share->arena, time, first_row)) /* at the target's own pixels */
     p.target = START(target) + op->column;
     p.target_stride = target->stride;
     p.add = add ? START(add) + op->column : 0;
@@ -287,10 +295,22 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
                 p.target[r * p.target_stride + c] = x[r * source->stride + c] + p.residual[r * p.residual_stride + c];
         return;
     }
-    if (op->kind == GATE) {
+    if (op->kind == GATE || op->kind == GLU) {       /* (a, b) to one */
         const real *x = START(source) + 2 * op->column;
-        for (int64_t r = 0; r < rows; r++, x += source->stride)
-            gate(p.target + r * p.target_stride, x, x + p.columns, p.columns);
+        for (int64_t r = 0; r < rows; r++, x += source->stride) {
+            real *target_row = p.target + r * p.target_stride;
+            if (op->kind == GATE) units(GATE, target_row, x, x + p.columns, 1, p.columns);
+            else units(GLU, target_row, x, x + p.columns, 1, p.columns);
+        }
+        return;
+    }
+    if (op->kind == CONCAT_ELU) {                    /* one to two */
+        const real *x = START(source);
+        int64_t half = p.columns / 2;
+        for (int64_t r = 0; r < rows; r++, x += source->stride) {
+            units(CONCAT_ELU, p.target + r * p.target_stride, x, x, 1, half);
+            units(CONCAT_ELU, p.target + r * p.target_stride + half, x, x, -1, half);
+        }
         return;
     }
     p.count = op->count;
@@ -298,7 +318,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
     p.panel_size = 0;
     for (int64_t s = 0; s < op->count; s++) {
         const struct run *run = plan->runs + op->runs + s;
-        p.starts[s] = at(source, share->arena, step + source->lead - run->delay, first_row + run->up);
+        p.starts[s] = at(source, share->arena, time - run->delay, first_row + run->up);
         p.lengths[s] = run->length;
         p.panel_size += run->length * PANEL;
     }
@@ -311,7 +331,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
 /* The number of levels k with CDF(k) <= u, in double, see likelihoods.py. */
 static int64_t level(const struct plan *plan, const double *params, double u, double temperature)
 {
-    if (plan->params == 1) return u >= 1 / (1 + exp(params[0] / temperature));
+    if (plan->likelihood == BERNOULLI) return u >= 1 / (1 + exp(params[0] / temperature));
     double most = params[0], sum = 0, below = 0, terms[256];
     for (int64_t k = 1; k < plan->levels; k++)
         if (params[k] > most) most = params[k];
@@ -321,11 +341,53 @@ static int64_t level(const struct plan *plan, const double *params, double u, do
     return x;
 }
 
+static double log_sigmoid(double x) { return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x)); }
+
+/* The same for a mixture of logistics, of one channel given the levels of the earlier ones, see models/plusplus.py. */
+static int64_t mixture_level(const struct plan *plan, const real *raw, const real *seen, int64_t channel, double u,
+                             double temperature)
+{
+    const int64_t m = plan->mixtures, channels = plan->channels, top = plan->levels - 1;
+    const real *means = raw + m, *log_scales = means + channels * m, *slopes = log_scales + channels * m;
+    const double half = 1.0 / top;
+    double weights[MOST_MIXTURES], mean[MOST_MIXTURES], inverse[MOST_MIXTURES], most = -INFINITY, sum = 0;
+    for (int64_t k = 0; k < m; k++) weights[k] = raw[k];
+    for (int64_t c = 0; c <= channel; c++) {
+        double x = 2.0 * (double)seen[c] - 1;
+        for (int64_t k = 0; k < m; k++) {
+            mean[k] = means[c * m + k];
+            for (int64_t j = 0; j < c; j++) {
+                int64_t pair = j * (2 * channels - j - 1) / 2 + c - j - 1;
+                mean[k] += tanh(slopes[pair * m + k]) * (2.0 * (double)seen[j] - 1);
+            }
+            inverse[k] = exp(-fmax(log_scales[c * m + k], -7));
+            if (c == channel) continue;
+            double upper = (x + half - mean[k]) * inverse[k], lower = (x - half - mean[k]) * inverse[k];
+            if (seen[c] == 0) weights[k] += log_sigmoid(upper);
+            else if (seen[c] == 1) weights[k] += log_sigmoid(-lower);
+            else weights[k] += log_sigmoid(upper) + log_sigmoid(-lower) + log(-expm1(lower - upper));
+        }
+    }
+    for (int64_t k = 0; k < m; k++) most = fmax(most, weights[k]);
+    for (int64_t k = 0; k < m; k++) sum += weights[k] = exp((weights[k] - most) / temperature);
+    int64_t low = 0, high = top;                     /* the cumulative distribution never falls */
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        double below = 0, edge = 2.0 * middle * half - 1 + half;
+        for (int64_t k = 0; k < m; k++)
+            below += weights[k] / sum / (1 + exp((mean[k] - edge) * inverse[k] / temperature));
+        if (u >= below) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
 static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t channel)
 {
     const struct place *output = plan->places + plan->output, *image = plan->places;
     int64_t first_row = plan->rows[2 * (step + plan->prelude)], end = plan->rows[2 * (step + plan->prelude) + 1];
-    const real *params = at(output, share->arena, step, first_row) + channel * plan->params;
+    const int mixture = plan->likelihood == MIXTURE;  /* has one output for all channels */
+    const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
     real *seen = at(image, share->arena, step, first_row) + channel;
     int64_t copy = share->n > share->count ? share->count : 0; /* rows from an image to its unconditional copy */
     double given[256];
@@ -333,14 +395,15 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
         for (int64_t n = 0; n < share->count; n++, params += output->stride, seen += image->stride) {
             int64_t pixel = i * plan->width + step - plan->slope * i;
             double u = uniform(share->root, share->first + n, pixel * plan->channels + channel);
-            for (int64_t k = 0; k < plan->params; k++) {
+            for (int64_t k = 0; k < plan->params && !mixture; k++) {
                 given[k] = params[k];
                 if (copy) {                          /* in the network's own precision, as the other engines do */
                     real free = params[copy * output->stride + k];
                     given[k] = free + (real)share->guidance * (params[k] - free);
                 }
             }
-            int64_t x = level(plan, given, u, share->temperature);
+            int64_t x = mixture ? mixture_level(plan, params, seen - channel, channel, u, share->temperature)
+                                : level(plan, given, u, share->temperature);
             seen[0] = seen[copy * image->stride] = (real)x / (real)(plan->levels - 1);
             share->images[(n * plan->channels + channel) * plan->height * plan->width + pixel] = (uint8_t)x;
         }

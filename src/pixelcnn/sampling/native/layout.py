@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.sampling.native.packing import ALIGNMENT, PackedNetwork
-from pixelcnn.sampling.program import IMAGE, Condition, Conv, Gate, Operation, Sum, reads
+from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Sum, Unit, reads
 
 __all__ = ["Plan", "PlanStruct"]
 
@@ -29,8 +29,11 @@ Numbers = np.ndarray[Any, Any]
 
 _NUMBERS = (
     *("place_count", "output"),
-    *("channels", "height", "width", "slope", "levels", "params", "prelude", "reach"),
+    *("channels", "height", "width", "slope", "levels", "params", "likelihood", "mixtures", "prelude", "reach"),
 )
+
+
+_UNITS = {"gate": 2, "glu": 3, "concat_elu": 4}
 
 
 class PlanStruct(ctypes.Structure):
@@ -74,7 +77,17 @@ class Plan:
             np.array(rows, dtype=np.int64),
         ]
         numbers = (len(self._places), place_of[network.program.output])
-        shape = (c, h, w, wavefront.slope, network.levels, network.params, schedule.prelude, network.reach)
+        shape = (
+            c,
+            h,
+            w,
+            wavefront.slope,
+            network.levels,
+            network.params,
+            *network.likelihood,
+            schedule.prelude,
+            network.reach,
+        )
         self.struct = PlanStruct(*(array.ctypes.data for array in self._arrays), *numbers, *shape)
 
     def arena(self) -> Numbers:
@@ -101,17 +114,18 @@ class Plan:
         return arena[offset : offset + rows * self.n * stride].reshape(rows * self.n, stride)
 
     def _operands(self, op: Operation) -> tuple[int, ...]:
-        """Kind, and the places of source, target, what is added and the residual."""
+        """Kind, lead, and the places of source, target, what is added and the residual."""
+        lead = self._network.schedule.leads[op.target]
 
         def place(value: int | None) -> int:
             return -1 if value is None else self._place_of[value]
 
         if isinstance(op, Conv):
-            return 0, place(op.source), place(op.target), place(op.add), place(op.residual)
+            return 0, lead, place(op.source), place(op.target), place(op.add), place(op.residual)
         if isinstance(op, Sum):
-            return 1, place(op.left), place(op.target), -1, place(op.right)
-        assert isinstance(op, Gate)
-        return 2, place(op.source), place(op.target), -1, -1
+            return 1, lead, place(op.left), place(op.target), -1, place(op.right)
+        assert isinstance(op, Unit)
+        return _UNITS[op.kind], lead, place(op.source), place(op.target), -1, -1
 
     def _lay_out(self) -> dict[int, int]:
         """The place of each value."""
@@ -131,7 +145,7 @@ class Plan:
                     free.setdefault(program.features[value], []).append(place_of[value])
 
         for k, op in enumerate(program.operations):
-            in_place = () if isinstance(op, Gate) else op.pointwise  # read and written element by element
+            in_place = () if isinstance(op, Unit) else op.pointwise  # read and written element by element
             rest = set(reads(op)) - set(in_place)
             release(set(in_place) - rest, k)
             features, lead = program.features[op.target], network.schedule.leads[op.target]

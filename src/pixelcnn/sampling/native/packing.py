@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.layers import MaskedConv2d, group_bounds
+from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.program import IMAGE, Conv, Operation, Program
+from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Program
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 
 __all__ = ["ALIGNMENT", "PackedNetwork", "packed"]
@@ -51,6 +52,9 @@ class PackedNetwork:
         self.image_shape = model.image_shape
         self.levels = model.levels
         self.params = model.likelihood.params
+        kinds = [Bernoulli, Categorical, LogisticMixture]
+        self.likelihood = (kinds.index(type(model.likelihood)), getattr(model.likelihood, "mixtures", 0))
+        """As `engine.c` counts them, and the distributions of a mixture."""
         self.panel = panel
         self.real = torch.empty(0, dtype=model.dtype).numpy().dtype
         self._originals = [weight.copy() for weight in _weights(model)]
@@ -58,7 +62,9 @@ class PackedNetwork:
         self._weights: list[Tensor] = []
         self._size = 0
         readers = [op for op in self.program.operations if isinstance(op, Conv)]
-        taps = {value: self._taps(value, readers) for value in range(len(self.program.features))}
+        conditions = {op.target for op in self.program.operations if isinstance(op, Condition)}
+        values = set(range(len(self.program.features))) - conditions
+        taps = {value: self._taps(value, readers) for value in values}
         self.reach = max((op.layer.window.right for op in readers), default=0)
         """Zero columns to the right of an image that some convolution sees."""
         self.slots = {v: 1 + max(delay for delay, _ in seen) for v, seen in taps.items() if seen - {(0, 0)}}
@@ -82,13 +88,15 @@ class PackedNetwork:
 
     def _taps(self, value: int, readers: list[Conv]) -> set[tuple[int, int]]:
         """How many steps ago and how many rows up (as a negative number) the value is read."""
-        return {
+        by_products = {
             (self.schedule.delay(op, dy, dx), dy)
             for op in readers
             if op.source == value
             for dy, dx in op.layer.taps
             if self.schedule.wavefront.reaches(dy, dx)
         }
+        operations = [op for op in self.program.operations if value in op.pointwise]
+        return by_products | {(self.schedule.ahead(value, op.target), 0) for op in operations}
 
     def _pack(self, op: Operation, channel: int) -> tuple[int, ...]:
         """An operation of one colour group: first column, columns, ReLU, first run, runs, weights, bias."""
@@ -105,7 +113,8 @@ class PackedNetwork:
             length = len(run) * layer.in_channels - hidden
             if length == 0:
                 continue
-            self._runs.append((self.schedule.delay(op, *run[0]), run[0][0], length))
+            (dy, dx) = run[0]
+            self._runs.append((-(self.schedule.wavefront.slope * dy + dx), dy, length))
             rows.append(torch.cat([layer.kernel_at(*tap)[start:stop] for tap in run], 1)[:, :length].t())
         count = len(self._runs) - first_run
         assert count <= _MOST_RUNS, count

@@ -1,0 +1,190 @@
+"""PixelCNN++: gated residual blocks over two shifted streams, and a discretised mixture of logistics.
+
+One stream, u, sees the rows above by down-shifted convolutions (2 x 3), the other, ul, the pixels above and to the left
+by down-right-shifted ones (2 x 2) and, in each block, u. A block is
+
+    c = conv(elu(x)) + sum of nin(elu(s)) over the short-cuts s
+    (a, b) = conv(elu(c)) + A h,        x <- x + a * sigmoid(b)
+
+with elu(x) the exponential linear unit of x and of -x, and h what the image is conditioned on. The first half of the
+blocks hands its results to the second half, in reverse order, as short-cuts. All blocks work at the image's resolution.
+
+The network gives the parameters of a pixel's mixture, which all channels share; the means of a later channel move
+linearly with the values of the earlier ones, and so do, by Bayes' rule, the weights: what is left is one mixture a
+sub-pixel given those before it, so sampling, scoring and coding need to know nothing of channels.
+
+References:
+    | PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other Modifications (Salimans,
+      Karpathy, Chen & Kingma, 2017), https://arxiv.org/abs/1701.05517
+"""
+
+from __future__ import annotations
+
+import itertools
+import typing
+
+import torch
+from torch import Tensor, nn
+
+from pixelcnn.config import PixelCNNPlusPlusConfig
+from pixelcnn.layers import MaskedConv2d, View, Window
+from pixelcnn.likelihoods import LogisticMixture
+from pixelcnn.models.base import AutoregressiveModel
+
+__all__ = ["PixelCNNPlusPlus", "ResidualBlock"]
+
+_DOWN = Window(-1, 0, -1, 1)  # of the stream that sees the rows above
+_DOWN_RIGHT = Window(-1, 0, -1, 0)  # of the one that sees the own row as well
+
+
+def _conv(
+    inputs: int, outputs: int, window: Window | int, generator: torch.Generator | None, *, first: bool = False
+) -> MaskedConv2d:
+    return MaskedConv2d(
+        inputs, outputs, window, mask_type="A" if first else "B", activation="none", generator=generator
+    )
+
+
+class ResidualBlock(nn.Module):
+    """A gated residual block of one stream.
+
+    Args:
+        filters: Features of the stream.
+        window: What its convolutions see.
+        shortcuts: How many other values join.
+        condition: Size of what the image is conditioned on; 0 for nothing.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self, filters: int, window: Window, shortcuts: int, condition: int, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.conv1 = _conv(2 * filters, filters, window, generator)
+        joins = [_conv(2 * filters, filters, 1, generator) for _ in range(shortcuts)]
+        self.joins = nn.ModuleList(joins)
+        self.conv2 = _conv(2 * filters, 2 * filters, window, generator)
+        self.condition = nn.Linear(condition, 2 * filters, bias=False) if condition else None
+        if self.condition is not None:
+            nn.init.normal_(self.condition.weight, std=0.05, generator=generator)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)  # a block begins close to the identity
+        self._joins = tuple(joins)
+
+    def forward(self, x: Tensor, shortcuts: typing.Sequence[Tensor], view: View) -> Tensor:
+        """Features (..., filters) to features of the same shape."""
+        joined: Tensor | None = None
+        for layer, shortcut in zip(self._joins, shortcuts, strict=True):
+            joined = view.conv(layer, view.concat_elu(shortcut), joined)
+        c = view.conv(self.conv1, view.concat_elu(x), joined)
+        given = None if self.condition is None else view.condition(self.condition, 1)
+        return x + view.glu(view.conv(self.conv2, view.concat_elu(c), given))
+
+
+class PixelCNNPlusPlus(AutoregressiveModel):
+    """PixelCNN++, conditional on a class or a vector if asked for.
+
+    Args:
+        image_shape: Channels, height and width.
+        levels: Values a sub-pixel can take, 2..256.
+        filters: Features of each stream.
+        blocks: Residual blocks of each stream in each of the two halves.
+        mixtures: Logistic distributions of a mixture.
+        num_classes: Classes to condition on; None for none.
+        condition_dim: Size of a vector to condition on instead of a class; None for none.
+        generator: Source of the initial weights; torch's global one by default.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> model = PixelCNNPlusPlus(image_shape=(3, 4, 4), levels=256, filters=8, blocks=1, mixtures=3)
+        >>> model.sample(2).shape
+        torch.Size([2, 3, 4, 4])
+    """
+
+    Config = PixelCNNPlusPlusConfig
+    grouped = False
+    likelihood: LogisticMixture
+
+    def __init__(
+        self,
+        image_shape: typing.Sequence[int] = PixelCNNPlusPlusConfig.image_shape,
+        levels: int = PixelCNNPlusPlusConfig.levels,
+        filters: int = PixelCNNPlusPlusConfig.filters,
+        blocks: int = PixelCNNPlusPlusConfig.blocks,
+        mixtures: int = PixelCNNPlusPlusConfig.mixtures,
+        num_classes: int | None = None,
+        condition_dim: int | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        shape = typing.cast("tuple[int, int, int]", tuple(image_shape))
+        config = PixelCNNPlusPlusConfig(
+            image_shape=shape,
+            levels=levels,
+            filters=filters,
+            blocks=blocks,
+            mixtures=mixtures,
+            num_classes=num_classes,
+            condition_dim=condition_dim,
+        )
+        super().__init__(config, LogisticMixture(levels, mixtures))
+        c = self.image_shape[0]
+        condition = num_classes or condition_dim or 0
+
+        def row(window: Window, shortcuts: int) -> list[ResidualBlock]:
+            return [ResidualBlock(filters, window, shortcuts, condition, generator) for _ in range(blocks)]
+
+        self.input_u = _conv(c, filters, Window(-2, -1, -1, 1), generator, first=True)
+        self.input_above = _conv(c, filters, Window(-1, -1, -1, 1), generator, first=True)
+        self.input_left = _conv(c, filters, Window(-1, 0, -1, -1), generator, first=True)
+        halves = [row(_DOWN, 0), row(_DOWN_RIGHT, 1), row(_DOWN, 1), row(_DOWN_RIGHT, 2)]
+        self.up_u, self.up_ul, self.down_u, self.down_ul = map(nn.ModuleList, halves)
+        self.output = _conv(2 * filters, _raw_features(c, mixtures), 1, generator)
+        self._halves = tuple(map(tuple, halves))
+        with torch.no_grad():  # the mixture begins spread over all levels
+            means = self.output.bias[mixtures : mixtures * (1 + c)].view(c, mixtures)
+            means.copy_(torch.linspace(-0.9, 0.9, mixtures).expand(c, mixtures))
+            self.output.bias[mixtures * (1 + c) : mixtures * (1 + 2 * c)] = -1.5
+
+    def network(self, view: View) -> Tensor:
+        """See `AutoregressiveModel.network`: what `subpixel_params` reads, (..., raw features)."""
+        u = view.input_conv(self.input_u)
+        ul = view.input_conv(self.input_left, view.input_conv(self.input_above))
+        up_u, up_ul, down_u, down_ul = self._halves
+        us, uls = [u], [ul]
+        for for_u, for_ul in zip(up_u, up_ul, strict=True):
+            us.append(for_u.forward(us[-1], (), view))
+            uls.append(for_ul.forward(uls[-1], (us[-1],), view))
+        u, ul = us.pop(), uls.pop()
+        for for_u, for_ul in zip(down_u, down_ul, strict=True):
+            u = for_u.forward(u, (us.pop(),), view)
+            ul = for_ul.forward(ul, (u, uls.pop()), view)
+        return view.conv(self.output, view.concat_elu(ul))
+
+    def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
+        """See `AutoregressiveModel.subpixel_params`: the mixture of one channel given the earlier ones, (..., 3 m)."""
+        c, m = self.image_shape[0], self.likelihood.mixtures
+        weights, rest = raw[..., :m], raw[..., m:]
+        means, log_scales, slopes = rest[..., : c * m], rest[..., c * m : 2 * c * m], torch.tanh(rest[..., 2 * c * m :])
+        pairs = {pair: slice(k * m, (k + 1) * m) for k, pair in enumerate(itertools.combinations(range(c), 2))}
+        values = 2 * levels.to(raw.dtype) / (self.levels - 1) - 1
+
+        def mean(k: int) -> Tensor:
+            moved = means[..., k * m : (k + 1) * m]
+            for j in range(k):
+                moved = moved + slopes[..., pairs[j, k]] * values[..., j : j + 1]
+            return moved
+
+        def mixture(k: int) -> Tensor:
+            return torch.cat([weights, mean(k), log_scales[..., k * m : (k + 1) * m]], -1)
+
+        for k in range(channel):
+            weights = weights + self.likelihood.log_prob_terms(mixture(k), levels[..., k])
+        return mixture(channel)
+
+
+def _raw_features(channels: int, mixtures: int) -> int:
+    """Weights; means and scales of each channel; a slope for each pair of channels."""
+    return mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)
