@@ -95,7 +95,7 @@ class LogisticMixture:
         """See `Likelihood.log_prob`."""
         weights, _, _ = self._unpack(params)
         terms = torch.log_softmax(weights, -1) + self.log_prob_terms(params, levels)
-        return torch.logsumexp(terms, -1)
+        return torch.logsumexp(terms, -1).clamp(max=0)  # rounding can leave a little more than certainty
 
     def log_prob_terms(self, params: Tensor, levels: Tensor) -> Tensor:
         """The logarithm of each distribution's probability of `levels` (...): (..., mixtures)."""
