@@ -1,7 +1,8 @@
 """The masked convolution, and the full view of a network.
 
 A network is written once, over features `(..., channels)` with channels last. Pointwise parts work on any leading
-shape; the one thing that needs neighbours, the masked convolution with its activation, asks a *view*:
+shape; what does not (the masked convolution with its activation, which needs neighbours, and dropout, which exists in
+training only) asks a *view*:
 
 - `FullView` holds whole images. Features are (N, H, W, channels) and the convolution computes every pixel at once,
   with the causal rows of the kernel only. Training and scoring use it.
@@ -121,6 +122,10 @@ class View(Protocol):
         """A convolution, mask "B", and its activation: features (..., in) to (..., out)."""
         ...
 
+    def dropout(self, x: Tensor) -> Tensor:
+        """The features themselves; in training with dropout, some of them are zero."""
+        ...
+
 
 class FullView:
     """Whole images: every pixel's features at once.
@@ -146,6 +151,10 @@ class FullView:
         x_nchw = F.pad(x, (0, 0, 0, 0, above, 0)).permute(0, 3, 1, 2)  # channels-last memory
         y_nchw = F.conv2d(x_nchw, weight[:, :, : above + 1], layer.bias, padding=(0, above))
         return _activate(layer, y_nchw).permute(0, 2, 3, 1)
+
+    def dropout(self, x: Tensor) -> Tensor:
+        """See `View.dropout`: `pixelcnn.training.dropout.DropoutView` is the one that drops."""
+        return x
 
 
 def _activate(layer: MaskedConv2d, y: Tensor) -> Tensor:

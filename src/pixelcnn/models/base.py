@@ -140,14 +140,19 @@ class AutoregressiveModel(nn.Module, ABC):
             return self.unchecked_log_prob_map(images)
         return torch.cat([self.unchecked_log_prob_map(part) for part in torch.split(images, self.slice_size)])
 
-    def unchecked_log_prob_map(self, images: Tensor) -> Tensor:
-        """`log_prob_map` in one piece and without looking at the values first: for loops that know their data."""
-        return self.likelihood.log_prob(self._raw_params(images), images)
+    def unchecked_log_prob_map(self, images: Tensor, view: Callable[[Tensor], FullView] = FullView) -> Tensor:
+        """`log_prob_map` in one piece and without looking at the values first: for loops that know their data.
 
-    def _raw_params(self, images: Tensor) -> Tensor:
+        Args:
+            images: uint8 levels (N, C, H, W).
+            view: Makes the view of the scaled images (N, H, W, C) that the network runs over.
+        """
+        return self.likelihood.log_prob(self._raw_params(images, view), images)
+
+    def _raw_params(self, images: Tensor, view: Callable[[Tensor], FullView] = FullView) -> Tensor:
         c, h, w = self.image_shape
         image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
-        params = self.network(FullView(image_nhwc.contiguous()))
+        params = self.network(view(image_nhwc.contiguous()))
         return params.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
 
     # Sampling --------------------------------------------------------------------------------------------------

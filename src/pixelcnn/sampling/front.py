@@ -74,6 +74,10 @@ class FrontView:
         """See `View.conv`: features of the current group in and out."""
         return self._convs[layer](self.channel, x)
 
+    def dropout(self, x: Tensor) -> Tensor:
+        """See `View.dropout`: nothing is dropped in sampling."""
+        return x
+
 
 class _Cache:
     """One convolution's input features at the addresses that the module's docstring gives."""

@@ -106,6 +106,10 @@ class _Recorder:
         """See `View.conv`."""
         return self._conv(layer, typing.cast(_Symbol, x).number)
 
+    def dropout(self, x: Tensor) -> Tensor:
+        """See `View.dropout`: nothing is dropped in sampling, and nothing is recorded."""
+        return x
+
     def _conv(self, layer: MaskedConv2d, source: int) -> Tensor:
         value = self.value(layer.out_channels, lambda target: Conv(layer=layer, source=source, target=target))
         return typing.cast(Tensor, value)
