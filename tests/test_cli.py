@@ -208,6 +208,16 @@ WRONG = [
     (["train", "mnist", "--preset", "slow"], "invalid choice 'slow' for argument '--preset'"),
     (["train", "mnist", "--epochs", "many"], "--epochs"),
     (["train", "mnist", "--epochs", "0"], "epochs must be an integer of at least 1, got 0"),
+    (["train", "mnist", "--schedule", "linear"], "invalid choice 'linear' for argument '--schedule'"),
+    (["train", "mnist", "--accumulate", "0"], "accumulate must be an integer of at least 1, got 0"),
+    (["train", "mnist", "--accumulate", "17"], "accumulate must be at most the batch size of 16, got 17"),
+    (["train", "mnist", "--clip-norm", "0"], "clip_norm must be positive, got 0.0"),
+    (["train", "mnist", "--weight-decay", "-1"], "weight_decay must be at least 0 and, times the learning rate"),
+    (["train", "mnist", "--dropout", "1"], "dropout must be in 0..0.99, got 1.0"),
+    (["train", "mnist", "--shift", "28"], "shift must be less than the images' 28 rows and 28 columns, got 28"),
+    (["train", "mnist", "--finish", "first"], "invalid choice 'first' for argument '--finish'"),
+    (["train", "mnist", "--keep-last", "1"], "keep_last must be an integer of at least 2, got 1"),
+    (["train", "mnist", "--tensorboard"], "tensorboard is not installed: pip install 'pixelcnn[tensorboard]'"),
     (["train", "mnist", "--levels", "1"], "levels must be in 2..256, got 1"),
     (["train", "mnist", "--device", "tpu"], "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
     (["train", "mnist", "--device", "cuda:99"], "device 'cuda:99' is not there"),
@@ -261,7 +271,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
-def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, model, tmp_path, capsys):
+def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     Path("afile").touch()
     folders = {"MODEL": model}
     for name in ("TRUNCATED", "FLIPPED", "UNKNOWN"):

@@ -143,44 +143,93 @@ class TrainConfig:
     """Passes over the training images."""
     batch_size: int = 128
     """Images a step."""
+    accumulate: int = 1
+    """Parts in which the gradient of a step is computed and summed: less memory, the same step up to rounding."""
     learning_rate: float = 5e-4
     """Adam's learning rate (beta 0.9 and 0.999, epsilon 1e-7 as in Keras), at its peak."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """How the learning rate goes on from its peak: `constant`, or `cosine` to zero at the last step."""
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    """How the learning rate moves: `constant`; `cosine`, from its peak to zero at the last step; `one-cycle`, from a
+    25th of the peak up to it over the first 30 % of the run and down to nearly zero, by half cosines."""
     warmup_steps: int = 0
-    """Steps over which the learning rate first rises linearly to its peak."""
+    """Steps over which the learning rate first rises linearly to what the schedule says."""
+    clip_norm: float | None = None
+    """Largest Euclidean norm of a step's gradient (of the mean loss in nats a sub-pixel, by all weights together); a
+    longer one is scaled down to it. `None`: not limited."""
+    weight_decay: float = 0.0
+    """Share of the weights, times the learning rate, that each step takes away (decoupled, as in AdamW); biases are
+    left alone."""
+    dropout: float = 0.0
+    """Probability that a feature behind a residual block's middle convolution is zero in training, in multiples of
+    2^-16; the others are scaled up. The training loss is then the one with features missing."""
+    shift: int = 0
+    """Training images are moved by up to so many pixels in each direction, drawn anew each epoch; level 0 fills in."""
     ema: float | None = None
     """Decay of the exponential moving average of the weights, for example 0.999; the finished model then holds the
     averaged weights. `None`: no average."""
+    finish: Literal["last", "best"] = "last"
+    """Which weights the finished model holds: those after the `last` epoch, or those of the epoch with the `best`
+    validation loss."""
     seed: int = 0
-    """Decides the initial weights, the order of the images and the pictures drawn at each epoch's end."""
+    """Decides the initial weights, the order and shifts of the images, dropout, and the pictures drawn at each epoch's
+    end."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
     checkpoint_seconds: float = 60.0
-    """A checkpoint is written whenever this many seconds have passed, at each epoch's end, and at Ctrl-C."""
+    """A checkpoint is written whenever this many seconds have passed, at each epoch's end, and at Ctrl-C or SIGTERM."""
+    keep_last: int = 2
+    """How many of the newest checkpoints are kept, besides the one with the best validation loss."""
     sample_images: int = 64
     """Images in the grid that is drawn at each epoch's end; 0 draws none."""
+    tensorboard: bool = False
+    """Write losses, rates, gradient norms and sample grids for TensorBoard as well, into the run's folder
+    `tensorboard`; needs the extra of the same name."""
 
     def __post_init__(self) -> None:
-        if self.protocol not in ("clean", "seed"):
-            raise ValueError(f"protocol must be 'clean' or 'seed', got {self.protocol!r}")
-        for name in ("epochs", "batch_size"):
-            if not (_is_int(getattr(self, name)) and getattr(self, name) >= 1):
-                raise ValueError(f"{name} must be an integer of at least 1, got {getattr(self, name)!r}")
-        if self.schedule not in ("constant", "cosine"):
-            raise ValueError(f"schedule must be 'constant' or 'cosine', got {self.schedule!r}")
-        if not (_is_int(self.warmup_steps) and self.warmup_steps >= 0):
-            raise ValueError(f"warmup_steps must be an integer of at least 0, got {self.warmup_steps!r}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ValueError(f"ema must lie strictly between 0 and 1, got {self.ema!r}")
-        if not (_is_int(self.seed) and 0 <= self.seed < 2**63):
-            raise ValueError(f"seed must be in 0..2**63-1, got {self.seed!r}")
-        if not self.checkpoint_seconds >= 0:
-            raise ValueError(f"checkpoint_seconds must be at least 0, got {self.checkpoint_seconds!r}")
-        if not (_is_int(self.sample_images) and self.sample_images >= 0):
-            raise ValueError(f"sample_images must be an integer of at least 0, got {self.sample_images!r}")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                listed = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
+                raise ValueError(f"{name} must be {listed}, got {getattr(self, name)!r}")
+        for name, least in _LEAST.items():
+            if not (_is_int(getattr(self, name)) and getattr(self, name) >= least):
+                raise ValueError(f"{name} must be an integer of at least {least}, got {getattr(self, name)!r}")
+        height, width = self.model.image_shape[1:]
+        checks = {
+            "accumulate": (self.accumulate <= self.batch_size, f"be at most the batch size of {self.batch_size}"),
+            "learning_rate": (0 < self.learning_rate < float("inf"), "be positive"),
+            "clip_norm": (self.clip_norm is None or 0 < self.clip_norm < float("inf"), "be positive"),
+            "weight_decay": (
+                0 <= self.weight_decay * self.learning_rate < 1,
+                f"be at least 0 and, times the learning rate of {self.learning_rate:g}, less than 1",
+            ),
+            "dropout": (0 <= self.dropout <= 0.99, "be in 0..0.99"),
+            "shift": (
+                self.shift < min(height, width),
+                f"be less than the images' {height} rows and {width} columns",
+            ),
+            "ema": (self.ema is None or 0 < self.ema < 1, "lie strictly between 0 and 1"),
+            "seed": (_is_int(self.seed) and 0 <= self.seed < 2**63, "be in 0..2**63-1"),
+            "checkpoint_seconds": (self.checkpoint_seconds >= 0, "be at least 0"),
+            "tensorboard": (isinstance(self.tensorboard, bool), "be True or False"),
+        }
+        for name, (right, rule) in checks.items():
+            if not right:
+                raise ValueError(f"{name} must {rule}, got {getattr(self, name)!r}")
+
+
+_CHOICES = {
+    "protocol": ("clean", "seed"),
+    "schedule": ("constant", "cosine", "one-cycle"),
+    "finish": ("last", "best"),
+}
+_LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "accumulate": 1,
+    "warmup_steps": 0,
+    "shift": 0,
+    "keep_last": 2,  # a damaged one needs one before it
+    "sample_images": 0,
+}
 
 
 PRESETS: dict[str, TrainConfig] = {
@@ -193,8 +242,32 @@ PRESETS: dict[str, TrainConfig] = {
         schedule="cosine",
         warmup_steps=100,
     ),
+    "fast": TrainConfig(
+        epochs=20,
+        batch_size=64,
+        learning_rate=2e-3,
+        schedule="cosine",
+        warmup_steps=200,
+        clip_norm=1.0,
+        ema=0.999,
+    ),
+    "best": TrainConfig(
+        model=PixelCNNConfig(filters=64, blocks=21),  # 531,041 parameters
+        epochs=100,
+        batch_size=64,
+        learning_rate=2e-3,
+        schedule="cosine",
+        warmup_steps=1000,
+        clip_norm=1.0,
+        weight_decay=0.01,
+        dropout=0.1,
+        shift=1,
+        ema=0.9995,
+        finish="best",
+    ),
 }
-"""`seed`: the Keras example's recipe exactly. `quick`: recognisable digits in about 90 s on two cores."""
+"""`seed`: the Keras example's recipe exactly. `quick`: recognisable digits in about 90 s on two cores. `fast`: the seed
+network, taught quickly. `best`: at most as many parameters, as low a loss as they give."""
 
 
 ConfigT = TypeVar("ConfigT")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import resource
+import sys
 from pathlib import Path
 
 import torch
 
-__all__ = ["describe", "device_of"]
+__all__ = ["describe", "device_of", "peak_memory"]
 
 
 def device_of(name: str) -> torch.device:
@@ -37,3 +39,11 @@ def describe(device: torch.device) -> str:
     lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{next(iter(names), '') or platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory(device: torch.device) -> int:
+    """The most memory in use so far, in bytes: by PyTorch's tensors on a CUDA device, by the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,7 +1,8 @@
 """The masked convolution, and the full view of a network.
 
 A network is written once, over features `(..., channels)` with channels last. Pointwise parts work on any leading
-shape; the one thing that needs neighbours, the masked convolution with its activation, asks a *view*:
+shape; what does not (the masked convolution with its activation, which needs neighbours, and dropout, which exists in
+training only) asks a *view*:
 
 - `FullView` holds whole images. Features are (N, H, W, channels) and the convolution computes every pixel at once,
   with the causal rows of the kernel only. Training and scoring use it.
@@ -184,6 +185,10 @@ class View(Protocol):
         """
         ...
 
+    def dropout(self, x: Tensor) -> Tensor:
+        """The features themselves; in training with dropout, some of them are zero."""
+        ...
+
 
 class FullView:
     """Whole images: every pixel's features at once.
@@ -239,6 +244,10 @@ class FullView:
         n, h, w, _ = self.image.shape
         added: Tensor = layer(self._condition)
         return added[:, None, None, :].expand(n, h, w, -1)
+
+    def dropout(self, x: Tensor) -> Tensor:
+        """See `View.dropout`: `pixelcnn.training.dropout.DropoutView` is the one that drops."""
+        return x
 
 
 def gated(x: Tensor, groups: int) -> Tensor:

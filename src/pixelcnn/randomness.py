@@ -17,10 +17,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_seed", "mixed_seed", "permutation", "uniforms"]
+__all__ = ["check_seed", "dropout_bits", "mixed_seed", "permutation", "shifts", "uniforms"]
 
 _GAMMA = 0x9E3779B97F4A7C15
 _PERMUTATION = 0x7065726D75746521  # keeps the data order's numbers apart from the samples'
+_SHIFTS = 0x7368696674206279  # and so on
+_DROPOUT = 0x64726F706F757421
 
 
 def check_seed(seed: int) -> int:
@@ -62,10 +64,62 @@ def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """The order of `n` images in an epoch, int64 of shape (n,), a function of (n, seed, epoch) alone."""
-    root = _mix(torch.tensor(check_seed(seed) ^ _PERMUTATION, dtype=torch.int64))
-    state = _mix(root + _signed((epoch + 1) * _GAMMA % 2**64))
+    state = _state(check_seed(seed) ^ _PERMUTATION, epoch)
     keys = _mix(state + torch.arange(1, n + 1, dtype=torch.int64) * _signed(_GAMMA))
     return torch.argsort(keys, stable=True)
+
+
+def shifts(images: Tensor, reach: int, seed: int, epoch: int) -> Tensor:
+    """How far images move in an epoch: a function of each image's own index and (reach, seed, epoch) alone.
+
+    Args:
+        images: Indices of the images, int64 (N,).
+        reach: Largest shift in each direction.
+        seed: 0..2**63-1.
+        epoch: 0 is the first.
+
+    Returns:
+        int64 (N, 2) of rows down and columns right, in -reach..reach, all pairs equally probable (up to 2^-50).
+    """
+    keys = _mix(_state(check_seed(seed) ^ _SHIFTS, epoch) + (images + 1) * _signed(_GAMMA))
+    side = 2 * reach + 1
+    cell = _shift_right(keys, 1) % side**2
+    return torch.stack([cell // side - reach, cell % side - reach], 1)
+
+
+def dropout_bits(
+    seed: int, step: int, layer: int, first: int, n: int, features: int, device: torch.device | str
+) -> Tensor:
+    """16 random bits for every feature of a layer, so that dropout is a function of the run's seed and the step.
+
+    One output of the generator gives four features' bits, for a quarter of the arithmetic.
+
+    Args:
+        seed: 0..2**63-1.
+        step: 0 is the first.
+        layer: Which dropout of the network, from 0.
+        first: Index in the step's batch of the first image.
+        n: Number of images.
+        features: Numbers for each image.
+        device: Where the result lives; the values do not depend on it.
+
+    Returns:
+        int16 (n, features), uniform over -2**15 .. 2**15-1.
+    """
+    state = int(_state(check_seed(seed) ^ _DROPOUT, step, layer))
+    images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
+    quarters = torch.arange(1, -(-features // 4) + 1, dtype=torch.int64, device=device)
+    states = _mix(images * _signed(_GAMMA) + state)
+    bits = _mix(states[:, None] + quarters * _signed(_GAMMA))
+    return bits.view(torch.int16)[:, :features]
+
+
+def _state(seed: int, *indices: int) -> Tensor:
+    """mix(seed), then the output of that state for each index in turn: an int64 scalar."""
+    state = _mix(torch.tensor(seed, dtype=torch.int64))
+    for index in indices:
+        state = _mix(state + _signed((index + 1) * _GAMMA % 2**64))
+    return state
 
 
 def _mix(z: Tensor) -> Tensor:

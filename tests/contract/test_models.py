@@ -11,6 +11,7 @@ import pixelcnn
 from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models import MODELS
 from pixelcnn.models.storage import load
+from pixelcnn.randomness import uniforms
 from pixelcnn.sampling import engine_of, why_not_native
 
 SIZES = {  # small enough for thousands of passes
@@ -60,6 +61,22 @@ def fast(request):
     if request.param == "native" and (reason := why_not_native(pixelcnn.PixelCNN((1, 2, 2), filters=4))):
         pytest.skip(reason)
     return request.param
+
+
+def assert_same_draws(model, found, expected, labels, seed, temperature=1.0, guidance=1.0):
+    """The same integers; in float32, where sums in another order end in other digits, an image may differ if the
+    uniform of its first sub-pixel that does lies within 1e-4 of a threshold, and few do."""
+    different = [k for k in range(len(found)) if not torch.equal(found[k], expected[k])]
+    assert model.dtype == torch.float32 or not different
+    assert len(different) <= max(1, len(found) // 4)
+    for k in different:
+        first = raster(found[k] != expected[k]).nonzero()[0].item()
+        condition = model.condition_of(labels, len(found))
+        params = model.raw_params(expected[k : k + 1], None if condition is None else condition[k : k + 1])
+        if guidance != 1:
+            params = guidance * params + (1 - guidance) * model.raw_params(expected[k : k + 1])
+        thresholds = model.likelihood.cdf(raster(params[0])[first], temperature)
+        assert (thresholds - uniforms(seed, k, 1, model.subpixels)[0, first]).abs().min() < 1e-4
 
 
 def every_image(shape, levels):
@@ -145,7 +162,9 @@ def test_log_prob_map_sums_to_log_prob(name, shape, levels):
     assert build(name, shape, levels).log_prob(images).dtype == torch.float64
     with torch.no_grad():  # in slices
         many = None if labels is None else labels.repeat(50)
-        torch.testing.assert_close(model.log_prob(images.repeat(50, 1, 1, 1), many)[-5:], log_prob.detach())
+        torch.testing.assert_close(
+            model.log_prob(images.repeat(50, 1, 1, 1), many)[-5:], log_prob.detach(), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES)
@@ -163,41 +182,47 @@ def test_log_prob_is_what_forward_says(name, shape, levels):
         logits = torch.cat([torch.zeros_like(params), params], -1) if levels == 2 else params
         distribution = torch.distributions.Categorical(logits=logits)
     expected = distribution.log_prob(images.long())
-    torch.testing.assert_close(model.log_prob_map(images, labels), expected)
+    torch.testing.assert_close(model.log_prob_map(images, labels).exp(), expected.exp(), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES)
 def test_fast_equals_reference(name, shape, levels, dtype, fast):
-    """In float64 two sums in another order differ by 1e-15, and so the draws in one of 1e12 cases; in float32 a
-    false alarm has a chance of about 1e-5 on a machine that adds in an order not seen yet."""
+    """In float64 two sums in another order differ by 1e-15, and so the draws in one of 1e12 cases."""
     model = build(name, shape, levels, dtype)
     labels = labels_for(model, 9)
     images = model.sample(9, labels, seed=7, engine=fast)
-    assert torch.equal(images, model.sample(9, labels, seed=7, engine="reference"))
+    assert_same_draws(model, images, model.sample(9, labels, seed=7, engine="reference"), labels, 7)
     assert images.unique().numel() > 1
     assert not torch.equal(images, model.sample(9, labels, seed=8, engine=fast))
     hot = model.sample(3, seed=7, temperature=2.0, engine=fast)
-    assert torch.equal(hot, model.sample(3, seed=7, temperature=2.0, engine="reference"))
+    assert_same_draws(model, hot, model.sample(3, seed=7, temperature=2.0, engine="reference"), None, 7, 2.0)
     if labels is not None and model.grouped:
         guided = model.sample(9, labels, seed=7, engine=fast, guidance=2.5)
-        assert torch.equal(guided, model.sample(9, labels, seed=7, engine="reference", guidance=2.5))
+        reference = model.sample(9, labels, seed=7, engine="reference", guidance=2.5)
+        assert_same_draws(model, guided, reference, labels, 7, guidance=2.5)
         assert not torch.equal(guided, images)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES)
 def test_image_i_does_not_depend_on_the_batch(name, shape, levels, dtype, fast):
-    """With the eager engine in float32, false alarms as in `test_fast_equals_reference`; none with the native one."""
+    """Bit for bit with the native engine; see `assert_same_draws` for the eager one."""
     model = build(name, shape, levels, dtype)
     labels = labels_for(model, 400)
     some = (lambda k: None) if labels is None else (lambda k: labels[:k])
+
+    def same(found, expected):
+        if fast == "native":
+            assert torch.equal(found, expected)
+        assert_same_draws(model, found, expected, some(len(found)), 9)
+
     many = model.sample(64, some(64), seed=9, engine=fast)
     for n in (1, 7):
-        assert torch.equal(model.sample(n, some(n), seed=9, engine=fast), many[:n])
+        same(model.sample(n, some(n), seed=9, engine=fast), many[:n])
     n = engine_of(model, fast).batch(model) + 3
     labels = labels_for(model, n)
-    assert torch.equal(model.sample(n, some(n), seed=9, engine=fast)[:64], many[:n]), "more than one chunk"
+    same(model.sample(n, some(n), seed=9, engine=fast)[:64], many[:n])  # more than one batch
 
 
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES[::4])

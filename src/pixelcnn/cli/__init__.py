@@ -33,7 +33,11 @@ _DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sampl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, 2 for wrong input, 130 after Ctrl-C."""
+    """Runs the command line; returns the exit code.
+
+    0; 2 for wrong input, a full disk or a run that diverged; 130 after Ctrl-C; 143 after SIGTERM stopped a training
+    run, which has saved.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--version"], ["-V"]):
         print(f"pixelcnn {__version__}")
@@ -50,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt as interrupt:
         print(f"pixelcnn: {str(interrupt) or 'stopped'}", file=sys.stderr)
-        return 130
+        return int(getattr(interrupt, "exit_code", 130))  # of pixelcnn.training.Interrupted
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's allocators raise RuntimeError
             raise

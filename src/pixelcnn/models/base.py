@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AutoregressiveModel"]
 
+MakeView = Callable[[Tensor, Tensor | None], FullView]
 _CACHE_BYTES = 3.2e6  # features of one layer that stay in the caches of a core or two
 
 
@@ -164,15 +165,23 @@ class AutoregressiveModel(nn.Module, ABC):
         conditions = [None] * len(parts) if condition is None else torch.split(condition, size)
         return torch.cat([self.unchecked_log_prob_map(*both) for both in zip(parts, conditions, strict=True)])
 
-    def unchecked_log_prob_map(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`log_prob_map` in one piece and without looking at the values first: for loops that know their data."""
-        return self.likelihood.log_prob(self.raw_params(images, condition), images)
+    def unchecked_log_prob_map(
+        self, images: Tensor, condition: Tensor | None = None, view: MakeView = FullView
+    ) -> Tensor:
+        """`log_prob_map` in one piece and without looking at the values first: for loops that know their data.
 
-    def raw_params(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """`forward` without looking at its arguments first, given what `condition_of` makes of the labels."""
+        Args:
+            images: uint8 levels (N, C, H, W).
+            condition: What `condition_of` makes of the labels.
+            view: Makes the view, of the scaled images (N, H, W, C) and the condition, that the network runs over.
+        """
+        return self.likelihood.log_prob(self.raw_params(images, condition, view), images)
+
+    def raw_params(self, images: Tensor, condition: Tensor | None = None, view: MakeView = FullView) -> Tensor:
+        """`forward` without looking at its arguments first; see `unchecked_log_prob_map`."""
         c, h, w = self.image_shape
         image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
-        raw = self.network(FullView(image_nhwc.contiguous(), condition))
+        raw = self.network(view(image_nhwc.contiguous(), condition))
         if self.grouped:
             return raw.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
         levels_nhwc = images.permute(0, 2, 3, 1)

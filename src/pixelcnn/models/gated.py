@@ -93,7 +93,7 @@ class GatedLayer(nn.Module):
         v_wide = view.input_conv(self.vertical, for_v) if v is None else view.conv(self.vertical, v, for_v)
         from_v = view.conv(self.link, v_wide, for_h)
         h_wide = view.input_conv(self.horizontal, from_v) if h is None else view.conv(self.horizontal, h, from_v)
-        g = view.gate(h_wide, self._channels)
+        g = view.dropout(view.gate(h_wide, self._channels))
         skip = view.conv(self.skip, g, skip)
         if self.residual is None:
             return None, None, skip

@@ -25,7 +25,7 @@ __all__ = ["PixelCNN", "ResidualBlock"]
 
 
 class ResidualBlock(nn.Module):
-    """x + ReLU(1x1(ReLU(3x3 mask B(ReLU(1x1(x)))))), through half as many features."""
+    """x + ReLU(1x1(ReLU(3x3 mask B(ReLU(1x1(x)))))), through half as many features, which dropout may thin out."""
 
     def __init__(self, filters: int, groups: int, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, view: View) -> Tensor:
         """Features (..., filters) to features of the same shape."""
         conv1, masked, conv2 = self._layers
-        return x + view.conv(conv2, view.conv(masked, view.conv(conv1, x)))
+        return x + view.conv(conv2, view.dropout(view.conv(masked, view.conv(conv1, x))))
 
 
 class PixelCNN(AutoregressiveModel):

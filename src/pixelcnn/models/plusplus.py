@@ -78,7 +78,7 @@ class ResidualBlock(nn.Module):
             joined = view.conv(layer, view.concat_elu(shortcut), joined)
         c = view.conv(self.conv1, view.concat_elu(x), joined)
         given = None if self.condition is None else view.condition(self.condition, 1)
-        return x + view.glu(view.conv(self.conv2, view.concat_elu(c), given))
+        return x + view.glu(view.conv(self.conv2, view.dropout(view.concat_elu(c)), given))
 
 
 class PixelCNNPlusPlus(AutoregressiveModel):

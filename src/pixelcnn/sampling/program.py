@@ -174,6 +174,10 @@ class _Recorder:
         """See `View.concat_elu`."""
         return self._unit("concat_elu", x, self.features[typing.cast(_Symbol, x).number] * 2, 1)
 
+    def dropout(self, x: Tensor) -> Tensor:
+        """See `View.dropout`: nothing is dropped in sampling, and nothing is recorded."""
+        return x
+
     def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:
         """See `View.condition`."""
         if not self._conditional:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +19,10 @@ from pixelcnn.config import TrainConfig, from_dict, to_dict
 
 __all__ = ["RunRecord"]
 
-_MAY_DIFFER = {"epochs", "device", "checkpoint_seconds", "sample_images"}  # between a run and its continuation
+_MAY_DIFFER = {  # between a run and its continuation
+    "epochs", "device", "finish", "checkpoint_seconds", "keep_last", "sample_images", "tensorboard",
+}  # fmt: skip
+_MAY_BRANCH = {"learning_rate", "clip_norm", "weight_decay", "dropout"}  # in a new folder, from a given checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,8 @@ class RunRecord:
     """PyTorch's version."""
     threads: int
     """Threads that one operation uses on the CPU."""
+    origin: str = ""
+    """Where a run that went on from another run's checkpoint under other options began; nothing for a whole run."""
 
     @classmethod
     def of(cls, config: TrainConfig, training: Tensor, validation: Tensor, data: str) -> RunRecord:
@@ -72,16 +78,43 @@ class RunRecord:
         Raises:
             ValueError: If it is another run.
         """
-        may_differ = _MAY_DIFFER - ({"epochs"} if self.train.schedule == "cosine" else set())
+        for name, old, new in self._differences(earlier):
+            raise ValueError(f"{where} holds a run with {name} = {old!r}, not {new!r}; choose another folder")
+        self._warn_of_other_bits(earlier, where)
+
+    def branch_of(self, earlier: RunRecord, where: str) -> RunRecord:
+        """This run's record if it goes on from the checkpoint `where` of an earlier one.
+
+        The learning rate, clip_norm, weight decay and dropout may differ then; the new record says so.
+
+        Warns:
+            UserWarning: If they differ, or the last bits will.
+
+        Raises:
+            ValueError: If anything else differs.
+        """
+        changed = []
+        for name, old, new in self._differences(earlier):
+            if name not in _MAY_BRANCH:
+                raise ValueError(f"{where} holds a run with {name} = {old!r}, not {new!r}; choose another folder")
+            changed.append(f"{name} = {old!r}")
+            warnings.warn(f"going on from {where} with {name} = {new!r}, which was {old!r} before", stacklevel=2)
+        self._warn_of_other_bits(earlier, where)
+        begun = f"{Path(where).name} of a run with {', '.join(changed)}" if changed else ""
+        return dataclasses.replace(self, origin="; before that, ".join(filter(None, [begun, earlier.origin])))
+
+    def _differences(self, earlier: RunRecord) -> list[tuple[str, object, object]]:
+        """Name, earlier and present value of what makes it another run."""
+        may_differ = _MAY_DIFFER - (set() if self.train.schedule == "constant" else {"epochs"})
         pairs = [(name, getattr(earlier, name), getattr(self, name)) for name in ("data", "training", "validation")]
         pairs += [
             (f.name, getattr(earlier.train, f.name), getattr(self.train, f.name))
             for f in dataclasses.fields(TrainConfig)
             if f.name not in may_differ
         ]
-        for name, old, new in pairs:
-            if old != new:
-                raise ValueError(f"{where} holds a run with {name} = {old!r}, not {new!r}; choose another folder")
+        return [pair for pair in pairs if pair[1] != pair[2]]
+
+    def _warn_of_other_bits(self, earlier: RunRecord, where: str) -> None:
         for name, old, new in (
             ("PyTorch", earlier.torch, self.torch),
             ("a number of threads", earlier.threads, self.threads),
@@ -90,7 +123,7 @@ class RunRecord:
                 warnings.warn(
                     f"{where} was begun with {name} of {old}, and goes on with {new}: the last bits will differ from "
                     "an uninterrupted run's",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
 
 

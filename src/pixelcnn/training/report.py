@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pixelcnn.config import TrainConfig
 from pixelcnn.files import write_file
 from pixelcnn.images import grid, save_png
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import describe
+from pixelcnn.training.checkpoint import held_out_loss
 from pixelcnn.training.record import RunRecord
 
 __all__ = ["card", "draw_curves", "write_metrics", "write_samples", "write_timing"]
@@ -36,12 +38,12 @@ def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> 
 
 
 def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
-    """The losses by epoch, in nats a sub-pixel."""
+    """The losses by epoch, in nats a sub-pixel, above the gradients' norms and the learning rate."""
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     epochs = [line["epoch"] for line in metrics]
     for key, name in (
         ("train_loss", "training, before each step"),
@@ -50,33 +52,64 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
     ):
         if key in metrics[0]:
             axes.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
-    axes.set(xlabel="epoch", ylabel="negative log-likelihood (nats / sub-pixel)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend()
+    axes.set(ylabel="negative log-likelihood (nats / sub-pixel)")
+    for key, name in (
+        ("gradient_norm", "gradient norm, mean"),
+        ("gradient_norm_max", "gradient norm, largest"),
+        ("learning_rate", "learning rate"),
+    ):
+        lower.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
+    lower.set(xlabel="epoch", yscale="log")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for each in (axes, lower):
+        each.grid(alpha=0.3)
+        each.legend()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     write_file(path, buffer.getvalue())
 
 
-def card(model: AutoregressiveModel, record: RunRecord, metrics: list[dict[str, Any]], device: str) -> str:
-    """The finished model's card: exactly how it was trained, and its validation loss."""
+def card(
+    model: AutoregressiveModel, record: RunRecord, metrics: list[dict[str, Any]], chosen: dict[str, Any], device: str
+) -> str:
+    """The finished model's card: exactly how it was trained, and its validation loss.
+
+    Args:
+        model: The finished model.
+        record: What the run was.
+        metrics: The lines of metrics.jsonl.
+        chosen: The one of them whose weights the model has.
+        device: Where it was trained.
+    """
     config, last = record.train, metrics[-1]
-    warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
-    averaged = f", weights averaged with decay {config.ema}" if config.ema is not None else ""
     protocol = f" ({config.protocol} protocol)" if record.data == "mnist" else ""
     losses = "".join(
         f"| {line['epoch']} | {line['step']} | {line['train_loss']:.4f} | {line['validation_loss']:.4f} |\n"
         for line in metrics
     )
+    best = f" The weights are those after epoch {chosen['epoch']}, the best." if config.finish == "best" else ""
+    origin = f" Begun as {record.origin}." if record.origin else ""
     training = (
         f"Data: {record.data}{protocol}, {config.model.levels} levels.\n\n"
         f"- training: {record.training}\n- validation: {record.validation}\n\n"
-        f"{last['epoch']} epochs, {last['step']} steps, batch {config.batch_size}, Adam, learning rate "
-        f"{config.learning_rate:g} ({config.schedule}{warmup}){averaged}, seed {config.seed}; PyTorch {record.torch}, "
-        f"{device}. Losses in nats a sub-pixel:\n\n"
+        f"{last['epoch']} epochs, {last['step']} steps, batch {config.batch_size}, {_recipe(config)}, seed "
+        f"{config.seed}; PyTorch {record.torch}, {device}.{best}{origin} Losses in nats a sub-pixel:\n\n"
         f"| epoch | step | training | validation |\n|---|---|---|---|\n{losses}"
     )
-    loss = last.get("validation_loss_ema", last["validation_loss"])
+    loss = held_out_loss(chosen)
     results = f"Validation loss {loss:.4f} nats a sub-pixel, {loss * model.subpixels:.2f} nats an image."
     return describe(model, training=training, results=results)
+
+
+def _recipe(config: TrainConfig) -> str:
+    """Everything that is not off, in words."""
+    warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
+    parts = [
+        f"Adam, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
+        f"gradient norm at most {config.clip_norm:g}" if config.clip_norm is not None else "",
+        f"weight decay {config.weight_decay:g}" if config.weight_decay else "",
+        f"dropout {config.dropout:g}" if config.dropout else "",
+        f"images shifted by up to {config.shift} pixels" if config.shift else "",
+        f"weights averaged with decay {config.ema}" if config.ema is not None else "",
+    ]
+    return ", ".join(filter(None, parts))

@@ -4,57 +4,62 @@ A run is a function of its configuration and its data: the order of the images i
 pictures have the run's seed, and a checkpoint holds all that the next step depends on. A killed run repeats at most
 what came after its last checkpoint. On a CPU the result is the same to the bit for the same number of threads.
 
+A loss or gradient that is not finite, or a loss that has gone astray for good (`pixelcnn.training.watch`), ends the run
+with an error; the last checkpoint from before is kept.
+
 The run's folder:
 
     config.json           what was asked for, of which data
-    metrics.jsonl         a line an epoch: the losses           timing.jsonl   a line an epoch: what the clock said
-    curves.png            the losses drawn                      samples/       a grid of samples an epoch
-    checkpoints/          the newest two                        model/         the finished model, for `pixelcnn.load`
+    metrics.jsonl         a line an epoch: losses, gradients    timing.jsonl   a line an epoch: speed and memory
+    curves.png            the same drawn                        samples/       a grid of samples an epoch
+    checkpoints/          the newest two and the best           model/         the finished model, for `pixelcnn.load`
+    tensorboard/          for TensorBoard, if asked for
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from pixelcnn.config import TrainConfig, to_dict
-from pixelcnn.devices import device_of
+from pixelcnn.devices import device_of, peak_memory
 from pixelcnn.evaluation import evaluate
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel, PixelCNN
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import permutation
 from pixelcnn.training import report
+from pixelcnn.training.augmentation import shifted
+from pixelcnn.training.board import Board
 from pixelcnn.training.checkpoint import (
     Checkpoint,
     RunState,
     checkpoints,
+    last_sound,
     load_checkpoint,
     load_newest,
     save_checkpoint,
 )
 from pixelcnn.training.record import RunRecord
 from pixelcnn.training.schedule import learning_rate
-from pixelcnn.training.step import Stepper
+from pixelcnn.training.signals import StopSignals
+from pixelcnn.training.step import Stepper, StepResult
 
-__all__ = ["Interrupted", "train"]
+__all__ = ["train"]
 
 _TIMED_STEPS = range(2, 7)  # the first ones pay for set-up
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C, after writing a checkpoint; the message says how to go on."""
+_WARM = 500  # steps of warm-up that are worth a try against a diverging loss
 
 
 def train(
@@ -76,17 +81,20 @@ def train(
         out: The run's folder; made if it is missing.
         data: What the images are, for the records.
         resume: "auto" goes on from the folder's newest intact checkpoint, or starts; "off" starts, in a folder that
-            holds no run; a path starts from that checkpoint.
+            holds no run; a path starts from that checkpoint, perhaps with another learning rate, clip_norm, weight
+            decay or dropout.
         progress: Show bars and messages on standard error.
 
     Returns:
-        The finished model, with the averaged weights if `config.ema` is set; the same is in `out`/model.
+        The finished model, with the averaged weights if `config.ema` is set, after the last or the best epoch as
+        `config.finish` says; the same is in `out`/model.
 
     Raises:
         ValueError: If the images do not fit the model, the folder holds a run of another configuration or of other
-            data, another process is using it, or the loss is no longer finite.
-        OSError: If the folder cannot be written.
-        Interrupted: After Ctrl-C, when a checkpoint has been written.
+            data, another process is using it, the loss is no longer finite or has diverged, or TensorBoard is asked
+            for and not installed.
+        OSError: If the folder cannot be written; the checkpoints before are intact.
+        pixelcnn.training.Interrupted: After Ctrl-C or SIGTERM, when a checkpoint has been written.
     """
     return _Run(config, training, validation, Path(out), data, progress).run(resume)
 
@@ -111,29 +119,48 @@ class _Run:
         self.training = training
         self.validation = validation
         self.model.to(self.device)
-        self.stepper = Stepper(self.model, config.ema)
+        self.stepper = Stepper(
+            self.model,
+            config.ema,
+            clip_norm=config.clip_norm,
+            weight_decay=config.weight_decay,
+            dropout=config.dropout,
+            accumulate=config.accumulate,
+            seed=config.seed,
+        )
         self.state = RunState(record=to_dict(self.record))
         self.steps_per_epoch = -(-len(training) // config.batch_size)
         self.total_steps = config.epochs * self.steps_per_epoch
-        self._stopping = False
+        self.signals = StopSignals(self._say)
+        self.board: Board | None = None
+        self._source = out / "checkpoints"  # of the checkpoint that the run began with
+        if config.tensorboard:
+            Board.check()
 
     def run(self, resume: str | Path) -> AutoregressiveModel:
         given = None if str(resume) in ("auto", "off") else self._load_given(Path(resume))
         writable_folder(self.out)
         with only_user_of(self.out):
             self._open(str(resume), given)
-            return self._run()
+            if self.config.tensorboard:
+                self.board = Board(self.out / "tensorboard", self.state.step)
+            try:
+                return self._run()
+            finally:
+                if self.board is not None:
+                    self.board.close()
 
     def _run(self) -> AutoregressiveModel:
         self._last_checkpoint = time.monotonic()
         finished = len(self.state.metrics)
         if finished >= self.config.epochs:
             self._say(f"the run in {self.out} has finished its {finished} epochs")
-        with self._deferring_interrupts():
+        with self.signals:
             for epoch in range(finished, self.config.epochs):
                 seconds, seen = self._train_epoch(epoch)
                 self._save()  # validation and pictures can be repeated
-                self._finish_epoch(epoch, seconds, seen)
+                with self.signals.at_once(self._stopped()):
+                    self._finish_epoch(epoch, seconds, seen)
                 self._save()
         return self._finish()
 
@@ -148,27 +175,56 @@ class _Run:
         started = time.monotonic()
         with self._bar(epoch, first) as bar:
             for k, batch in enumerate(batches[done:]):
-                images = self.training[batch].to(self.device)
+                images = shifted(self.training[batch], batch, self.config.shift, self.config.seed, epoch)
                 rate = learning_rate(self.config, self.state.step, self.total_steps)
-                self.state.epoch_nats += self.stepper.step(images, rate)
-                if not math.isfinite(self.state.epoch_nats):
-                    raise ValueError(
-                        f"the loss is no longer finite at step {self.state.step}; try a learning rate under "
-                        f"{self.config.learning_rate:g}. The last checkpoint is from before"
-                    )
-                self.state.step += 1
+                result = self.stepper.step(images.to(self.device), rate)
+                self._note(result, len(images), rate)
                 seen += len(images)
                 nats = self.state.epoch_nats / seen
-                loss = nats / self.model.subpixels
-                bar.set_postfix_str(f"loss {loss:.4f}, {nats:.2f} nats/image", refresh=False)
+                bar.set_postfix_str(
+                    f"loss {nats / self.model.subpixels:.4f}, {nats:.2f} nats/image, rate {rate:.1e}, "
+                    f"gradient {result.gradient_norm:.1e}",
+                    refresh=False,
+                )
                 bar.update(len(images))
                 if k == _TIMED_STEPS.start:
                     timed = time.monotonic()
                 elif k == _TIMED_STEPS.stop:
                     self._tell_duration((time.monotonic() - timed) / len(_TIMED_STEPS), bar)
-                if self._stopping or time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds:
+                due = time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds
+                if due or self.signals.received is not None:
                     self._save()
         return time.monotonic() - started, seen - first
+
+    def _note(self, result: StepResult, images: int, rate: float) -> None:
+        """Takes a step's result into the state, or ends the run if it is lost."""
+        if not (math.isfinite(result.nats) and math.isfinite(result.gradient_norm)):
+            what = "loss" if not math.isfinite(result.nats) else "gradient"
+            self._give_up(f"the {what} is no longer finite at step {self.state.step}")
+        state, loss = self.state, result.nats / images / self.model.subpixels
+        state.step += 1
+        state.epoch_nats += result.nats
+        state.epoch_gradient_norm += result.gradient_norm
+        state.epoch_gradient_norm_max = max(state.epoch_gradient_norm_max, result.gradient_norm)
+        state.watch.see(loss, self.model.levels)
+        if state.watch.diverged:
+            self._give_up(
+                f"the loss has diverged by step {state.step}: {state.watch.average:.4f} nats a sub-pixel on average, "
+                f"after {state.watch.lowest:.4f}"
+            )
+        if self.board is not None:
+            values = {"training_loss": loss, "learning_rate": rate, "gradient_norm": result.gradient_norm}
+            self.board.step(state.step, values)
+
+    def _give_up(self, reason: str) -> NoReturn:
+        config, sound = self.config, last_sound(self.out / "checkpoints", self.state)
+        advice = f"a learning rate under {config.learning_rate:g}"
+        if config.clip_norm is None:
+            advice += ", or clip_norm = 1"
+        elif config.warmup_steps < _WARM:
+            advice += f", or {_WARM} steps of warm-up"
+        where = f", in another folder; --resume {sound} goes on there from the last good checkpoint" if sound else ""
+        raise ValueError(f"{reason}; try {advice}{where}")
 
     def _finish_epoch(self, epoch: int, seconds: float, seen: int) -> None:
         line: dict[str, object] = {
@@ -176,6 +232,8 @@ class _Run:
             "step": self.state.step,
             "learning_rate": learning_rate(self.config, self.state.step - 1, self.total_steps),
             "train_loss": self.state.epoch_nats / len(self.training) / self.model.subpixels,
+            "gradient_norm": self.state.epoch_gradient_norm / self.steps_per_epoch,
+            "gradient_norm_max": self.state.epoch_gradient_norm_max,
         }
         evaluation = evaluate(self.model, self.validation, progress=self.progress)
         line |= {
@@ -187,20 +245,25 @@ class _Run:
             if self.stepper.averaged is not None:
                 averaged = evaluate(self.model, self.validation, progress=self.progress)
                 line["validation_loss_ema"] = averaged.nats_per_subpixel
+            picture = self.out / "samples" / f"epoch-{epoch + 1:03d}.png"
             if self.config.sample_images:
-                path = self.out / "samples" / f"epoch-{epoch + 1:03d}.png"
-                report.write_samples(path, self.model, self.config.sample_images, self.config.seed)
+                report.write_samples(picture, self.model, self.config.sample_images, self.config.seed)
         self.state.metrics.append(line)
-        self.state.epoch_nats = 0.0
+        self.state.epoch_nats = self.state.epoch_gradient_norm = self.state.epoch_gradient_norm_max = 0.0
         report.write_metrics(self.out / "metrics.jsonl", self.state.metrics)
+        speed = seen / max(seconds, 1e-9)
         timing = {"epoch": epoch + 1, "images": seen, "seconds": round(seconds, 3)}
+        timing |= {"images_per_second": round(speed, 1), "peak_memory_bytes": peak_memory(self.device)}
         report.write_timing(self.out / "timing.jsonl", timing)
         report.draw_curves(self.out / "curves.png", self.state.metrics)
+        if self.board is not None:
+            self.board.epoch(line, picture)
         self._say(
             f"epoch {epoch + 1}/{self.config.epochs}: training loss {line['train_loss']:.4f}, validation loss "
             + f"{line['validation_loss']:.4f}"
             + (f", averaged weights {line['validation_loss_ema']:.4f}" if "validation_loss_ema" in line else "")
-            + f" ({evaluation.nats_per_image:.2f} nats/image), {seen / max(seconds, 1e-9):.0f} images/s"
+            + f" ({evaluation.nats_per_image:.2f} nats/image), {speed:.0f} images/s, "
+            + f"{timing['peak_memory_bytes'] / 2**30:.1f} GiB"
         )
 
     # Beginning and end -----------------------------------------------------------------------------------------
@@ -208,7 +271,9 @@ class _Run:
     def _load_given(self, path: Path) -> Checkpoint:
         """The checkpoint that was asked for by its path."""
         checkpoint = load_checkpoint(path)
-        self._check_checkpoint(checkpoint, str(path))
+        self.record = self.record.branch_of(RunRecord.from_json(checkpoint[0].record, str(path)), str(path))
+        self._check_epochs(checkpoint[0], str(path))
+        self._source = path.parent
         if any(later.name > checkpoint[0].name for later in checkpoints(self.out / "checkpoints")):
             raise ValueError(f"{self.out} holds later checkpoints than {path}; choose another folder to go on from it")
         return checkpoint
@@ -225,22 +290,39 @@ class _Run:
             for folder in (self.out, self.out / "samples", self.out / "checkpoints"):
                 if folder.is_dir():
                     recover(folder)
-        checkpoint = load_newest(self.out / "checkpoints") if resume == "auto" else given
+        folder = self.out / "checkpoints"
+        checkpoint = load_newest(folder) if resume == "auto" else given
         if checkpoint is not None:
-            self._check_checkpoint(checkpoint, f"{self.out}/checkpoints")
             self.state, tensors = checkpoint
+            if given is None:
+                earlier = RunRecord.from_json(self.state.record, str(folder))
+                self.record.check_continues(earlier, str(folder))
+                self.record = dataclasses.replace(self.record, origin=earlier.origin)
+            self._check_epochs(self.state, str(folder))
             self.state.record = to_dict(self.record)
             self.stepper.restore(tensors, self.state.step)
             self._say(f"going on from step {self.state.step}, epoch {len(self.state.metrics) + 1}")
         (self.out / "samples").mkdir(exist_ok=True)
-        (self.out / "checkpoints").mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
+        if given is not None and self._source.resolve() != folder.resolve():
+            self._bring(given[1])
         write_file(path, self.record.to_json())
         if self.state.metrics:
             report.write_metrics(self.out / "metrics.jsonl", self.state.metrics)
 
-    def _check_checkpoint(self, checkpoint: Checkpoint, where: str) -> None:
-        state, _ = checkpoint
-        self.record.check_continues(RunRecord.from_json(state.record, where), where)
+    def _bring(self, tensors: dict[str, Tensor]) -> None:
+        """Makes the given checkpoint of another run, and that run's best one, checkpoints of this run."""
+        folder, best = self.out / "checkpoints", self.state.best_name
+        if best is not None and best != self.state.name and (self._source / best).is_dir():
+            try:
+                state, best_tensors = load_checkpoint(self._source / best)
+                state.record = self.state.record
+                save_checkpoint(folder, state, best_tensors)
+            except ValueError as error:
+                warnings.warn(f"the best checkpoint so far is left behind: {error}", stacklevel=2)
+        save_checkpoint(folder, self.state, tensors)
+
+    def _check_epochs(self, state: RunState, where: str) -> None:
         finished = len(state.metrics)
         if finished >= self.config.epochs and state.step > finished * self.steps_per_epoch:
             raise ValueError(
@@ -249,20 +331,36 @@ class _Run:
             )
 
     def _finish(self) -> AutoregressiveModel:
+        line = self.state.metrics[-1]
+        if self.config.finish == "best" and self.state.best is not None and self.state.best_name is not None:
+            line = self.state.best
+            try:
+                _, tensors = load_checkpoint(self.out / "checkpoints" / self.state.best_name)
+            except ValueError as error:
+                raise ValueError(f"{error}; --finish last makes a model of the last epoch's weights") from None
+            self.stepper.restore(tensors, line["step"])
         if self.stepper.averaged is not None:
             self.model.load_state_dict(self.stepper.averaged)
         self.model.eval()
-        card = report.card(self.model, self.record, self.state.metrics, self.device.type)
+        card = report.card(self.model, self.record, self.state.metrics, line, self.device.type)
         self.model.save_pretrained(self.out / "model", card)
         return self.model
 
     # Helpers ---------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        save_checkpoint(self.out / "checkpoints", self.state, self.stepper.tensors())
+        try:
+            save_checkpoint(
+                self.out / "checkpoints", self.state, self.stepper.tensors(), keep_last=self.config.keep_last
+            )
+        except OSError as error:
+            told = f"{error.strerror}, so no checkpoint at step {self.state.step}; earlier ones are intact"
+            raise OSError(error.errno, told, error.filename) from error
         self._last_checkpoint = time.monotonic()
-        if self._stopping:
-            raise Interrupted(f"stopped at step {self.state.step}; the same command with --resume auto goes on")
+        self.signals.check(self._stopped())
+
+    def _stopped(self) -> str:
+        return f"stopped at step {self.state.step}; the same command with --resume auto goes on"
 
     @contextlib.contextmanager
     def _averaged_weights(self) -> Iterator[None]:
@@ -276,26 +374,6 @@ class _Run:
             yield
         finally:
             self.model.load_state_dict(trained)
-
-    @contextlib.contextmanager
-    def _deferring_interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run after its next checkpoint, the second at once."""
-
-        def handle(_signum: int, _frame: FrameType | None) -> None:
-            if self._stopping:
-                raise KeyboardInterrupt
-            self._stopping = True
-            self._say("stopping after this step (Ctrl-C again: at once)")
-
-        try:
-            previous = signal.signal(signal.SIGINT, handle)
-        except ValueError:  # not the main thread: the caller's own affair
-            yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
 
     def _bar(self, epoch: int, initial: int) -> tqdm[Any]:
         description = f"epoch {epoch + 1}/{self.config.epochs}"

@@ -1,0 +1,50 @@
+"""Whether a run's loss has gone astray.
+
+The loss of each step, in nats a sub-pixel, goes into a moving average a, over some 50 steps. With the lowest average so
+far b and the loss of knowing nothing, u = ln(levels), the run is *off* while
+
+    a > 1.5 * b + 0.05 * u,
+
+and has *diverged* when it has been off for 500 steps in succession. A spike that the optimiser recovers from is not a
+divergence; losing half of what was learnt, or all of it to units that are dead for good, is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["LossWatch"]
+
+_DECAY = 0.98
+_FACTOR, _SLACK = 1.5, 0.05
+_PATIENCE = 500
+
+
+@dataclass(kw_only=True)
+class LossWatch:
+    """The moving average of a run's loss; part of every checkpoint, so that a resumed run decides the same."""
+
+    average: float | None = None
+    """Moving average of the loss in nats a sub-pixel, None before the first step."""
+    lowest: float | None = None
+    """Its lowest value so far."""
+    steps_off: int = 0
+    """Steps in succession, up to now, over which the average has been too high."""
+
+    def see(self, loss: float, levels: int) -> None:
+        """Takes in the loss of one step, in nats a sub-pixel, of a model with so many levels."""
+        self.average = loss if self.average is None else _DECAY * self.average + (1 - _DECAY) * loss
+        self.lowest = self.average if self.lowest is None else min(self.lowest, self.average)
+        off = self.average > _FACTOR * self.lowest + _SLACK * math.log(levels)
+        self.steps_off = self.steps_off + 1 if off else 0
+
+    @property
+    def off(self) -> bool:
+        """Whether the loss is too high at the moment."""
+        return self.steps_off > 0
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it has been for so long that the run is lost."""
+        return self.steps_off >= _PATIENCE

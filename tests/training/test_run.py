@@ -1,0 +1,219 @@
+"""The run's folder: what it holds, and what is gone on with and what is refused."""
+
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import TINY, metrics_of, result, run, stripes, tiny_model
+
+import pixelcnn
+from pixelcnn.training.checkpoint import load_newest, save_checkpoint
+from pixelcnn.training.step import Stepper
+
+
+def test_a_run_learns_and_leaves_what_it_says(tmp_path):
+    model = run(tmp_path, dataclasses.replace(TINY, epochs=12, learning_rate=0.02))
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "timing.jsonl", "curves.png", "samples", "checkpoints", "model"}
+    metrics = metrics_of(tmp_path)
+    assert [line["epoch"] for line in metrics] == list(range(1, 13))
+    assert [line["step"] for line in metrics] == [8 * k for k in range(1, 13)]
+    # a row's first pixel is a coin, ln 2, and the other six follow from it
+    assert metrics[-1]["validation_loss_ema"] < 0.3 < metrics[0]["train_loss"]
+    timing = [json.loads(line) for line in (tmp_path / "timing.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in timing] == list(range(1, 13))
+    for line in timing:
+        assert line["images"] == 60
+        assert line["images_per_second"] == pytest.approx(60 / line["seconds"], rel=0.1)
+        assert 50e6 < line["peak_memory_bytes"] < 1e12
+    assert len(list((tmp_path / "samples").glob("epoch-*.png"))) == 12
+    for picture in (tmp_path / "curves.png", tmp_path / "samples" / "epoch-012.png"):
+        assert np.asarray(Image.open(picture)).std() > 0
+    losses = [line["validation_loss_ema"] for line in metrics]
+    kept = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+    assert kept == sorted(
+        {f"step-{8 * k:08d}-epochs-{k:04d}" for k in (12, 1 + losses.index(min(losses)))}
+        | {"step-00000096-epochs-0011"}
+    )
+    loaded = pixelcnn.load(tmp_path)
+    assert torch.equal(loaded.sample(3), model.sample(3))
+    assert pixelcnn.evaluate(loaded, stripes(20, 1)).nats_per_subpixel == metrics[-1]["validation_loss_ema"]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "training: 60 images, SHA-256 " in card
+    assert "12 epochs, 96 steps, batch 8, Adam, learning rate 0.02 (constant), weights averaged with decay 0.9" in card
+    assert f"Validation loss {metrics[-1]['validation_loss_ema']:.4f} nats a sub-pixel" in card
+
+
+def test_the_metrics_are_what_they_say(tmp_path):
+    config = dataclasses.replace(TINY, epochs=1, ema=None)
+    run(tmp_path, config)
+    (line,) = metrics_of(tmp_path)
+    model = tiny_model()
+    stepper = Stepper(model, None)
+    order = pixelcnn.randomness.permutation(60, 0, 0)
+    steps = [stepper.step(stripes(60)[batch], config.learning_rate) for batch in order.split(8)]
+    assert line["train_loss"] == sum(step.nats for step in steps) / 60 / 42
+    assert line["validation_loss"] == pixelcnn.evaluate(model, stripes(20, 1)).nats_per_subpixel
+    assert line["gradient_norm"] == sum(step.gradient_norm for step in steps) / 8
+    assert line["gradient_norm_max"] == max(step.gradient_norm for step in steps)
+    assert line["learning_rate"] == config.learning_rate
+    assert "validation_loss_ema" not in line
+
+
+def test_a_run_says_how_it_goes(tmp_path, capsys):
+    pixelcnn.train(TINY, stripes(60), stripes(20, 1), tmp_path)
+    said = capsys.readouterr().err
+    for word in ("epoch 2/2", "nats/image, rate 5.0e-04, gradient ", "averaged weights 0.6", "images/s, ", " GiB"):
+        assert word in said
+
+
+def test_the_card_says_what_the_recipe_was(tmp_path):
+    config = dataclasses.replace(
+        TINY, schedule="one-cycle", clip_norm=0.5, weight_decay=0.01, dropout=0.1, shift=1, finish="best"
+    )
+    run(tmp_path, config)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert (
+        "Adam, learning rate 0.0005 (one-cycle), gradient norm at most 0.5, weight decay 0.01, dropout 0.1, images "
+        "shifted by up to 1 pixels, weights averaged with decay 0.9, seed 0" in card
+    )
+    assert "The weights are those after epoch 2, the best." in card
+
+
+def test_a_finished_run_is_not_repeated_and_can_be_prolonged(tmp_path):
+    run(tmp_path / "a")
+    before = result(tmp_path / "a")
+    run(tmp_path / "a")
+    assert result(tmp_path / "a") == before
+    longer = dataclasses.replace(TINY, epochs=3)
+    run(tmp_path / "a", longer)
+    run(tmp_path / "b", longer)
+    assert result(tmp_path / "a") == result(tmp_path / "b")
+
+
+def test_resuming_from_a_path_and_from_nothing(tmp_path):
+    run(tmp_path / "a", dataclasses.replace(TINY, epochs=1))
+    run(tmp_path / "b", resume=tmp_path / "a" / "checkpoints" / "step-00000008-epochs-0001")
+    run(tmp_path / "c", resume="off")
+    assert result(tmp_path / "b") == result(tmp_path / "c")
+    with pytest.raises(ValueError, match="already holds a run; --resume auto goes on with it"):
+        run(tmp_path / "c", resume="off")
+    with pytest.raises(ValueError, match=r"nowhere is not a checkpoint: one is a folder RUN/checkpoints/step-"):
+        run(tmp_path / "d", resume=tmp_path / "nowhere")
+    first = tmp_path / "a" / "checkpoints" / "step-00000008-epochs-0001"
+    with pytest.raises(ValueError, match="holds a run with batch_size = 8, not 4; choose another folder"):
+        run(tmp_path / "d", dataclasses.replace(TINY, batch_size=4), resume=first)
+    with pytest.raises(ValueError, match=r"holds a run with training = '60 images, SHA-256 .*', not '61 images"):
+        run(tmp_path / "d", n=61, resume=first)
+    assert not (tmp_path / "d").exists()
+    with pytest.raises(ValueError, match=r"holds later checkpoints than .*; choose another folder to go on from it"):
+        run(tmp_path / "c", resume=first)
+
+
+def test_another_recipe_goes_on_in_another_folder(tmp_path):
+    """As the advice says after a divergence; the new folder says so, and is a run like any other."""
+    run(tmp_path / "a", dataclasses.replace(TINY, epochs=1))
+    first = tmp_path / "a" / "checkpoints" / "step-00000008-epochs-0001"
+    gentler = dataclasses.replace(TINY, learning_rate=1e-4, clip_norm=1.0)
+    with pytest.warns(UserWarning, match="going on from .* with ") as warned:
+        run(tmp_path / "b", gentler, resume=first)
+    assert [str(w.message).partition(" with ")[2] for w in warned] == [
+        "learning_rate = 0.0001, which was 0.0005 before",
+        "clip_norm = 1.0, which was None before",
+    ]
+    origin = "Begun as step-00000008-epochs-0001 of a run with learning_rate = 0.0005, clip_norm = None."
+    assert origin in (tmp_path / "b" / "model" / "README.md").read_text()
+    assert [line["learning_rate"] for line in metrics_of(tmp_path / "b")] == [5e-4, 1e-4]
+    run(tmp_path / "b", dataclasses.replace(gentler, epochs=3))
+    assert origin in (tmp_path / "b" / "model" / "README.md").read_text()
+
+    shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "c" / "checkpoints")
+    shutil.rmtree(tmp_path / "c" / "checkpoints" / "step-00000024-epochs-0003")
+    run(tmp_path / "c", dataclasses.replace(gentler, epochs=3))
+    assert result(tmp_path / "c") == result(tmp_path / "b")
+
+
+def test_another_configuration_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a run with learning_rate = 0\.0005, not 0\.1; choose another folder"):
+        run(tmp_path, dataclasses.replace(TINY, learning_rate=0.1))
+    with pytest.raises(ValueError, match="holds a run with data = 'images', not 'mnist'"):
+        run(tmp_path, data="mnist")
+    with pytest.raises(ValueError, match=r"holds a run with training = '60 images, SHA-256 .*', not '61 images"):
+        run(tmp_path, n=61)
+    (tmp_path / "config.json").write_text('{"name": "a web page"}')
+    with pytest.raises(ValueError, match=r"config\.json: unknown field 'name' for RunRecord"):
+        run(tmp_path)
+
+
+def test_images_that_do_not_fit(tmp_path):
+    with pytest.raises(ValueError, match=r"training images must hold levels 0\.\.1, got 2"):
+        pixelcnn.train(TINY, stripes(9) * 2, stripes(9), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"validation images must have shape \(N, 1, 6, 7\), got \(9, 1, 7, 6\)"):
+        pixelcnn.train(TINY, stripes(9), stripes(9).transpose(2, 3), tmp_path / "run")
+    with pytest.raises(ValueError, match="training must hold at least one image, got 0"):
+        pixelcnn.train(TINY, stripes(0), stripes(9), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    run(tmp_path, dataclasses.replace(TINY, epochs=1))
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match=r"another process is using .*; wait for it, or choose another folder"):
+        run(tmp_path)
+    os.close(descriptor)
+    run(tmp_path)
+
+
+def test_what_killed_processes_left_is_cleared_away(tmp_path):
+    run(tmp_path, dataclasses.replace(TINY, epochs=1))
+    (tmp_path / "checkpoints" / ".step-00000009.1.tmp").mkdir()
+    (tmp_path / "checkpoints" / ".step-00000009.1.tmp" / "state.json").touch()
+    (tmp_path / "samples" / ".epoch-002.png.1.tmp").touch()
+    (tmp_path / "model").rename(tmp_path / ".model.1.old")  # killed between the two renames
+    run(tmp_path, dataclasses.replace(TINY, epochs=1))
+    assert not list(tmp_path.rglob(".*"))
+    assert pixelcnn.load(tmp_path)
+
+
+def test_a_strangers_hidden_files_stay(tmp_path):
+    (tmp_path / ".profile.1.old").touch()
+    (tmp_path / ".ssh.old").mkdir()
+    run(tmp_path, dataclasses.replace(TINY, epochs=1))
+    run(tmp_path)
+    assert (tmp_path / ".ssh.old").is_dir()
+
+
+def test_fewer_epochs_than_begun_are_refused(tmp_path):
+    """The weights of the middle of an epoch are not the model of the epoch before."""
+    run(tmp_path / "a", dataclasses.replace(TINY, epochs=1))
+    state, tensors = load_newest(tmp_path / "a" / "checkpoints")
+    state.step, state.epoch_nats = 11, 1.0
+    save_checkpoint(tmp_path / "a" / "checkpoints", state, tensors)
+    with pytest.raises(ValueError, match=r"epochs must be at least 2, got 1: .* is in the middle of epoch 2"):
+        run(tmp_path / "a", dataclasses.replace(TINY, epochs=1))
+    run(tmp_path / "a")
+
+
+def test_another_number_of_threads_is_told(tmp_path):
+    run(tmp_path, dataclasses.replace(TINY, epochs=1))
+    record = (tmp_path / "config.json").read_text()
+    threads = torch.get_num_threads()
+    (tmp_path / "config.json").write_text(record.replace(f'"threads": {threads}', '"threads": 99'))
+    with pytest.warns(UserWarning, match="was begun with a number of threads of 99, and goes on with"):
+        run(tmp_path)
+
+
+def test_global_randomness_is_left_alone(tmp_path):
+    before = torch.get_rng_state()
+    model = run(tmp_path)
+    model.sample(3)
+    pixelcnn.evaluate(model, stripes(5))
+    assert torch.equal(torch.get_rng_state(), before)

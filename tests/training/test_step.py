@@ -1,0 +1,155 @@
+"""The arithmetic of one step: the gradient in parts, its limit, Adam, weight decay, the average."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from tiny import TINY, run, stripes, tiny_model
+
+import pixelcnn
+from pixelcnn.training.step import Stepper
+
+
+def flat_gradient(model):
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def test_slices_give_the_gradient_of_the_whole_batch(monkeypatch):
+    def gradients(slice_size):
+        monkeypatch.setattr(pixelcnn.PixelCNN, "slice_size", slice_size)
+        model = tiny_model().double()
+        total = Stepper(model, None).step(stripes(10), 1e-3).nats
+        return total, flat_gradient(model)
+
+    whole, whole_gradient = gradients(10)
+    sliced, sliced_gradient = gradients(3)
+    assert sliced == pytest.approx(whole, rel=1e-12)
+    torch.testing.assert_close(sliced_gradient, whole_gradient)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("parts", [2, 3, 10])
+def test_accumulating_gives_the_step_of_the_whole_batch(parts, dropout):
+    """With dropout too: what is dropped goes by the image's place in the batch, not in the part."""
+    models = [tiny_model().double() for _ in range(2)]
+    for model, accumulate in zip(models, (1, parts), strict=True):
+        stepper = Stepper(model, None, accumulate=accumulate, dropout=dropout)
+        for t in range(3):
+            stepper.step(stripes(10, t), 1e-2)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-8, atol=1e-12)
+
+
+def test_no_part_is_larger_than_asked_for(monkeypatch):
+    sizes = []
+    whole = pixelcnn.PixelCNN.unchecked_log_prob_map
+
+    def noting(self, images, *args):
+        sizes.append(len(images))
+        return whole(self, images, *args)
+
+    monkeypatch.setattr(pixelcnn.PixelCNN, "unchecked_log_prob_map", noting)
+    Stepper(tiny_model(), None, accumulate=3).step(stripes(10), 1e-3)
+    assert sizes == [4, 4, 2]
+
+
+def test_adam_is_keras_adam():
+    """Keras: m and v as in Adam; update lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon)."""
+    model = tiny_model().double()
+    stepper = Stepper(model, ema=None)
+    m = v = 0.0
+    expected = model.input.weight.detach().clone()
+    for t in range(1, 6):
+        stepper.step(stripes(10, t), 1e-3)
+        g = model.input.weight.grad
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        expected -= 1e-3 * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t) * m / (v.sqrt() + 1e-7)
+        torch.testing.assert_close(model.input.weight.detach(), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_without_options_a_step_is_plain_adam_to_the_bit():
+    """The recipe of the presets `seed` and `quick`, written out: options that are off change nothing at all."""
+    model, plain = tiny_model(), tiny_model()
+    stepper = Stepper(model, ema=None)
+    adam = torch.optim.Adam(plain.parameters())
+    for t in range(1, 12):
+        images = stripes(10, t)
+        adam.zero_grad()
+        nats = -plain.log_prob_map(images).sum()
+        (nats / images.numel()).backward()
+        adam.param_groups[0]["lr"] = 1e-2 / t
+        adam.param_groups[0]["eps"] = 1e-7 / math.sqrt(1 - 0.999**t)
+        adam.step()
+        assert stepper.step(images, 1e-2 / t).nats == nats.item()
+        for found, expected in zip(model.parameters(), plain.parameters(), strict=True):
+            assert torch.equal(found, expected)
+
+
+def test_a_long_gradient_is_scaled_to_the_limit():
+    norms = {}
+    for limit in (None, 1e9, 0.01):
+        model = tiny_model().double()
+        told = Stepper(model, None, clip_norm=limit).step(stripes(10), 1e-3).gradient_norm
+        norms[limit] = flat_gradient(model)
+        assert told == pytest.approx(norms[None].norm().item(), rel=1e-12)  # before it is limited
+    assert torch.equal(norms[1e9], norms[None])
+    assert norms[0.01].norm().item() == pytest.approx(0.01, rel=1e-3)
+    torch.testing.assert_close(norms[0.01] / norms[0.01].norm(), norms[None] / norms[None].norm())
+
+
+def test_weight_decay_is_adamw_on_weights_alone():
+    model, plain = tiny_model().double(), tiny_model().double()
+    stepper = Stepper(model, None, weight_decay=0.1)
+    groups = [
+        {"params": [p for p in plain.parameters() if p.dim() > 1], "weight_decay": 0.1},
+        {"params": [p for p in plain.parameters() if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    adam = torch.optim.AdamW(groups, lr=1e-2)
+    for t in range(1, 6):
+        stepper.step(stripes(10, t), 1e-2)
+        adam.zero_grad()
+        (-plain.log_prob_map(stripes(10, t)).mean()).backward()
+        for group in adam.param_groups:
+            group["eps"] = 1e-7 / math.sqrt(1 - 0.999**t)
+        adam.step()
+    for found, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_average_follows_its_definition():
+    model = tiny_model()
+    stepper = Stepper(model, ema=0.5)
+    average = model.output.bias.detach().clone()
+    for t in range(1, 12):
+        stepper.step(stripes(10, t), 1e-2)
+        decay = min(0.5, (1 + t) / (10 + t))
+        average = decay * average + (1 - decay) * model.output.bias.detach()
+    torch.testing.assert_close(stepper.averaged["output.bias"], average)
+
+
+def test_restoring_refuses_other_tensors():
+    stepper = Stepper(tiny_model(), None)
+    good = {name: t.clone() for name, t in stepper.tensors().items()}
+    with pytest.raises(ValueError, match=r"do not fit the run: 'model\.output\.bias'"):
+        stepper.restore({k: v for k, v in good.items() if k != "model.output.bias"}, 1)
+    with pytest.raises(
+        ValueError, match=r"'model\.output\.bias' must be torch.float32 \(1,\), got torch.float32 \(2,\)"
+    ):
+        stepper.restore({**good, "model.output.bias": torch.zeros(2)}, 1)
+
+
+def test_every_option_reaches_the_step(tmp_path):
+    """A run of each differs from the plain run: none is parsed and forgotten."""
+    plain = run(tmp_path / "plain").output.weight
+    for name, value in (
+        ("clip_norm", 1e-3),
+        ("weight_decay", 10.0),
+        ("dropout", 0.5),
+        ("shift", 1),
+        ("schedule", "one-cycle"),
+        ("warmup_steps", 5),
+        ("ema", None),
+    ):
+        changed = run(tmp_path / name, dataclasses.replace(TINY, **{name: value})).output.weight
+        assert not torch.equal(changed, plain), name

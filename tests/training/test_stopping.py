@@ -1,0 +1,164 @@
+"""Runs that are stopped: by Ctrl-C, by SIGTERM, by a loss that is not finite or diverges."""
+
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from tiny import TINY, result, run, stripes
+
+import pixelcnn
+from pixelcnn.training.step import Stepper
+from pixelcnn.training.watch import LossWatch
+
+# From outside --------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+    import os, signal, sys
+    sys.path.insert(0, {tests!r})
+    import pixelcnn, tiny
+    from pixelcnn.cli import main
+    from pixelcnn.training.step import Stepper
+    from pixelcnn.training import trainer
+
+    def interrupted(function, when):
+        def wrapped(*args, **options):
+            if when(args[0]):
+                os.kill(os.getpid(), signal.{signum})
+            return function(*args, **options)
+        return wrapped
+
+    if {where!r} == "training":
+        Stepper.step = interrupted(Stepper.step, lambda stepper: stepper.steps == 10)
+    else:
+        trainer.evaluate = interrupted(trainer.evaluate, lambda model: True)
+    pixelcnn.datasets.open_training = lambda *_: (tiny.stripes(60), tiny.stripes(20, 1))
+    from pixelcnn.cli.train import Train
+    Train.run = lambda self: tiny.run({out!r}, data="stripes")
+    sys.exit(main(["train", "mnist"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("signum", "where", "code", "step"),
+    [("SIGINT", "training", 130, 11), ("SIGTERM", "training", 143, 11), ("SIGTERM", "validating", 143, 8)],
+)
+def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, signum, where, code, step):
+    """While validating, everything is saved already: it ends at once, in what a scheduler grants."""
+    out = tmp_path / "stopped"
+    script = textwrap.dedent(SCRIPT).format(tests=os.path.dirname(__file__), signum=signum, where=where, out=str(out))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == f"pixelcnn: stopped at step {step}; the same command with --resume auto goes on\n"
+    assert done.returncode == code
+    assert max((out / "checkpoints").iterdir()).name == f"step-{step:08d}-epochs-{step // 9:04d}"
+    assert not list(out.rglob(".*"))
+    run(out, data="stripes")
+    run(tmp_path / "undisturbed", data="stripes")
+    assert result(out) == result(tmp_path / "undisturbed")
+
+
+def test_only_the_second_ctrl_c_ends_a_run_at_once(tmp_path, monkeypatch):
+    def send(signum):
+        step = Stepper.step
+
+        def interrupted(self, *args):
+            for _ in range(2):
+                os.kill(os.getpid(), signum)
+            return step(self, *args)
+
+        monkeypatch.setattr(Stepper, "step", interrupted)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context():
+        send(signal.SIGTERM)
+        with pytest.raises(pixelcnn.training.Interrupted, match="stopped at step 1") as stop:
+            run(tmp_path / "term")
+        assert stop.value.exit_code == 143
+        monkeypatch.undo()
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt) as stop:
+            run(tmp_path / "int")
+        assert not isinstance(stop.value, pixelcnn.training.Interrupted)
+        monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+# A lost loss ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_stops_the_run_and_keeps_the_checkpoints(tmp_path, monkeypatch, what):
+    run(tmp_path, dataclasses.replace(TINY, epochs=1))
+    step = Stepper.step
+
+    def failing(self, *args):
+        result = step(self, *args)
+        bad = {"loss": result._replace(nats=math.nan), "gradient": result._replace(gradient_norm=math.inf)}[what]
+        return bad if self.steps > 9 else result
+
+    monkeypatch.setattr(Stepper, "step", failing)
+    with pytest.raises(
+        ValueError,
+        match=rf"the {what} is no longer finite at step 9; try a learning rate under 0\.0005, or clip_norm = 1, in "
+        r"another folder; --resume .*/checkpoints/step-00000009-epochs-0001 goes on there from the last good",
+    ):
+        run(tmp_path, dataclasses.replace(TINY, checkpoint_seconds=0))
+    monkeypatch.undo()
+    assert max((tmp_path / "checkpoints").iterdir()).name == "step-00000009-epochs-0001"
+    run(tmp_path)
+
+
+def test_a_run_that_diverges_stops_and_the_good_checkpoint_is_gone_on_from(tmp_path):
+    """A real one: a sound epoch, then a learning rate that tears the weights apart."""
+    gentle = dataclasses.replace(TINY, epochs=1, learning_rate=0.01, ema=None, sample_images=0)
+    run(tmp_path / "gentle", gentle, n=1600)
+    start = max((tmp_path / "gentle" / "checkpoints").iterdir())
+    wild = dataclasses.replace(gentle, epochs=40, learning_rate=100.0, checkpoint_seconds=0.1)
+    with (
+        pytest.raises(ValueError, match=r"the loss has diverged by step .* try a learning rate under 100") as stop,
+        pytest.warns(UserWarning, match=r"with learning_rate = 100\.0, which was 0\.01"),
+    ):
+        run(tmp_path / "wild", wild, n=1600, resume=start)
+    sound = str(stop.value).partition("--resume ")[2].partition(" ")[0]
+    calmer = dataclasses.replace(gentle, epochs=2)
+    with pytest.warns(UserWarning, match=r"with learning_rate = 0\.01, which was 100\.0"):
+        model = run(tmp_path / "calmer", calmer, n=1600, resume=sound)
+    assert pixelcnn.evaluate(model, stripes(20, 1)).nats_per_subpixel < 0.3
+
+
+def test_the_watch_follows_its_definition():
+    watch = LossWatch()
+    average = lowest = None
+    for t in range(300):
+        loss = 0.2 if t < 100 else 0.5
+        watch.see(loss, levels=2)
+        average = loss if average is None else 0.98 * average + 0.02 * loss
+        lowest = average if lowest is None else min(lowest, average)
+        assert watch.average == pytest.approx(average)
+        assert watch.off == (average > 1.5 * lowest + 0.05 * math.log(2))
+    assert watch.off
+
+
+@pytest.mark.parametrize(
+    ("losses", "diverged"),
+    [
+        ([0.1] * 5000, False),
+        ([0.7] * 2000, False),  # learns nothing, in a long warm-up
+        ([0.1] * 500 + [5.0] * 20 + [0.1] * 2000, False),  # a spike
+        ([0.1] * 500 + [0.4] * 480, False),
+        ([0.1] * 500 + [0.4] * 600, True),  # dead units: nothing is left but each image's mean
+        ([0.7] * 5 + [30.0] * 600, True),
+        ([1e-6] * 500 + [1e-3] * 2000, False),  # nearly nothing to learn: ratios mean little
+    ],
+)
+def test_what_counts_as_diverged(losses, diverged):
+    watch = LossWatch()
+    seen = False
+    for loss in losses:
+        watch.see(loss, levels=2)
+        seen = seen or watch.diverged
+    assert seen == diverged
