@@ -116,7 +116,7 @@ def test_dropout_exists_in_training_only():
             return super().dropout(x)
 
     images = stripes(5)
-    counted = model.unchecked_log_prob_map(images, Counting)
+    counted = model.unchecked_log_prob_map(images, view=Counting)
     assert asked == [(5, 6, 7, 3)] * 3
     assert torch.equal(counted, model.log_prob_map(images))
     assert torch.equal(model.train().sample(3), model.eval().sample(3, engine="reference"))
