@@ -34,6 +34,15 @@ TINY = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Thousands of tiny operations: sharing each out between threads costs more than it gains."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def build(name, shape, levels, dtype=torch.float64):
     """A model whose weights are large enough for the probabilities to be far from uniform."""
     generator = torch.Generator().manual_seed(1)

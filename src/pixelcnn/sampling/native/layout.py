@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pixelcnn.sampling.native.packing import ALIGNMENT, PackedNetwork
@@ -103,9 +102,9 @@ class Plan:
             if isinstance(op, Condition):
                 assert condition is not None
                 offset, stride = self._places[self._place_of[op.target]][:2]
-                values = torch.zeros(self.n, stride, dtype=condition.dtype)
-                values[: self.images] = op.layer(condition).detach()
-                repeated = np.tile(values.numpy(), (self.rows // self.n, 1))
+                values = np.zeros((self.n, stride), dtype=arena.dtype)
+                values[: self.images] = condition.numpy() @ op.layer.weight.detach().numpy().T
+                repeated = np.tile(values, (self.rows // self.n, 1))
                 arena[offset : offset + self.rows * stride] = repeated.reshape(-1)
 
     def raw_params(self, arena: Numbers, rows: int) -> Numbers:
