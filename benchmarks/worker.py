@@ -74,7 +74,7 @@ class _Compiled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def raw_params(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+    def raw_params(self, images: Tensor, condition: Tensor | None = None, _view: object = None) -> Tensor:
         return self._forward(images, condition)
 
 
