@@ -196,7 +196,7 @@ def write_shards(
         first=first,
         n=n,
         shard_size=shard_size,
-        engine=engine_of(model, engine, precision).name,
+        engine=engine_of(model, engine, precision, label is not None).name,
         device=model.device.type,
         pixelcnn=__version__,
         torch=torch.__version__,

@@ -220,8 +220,9 @@ class AutoregressiveModel(nn.Module, ABC):
             seed: 0..2**63-1.
             temperature: The logits are divided by it; 1 samples the model's own distribution.
             engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
-                compiled code for the CPU, where there is a C compiler, "graph" on a CUDA device, and "eager", plain
-                PyTorch, elsewhere. "reference" runs one full forward for every sub-pixel. All draw the same images.
+                compiled code for the CPU, where there is a C compiler, "triton" or "graph" on a CUDA device, and
+                "eager", plain PyTorch, elsewhere. "reference" runs one full forward for every sub-pixel. All draw the
+                same images.
             progress: Show a progress bar on standard error.
             first: Index of the first image: the result holds images `first .. first + n - 1` of the seed.
             guidance: Classifier-free guidance: the logits are u + guidance * (c - u), of the unconditional and the

@@ -6,9 +6,10 @@ The engines draw the same images from the same uniforms (`pixelcnn.randomness`):
 - `eager` computes each feature once, a wavefront of pixels at a time (`pixelcnn.sampling.wavefront`), in PyTorch.
 - `native` does the same in compiled code (`native/engine.c`) on the CPU, for float32 and float64.
 - `graph` replays the eager engine's steps as one CUDA graph.
+- `triton` draws a batch in one launch of one kernel on a CUDA device, for models in float32 of convolutions and sums.
 
-`fast` is, on the CPU, `native` where there is a C compiler, and `eager` elsewhere; on a CUDA device it is `graph`. A
-network that does more than a view offers is left to `reference`.
+`fast` is, on the CPU, `native` where there is a C compiler, and `eager` elsewhere; on a CUDA device `triton` where it
+can, and `graph` elsewhere. A network that does more than a view offers is left to `reference`.
 
 They add the same numbers in another order; a float32 parameter then differs in its last digits and a draw where a
 uniform falls into that gap: none of 10,000 images of the seed network (`benchmarks/agreement.py`). In float64 that does
@@ -37,6 +38,7 @@ from pixelcnn.sampling.graph import GraphSampler, why_not_graph
 from pixelcnn.sampling.native import NativeSampler, why_not_native
 from pixelcnn.sampling.program import RecordingError, record
 from pixelcnn.sampling.reference import ReferenceSampler
+from pixelcnn.sampling.triton import TritonSampler, why_not_triton
 
 __all__ = [
     "Autoregressive",
@@ -49,10 +51,11 @@ __all__ = [
     "sample_stream",
     "why_not_graph",
     "why_not_native",
+    "why_not_triton",
 ]
 
-Engine = Literal["fast", "native", "graph", "eager", "reference"]
-Sampler = NativeSampler | GraphSampler | EagerSampler | ReferenceSampler
+Engine = Literal["fast", "native", "triton", "graph", "eager", "reference"]
+Sampler = NativeSampler | TritonSampler | GraphSampler | EagerSampler | ReferenceSampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,7 @@ def sample(
 ) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
     draw.check(model, n)
-    sampler_class = engine_of(model, engine, draw.precision)
+    sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     batches = math.ceil(n / sampler_class.batch(model, draw.precision))
@@ -129,7 +132,7 @@ def sample_stream(
     draw.check(model, n)
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk must be an integer of at least 1, got {chunk!r}")
-    engine_of(model, engine, draw.precision)
+    engine_of(model, engine, draw.precision, draw.labels is not None)
 
     def chunks() -> Iterator[Tensor]:
         with progress_bar(f"sampling {n}", n, "img", show=progress) as bar:
@@ -148,6 +151,8 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     condition = model.condition_of(draw.labels, n)
     sampler_class = engine_of(model, "fast", draw.precision)
+    if sampler_class in (GraphSampler, TritonSampler):
+        sampler_class = EagerSampler  # those take all steps at once
     sampler = (
         NativeSampler(model, n, condition, draw.guidance, lockstep=True)
         if sampler_class is NativeSampler
@@ -156,8 +161,10 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     return (images for _ in sampler.run(images, draw.seed, draw.first, draw.temperature))
 
 
-def engine_of(model: Autoregressive, engine: str, precision: Precision | None = None) -> type[Sampler]:
-    """The class that an engine's name stands for, for this model in this precision on this machine.
+def engine_of(
+    model: Autoregressive, engine: str, precision: Precision | None = None, conditional: bool = False
+) -> type[Sampler]:
+    """The class that an engine's name stands for, for this model on this machine, in a precision, with labels or not.
 
     Raises:
         ValueError: If there is none.
@@ -166,13 +173,13 @@ def engine_of(model: Autoregressive, engine: str, precision: Precision | None = 
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
     for name in _CHOICES if engine == "fast" else [engine]:
         sampler_class, why_not = _CHOICES[name]
-        reason = why_not(model, precision)
+        reason = why_not(model, precision, conditional)
         if reason is None:
             return sampler_class
     raise ValueError(f"engine {engine!r} cannot run this model here: {reason}")
 
 
-def _why_not_eager(model: Autoregressive, _precision: Precision | None = None) -> str | None:
+def _why_not_eager(model: Autoregressive, _precision: Precision | None, _conditional: bool) -> str | None:
     try:
         record(model)
     except RecordingError as error:
@@ -180,8 +187,9 @@ def _why_not_eager(model: Autoregressive, _precision: Precision | None = None) -
     return None
 
 
-_CHOICES: dict[str, tuple[type[Sampler], Callable[[Autoregressive, Precision | None], str | None]]] = {
+_CHOICES: dict[str, tuple[type[Sampler], Callable[[Autoregressive, Precision | None, bool], str | None]]] = {
     "native": (NativeSampler, why_not_native),
+    "triton": (TritonSampler, why_not_triton),
     "graph": (GraphSampler, why_not_graph),
     "eager": (EagerSampler, _why_not_eager),
     "reference": (ReferenceSampler, lambda *_: None),

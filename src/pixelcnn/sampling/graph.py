@@ -34,7 +34,7 @@ _MOST_BYTES = 2**28  # of a capture's caches, as long as one image fits; at most
 _ROUND = 64  # above it a capture's images are a multiple of it, below it a power of two
 
 
-def why_not_graph(model: Autoregressive, _precision: Precision | None = None) -> str | None:
+def why_not_graph(model: Autoregressive, _precision: Precision | None = None, _conditional: bool = False) -> str | None:
     """Why the graph engine cannot sample from a model here; None if it can."""
     if model.device.type != "cuda":
         return f"the model is on {model.device}"

@@ -32,7 +32,7 @@ _MOST_MIXTURES = 64  # as in engine.c
 _MOST_BYTES = 2**26  # of a thread's memory, as long as one image fits
 
 
-def why_not_native(model: Autoregressive, precision: Precision | None = None) -> str | None:
+def why_not_native(model: Autoregressive, precision: Precision | None = None, _conditional: bool = False) -> str | None:
     """Why the native engine cannot sample from a model here; None if it can."""
     if model.device.type != "cpu":
         return f"the model is on {model.device}"
