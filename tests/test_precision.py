@@ -9,6 +9,7 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.layers import FullView, MaskedConv2d
 from pixelcnn.precision import as_operand, exact_products
+from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.shards import write_shards
 
 
@@ -45,6 +46,20 @@ def test_engines_agree(shape):
     for engine in ("eager", "fast"):
         assert torch.equal(model.sample(6, seed=3, engine=engine, precision="bf16"), expected)
     assert torch.equal(model.sample(6, seed=3, precision="float32"), model.sample(6, seed=3))
+
+
+def test_conditions_are_operands_too():
+    """A vector and the weights that read it, rounded in the same way whole and at the front."""
+    torch.manual_seed(0)
+    model = pixelcnn.GatedPixelCNN((1, 3, 4), filters=6, layers=2, condition_dim=5)
+    condition = torch.randn(4, 5)
+    (*_, layer) = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
+    expected = condition.bfloat16().double() @ layer.weight.detach().bfloat16().double().T
+    found = FullView(torch.zeros(4, 3, 4, 1), condition, "bf16").condition(layer, 1)[:, 0, 0]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+    front = EagerSampler(model, 4, condition, precision="bf16")._batch._front
+    (at_front,) = (values for op, values in front._conditions.items() if op.layer is layer)
+    torch.testing.assert_close(at_front.double(), expected, rtol=1e-6, atol=1e-6)
 
 
 CONDITIONAL = {
