@@ -74,7 +74,7 @@ class _Compiled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def raw_params(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+    def raw_params(self, images: Tensor, condition: Tensor | None = None, _view: object = None) -> Tensor:
         return self._forward(images, condition)
 
 
@@ -98,7 +98,8 @@ def competitor(name: Name, model: pixelcnn.AutoregressiveModel, n: int) -> Compe
     if name == "raster":
         about = "each feature computed once, a pixel at a time"
         return by_steps(lambda: EagerSampler(model, n, slope=w), about, whole=True)
-    how = "in PyTorch" if engine_of(model, name).name == "eager" else "in compiled code"
+    ways = {"eager": "in PyTorch", "graph": "by a CUDA graph", "triton": "by one kernel"}
+    how = ways.get(engine_of(model, name).name, "in compiled code")
     return Competitor(
         about=f"each feature computed once, a wavefront at a time, {how}",
         steps=schedule_of(model).wavefront.steps,

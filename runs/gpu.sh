@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the seed recipe in full and
-# the sampling benchmark. Results, logs and the name of the hardware go into the folder $OUT, by default gpu/.
+# Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the sampling benchmarks, and
+# the seed recipe in full. Results, logs and the name of the hardware go into the folder $OUT, by default gpu/; what
+# fails has its log, and the others go on. STEPS names those to run (a pattern for `case`), by default all: the tests
+# and the short measurements come first.
 #
 # PYTHON names the interpreter (3.11 or newer, with PyTorch 2.11 or newer and the package's other dependencies; if those
 # cannot be installed there, WHEELS names a folder of their wheels, made elsewhere by `pip download`).
@@ -17,6 +19,8 @@ fi
 
 failed=0
 step() {  # step NAME COMMAND...: its output goes to NAME.log; a failure does not stop the others
+    # shellcheck disable=SC2254  # a pattern
+    case $1 in ${STEPS:-*}) ;; *) return ;; esac
     echo "== $1"
     local log=$out/$1.log
     shift
@@ -25,10 +29,20 @@ step() {  # step NAME COMMAND...: its output goes to NAME.log; a failure does no
 }
 
 step hardware nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
+step versions "$python" -c 'import torch, triton; print(torch.__version__, torch.version.cuda, triton.__version__)'
 step cuda-tests "$python" -m pytest -m cuda -rs tests/test_cuda.py
-step seed-training "$python" -m pixelcnn train mnist --preset seed --device cuda --out "$out/seed"
-step seed-evaluation "$python" -m pixelcnn evaluate "$out/seed" mnist:seed-validation --device cuda
+step triton-tests "$python" -m pytest -rs tests/test_triton.py tests/test_graph.py tests/test_precision.py
+step agreement-triton "$python" benchmarks/agreement.py --device cuda --engine triton --n 10000
+step agreement-graph "$python" benchmarks/agreement.py --device cuda --engine graph --n 2000
+step engines "$python" benchmarks/gpu.py --out "$out/engines.json"
+step precision "$python" benchmarks/precision.py --device cuda --n 10000
+step million "$python" benchmarks/gpu.py --runs 3 --batches 4096 --total 1000000 --out "$out/million.json"
+step million-shards "$python" -m pixelcnn sample mnist -n 1000000 --out "$out/million" --device cuda
+rm -rf "$out/million"
+step tiles "$python" benchmarks/gpu.py --runs 3 --batches 4096 --sweep --out "$out/tiles.json"
 step sampling "$python" benchmarks/sampling.py --device cuda --out "$out"
 step scaling "$python" benchmarks/scaling.py --device cuda --out "$out"
+step seed-training "$python" -m pixelcnn train mnist --preset seed --device cuda --out "$out/seed"
+step seed-evaluation "$python" -m pixelcnn evaluate "$out/seed" mnist:seed-validation --device cuda
 rm -rf "$out/seed/checkpoints"
 exit $failed

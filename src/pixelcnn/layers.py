@@ -28,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelcnn.precision import Precision, as_operand
+
 __all__ = ["FullView", "MaskedConv2d", "View", "Window", "concat_elu", "gated", "group_bounds"]
 
 MaskType = Literal["A", "B"]
@@ -196,11 +198,13 @@ class FullView:
     Args:
         image: Scaled pixel values, (N, H, W, C), of the network's dtype.
         condition: What the images are conditioned on, (N, D) of the same dtype; None for nothing.
+        precision: What operands are rounded to, see `pixelcnn.precision`.
     """
 
-    def __init__(self, image: Tensor, condition: Tensor | None = None) -> None:
+    def __init__(self, image: Tensor, condition: Tensor | None = None, precision: Precision | None = None) -> None:
         self.image = image
         self._condition = condition
+        self._precision = precision
 
     def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
         """See `View.input_conv`: (N, H, W, out)."""
@@ -208,7 +212,8 @@ class FullView:
 
     def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
         """See `View.conv`: (N, H, W, in) to (N, H, W, out)."""
-        weight = layer.weight * layer.mask
+        weight = as_operand(layer.weight * layer.mask, self._precision)
+        x = as_operand(x, self._precision)
         if layer.pointwise:
             y = torch.addmm(layer.bias, x.reshape(-1, layer.in_channels), weight[:, :, 0, 0].t())
             if add is not None:
@@ -242,7 +247,8 @@ class FullView:
         if self._condition is None:
             return None
         n, h, w, _ = self.image.shape
-        added: Tensor = layer(self._condition)
+        x, weight = (as_operand(tensor, self._precision) for tensor in (self._condition, layer.weight))
+        added = F.linear(x, weight, layer.bias)
         return added[:, None, None, :].expand(n, h, w, -1)
 
     def dropout(self, x: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Likelihood(Protocol):
         """Natural logarithm of the probability of `levels` (...), integer, given `params` (..., params): (...)."""
         ...
 
-    def cdf(self, params: Tensor, temperature: float = 1.0) -> Tensor:
+    def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """CDF(0), ..., CDF(levels - 2) as float64 (..., levels - 1); CDF(levels - 1) is 1 and left out."""
         ...
 
@@ -54,7 +54,7 @@ class Bernoulli:
         logit = params.squeeze(-1)
         return -F.binary_cross_entropy_with_logits(logit, levels.to(logit.dtype), reduction="none")
 
-    def cdf(self, params: Tensor, temperature: float = 1.0) -> Tensor:
+    def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """See `Likelihood.cdf`."""
         return torch.sigmoid(params.double() / -temperature)
 
@@ -70,7 +70,7 @@ class Categorical:
         """See `Likelihood.log_prob`."""
         return F.log_softmax(params, dim=-1).gather(-1, levels.long().unsqueeze(-1)).squeeze(-1)
 
-    def cdf(self, params: Tensor, temperature: float = 1.0) -> Tensor:
+    def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """See `Likelihood.cdf`."""
         return torch.softmax(params.double() / temperature, dim=-1).cumsum(-1)[..., :-1]
 
@@ -110,7 +110,7 @@ class LogisticMixture:
         first, last = (levels == 0).unsqueeze(-1), (levels == self.levels - 1).unsqueeze(-1)
         return torch.where(first, below, torch.where(last, above, inside))
 
-    def cdf(self, params: Tensor, temperature: float = 1.0) -> Tensor:
+    def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """See `Likelihood.cdf`; the temperature divides the mixture's logits and multiplies the scales."""
         weights, means, log_scales = (part.double() for part in self._unpack(params))
         half = 1 / (self.levels - 1)
@@ -129,14 +129,14 @@ def likelihood_of(levels: int) -> Likelihood:
     return Bernoulli() if levels == 2 else Categorical(levels)
 
 
-def draw(likelihood: Likelihood, params: Tensor, uniforms: Tensor, temperature: float = 1.0) -> Tensor:
+def draw(likelihood: Likelihood, params: Tensor, uniforms: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
     """Levels drawn by inverting the cumulative distribution.
 
     Args:
         likelihood: What the parameters mean.
         params: Raw parameters, (..., params).
         uniforms: float64 in [0, 1), (...).
-        temperature: The logits are divided by it; above 1 flattens, below 1 sharpens.
+        temperature: The logits are divided by it; above 1 flattens, below 1 sharpens. A tensor is a float64 scalar.
 
     Returns:
         uint8 levels, (...).

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_seed", "dropout_bits", "mixed_seed", "permutation", "shifts", "uniforms"]
+__all__ = ["check_seed", "dropout_bits", "image_states", "mixed_seed", "permutation", "shifts", "uniforms"]
 
 _GAMMA = 0x9E3779B97F4A7C15
 _PERMUTATION = 0x7065726D75746521  # keeps the data order's numbers apart from the samples'
@@ -41,6 +41,13 @@ def mixed_seed(seed: int) -> int:
     return int(_mix(torch.tensor(check_seed(seed), dtype=torch.int64))) % 2**64
 
 
+def image_states(seed: int, first: int, n: int, device: torch.device | str = "cpu") -> Tensor:
+    """The states from which images `first .. first+n-1` of a seed draw their numbers, int64 (n,)."""
+    root = _mix(torch.tensor(check_seed(seed), dtype=torch.int64, device=device))
+    images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
+    return _mix(root + images * _signed(_GAMMA))
+
+
 def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device | str = "cpu") -> Tensor:
     """Uniform numbers in [0, 1) for images `first .. first+n-1` of a seed.
 
@@ -54,11 +61,8 @@ def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device
     Returns:
         float64 of shape (n, subpixels), multiples of 2**-53.
     """
-    root = _mix(torch.tensor(check_seed(seed), dtype=torch.int64, device=device))
-    images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
     steps = torch.arange(1, subpixels + 1, dtype=torch.int64, device=device)
-    state = _mix(root + images * _signed(_GAMMA))
-    bits = _mix(state[:, None] + steps * _signed(_GAMMA))
+    bits = _mix(image_states(seed, first, n, device)[:, None] + steps * _signed(_GAMMA))
     return _shift_right(bits, 11).to(torch.float64) * 2.0**-53
 
 

@@ -37,6 +37,7 @@ from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import checksum
+from pixelcnn.precision import Precision
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import Draw, engine_of, sample
 
@@ -71,6 +72,8 @@ class SamplesRecord:
     """The class that was drawn; None for none."""
     guidance: float
     """Classifier-free guidance; 1 for none."""
+    precision: Precision | None
+    """What operands were rounded to, see `pixelcnn.precision`; None is the type of the weights."""
     first: int
     """Index of the first image."""
     n: int
@@ -102,7 +105,7 @@ class SamplesRecord:
                 f"{where} holds samples of another model: {earlier.model} with SHA-256 {earlier.sha256}, not "
                 f"{self.model} with {self.sha256}; choose another folder"
             )
-        for name in ("seed", "temperature", "label", "guidance", "first", "shard_size"):
+        for name in ("seed", "temperature", "label", "guidance", "precision", "first", "shard_size"):
             old, new = getattr(earlier, name), getattr(self, name)
             if old != new:
                 raise ValueError(f"{where} holds samples with {name} = {old!r}, not {new!r}; choose another folder")
@@ -140,6 +143,7 @@ def write_shards(
     first: int = 0,
     label: int | None = None,
     guidance: float = 1.0,
+    precision: Precision | None = None,
     shard_size: int | None = None,
     name: str = "",
     progress: bool = False,
@@ -158,6 +162,7 @@ def write_shards(
         first: Index of the first image.
         label: The class of all images, for a class-conditional model.
         guidance: See `AutoregressiveModel.sample`.
+        precision: See `AutoregressiveModel.sample`.
         shard_size: Images of a shard; `default_shard_size` by default.
         name: What the model is called in the record; its class's name by default.
         progress: Show a bar and messages on standard error.
@@ -171,8 +176,8 @@ def write_shards(
         OSError: If the folder cannot be written. The shards that were finished stay.
         KeyboardInterrupt: After Ctrl-C, likewise; the message says how to go on.
     """
-    _draw(seed, first, temperature, label, guidance, 1).check(model, 1)
-    _draw(seed, first, temperature, None, 1.0, 1).check(model, n)
+    _draw(seed, first, temperature, label, guidance, precision, 1).check(model, 1)
+    _draw(seed, first, temperature, None, 1.0, precision, 1).check(model, n)
     if shard_size is None:
         shard_size = default_shard_size(model.image_shape)
     elif isinstance(shard_size, bool) or not isinstance(shard_size, int) or shard_size < 1:
@@ -187,10 +192,11 @@ def write_shards(
         temperature=float(temperature),
         label=label,
         guidance=float(guidance),
+        precision="bf16" if precision == "bf16" else None,
         first=first,
         n=n,
         shard_size=shard_size,
-        engine=engine_of(model, engine).name,
+        engine=engine_of(model, engine, precision, label is not None).name,
         device=model.device.type,
         pixelcnn=__version__,
         torch=torch.__version__,
@@ -220,9 +226,17 @@ def _open(folder: Path, record: SamplesRecord) -> dict[int, int]:
     return kept
 
 
-def _draw(seed: int, first: int, temperature: float, label: int | None, guidance: float, count: int) -> Draw:
+def _draw(
+    seed: int,
+    first: int,
+    temperature: float,
+    label: int | None,
+    guidance: float,
+    precision: Precision | None,
+    count: int,
+) -> Draw:
     labels = None if label is None else torch.full((count,), label)
-    return Draw(seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance)
+    return Draw(seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision)
 
 
 def _whole_shards(folder: Path, record: SamplesRecord) -> dict[int, int]:
@@ -260,7 +274,15 @@ def _fill(folder: Path, record: SamplesRecord, kept: dict[int, int], model: Auto
                 if start in kept:
                     continue
                 count = record.count(start)
-                draw = _draw(record.seed, start, record.temperature, record.label, record.guidance, count)
+                draw = _draw(
+                    record.seed,
+                    start,
+                    record.temperature,
+                    record.label,
+                    record.guidance,
+                    record.precision,
+                    count,
+                )
                 images = sample(model, count, draw, engine=record.engine, progress=False, drawn=bar.update)
                 _write(folder / _name(start), images)
                 finished += len(images)

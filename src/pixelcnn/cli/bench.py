@@ -24,8 +24,9 @@ class Bench:
     """A shipped model's name (mnist), a model's folder, or a training run's folder."""
     batches: tuple[int, ...] = (1, 4, 16, 64, 256)
     """Numbers of images drawn at a time."""
-    engine: Literal["fast", "native", "eager"] = "fast"
-    """`fast` is `native` (compiled for this processor) where there is a C compiler, else `eager` (PyTorch)."""
+    engine: Literal["fast", "native", "triton", "graph", "eager"] = "fast"
+    """`fast` is `native` (compiled for this processor) where there is a C compiler, on CUDA `triton` or `graph`, else
+    `eager` (PyTorch)."""
     reference: bool = True
     """Time a few full forwards as well, for the ratio (--no-reference leaves it out)."""
     seconds: float = 1.0

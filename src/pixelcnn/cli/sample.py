@@ -45,9 +45,12 @@ class Sample:
     """With --label: above 1 exaggerates what makes the class (classifier-free guidance)."""
     temperature: float = 1.0
     """1 draws from the model's distribution; below 1 sharper, above 1 wilder."""
-    engine: Literal["fast", "native", "eager", "reference"] = "fast"
-    """`fast` is `native` (compiled for this processor) where there is a C compiler, else `eager` (PyTorch);
-    `reference` runs one full forward a sub-pixel: slow, and the same images."""
+    engine: Literal["fast", "native", "triton", "graph", "eager", "reference"] = "fast"
+    """`fast` is `native` (compiled for this processor) where there is a C compiler, on CUDA `triton` or `graph`, else
+    `eager` (PyTorch); `reference` runs one full forward a sub-pixel: slow, and the same images."""
+    precision: Literal["float32", "bf16"] | None = None
+    """`bf16` rounds the operands of products to bfloat16: faster on a GPU, and other images. By default the model's
+    own type."""
     out: Path | None = None
     """A PNG file for a grid, by default samples.png (no default above 10,000 images); a name without an ending,
     or an existing folder, for shards; with --separate a folder, by default samples; with --steps a GIF or PNG file, by
@@ -126,6 +129,7 @@ class Sample:
             self.n,
             labels=self._labels(self.n),
             guidance=self.guidance,
+            precision=self.precision,
             seed=self.seed,
             temperature=self.temperature,
             engine=self.engine,
@@ -146,6 +150,7 @@ class Sample:
             self.n,
             labels=self._labels(self.n),
             guidance=self.guidance,
+            precision=self.precision,
             seed=self.seed,
             temperature=self.temperature,
             engine=self.engine,
@@ -170,6 +175,7 @@ class Sample:
             first=self.first,
             label=self.label,
             guidance=self.guidance,
+            precision=self.precision,
             shard_size=self.shard_size,
             name=self.model,
             progress=True,
@@ -192,6 +198,7 @@ class Sample:
             n,
             labels=self._labels(n),
             guidance=self.guidance,
+            precision=self.precision,
             seed=self.seed,
             temperature=self.temperature,
             first=self.first,

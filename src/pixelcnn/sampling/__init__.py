@@ -1,18 +1,21 @@
 """Exact sampling: draw images sub-pixel by sub-pixel from a model's conditional distributions.
 
-Three engines draw the same images from the same uniforms (`pixelcnn.randomness`):
+The engines draw the same images from the same uniforms (`pixelcnn.randomness`):
 
 - `reference` runs one full forward for every sub-pixel. Slow and obvious.
 - `eager` computes each feature once, a wavefront of pixels at a time (`pixelcnn.sampling.wavefront`), in PyTorch.
 - `native` does the same in compiled code (`native/engine.c`) on the CPU, for float32 and float64.
+- `graph` replays the eager engine's steps as one CUDA graph.
+- `triton` draws a batch in one launch of one kernel on a CUDA device, for models in float32 of convolutions and sums.
 
-`fast` is `native` where there is a C compiler, and `eager` elsewhere; a network that does more than a view offers is
-left to `reference`.
+`fast` is, on the CPU, `native` where there is a C compiler, and `eager` elsewhere; on a CUDA device `triton` where it
+can, and `graph` elsewhere. A network that does more than a view offers is left to `reference`.
 
 They add the same numbers in another order; a float32 parameter then differs in its last digits and a draw where a
 uniform falls into that gap: none of 10,000 images of the seed network (`benchmarks/agreement.py`). In float64 that does
 not happen in practice. Within the native engine there is one order, so image i is the same bit for bit for every batch
-and number of threads.
+and number of threads. `precision="bf16"` is another model, so to say (`pixelcnn.precision`), with the same engines but
+`native`.
 """
 
 from __future__ import annotations
@@ -26,13 +29,16 @@ import torch
 from torch import Tensor
 
 from pixelcnn.likelihoods import Bernoulli, Categorical
+from pixelcnn.precision import Precision, check_precision
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.eager import EagerSampler
+from pixelcnn.sampling.graph import GraphSampler, why_not_graph
 from pixelcnn.sampling.native import NativeSampler, why_not_native
 from pixelcnn.sampling.program import RecordingError, record
 from pixelcnn.sampling.reference import ReferenceSampler
+from pixelcnn.sampling.triton import TritonSampler, why_not_triton
 
 __all__ = [
     "Autoregressive",
@@ -43,11 +49,13 @@ __all__ = [
     "sample",
     "sample_steps",
     "sample_stream",
+    "why_not_graph",
     "why_not_native",
+    "why_not_triton",
 ]
 
-Engine = Literal["fast", "native", "eager", "reference"]
-_CLASSES = {"native": NativeSampler, "eager": EagerSampler, "reference": ReferenceSampler}
+Engine = Literal["fast", "native", "triton", "graph", "eager", "reference"]
+Sampler = NativeSampler | TritonSampler | GraphSampler | EagerSampler | ReferenceSampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +67,7 @@ class Draw:
     temperature: float
     labels: Tensor | None
     guidance: float
+    precision: Precision | None
 
     def check(self, model: Autoregressive, n: int) -> None:
         """Looks at everything before anything is done.
@@ -69,6 +78,7 @@ class Draw:
         check_arguments(n, self.seed, self.temperature, self.first)
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance must be finite, got {self.guidance!r}")
+        check_precision(self.precision, model.dtype)
         model.condition_of(self.labels, n)
         if self.guidance == 1:
             return
@@ -94,19 +104,19 @@ def sample(
 ) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
     draw.check(model, n)
-    sampler_class = engine_of(model, engine)
+    sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
-    batches = math.ceil(n / sampler_class.batch(model))
+    batches = math.ceil(n / sampler_class.batch(model, draw.precision))
     size = math.ceil(n / batches)
-    sampler: NativeSampler | EagerSampler | ReferenceSampler | None = None
+    sampler: Sampler | None = None
     with progress_bar(f"sampling {n}", None, "step", show=progress) as bar:
         for start in range(0, n, size):
             chunk = images[start : start + size]
             part = draw.part(start, start + len(chunk))
             if sampler is None or part.labels is not None or len(chunk) != size:
                 condition = model.condition_of(part.labels, len(chunk))
-                sampler = sampler_class(model, len(chunk), condition, part.guidance)
+                sampler = sampler_class(model, len(chunk), condition, part.guidance, part.precision)
                 bar.total = sampler.steps * math.ceil(n / size)
             for _ in sampler.run(chunk, part.seed, part.first, part.temperature):
                 bar.update()
@@ -122,7 +132,7 @@ def sample_stream(
     draw.check(model, n)
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk must be an integer of at least 1, got {chunk!r}")
-    engine_of(model, engine)
+    engine_of(model, engine, draw.precision, draw.labels is not None)
 
     def chunks() -> Iterator[Tensor]:
         with progress_bar(f"sampling {n}", n, "img", show=progress) as bar:
@@ -140,41 +150,51 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     condition = model.condition_of(draw.labels, n)
-    sampler_class = engine_of(model, "fast")
+    sampler_class = engine_of(model, "fast", draw.precision)
+    if sampler_class in (GraphSampler, TritonSampler):
+        sampler_class = EagerSampler  # those take all steps at once
     sampler = (
         NativeSampler(model, n, condition, draw.guidance, lockstep=True)
         if sampler_class is NativeSampler
-        else sampler_class(model, n, condition, draw.guidance)
+        else sampler_class(model, n, condition, draw.guidance, draw.precision)
     )
     return (images for _ in sampler.run(images, draw.seed, draw.first, draw.temperature))
 
 
-def engine_of(model: Autoregressive, engine: str) -> type[NativeSampler | EagerSampler | ReferenceSampler]:
-    """The class that an engine's name stands for, for this model on this machine.
+def engine_of(
+    model: Autoregressive, engine: str, precision: Precision | None = None, conditional: bool = False
+) -> type[Sampler]:
+    """The class that an engine's name stands for, for this model on this machine, in a precision, with labels or not.
 
     Raises:
         ValueError: If there is none.
     """
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
-    reasons: dict[str, Callable[[Autoregressive], str | None]] = {
-        "native": why_not_native,
-        "eager": _why_not_eager,
-        "reference": lambda _: None,
-    }
-    for name in reasons if engine == "fast" else [engine]:
-        reason = reasons[name](model)
+    for name in _CHOICES if engine == "fast" else [engine]:
+        sampler_class, why_not = _CHOICES[name]
+        reason = why_not(model, precision, conditional)
         if reason is None:
-            return _CLASSES[name]
+            return sampler_class
     raise ValueError(f"engine {engine!r} cannot run this model here: {reason}")
 
 
-def _why_not_eager(model: Autoregressive) -> str | None:
+def _why_not_eager(model: Autoregressive, _precision: Precision | None, _conditional: bool) -> str | None:
     try:
         record(model)
     except RecordingError as error:
         return f"its network does more than a view offers: {error}"
     return None
+
+
+_CHOICES: dict[str, tuple[type[Sampler], Callable[[Autoregressive, Precision | None, bool], str | None]]] = {
+    "native": (NativeSampler, why_not_native),
+    "triton": (TritonSampler, why_not_triton),
+    "graph": (GraphSampler, why_not_graph),
+    "eager": (EagerSampler, _why_not_eager),
+    "reference": (ReferenceSampler, lambda *_: None),
+}
+"""By name, the faster first: an engine, and why it cannot sample from a model."""
 
 
 def check_arguments(n: int, seed: int, temperature: float, first: int = 0) -> None:

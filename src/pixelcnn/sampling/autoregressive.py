@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pixelcnn.layers import MaskedConv2d, View
+from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood
 
 __all__ = ["Autoregressive"]
@@ -48,6 +49,10 @@ class Autoregressive(Protocol):
         """Device of the parameters."""
         ...
 
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights."""
+        ...
+
     def network(self, view: View) -> Tensor:
         """The raw parameters of the view's pixels."""
         ...
@@ -60,6 +65,11 @@ class Autoregressive(Protocol):
         """What n images are conditioned on, (n, D)."""
         ...
 
-    def raw_params(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The raw parameters of whole images, (N, C, H, W, params)."""
+    def raw_params(
+        self,
+        images: Tensor,
+        condition: Tensor | None = None,
+        view: Callable[[Tensor, Tensor | None], FullView] = FullView,
+    ) -> Tensor:
+        """The raw parameters of whole images, (N, C, H, W, params), by the view that is made of them."""
         ...

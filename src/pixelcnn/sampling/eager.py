@@ -8,15 +8,101 @@ import torch
 from torch import Tensor
 
 from pixelcnn.likelihoods import draw
+from pixelcnn.precision import Precision, exact_products
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.front import Front
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["EagerSampler"]
+__all__ = ["Batch", "EagerSampler", "cache_bytes"]
 
 _MOST_IMAGES = 64  # larger batches fall out of the processor's caches
 _MOST_BYTES = 2**29
+
+
+class Batch:
+    """A batch of images under way: caches, packed weights, and what a step does.
+
+    It keeps the convolutions' weights as they were when it was made, and no reference to the model.
+
+    Args:
+        model: Any model.
+        n: Images of the batch.
+        conditional: Whether they are conditioned on something.
+        guided: Whether each has an unconditional copy, for guidance.
+        slope: Of the wavefront, by default the smallest that the network allows.
+        precision: What operands are rounded to, see `pixelcnn.precision`.
+    """
+
+    def __init__(
+        self,
+        model: Autoregressive,
+        n: int,
+        *,
+        conditional: bool = False,
+        guided: bool = False,
+        slope: int | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        self.schedule = schedule_of(model, slope, conditional=conditional)
+        self._n = n
+        self._guided = guided
+        self._precision = precision
+        with torch.inference_mode():
+            channels, like = model.image_shape[0], model.masked_layers[0].weight
+            self._front = Front(self.schedule, channels, n * (1 + guided), like, precision)
+
+    @property
+    def steps(self) -> range:
+        """All of them, in order; before step 0 nothing is drawn."""
+        return range(-self.schedule.prelude, self.schedule.wavefront.steps)
+
+    @torch.inference_mode()
+    def start(self, condition: Tensor | None) -> None:
+        """Tells what each image is conditioned on, (n, D); None for nothing."""
+        if condition is not None and self._guided:
+            condition = torch.cat([condition, torch.zeros_like(condition)])
+        self._front.start(condition)
+
+    def uniforms(self, model: Autoregressive, seed: int, first: int) -> Tensor:
+        """The numbers that `step` wants for images `first ..` of a seed: float64 (C, H * W, n)."""
+        c, h, w = model.image_shape
+        return uniforms(seed, first, self._n, h * w * c, model.device).view(-1, h * w, c).permute(2, 1, 0).contiguous()
+
+    def step(
+        self,
+        model: Autoregressive,
+        step: int,
+        images: Tensor,
+        u: Tensor,
+        temperature: float | Tensor,
+        guidance: float | Tensor,
+    ) -> None:
+        """Draws the pixels of a step into `images`, uint8 (n, C, H, W); the steps come in order."""
+        front, n, c = self._front, self._n, len(u)
+        front.begin(step)
+        if step < 0:
+            front.compute(0)  # only what is ahead has anything to do
+            return
+        canvas = images.view(n, c, -1).permute(1, 2, 0)  # (C, H * W, n), writes through
+        pixels = self.schedule.wavefront.pixels(step)
+        for channel in range(c):
+            if model.grouped:
+                params = front.compute(channel)
+            else:
+                if channel == 0:
+                    raw = front.compute(0)
+                    pixel = torch.zeros(len(raw), c, dtype=torch.uint8, device=model.device)
+                params = model.subpixel_params(raw, pixel, channel)
+            if self._guided:
+                conditional, unconditional = params.view(-1, 2, n, params.shape[1]).unbind(1)
+                params = (unconditional + guidance * (conditional - unconditional)).flatten(0, 1)
+            levels = draw(model.likelihood, params, u[channel, pixels].reshape(-1), temperature).view(-1, n)
+            canvas[channel, pixels] = levels
+            seen = levels.repeat(1, 2) if self._guided else levels
+            if not model.grouped:
+                pixel[:, channel] = seen.flatten()
+            front.observe(channel, seen.flatten().to(model.dtype) / (model.levels - 1))
 
 
 class EagerSampler:
@@ -27,6 +113,7 @@ class EagerSampler:
         n: Images of a batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
+        precision: What operands are rounded to, see `pixelcnn.precision`.
         slope: Of the wavefront, by default the smallest that the network allows; `width` is raster order.
     """
 
@@ -38,61 +125,43 @@ class EagerSampler:
         n: int,
         condition: Tensor | None = None,
         guidance: float = 1.0,
+        precision: Precision | None = None,
         *,
         slope: int | None = None,
     ) -> None:
         self._model = model
-        self._n = n
         self._guidance = guidance
-        self._schedule = schedule_of(model, slope, conditional=condition is not None)
-        self.steps = self._schedule.wavefront.steps
+        self._precision = precision
+        self._batch = Batch(
+            model, n, conditional=condition is not None, guided=guidance != 1, slope=slope, precision=precision
+        )
+        self.steps = self._batch.schedule.wavefront.steps
         """Steps of a batch."""
-        self._copies = 1 if guidance == 1 else 2  # of each image, the second one unconditional
-        if condition is not None and guidance != 1:
-            condition = torch.cat([condition, torch.zeros_like(condition)])
-        with torch.inference_mode():
-            channels, like = model.image_shape[0], model.masked_layers[0].weight
-            self._front = Front(self._schedule, channels, n * self._copies, condition, like)
+        with exact_products(precision, model.device):
+            self._batch.start(condition)
 
     @staticmethod
-    def batch(model: Autoregressive) -> int:
+    def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
         """The best `n` for many images: at most 64, or as many as keep the caches below 512 MB."""
-        _, h, w = model.image_shape
-        caches = sum(
-            layer.in_channels * h * (w + layer.window.width) for layer in model.masked_layers if not layer.pointwise
-        )
-        return max(1, min(_MOST_IMAGES, _MOST_BYTES // (caches * model.dtype.itemsize + 1)))
+        return max(1, min(_MOST_IMAGES, _MOST_BYTES // cache_bytes(model)))
 
     @torch.inference_mode()
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
         """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
-        model, front, n, copies = self._model, self._front, self._n, self._copies
-        c, h, w = model.image_shape
-        assert images.shape == (n, c, h, w), images.shape
-        u = uniforms(seed, first, n, h * w * c, model.device).view(n, h * w, c).permute(2, 1, 0).contiguous()
-        canvas = images.view(n, c, h * w).permute(1, 2, 0)  # (C, H * W, N), writes through
-        for step in range(-self._schedule.prelude, self.steps):
-            front.begin(step)
-            if step < 0:
-                front.compute(0)  # only what is ahead has anything to do
-                continue
-            pixels = self._schedule.wavefront.pixels(step)
-            for channel in range(c):
-                if model.grouped:
-                    params = front.compute(channel)
-                else:
-                    if channel == 0:
-                        raw = front.compute(0)
-                        pixel = torch.zeros(len(raw), c, dtype=torch.uint8, device=model.device)
-                    params = model.subpixel_params(raw, pixel, channel)
-                if copies == 2:
-                    conditional, unconditional = params.view(-1, 2, n, params.shape[1]).unbind(1)
-                    params = unconditional + self._guidance * (conditional - unconditional)
-                    params = params.flatten(0, 1)
-                levels = draw(model.likelihood, params, u[channel, pixels].reshape(-1), temperature).view(-1, n)
-                canvas[channel, pixels] = levels
-                seen = levels if copies == 1 else levels.repeat(1, 2)
-                if not model.grouped:
-                    pixel[:, channel] = seen.flatten()
-                front.observe(channel, seen.flatten().to(model.dtype) / (model.levels - 1))
-            yield
+        model, batch = self._model, self._batch
+        u = batch.uniforms(model, seed, first)
+        assert images.shape == (u.shape[2], *model.image_shape), images.shape
+        for step in batch.steps:
+            with exact_products(self._precision, model.device):
+                batch.step(model, step, images, u, temperature, self._guidance)
+            if step >= 0:
+                yield
+
+
+def cache_bytes(model: Autoregressive) -> int:
+    """About what the caches of a `Batch` take for each image, in bytes."""
+    _, h, w = model.image_shape
+    numbers = sum(
+        layer.in_channels * h * (w + layer.window.width) for layer in model.masked_layers if not layer.pointwise
+    )
+    return numbers * model.dtype.itemsize + 1

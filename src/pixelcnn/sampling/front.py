@@ -13,7 +13,8 @@ in units of one pixel's features. The pixels of a time t have slope * i + j = t,
 base + (i * N + n) * line + t: equally spaced in the row index i * N + n. The same holds for each of their taps,
 (dy * N * line + slope * dy + dx) further, and taps next to each other in a row of the kernel are next to each other in
 memory. What a whole run of taps sees is therefore a matrix (P * N, taps * in) of the cache itself, with rows `line`
-pixels apart, which a matrix product reads in place: nothing is gathered and no index is built.
+pixels apart, which a matrix product reads in place: nothing is gathered and no index is built. With operands in bf16 a
+value is rounded once, when it is kept, and kept a second time as it is if it is read by something else than a product.
 
 The gaps between the lines are the convolution's zero padding. They are never written, so the caches of one batch serve
 the next as they are: a tap reads pixels that were written before it in the same batch, or weights that are zero.
@@ -21,7 +22,7 @@ the next as they are: a tap reads pixels that were written before it in the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 
 import torch
@@ -29,7 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.layers import MaskedConv2d, concat_elu, gated, group_bounds
-from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Sum, reads
+from pixelcnn.precision import Precision, as_operand
+from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Sum, Unit
 from pixelcnn.sampling.schedule import Schedule
 from pixelcnn.sampling.wavefront import Wavefront
 
@@ -46,26 +48,46 @@ class Front:
         schedule: A program, and when what is computed.
         channels: Channels of the image, the number of colour groups.
         n: Number of images.
-        condition: What each image is conditioned on, (N, D); None for nothing.
         like: A tensor of the network's type and device.
+        precision: What operands are rounded to, see `pixelcnn.precision`.
     """
 
-    def __init__(self, schedule: Schedule, channels: int, n: int, condition: Tensor | None, like: Tensor) -> None:
+    def __init__(
+        self, schedule: Schedule, channels: int, n: int, like: Tensor, precision: Precision | None = None
+    ) -> None:
         self.schedule = schedule
         self.n = n
+        self.precision = precision
         self.step = 0
         self.now: dict[int, Tensor] = {}
         """What this step has computed of each value: all of it, or the current colour group."""
         program = schedule.program
-        self.caches = {
-            value: _Cache(schedule.wavefront, self._readers(value), n, features, like)
-            for value, features in enumerate(program.features)
-            if value == IMAGE or self._is_kept(value, channels)
-        }
+        for_products = {v for v in range(len(program.features)) if v == IMAGE or self._is_kept(v, channels)}
+        for_others = {v for v in range(len(program.features)) if self._is_ahead(v)}
+        shared = for_products | for_others
+
+        def caches(values: Iterable[int]) -> dict[int, _Cache]:
+            return {
+                v: _Cache(schedule.wavefront, self._readers(v), n, program.features[v], like) for v in sorted(values)
+            }
+
+        self.caches = caches(for_others if precision == "bf16" else shared)
+        """What is kept of the values."""
+        self.operands = caches(for_products) if precision == "bf16" else self.caches
+        """The same for what products read, rounded."""
+        conditions = [op for op in program.operations if isinstance(op, Condition)]
+        self._conditions = {op: like.new_zeros(n, program.features[op.target]) for op in conditions}
         self._operations = [
-            [(op, _prepare(op, self, channel, condition)) for op in program.operations if channel == 0 or op.groups > 1]
+            [(op, self._prepared(op, channel)) for op in program.operations if channel == 0 or op.groups > 1]
             for channel in range(channels)
         ]
+
+    def start(self, condition: Tensor | None) -> None:
+        """Tells what each image is conditioned on, (N, D); None for nothing."""
+        for op, values in self._conditions.items():
+            assert condition is not None
+            x, weight = (as_operand(tensor, self.precision) for tensor in (condition, op.layer.weight))
+            values.copy_(F.linear(x, weight, op.layer.bias))
 
     def begin(self, step: int) -> None:
         """Moves to a step."""
@@ -80,7 +102,7 @@ class Front:
 
     def observe(self, channel: int, values: Tensor) -> None:
         """Tells the scaled values (P * N,) of a channel, so that later sub-pixels can see them."""
-        self.caches[IMAGE].write(self.step, values.unsqueeze(1), channel)
+        self.operands[IMAGE].write(self.step, as_operand(values, self.precision).unsqueeze(1), channel)
 
     def operand(self, value: int, target: int, columns: tuple[int, int]) -> Tensor:
         """What stands at the target's own pixels: (P * N, stop - start) of the target's front."""
@@ -94,17 +116,43 @@ class Front:
         return [op.layer for op in convs if op.source == value]
 
     def _is_kept(self, value: int, channels: int) -> bool:
-        """Whether it is read elsewhere than where and when it is computed."""
+        """Whether a product reads it elsewhere than where and when it is computed."""
         for op in self.schedule.program.operations:
-            if value not in reads(op):
+            if not isinstance(op, Conv) or op.source != value:
                 continue
-            if self.schedule.ahead(value, op.target) != 0 and not self._is_condition(value):
+            inside = [tap for tap in op.layer.taps if self.schedule.wavefront.reaches(*tap)]
+            in_groups = channels > 1 and len(op.layer.in_groups) > 1
+            if inside != [(0, 0)] or in_groups or self.schedule.ahead(value, op.target) != 0:
                 return True
-            if isinstance(op, Conv) and op.source == value:
-                inside = [tap for tap in op.layer.taps if self.schedule.wavefront.reaches(*tap)]
-                if inside != [(0, 0)] or (channels > 1 and len(op.layer.in_groups) > 1):
-                    return True
         return False
+
+    def _is_ahead(self, value: int) -> bool:
+        """Whether something else than a product reads it later than it is computed."""
+        readers = [op.target for op in self.schedule.program.operations if value in op.pointwise]
+        return any(self.schedule.ahead(value, reader) != 0 for reader in readers) and not self._is_condition(value)
+
+    def _prepared(self, op: Operation, channel: int) -> Callable[[], Tensor]:
+        """An operation of one colour group, which also keeps what it computes where that is read later."""
+        group = channel if op.groups > 1 else 0
+        columns = group_bounds(self.schedule.program.features[op.target], op.groups)[group]
+        if isinstance(op, Condition):
+            per_image = self._conditions[op][:, columns[0] : columns[1]]
+            return lambda: per_image
+        compute = _prepare(op, self, group, columns)
+        cache, operands = self.caches.get(op.target), self.operands.get(op.target)
+        if cache is None and operands is None:
+            return compute
+        lead = self.schedule.leads[op.target]
+
+        def compute_and_keep() -> Tensor:
+            y = compute()
+            if cache is not None:
+                cache.write(self.step + lead, y, columns[0])
+            if operands is not None and operands is not cache:
+                operands.write(self.step + lead, as_operand(y, self.precision), columns[0])
+            return y
+
+        return compute_and_keep
 
     def _is_condition(self, value: int) -> bool:
         return any(isinstance(op, Condition) and op.target == value for op in self.schedule.program.operations)
@@ -145,43 +193,17 @@ class _Cache:
         return self._values.as_strided((len(rows) * self._n, features), (self._line * c, 1), front * c + start)
 
 
-def _prepare(op: Operation, front: Front, channel: int, condition: Tensor | None) -> Callable[[], Tensor]:
+def _prepare(op: Conv | Sum | Unit, front: Front, group: int, columns: tuple[int, int]) -> Callable[[], Tensor]:
     """An operation of one colour group as a function of what the front holds."""
-    group = channel if op.groups > 1 else 0
-    columns = group_bounds(front.schedule.program.features[op.target], op.groups)[group]
-    if isinstance(op, Condition):
-        assert condition is not None
-        per_image: Tensor = op.layer(condition)[:, columns[0] : columns[1]]
-
-        def compute() -> Tensor:
-            return per_image
-
-    elif isinstance(op, Conv):
-        compute = _Product(op, front, group, columns)
-    elif isinstance(op, Sum):
-        left, right, target = op.left, op.right, op.target
-
-        def compute() -> Tensor:
-            return front.operand(left, target, columns) + front.operand(right, target, columns)
-
-    else:
-        function = {"gate": lambda x: gated(x, 1), "glu": lambda x: F.glu(x, -1), "concat_elu": concat_elu}[op.kind]
-        source, target = op.source, op.target
-        of_source = group_bounds(front.schedule.program.features[source], op.groups)[group]
-
-        def compute() -> Tensor:
-            return function(front.operand(source, target, of_source))
-
-    if op.target not in front.caches:
-        return compute
-    cache, lead = front.caches[op.target], front.schedule.leads[op.target]
-
-    def compute_and_keep() -> Tensor:
-        y = compute()
-        cache.write(front.step + lead, y, columns[0])
-        return y
-
-    return compute_and_keep
+    if isinstance(op, Conv):
+        return _Product(op, front, group, columns)
+    target = op.target
+    if isinstance(op, Sum):
+        left, right = op.left, op.right
+        return lambda: front.operand(left, target, columns) + front.operand(right, target, columns)
+    function = {"gate": lambda x: gated(x, 1), "glu": lambda x: F.glu(x, -1), "concat_elu": concat_elu}[op.kind]
+    source, of_source = op.source, group_bounds(front.schedule.program.features[op.source], op.groups)[group]
+    return lambda: function(front.operand(source, target, of_source))
 
 
 class _Product:
@@ -195,7 +217,7 @@ class _Product:
         self._lead = schedule.leads[op.target]
         self._relu = layer.activation == "relu"
         self._bias = layer.bias[start:stop].clone()
-        self._cache = front.caches.get(op.source)
+        self._cache = front.operands.get(op.source)
         inside = [tap for tap in layer.taps if schedule.wavefront.reaches(*tap)]
         rows = [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
         rows.reverse()  # the own row first
@@ -203,6 +225,7 @@ class _Product:
         for taps in rows:
             hidden = layer.in_channels - layer.seen[group] if taps[-1] == (0, 0) else 0  # of the own pixel
             kernel = torch.cat([layer.kernel_at(*tap)[start:stop] for tap in taps], 1)
+            kernel = as_operand(kernel, front.precision)
             matrix = kernel[:, : len(taps) * layer.in_channels - hidden].t().contiguous()
             if len(matrix):
                 self._runs.append((0 if self._cache is None else self._cache.ahead(*taps[0]), matrix))
@@ -211,7 +234,7 @@ class _Product:
         op, front, cache = self._op, self._front, self._cache
         time = front.step + self._lead
         if cache is None:
-            y = torch.addmm(self._bias, front.now[op.source], self._runs[0][1])
+            y = torch.addmm(self._bias, as_operand(front.now[op.source], front.precision), self._runs[0][1])
         else:
             if not self._runs:
                 y = self._bias.expand(len(front.schedule.wavefront.rows(time)) * front.n, -1).clone()

@@ -6,11 +6,14 @@ This is the definition that the fast sampler is held against, and what the Keras
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from pixelcnn.layers import FullView
 from pixelcnn.likelihoods import draw
+from pixelcnn.precision import Precision, exact_products
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive
 
@@ -27,13 +30,22 @@ class ReferenceSampler:
         n: Images of a batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
+        precision: What operands are rounded to, see `pixelcnn.precision`.
     """
 
     name = "reference"
 
-    def __init__(self, model: Autoregressive, n: int, condition: Tensor | None = None, guidance: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: Autoregressive,
+        n: int,
+        condition: Tensor | None = None,
+        guidance: float = 1.0,
+        precision: Precision | None = None,
+    ) -> None:
         self._condition = condition
         self._guidance = guidance
+        self._precision = precision
         c, h, w = model.image_shape
         self._model = model
         self._n = n
@@ -41,7 +53,7 @@ class ReferenceSampler:
         """Steps of a batch: a full forward each."""
 
     @staticmethod
-    def batch(model: Autoregressive) -> int:
+    def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
         """The best `n` for many images: 64 of MNIST's size, more of smaller ones."""
         _, h, w = model.image_shape
         return max(1, _MOST_PIXELS // (h * w))
@@ -52,11 +64,13 @@ class ReferenceSampler:
         model = self._model
         c, _, w = model.image_shape
         u = uniforms(seed, first, self._n, self.steps, model.device)
+        view = partial(FullView, precision=self._precision)
         for k in range(self.steps):
             i, j, channel = k // (w * c), k // c % w, k % c
-            params = model.raw_params(images, self._condition)[:, channel, i, j]
-            if self._guidance != 1:
-                unconditional = model.raw_params(images)[:, channel, i, j]
-                params = unconditional + self._guidance * (params - unconditional)
+            with exact_products(self._precision, model.device):
+                params = model.raw_params(images, self._condition, view)[:, channel, i, j]
+                if self._guidance != 1:
+                    unconditional = model.raw_params(images, None, view)[:, channel, i, j]
+                    params = unconditional + self._guidance * (params - unconditional)
             images[:, channel, i, j] = draw(model.likelihood, params, u[:, k], temperature)
             yield

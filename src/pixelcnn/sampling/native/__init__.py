@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
+from pixelcnn.precision import Precision
 from pixelcnn.randomness import mixed_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.native.compiler import NativeError, native_library
@@ -31,10 +32,12 @@ _MOST_MIXTURES = 64  # as in engine.c
 _MOST_BYTES = 2**26  # of a thread's memory, as long as one image fits
 
 
-def why_not_native(model: Autoregressive) -> str | None:
+def why_not_native(model: Autoregressive, precision: Precision | None = None, _conditional: bool = False) -> str | None:
     """Why the native engine cannot sample from a model here; None if it can."""
     if model.device.type != "cpu":
         return f"the model is on {model.device}"
+    if precision == "bf16":
+        return "it computes in float32 and float64, not in bf16"
     likelihood = model.likelihood
     if type(likelihood) not in (Bernoulli, Categorical, LogisticMixture):
         return f"it does not know the likelihood {type(likelihood).__name__}"
@@ -56,6 +59,7 @@ class NativeSampler:
         n: Images of a batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
+        precision: Not "bf16": it computes in the model's own type.
         slope: Of the wavefront, by default the smallest that the network allows; `width` is raster order.
         threads: At most so many; `torch.get_num_threads()` by default.
         lockstep: Whether the threads wait for each other after every step.
@@ -69,11 +73,13 @@ class NativeSampler:
         n: int,
         condition: Tensor | None = None,
         guidance: float = 1.0,
+        precision: Precision | None = None,
         *,
         slope: int | None = None,
         threads: int | None = None,
         lockstep: bool = False,
     ) -> None:
+        assert precision != "bf16", precision
         self._shape = model.image_shape
         self._n = n
         self._lockstep = lockstep
@@ -95,7 +101,7 @@ class NativeSampler:
         ]
 
     @staticmethod
-    def batch(model: Autoregressive) -> int:
+    def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
         """The best `n` for many images: what a core's caches, and at most 64 MB of memory, hold for each thread."""
         plan = Plan(packed(model, native_library(model.dtype).panel()), 1)
         most = min(_MOST_ROWS // plan.rows, _MOST_BYTES // plan.arena().nbytes)

@@ -6,9 +6,7 @@ registers, each read from start to end. What does not depend on the number of im
 
 from __future__ import annotations
 
-import weakref
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor
 from pixelcnn.layers import MaskedConv2d, group_bounds
 from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.kept import Kept
 from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Program
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 
@@ -30,16 +29,14 @@ _MOST_RUNS = 64  # as in engine.c
 
 def packed(model: Autoregressive, panel: int, slope: int | None = None, *, conditional: bool = False) -> PackedNetwork:
     """The model's network, packed again only if its weights have changed since the last time."""
-    networks = _networks.setdefault(model, {})
-    key = (panel, slope, conditional)
-    if key not in networks or not networks[key].is_of(model):
-        networks[key] = PackedNetwork(model, schedule_of(model, slope, conditional=conditional), panel)
-    return networks[key]
+
+    def pack() -> PackedNetwork:
+        return PackedNetwork(model, schedule_of(model, slope, conditional=conditional), panel)
+
+    return _networks.get(model, (panel, slope, conditional), pack)
 
 
-_networks: weakref.WeakKeyDictionary[Autoregressive, dict[tuple[int, int | None, bool], PackedNetwork]] = (
-    weakref.WeakKeyDictionary()
-)
+_networks: Kept[PackedNetwork] = Kept(most=4)
 
 
 class PackedNetwork:
@@ -57,7 +54,6 @@ class PackedNetwork:
         """As `engine.c` counts them, and the distributions of a mixture."""
         self.panel = panel
         self.real = torch.empty(0, dtype=model.dtype).numpy().dtype
-        self._originals = [weight.copy() for weight in _weights(model)]
         self._runs: list[tuple[int, int, int]] = []
         self._weights: list[Tensor] = []
         self._size = 0
@@ -79,12 +75,6 @@ class PackedNetwork:
             """For each channel its operations, each with what `engine.c` knows of it beside its places."""
             self.weights = torch.cat([*self._weights, torch.zeros(ALIGNMENT, dtype=model.dtype)]).numpy()
         self.runs = np.array(self._runs or [(0, 0, 0)], dtype=np.int64)
-
-    def is_of(self, model: Autoregressive) -> bool:
-        """Whether it was packed from the very weights that the model has now, bit for bit."""
-        # By NumPy: torch would share out each small comparison, and wait for a thread that a busy machine holds up.
-        now = _weights(model)
-        return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(self._originals, now, strict=True))
 
     def _taps(self, value: int, readers: list[Conv]) -> set[tuple[int, int]]:
         """How many steps ago and how many rows up (as a negative number) the value is read."""
@@ -138,9 +128,3 @@ class PackedNetwork:
         self._weights.append(flat)
         self._size += len(flat)
         return offset
-
-
-def _weights(model: Autoregressive) -> list[np.ndarray[Any, Any]]:
-    """The bits of the weights, as integers: a NaN is equal to itself."""
-    tensors = [tensor.detach() for layer in model.masked_layers for tensor in (layer.weight, layer.bias)]
-    return [tensor.numpy().view(f"i{tensor.itemsize}") for tensor in tensors]

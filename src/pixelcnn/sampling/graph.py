@@ -1,0 +1,171 @@
+"""The graph engine: all steps of the eager engine captured once as a CUDA graph, and replayed for every batch.
+
+On a GPU the eager engine waits for Python: a step of the seed network is some 70 small kernels. A graph launches all of
+them, for all steps, in one call. Images, uniforms, conditions, temperature, guidance and caches stand at fixed
+addresses; a batch copies its own in, replays and copies its images out. It runs what the eager engine runs, in any type
+and precision.
+
+Captures take about a second, so they are kept for the next call (`pixelcnn.sampling.kept`), two for a model, and a
+batch is drawn by the capture for the next of few sizes, of which it takes as many images as it needs.
+
+References:
+    | CUDA graphs in PyTorch, https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixelcnn.precision import Precision, exact_products
+from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.eager import Batch, cache_bytes
+from pixelcnn.sampling.kept import Kept
+from pixelcnn.sampling.program import RecordingError, record
+
+__all__ = ["GraphSampler", "why_not_graph"]
+
+_MOST_IMAGES = 4096
+_MOST_BYTES = 2**28  # of a capture's caches, as long as one image fits; at most two are kept
+_ROUND = 64  # above it a capture's images are a multiple of it, below it a power of two
+
+
+def why_not_graph(model: Autoregressive, _precision: Precision | None = None, _conditional: bool = False) -> str | None:
+    """Why the graph engine cannot sample from a model here; None if it can."""
+    if model.device.type != "cuda":
+        return f"the model is on {model.device}"
+    try:
+        record(model)
+    except RecordingError as error:
+        return str(error)
+    return None
+
+
+class GraphSampler:
+    """Draws batches of `n` images on a CUDA device.
+
+    Args:
+        model: A model of which `why_not_graph` says None; its masked convolutions' weights are copied.
+        n: Images of a batch.
+        condition: What each image is conditioned on, (n, D); None for nothing.
+        guidance: See `AutoregressiveModel.sample`.
+        precision: What operands are rounded to, see `pixelcnn.precision`.
+    """
+
+    name = "graph"
+
+    def __init__(
+        self,
+        model: Autoregressive,
+        n: int,
+        condition: Tensor | None = None,
+        guidance: float = 1.0,
+        precision: Precision | None = None,
+    ) -> None:
+        key = (_size(n), condition is not None, guidance != 1, precision == "bf16")
+        size, conditional, guided, _ = key
+        self._capture = _captures.get(model, key, lambda: Capture(model, size, conditional, guided, precision))
+        self._model = model
+        self._condition = condition
+        self._guidance = guidance
+        self.steps = self._capture.steps
+        """Steps of a batch."""
+
+    @staticmethod
+    def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
+        """The best `n` for many images: as many as keep the caches below 256 MiB, at most 4096."""
+        most = max(1, min(_MOST_IMAGES, _MOST_BYTES // cache_bytes(model)))
+        return most // _ROUND * _ROUND if most >= _ROUND else 2 ** (most.bit_length() - 1)
+
+    def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
+        """Fills `images`, uint8 (n, C, H, W), with images `first ..` of the seed; then yields once a step."""
+        self._capture.draw(self._model, images, seed, first, temperature, self._condition, self._guidance)
+        for _ in range(self.steps):
+            yield
+
+
+class Capture:
+    """All steps of a batch of `n` images, ready to be replayed.
+
+    Args:
+        model: Any model. No reference to it is kept.
+        n: Images of the batch.
+        conditional: Whether they are conditioned on something.
+        guided: Whether each has an unconditional copy, for guidance.
+        precision: What operands are rounded to.
+    """
+
+    def __init__(
+        self,
+        model: Autoregressive,
+        n: int,
+        conditional: bool = False,
+        guided: bool = False,
+        precision: Precision | None = None,
+    ) -> None:
+        c, h, w = model.image_shape
+        device = model.device
+        self._n = n
+        self._precision = precision
+        self._batch = Batch(model, n, conditional=conditional, guided=guided, precision=precision)
+        self.steps = self._batch.schedule.wavefront.steps
+        self._lock = threading.Lock()
+        with torch.inference_mode():
+            self._images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=device)
+            self._u = torch.zeros(c, h * w, n, dtype=torch.float64, device=device)
+            self._temperature, self._guidance = torch.ones(2, dtype=torch.float64, device=device).unbind()
+
+        @torch.inference_mode()
+        def steps() -> None:
+            for step in self._batch.steps:
+                self._batch.step(model, step, self._images, self._u, self._temperature, self._guidance)
+
+        with exact_products(precision, device):
+            self._replay = _cuda_graph(steps, device)
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        model: Autoregressive,
+        images: Tensor,
+        seed: int,
+        first: int,
+        temperature: float,
+        condition: Tensor | None = None,
+        guidance: float = 1.0,
+    ) -> None:
+        """Fills `images`, of which there are at most n, with images `first ..` of the seed."""
+        with self._lock, exact_products(self._precision, model.device):
+            if condition is not None:
+                condition = F.pad(condition, (0, 0, 0, self._n - len(condition)))
+            self._batch.start(condition)
+            self._u.copy_(self._batch.uniforms(model, seed, first))
+            self._temperature.fill_(temperature)
+            self._guidance.fill_(guidance)
+            self._replay()
+            images.copy_(self._images[: len(images)])
+
+
+_captures: Kept[Capture] = Kept(most=2)
+
+
+def _size(n: int) -> int:
+    return -(-n // _ROUND) * _ROUND if n > _ROUND else 1 << (n - 1).bit_length()
+
+
+def _cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Captures what `work` launches, after it has run once on a stream aside, so that libraries are loaded."""
+    with torch.cuda.device(device):
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            work()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            work()
+    return graph.replay

@@ -1,0 +1,83 @@
+"""What was prepared from a model's weights, kept for the next call as long as the weights are the same.
+
+Packed weights, a kernel's tables or a captured graph take longer to make than a small batch takes to draw. They are
+looked up by the model, and the weights that they were made from are compared by value with those that the model has
+now: a weight may be changed in ways that leave no trace (`.data`, a foreign optimiser, another process's memory), and a
+stale one would draw from another distribution unnoticed.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelcnn.sampling.autoregressive import Autoregressive
+
+__all__ = ["Kept"]
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """At most `most` things for each model, the ones used last; all go when its weights change or it is deleted.
+
+    What is kept must not refer to the model, or neither would ever be freed.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of: weakref.WeakKeyDictionary[Autoregressive, _Things[T]] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def get(self, model: Autoregressive, key: Hashable, make: Callable[[], T]) -> T:
+        """The thing that `make` returns for this model and key, made again only if need be."""
+        with self._lock:
+            things = self._of.get(model)
+            if things is None or not things.are_of(model):
+                self._of.pop(model, None)
+                things = self._of[model] = _Things(model)
+            made = things.made
+            if key not in made:
+                while len(made) >= self._most:
+                    del made[next(iter(made))]  # before the next takes memory
+                made[key] = make()
+            made[key] = made.pop(key)  # the one used last comes last
+            return made[key]
+
+
+class _Things(Generic[T]):
+    def __init__(self, model: Autoregressive) -> None:
+        self._kind = (model.dtype, model.device)
+        self._weights: list[np.ndarray[Any, Any]] | Tensor
+        if model.device.type == "cpu":
+            self._weights = [bits.numpy().copy() for bits in _bits(model)]
+        else:
+            self._weights = _in_one_piece(model)
+        self.made: dict[Hashable, T] = {}
+
+    def are_of(self, model: Autoregressive) -> bool:
+        """Whether they were made from the very weights that the model has now, bit for bit."""
+        if self._kind != (model.dtype, model.device):
+            return False
+        if isinstance(self._weights, Tensor):
+            return torch.equal(self._weights, _in_one_piece(model))
+        # By NumPy: torch would share out each small comparison, and wait for a thread that a busy machine holds up.
+        now = [bits.numpy() for bits in _bits(model)]
+        return len(now) == len(self._weights) and all(map(np.array_equal, self._weights, now))
+
+
+def _bits(model: Autoregressive) -> list[Tensor]:
+    """The weights as integers: a NaN is equal to itself."""
+    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return [parameter.detach().view(kinds[parameter.itemsize]) for parameter in model.parameters()]
+
+
+def _in_one_piece(model: Autoregressive) -> Tensor:
+    """A copy, which a GPU compares in one go."""
+    return torch.cat([bits.flatten() for bits in _bits(model)])
