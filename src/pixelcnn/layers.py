@@ -6,8 +6,8 @@ training only) asks a *view*:
 
 - `FullView` holds whole images. Features are (N, H, W, channels) and the convolution computes every pixel at once,
   with the causal rows of the kernel only. Training and scoring use it.
-- `pixelcnn.sampling.front.FrontView` holds the pixels that are being generated now. Features are (pixels, channels) of
-  one colour group, and the convolution reads its neighbours from a cache.
+- The recorder of `pixelcnn.sampling.program` computes nothing: it notes what is asked for, and the samplers run that
+  program for the pixels that are being generated now, reading neighbours from caches.
 
 The mask (van den Oord et al., 2016) keeps the taps above and to the left. At the centre, features belong to colour
 groups, one for each image channel: mask "A" lets group g read groups < g, mask "B" groups <= g.

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = ["Sample"]
@@ -116,10 +114,18 @@ class Sample:
                 "--out samples, or a .png file for one picture"
             )
 
-    def _labels(self, n: int) -> Tensor | None:
+    def _draw(self, n: int) -> dict[str, Any]:
+        """Which images to draw, as the model's methods take it."""
         import torch
 
-        return None if self.label is None else torch.full((n,), self.label)
+        return {
+            "labels": None if self.label is None else torch.full((n,), self.label),
+            "guidance": self.guidance,
+            "precision": self.precision,
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "first": self.first,
+        }
 
     def _write_grid(self, model: AutoregressiveModel, path: Path) -> None:
         from pixelcnn.images import grid, save_png
@@ -127,14 +133,9 @@ class Sample:
         started = time.perf_counter()
         images = model.sample(
             self.n,
-            labels=self._labels(self.n),
-            guidance=self.guidance,
-            precision=self.precision,
-            seed=self.seed,
-            temperature=self.temperature,
+            **self._draw(self.n),
             engine=self.engine,
             progress=True,
-            first=self.first,
         ).cpu()
         seconds = time.perf_counter() - started
         save_png(grid(images, model.levels), path)
@@ -148,14 +149,9 @@ class Sample:
         digits = max(5, len(str(self.first + self.n - 1)))
         chunks = model.sample_stream(
             self.n,
-            labels=self._labels(self.n),
-            guidance=self.guidance,
-            precision=self.precision,
-            seed=self.seed,
-            temperature=self.temperature,
+            **self._draw(self.n),
             engine=self.engine,
             progress=True,
-            first=self.first,
         )
         for k, image in enumerate((image for chunk in chunks for image in chunk), start=self.first):
             save_png(to_pil(image, model.levels), folder / f"{k:0{digits}d}.png")
@@ -194,15 +190,7 @@ class Sample:
         total = schedule_of(model).wavefront.steps
         moments = min(_FRAMES if animated else _STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
-        canvases = model.sample_steps(
-            n,
-            labels=self._labels(n),
-            guidance=self.guidance,
-            precision=self.precision,
-            seed=self.seed,
-            temperature=self.temperature,
-            first=self.first,
-        )
+        canvases = model.sample_steps(n, **self._draw(n))
         kept = [canvas.cpu().clone() for step, canvas in enumerate(canvases, start=1) if step in wanted]
         if animated:
             save_gif([grid(canvas, model.levels) for canvas in kept], path)

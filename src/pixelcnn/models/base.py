@@ -55,7 +55,7 @@ class AutoregressiveModel(nn.Module, ABC):
 
     @abstractmethod
     def network(self, view: View) -> Tensor:
-        """The raw parameters of the view's pixels, (..., channels * params), of one colour group in a front view.
+        """The raw parameters of the view's pixels, (..., channels * params).
 
         Or, if the model is not `grouped`, what `subpixel_params` reads.
         """

@@ -10,30 +10,14 @@ such slope is a property of the taps: 4 for the seed network, whose 7x7 kernel r
 above. An image then takes slope * (H - 1) + W steps, 136 for 28x28, instead of H * W.
 
 Hidden features follow the same clock as the image, so what counts is each layer's own reach and not the receptive
-field of the whole network.
+field of the whole network. `pixelcnn.sampling.schedule` finds the slope, also for features that are computed ahead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Wavefront", "slope_of"]
-
-
-def slope_of(taps: Iterable[tuple[int, int]]) -> int:
-    """The smallest slope for which every tap (dy, dx), the own pixel aside, is earlier.
-
-    Example:
-        >>> slope_of([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 0)])
-        2
-    """
-    slope = 0
-    for dy, dx in taps:
-        assert dy < 0 or (dy == 0 and dx <= 0), f"tap {(dy, dx)} is not causal"
-        if dy < 0:
-            slope = max(slope, dx // -dy + 1)
-    return max(slope, 0)
+__all__ = ["Wavefront"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +36,9 @@ class Wavefront:
     width: int
     slope: int
 
-    @classmethod
-    def of(cls, taps: Iterable[tuple[int, int]], height: int, width: int) -> Wavefront:
-        """The fastest schedule for a network's taps; those that never meet a pixel of the image do not count."""
-        return cls(height, width, slope_of(tap for tap in taps if _inside(*tap, height, width)))
-
     def reaches(self, dy: int, dx: int) -> bool:
-        """Whether the tap (dy, dx) of some pixel lies inside the image."""
-        return _inside(dy, dx, self.height, self.width)
+        """Whether the tap (dy, dx) of some pixel, dy <= 0, lies inside the image."""
+        return -dy < self.height and abs(dx) < self.width
 
     @property
     def steps(self) -> int:
@@ -79,7 +58,3 @@ class Wavefront:
         stride = max(self.width - self.slope, 1)  # as wide as the slope: one pixel a step
         first = rows.start * self.width + step - self.slope * rows.start
         return slice(first, first + stride * (len(rows) - 1) + 1, stride)
-
-
-def _inside(dy: int, dx: int, height: int, width: int) -> bool:
-    return -dy < height and abs(dx) < width
