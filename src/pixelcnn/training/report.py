@@ -59,8 +59,8 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
         ("learning_rate", "learning rate"),
     ):
         lower.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
-    lower.set(xlabel="epoch", yscale="log")
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    lower.set(xlabel="epoch", yscale="log", xlim=(0.5, epochs[-1] + 0.5))
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # one epoch is one tick
     for each in (axes, lower):
         each.grid(alpha=0.3)
         each.legend()
