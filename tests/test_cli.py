@@ -196,12 +196,39 @@ def test_train_sample_evaluate(capsys, monkeypatch):
     assert "nats/image" in captured.err
     record = json.loads(Path("trained/mnist-quick/config.json").read_text())
     assert record["data"] == "mnist"
-    assert record["train"]["model"] == {"image_shape": [1, 28, 28], "levels": 4, "filters": 4, "blocks": 1}
+    model = {"type": "PixelCNNConfig", "image_shape": [1, 28, 28], "levels": 4, "filters": 4, "blocks": 1}
+    assert record["train"]["model"] == model
     assert main(["train", "mnist", *options]) == 0
     assert "has finished its 2 epochs" in capsys.readouterr().err
     assert main(["sample", "trained/mnist-quick", "-n", "2"]) == 0
     assert main(["evaluate", "trained/mnist-quick", "mnist"]) == 0
     assert "on 64 images of mnist" in capsys.readouterr().out
+
+    monkeypatch.setattr("pixelcnn.training.steppers.steps_within", lambda minutes, *_: round(minutes * 2))
+    timed = [
+        "train",
+        "mnist",
+        "--model",
+        "gated",
+        "--filters",
+        "4",
+        "--layers",
+        "2",
+        "--batch-size",
+        "16",
+        "--out",
+        "g",
+    ]
+    assert main([*timed, "--minutes", "3"]) == 0
+    captured = capsys.readouterr()
+    assert "6 steps in about 3 minutes" in captured.err
+    assert "epoch 2/2" in captured.err  # an epoch has 4 steps
+    record = json.loads(Path("g/config.json").read_text())["train"]
+    assert (record["steps"], record["model"]["type"], record["model"]["layers"]) == (6, "GatedPixelCNNConfig", 2)
+    assert main([*timed, "--minutes", "5"]) == 0
+    assert "has finished its 2 epochs" in capsys.readouterr().err
+    assert main([*timed, "--minutes", "5", "--steps", "3"]) == 2
+    assert "--minutes and --steps exclude each other" in capsys.readouterr().err
 
 
 WRONG = [

@@ -10,13 +10,17 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.config import PRESETS
+from pixelcnn.config import PRESETS, GatedPixelCNNConfig, TrainConfig
+from pixelcnn.models import model_of
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling import engine_of, why_not_triton
 from pixelcnn.sampling.graph import GraphSampler, _captures
 from pixelcnn.sampling.reference import ReferenceSampler
 from pixelcnn.sampling.triton import TritonSampler
+from pixelcnn.training.batches import Batches
+from pixelcnn.training.resident import ResidentStepper
 from pixelcnn.training.step import Stepper
+from pixelcnn.training.steppers import steps_of
 
 pytestmark = pytest.mark.cuda
 
@@ -84,6 +88,37 @@ def test_a_step_is_the_same_in_float64():
         stepper.step(images.to(device), 1e-3)
         weights.append(model.output.weight.detach().cpu())
     torch.testing.assert_close(weights[1], weights[0])
+
+
+RECIPE = TrainConfig(
+    model=GatedPixelCNNConfig(image_shape=(1, 6, 7), filters=8, layers=3, num_classes=3), batch_size=8,
+    clip_norm=0.05, weight_decay=0.1, dropout=0.3, shift=2, accumulate=2, ema=0.9,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_resident_steps_are_the_steppers(bf16):
+    """Compiled and captured, with every option of a recipe: two epochs of 21 images, the last batch smaller."""
+    images = torch.randint(0, 2, (21, 1, 6, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(21) % 3
+    told = []
+    for compiled in (None, False, True):
+        model = model_of(RECIPE.model, generator=torch.Generator().manual_seed(0))
+        if compiled is None:
+            batches = Batches(RECIPE, model, images, labels)
+            stepper = Stepper(model, 0.9, clip_norm=0.05, weight_decay=0.1, dropout=0.3, accumulate=2, seed=RECIPE.seed)
+        else:
+            batches = Batches(RECIPE, model.cuda(), images, labels)
+            assert batches.resident
+            stepper = ResidentStepper(model, RECIPE, batches, bf16=bf16, compiled=compiled)
+        results = [r for epoch in range(2) for r in steps_of(stepper, batches, epoch, 0, 3, lambda step: 1e-3)]
+        told.append(([r.nats for r in results], [r.gradient_norm for r in results], stepper.tensors()))
+    for nats, norms, tensors in told[1:]:
+        assert nats == pytest.approx(told[0][0], rel=1e-2 if bf16 else 1e-4)
+        assert norms == pytest.approx(told[0][1], rel=1e-1 if bf16 else 1e-3)
+        for name, tensor in tensors.items():
+            if not bf16:
+                torch.testing.assert_close(tensor.cpu(), told[0][2][name], rtol=1e-2, atol=1e-3)
 
 
 def test_a_run_trains_and_resumes(tmp_path):

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 __all__ = [
+    "FAMILIES",
     "PRESETS",
     "GatedPixelCNNConfig",
     "ModelConfig",
@@ -66,9 +67,9 @@ class GatedPixelCNNConfig:
     """Features of each stack, a multiple of the channels."""
     layers: int = 10
     """Gated layers; the first reads the image, each later one widens the receptive field by one row."""
-    num_classes: int | None = None
+    num_classes: Annotated[int | None, tyro.conf.Suppress] = None
     """Classes to condition on; None for none."""
-    condition_dim: int | None = None
+    condition_dim: Annotated[int | None, tyro.conf.Suppress] = None
     """Size of a vector to condition on instead of a class; None for none."""
 
     def __post_init__(self) -> None:
@@ -97,9 +98,9 @@ class PixelCNNPlusPlusConfig:
     """Residual blocks of each stream in each of the two halves."""
     mixtures: int = 10
     """Logistic distributions of a mixture."""
-    num_classes: int | None = None
+    num_classes: Annotated[int | None, tyro.conf.Suppress] = None
     """Classes to condition on; None for none."""
-    condition_dim: int | None = None
+    condition_dim: Annotated[int | None, tyro.conf.Suppress] = None
     """Size of a vector to condition on instead of a class; None for none."""
 
     def __post_init__(self) -> None:
@@ -122,6 +123,13 @@ def _check_conditions(num_classes: object, condition_dim: object) -> None:
 ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
 """The architecture of any model."""
 
+FAMILIES: dict[str, type[ModelConfig]] = {
+    "pixelcnn": PixelCNNConfig,
+    "gated": GatedPixelCNNConfig,
+    "plusplus": PixelCNNPlusPlusConfig,
+}
+"""The families by the names that the command line gives them."""
+
 
 def _check_images(shape: object, levels: object) -> None:
     if not (isinstance(shape, tuple) and len(shape) == 3 and all(_is_int(s) and s >= 1 for s in shape)):
@@ -134,13 +142,18 @@ def _check_images(shape: object, levels: object) -> None:
 class TrainConfig:
     """Everything that decides what a training run computes, and how often it saves."""
 
-    model: PixelCNNConfig = field(default_factory=PixelCNNConfig)
+    model: tyro.conf.AvoidSubcommands[ModelConfig] = field(default_factory=PixelCNNConfig)
     """The architecture."""
+    unlabelled: float = 0.1
+    """For a class-conditional model: share of the training images that are shown without their class, drawn anew each
+    epoch, so that it learns the unconditional distribution as well (and guidance has something to go by)."""
     protocol: Literal["clean", "seed"] = "clean"
     """The split of MNIST: `clean` is train 55,000 / validation 5,000 / official test 10,000; `seed` is the Keras
     example's: the last 7,000 of all 70,000 images validate (and most of the test set is trained on)."""
     epochs: int = 50
     """Passes over the training images."""
+    steps: int | None = None
+    """Length of the run in steps instead of whole epochs; it may end within an epoch."""
     batch_size: int = 128
     """Images a step."""
     accumulate: int = 1
@@ -174,6 +187,11 @@ class TrainConfig:
     end."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """What training multiplies in: `bf16` is PyTorch's autocast, with weights, sums over pixels and the likelihood in
+    float32; `auto` is that on CUDA and float32 on a CPU. Held-out losses are always measured in float32."""
+    compile: bool = True
+    """On CUDA: compile the network by `torch.compile` (half a minute, once) and replay each step as a CUDA graph."""
     checkpoint_seconds: float = 60.0
     """A checkpoint is written whenever this many seconds have passed, at each epoch's end, and at Ctrl-C or SIGTERM."""
     keep_last: int = 2
@@ -194,6 +212,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {getattr(self, name)!r}")
         height, width = self.model.image_shape[1:]
         checks = {
+            "steps": (self.steps is None or (_is_int(self.steps) and self.steps >= 1), "be at least 1"),
+            "unlabelled": (0 <= self.unlabelled <= 1, "be in 0..1"),
             "accumulate": (self.accumulate <= self.batch_size, f"be at most the batch size of {self.batch_size}"),
             "learning_rate": (0 < self.learning_rate < float("inf"), "be positive"),
             "clip_norm": (self.clip_norm is None or 0 < self.clip_norm < float("inf"), "be positive"),
@@ -209,6 +229,7 @@ class TrainConfig:
             "ema": (self.ema is None or 0 < self.ema < 1, "lie strictly between 0 and 1"),
             "seed": (_is_int(self.seed) and 0 <= self.seed < 2**63, "be in 0..2**63-1"),
             "checkpoint_seconds": (self.checkpoint_seconds >= 0, "be at least 0"),
+            "compile": (isinstance(self.compile, bool), "be True or False"),
             "tensorboard": (isinstance(self.tensorboard, bool), "be True or False"),
         }
         for name, (right, rule) in checks.items():
@@ -220,6 +241,7 @@ _CHOICES = {
     "protocol": ("clean", "seed"),
     "schedule": ("constant", "cosine", "one-cycle"),
     "finish": ("last", "best"),
+    "precision": ("auto", "float32", "bf16"),
 }
 _LEAST = {
     "epochs": 1,
@@ -274,8 +296,18 @@ ConfigT = TypeVar("ConfigT")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain JSON values: tuples become lists, nested configurations dictionaries."""
-    return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config))))
+    """The configuration as plain JSON values: tuples become lists, nested configurations dictionaries.
+
+    Where a field may hold one of several configurations, its dictionary names the one by "type".
+    """
+    values = typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config))))
+    for name, hint in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            values[name] = to_dict(value)
+            if _members(hint):
+                values[name] = {"type": type(value).__name__, **values[name]}
+    return values
 
 
 def from_dict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
@@ -306,8 +338,21 @@ def from_dict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
         raise ValueError(f"{where}: {error}") from None
 
 
+def _members(hint: Any) -> dict[str, type[Any]]:
+    """The configurations that a field may hold one of, by name; none if there is no choice."""
+    members = [
+        member for member in typing.get_args(hint) if isinstance(member, type) and dataclasses.is_dataclass(member)
+    ]
+    return {member.__name__: member for member in members}
+
+
 def _decode(hint: Any, value: Any, where: str) -> Any:
     """One JSON value as the type that the field's annotation asks for; the range is the dataclass's own business."""
+    if members := _members(hint):
+        kind = value.get("type") if isinstance(value, dict) else None
+        if kind not in members:
+            raise ValueError(f"{where}: field 'type' must be one of {', '.join(members)}, got {kind!r}")
+        return from_dict(members[kind], {k: v for k, v in value.items() if k != "type"}, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast("type[Any]", hint), value, where)
     if typing.get_origin(hint) is tuple and isinstance(value, list):

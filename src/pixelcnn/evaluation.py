@@ -47,16 +47,18 @@ def evaluate(
     if len(images) == 0:
         raise ValueError("images must hold at least one image, got 0")
     model.check_images(images)
-    size = max(64, model.slice_size)
+    on_host = model.device.type == "cpu"
+    size = max(64, model.slice_size) if on_host else 4096  # fewer waits for a device
     parts = torch.split(images, size)
     label_parts = [None] * len(parts) if labels is None else torch.split(labels, size)
     nats = []
     with torch.inference_mode(), progress_bar("evaluating", len(images), "img", show=progress) as bar:
         for part, part_labels in zip(parts, label_parts, strict=True):
-            nats.append(-model.log_prob(part.to(model.device), part_labels).double().cpu())
+            nats.append(-model.log_prob(part.to(model.device), part_labels).double())
             bar.update(len(part))
-            bar.set_postfix(nats=f"{torch.cat(nats[-100:]).mean():.2f}", refresh=False)
-    each = torch.cat(nats)
+            if on_host:
+                bar.set_postfix(nats=f"{torch.cat(nats[-100:]).mean():.2f}", refresh=False)
+    each = torch.cat(nats).cpu()
     mean = each.mean().item()
     return Evaluation(
         images=len(each),

@@ -17,12 +17,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["check_seed", "dropout_bits", "image_states", "mixed_seed", "permutation", "shifts", "uniforms"]
+__all__ = [
+    "check_seed",
+    "dropout_bits",
+    "image_states",
+    "label_uniforms",
+    "mixed_seed",
+    "permutation",
+    "shifts",
+    "uniforms",
+]
 
 _GAMMA = 0x9E3779B97F4A7C15
 _PERMUTATION = 0x7065726D75746521  # keeps the data order's numbers apart from the samples'
 _SHIFTS = 0x7368696674206279  # and so on
 _DROPOUT = 0x64726F706F757421
+_LABELS = 0x6C6162656C732121
 
 
 def check_seed(seed: int) -> int:
@@ -38,14 +48,13 @@ def check_seed(seed: int) -> int:
 
 def mixed_seed(seed: int) -> int:
     """mix(s), in 0..2**64-1: the state from which `sampling/native/engine.c` goes on in the same way."""
-    return int(_mix(torch.tensor(check_seed(seed), dtype=torch.int64))) % 2**64
+    return _mix_host(check_seed(seed))
 
 
 def image_states(seed: int, first: int, n: int, device: torch.device | str = "cpu") -> Tensor:
     """The states from which images `first .. first+n-1` of a seed draw their numbers, int64 (n,)."""
-    root = _mix(torch.tensor(check_seed(seed), dtype=torch.int64, device=device))
     images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
-    return _mix(root + images * _signed(_GAMMA))
+    return _mix(images * _signed(_GAMMA) + _signed(mixed_seed(seed)))
 
 
 def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device | str = "cpu") -> Tensor:
@@ -68,31 +77,38 @@ def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """The order of `n` images in an epoch, int64 of shape (n,), a function of (n, seed, epoch) alone."""
-    state = _state(check_seed(seed) ^ _PERMUTATION, epoch)
-    keys = _mix(state + torch.arange(1, n + 1, dtype=torch.int64) * _signed(_GAMMA))
+    keys = _mix(
+        torch.arange(1, n + 1, dtype=torch.int64) * _signed(_GAMMA) + _state(check_seed(seed) ^ _PERMUTATION, epoch)
+    )
     return torch.argsort(keys, stable=True)
 
 
-def shifts(images: Tensor, reach: int, seed: int, epoch: int) -> Tensor:
+def shifts(images: Tensor, reach: int, seed: int, epoch: int | Tensor) -> Tensor:
     """How far images move in an epoch: a function of each image's own index and (reach, seed, epoch) alone.
 
     Args:
         images: Indices of the images, int64 (N,).
         reach: Largest shift in each direction.
         seed: 0..2**63-1.
-        epoch: 0 is the first.
+        epoch: 0 is the first; a tensor is an int64 scalar on the images' device.
 
     Returns:
         int64 (N, 2) of rows down and columns right, in -reach..reach, all pairs equally probable (up to 2^-50).
     """
-    keys = _mix(_state(check_seed(seed) ^ _SHIFTS, epoch) + (images + 1) * _signed(_GAMMA))
+    keys = _mix((images + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _SHIFTS, epoch))
     side = 2 * reach + 1
     cell = _shift_right(keys, 1) % side**2
     return torch.stack([cell // side - reach, cell % side - reach], 1)
 
 
+def label_uniforms(images: Tensor, seed: int, epoch: int | Tensor) -> Tensor:
+    """Uniform numbers in [0, 1) that decide which labels an epoch hides: float64 (N,); arguments as for `shifts`."""
+    keys = _mix((images + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _LABELS, epoch))
+    return _shift_right(keys, 11).to(torch.float64) * 2.0**-53
+
+
 def dropout_bits(
-    seed: int, step: int, layer: int, first: int, n: int, features: int, device: torch.device | str
+    seed: int, step: int | Tensor, layer: int, first: int, n: int, features: int, device: torch.device | str
 ) -> Tensor:
     """16 random bits for every feature of a layer, so that dropout is a function of the run's seed and the step.
 
@@ -100,7 +116,7 @@ def dropout_bits(
 
     Args:
         seed: 0..2**63-1.
-        step: 0 is the first.
+        step: 0 is the first; a tensor is an int64 scalar on the device.
         layer: Which dropout of the network, from 0.
         first: Index in the step's batch of the first image.
         n: Number of images.
@@ -110,7 +126,7 @@ def dropout_bits(
     Returns:
         int16 (n, features), uniform over -2**15 .. 2**15-1.
     """
-    state = int(_state(check_seed(seed) ^ _DROPOUT, step, layer))
+    state = _state(check_seed(seed) ^ _DROPOUT, step, layer)
     images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
     quarters = torch.arange(1, -(-features // 4) + 1, dtype=torch.int64, device=device)
     states = _mix(images * _signed(_GAMMA) + state)
@@ -118,11 +134,15 @@ def dropout_bits(
     return bits.view(torch.int16)[:, :features]
 
 
-def _state(seed: int, *indices: int) -> Tensor:
-    """mix(seed), then the output of that state for each index in turn: an int64 scalar."""
-    state = _mix(torch.tensor(seed, dtype=torch.int64))
+def _state(seed: int, *indices: int | Tensor) -> int | Tensor:
+    """mix(seed), then the output of that state for each index in turn: on the host as far as the indices are there."""
+    state: int | Tensor = _signed(_mix_host(seed))
     for index in indices:
-        state = _mix(state + _signed((index + 1) * _GAMMA % 2**64))
+        if isinstance(state, int) and isinstance(index, int):
+            state = _signed(_mix_host(state + (index + 1) * _GAMMA))
+        else:
+            offset = (index + 1) * _signed(_GAMMA) if isinstance(index, Tensor) else _signed((index + 1) * _GAMMA)
+            state = _mix(torch.as_tensor(offset) + state)
     return state
 
 
@@ -133,10 +153,20 @@ def _mix(z: Tensor) -> Tensor:
     return z ^ _shift_right(z, 31)
 
 
+def _mix_host(z: int) -> int:
+    """The same of one integer, modulo 2**64."""
+    z %= 2**64
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
 def _shift_right(z: Tensor, bits: int) -> Tensor:
     """A logical shift: zeros come in from the left, whatever the sign."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:
+    """The int64 that is the same modulo 2**64."""
+    value %= 2**64
     return value - 2**64 if value >= 2**63 else value

@@ -156,9 +156,9 @@ def test_a_run_sees_shifted_images_and_validates_on_plain_ones(tmp_path, monkeyp
     seen = []
     step = Stepper.step
 
-    def noting(self, images, rate):
+    def noting(self, images, rate, condition):
         seen.append(images)
-        return step(self, images, rate)
+        return step(self, images, rate, condition)
 
     monkeypatch.setattr(Stepper, "step", noting)
     model = run(tmp_path, config)

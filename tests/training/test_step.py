@@ -45,9 +45,9 @@ def test_no_part_is_larger_than_asked_for(monkeypatch):
     sizes = []
     whole = pixelcnn.PixelCNN.unchecked_log_prob_map
 
-    def noting(self, images, **options):
+    def noting(self, images, condition, **options):
         sizes.append(len(images))
-        return whole(self, images, **options)
+        return whole(self, images, condition, **options)
 
     monkeypatch.setattr(pixelcnn.PixelCNN, "unchecked_log_prob_map", noting)
     Stepper(tiny_model(), None, accumulate=3).step(stripes(10), 1e-3)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pixelcnn import sampling
 from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood, likelihood_of
-from pixelcnn.precision import Precision, check_precision
+from pixelcnn.precision import Precision, check_precision, exact_products
 
 if TYPE_CHECKING:
     from pixelcnn.config import ModelConfig
@@ -31,6 +31,7 @@ __all__ = ["AutoregressiveModel"]
 
 MakeView = Callable[[Tensor, Tensor | None], FullView]
 _CACHE_BYTES = 3.2e6  # features of one layer that stay in the caches of a core or two
+_DEVICE_BYTES = 2.0**28  # of one layer's features, that a GPU computes at a time
 
 
 class AutoregressiveModel(nn.Module, ABC):
@@ -113,9 +114,13 @@ class AutoregressiveModel(nn.Module, ABC):
 
         A function of the architecture alone, so that sums cut into slices do not depend on the machine.
         """
+        return self._images_within(_CACHE_BYTES)
+
+    def _images_within(self, size: float) -> int:
+        """How many images' features of one layer take so many bytes in float32; at least 1."""
         _, h, w = self.image_shape
         widest = max(layer.out_channels for layer in self.masked_layers)
-        return max(1, int(_CACHE_BYTES / (4 * h * w * widest)))
+        return max(1, int(size / (4 * h * w * widest)))
 
     # Likelihood ------------------------------------------------------------------------------------------------
 
@@ -166,10 +171,11 @@ class AutoregressiveModel(nn.Module, ABC):
         condition, view = self.condition_of(labels, len(images)), partial(FullView, precision=precision)
         if torch.is_grad_enabled() or len(images) == 0:
             return self.unchecked_log_prob_map(images, condition, view)
-        size = self.slice_size
+        size = self.slice_size if self.device.type == "cpu" else self._images_within(_DEVICE_BYTES)
         parts = torch.split(images, size)
         conditions = [None] * len(parts) if condition is None else torch.split(condition, size)
-        return torch.cat([self.unchecked_log_prob_map(*both, view) for both in zip(parts, conditions, strict=True)])
+        with exact_products(precision, self.device):
+            return torch.cat([self.unchecked_log_prob_map(*both, view) for both in zip(parts, conditions, strict=True)])
 
     def unchecked_log_prob_map(
         self, images: Tensor, condition: Tensor | None = None, view: MakeView = FullView
@@ -181,7 +187,7 @@ class AutoregressiveModel(nn.Module, ABC):
             condition: What `condition_of` makes of the labels.
             view: Makes the view, of the scaled images (N, H, W, C) and the condition, that the network runs over.
         """
-        return self.likelihood.log_prob(self.raw_params(images, condition, view), images)
+        return self.likelihood.log_prob(self.raw_params(images, condition, view).to(self.dtype), images)
 
     def raw_params(self, images: Tensor, condition: Tensor | None = None, view: MakeView = FullView) -> Tensor:
         """`forward` without looking at its arguments first; see `unchecked_log_prob_map`."""
@@ -360,10 +366,16 @@ class AutoregressiveModel(nn.Module, ABC):
                 raise ValueError(
                     f"labels must be floating-point of shape ({n}, {size}), got {labels.dtype} {tuple(labels.shape)}"
                 )
-            return labels.to(self.device, self.dtype)
+            return self.unchecked_condition_of(labels.to(self.device))
         if labels.shape != (n,) or labels.dtype != torch.int64:
             raise ValueError(f"labels must be torch.int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}")
         if n and not (labels.amin() >= -1 and labels.amax() < classes):
             raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.amin()}..{labels.amax()}")
-        one_hot = torch.zeros(n, classes + 1, dtype=self.dtype, device=self.device)
-        return one_hot.scatter_(1, labels.to(self.device).unsqueeze(1) % (classes + 1), 1)[:, :classes]
+        return self.unchecked_condition_of(labels.to(self.device))
+
+    def unchecked_condition_of(self, labels: Tensor) -> Tensor:
+        """`condition_of` labels on the model's device without looking at their values, so without waiting for them."""
+        classes: int | None = getattr(self.config, "num_classes", None)
+        if classes is None:
+            return labels.to(self.dtype)
+        return (labels.unsqueeze(1) == torch.arange(classes, device=labels.device)).to(self.dtype)

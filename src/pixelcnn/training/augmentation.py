@@ -15,7 +15,7 @@ from pixelcnn.randomness import shifts
 __all__ = ["shifted"]
 
 
-def shifted(images: Tensor, indices: Tensor, reach: int, seed: int, epoch: int) -> Tensor:
+def shifted(images: Tensor, indices: Tensor, reach: int, seed: int, epoch: int | Tensor) -> Tensor:
     """The images moved by up to `reach` pixels down or up and right or left; level 0 fills in.
 
     Args:
@@ -23,7 +23,7 @@ def shifted(images: Tensor, indices: Tensor, reach: int, seed: int, epoch: int) 
         indices: The images' indices among all training images, int64 (N,), on the same device.
         reach: Largest shift; 0 returns the images themselves.
         seed: The run's seed.
-        epoch: The epoch, from 0.
+        epoch: The epoch, from 0; a tensor is an int64 scalar on the images' device.
 
     Returns:
         uint8 (N, C, H, W).

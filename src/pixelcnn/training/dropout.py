@@ -27,12 +27,12 @@ class DropoutView(FullView):
         condition: What the images are conditioned on, (N, D); None for nothing.
         rate: Probability that a feature is dropped, in 0..0.99; rounded to a multiple of 2^-16.
         seed: The run's seed.
-        step: The step, from 0.
+        step: The step, from 0; a tensor is an int64 scalar on the image's device.
         first: Index in the step's batch of the first image.
     """
 
     def __init__(
-        self, image: Tensor, condition: Tensor | None = None, *, rate: float, seed: int, step: int, first: int
+        self, image: Tensor, condition: Tensor | None = None, *, rate: float, seed: int, step: int | Tensor, first: int
     ) -> None:
         super().__init__(image, condition)
         self._threshold = round(rate * 2**16)

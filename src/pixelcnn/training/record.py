@@ -20,7 +20,7 @@ from pixelcnn.config import TrainConfig, from_dict, to_dict
 __all__ = ["RunRecord"]
 
 _MAY_DIFFER = {  # between a run and its continuation
-    "epochs", "device", "finish", "checkpoint_seconds", "keep_last", "sample_images", "tensorboard",
+    "epochs", "device", "compile", "finish", "checkpoint_seconds", "keep_last", "sample_images", "tensorboard",
 }  # fmt: skip
 _MAY_BRANCH = {"learning_rate", "clip_norm", "weight_decay", "dropout"}  # in a new folder, from a given checkpoint
 
@@ -32,7 +32,7 @@ class RunRecord:
     data: str
     """What the images are, in words."""
     training: str
-    """Number and SHA-256 of the training images."""
+    """Number and SHA-256 of the training images, with their labels if they are used."""
     validation: str
     """Number and SHA-256 of the validation images."""
     train: TrainConfig
@@ -45,12 +45,18 @@ class RunRecord:
     """Where a run that went on from another run's checkpoint under other options began; nothing for a whole run."""
 
     @classmethod
-    def of(cls, config: TrainConfig, training: Tensor, validation: Tensor, data: str) -> RunRecord:
-        """The record of a run that starts now."""
+    def of(
+        cls,
+        config: TrainConfig,
+        training: tuple[Tensor, Tensor | None],
+        validation: tuple[Tensor, Tensor | None],
+        data: str,
+    ) -> RunRecord:
+        """The record of a run that starts now, on images and, for a conditional model, their labels."""
         return cls(
             data=data,
-            training=_fingerprint(training),
-            validation=_fingerprint(validation),
+            training=_fingerprint(*training),
+            validation=_fingerprint(*validation),
             train=config,
             torch=torch.__version__,
             threads=torch.get_num_threads(),
@@ -127,6 +133,8 @@ class RunRecord:
                 )
 
 
-def _fingerprint(images: Tensor) -> str:
-    digest = hashlib.sha256(images.cpu().contiguous().numpy().data).hexdigest()
-    return f"{len(images)} images, SHA-256 {digest}"
+def _fingerprint(images: Tensor, labels: Tensor | None) -> str:
+    digest = hashlib.sha256(images.cpu().contiguous().numpy().data)
+    if labels is not None:
+        digest.update(labels.cpu().contiguous().numpy().data)
+    return f"{len(images)} {'images' if labels is None else 'labelled images'}, SHA-256 {digest.hexdigest()}"

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pixelcnn.config import TrainConfig
 from pixelcnn.files import write_file
 from pixelcnn.images import grid, save_png
@@ -33,8 +35,11 @@ def write_timing(path: Path, line: dict[str, Any]) -> None:
 
 
 def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> None:
-    """A grid of images drawn from the model, the same seed at every epoch."""
-    save_png(grid(model.sample(n, seed=seed), model.levels), path)
+    """A grid of images drawn from the model, the same seed at every epoch; of classes in turn if it has some."""
+    classes: int | None = getattr(model.config, "num_classes", None)
+    labels = None if classes is None else torch.arange(n) % classes
+    columns = classes if classes is not None and classes <= n else None
+    save_png(grid(model.sample(n, labels, seed=seed), model.levels, columns), path)
 
 
 def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
@@ -92,8 +97,9 @@ def card(
     training = (
         f"Data: {record.data}{protocol}, {config.model.levels} levels.\n\n"
         f"- training: {record.training}\n- validation: {record.validation}\n\n"
-        f"{last['epoch']} epochs, {last['step']} steps, batch {config.batch_size}, {_recipe(config)}, seed "
-        f"{config.seed}; PyTorch {record.torch}, {device}.{best}{origin} Losses in nats a sub-pixel:\n\n"
+        f"{last['epoch']} epoch{'s' * (last['epoch'] > 1)}, {last['step']} steps, batch {config.batch_size}, "
+        f"{_recipe(config)}, seed {config.seed}; PyTorch {record.torch}, {device}.{best}{origin} "
+        "Losses in nats a sub-pixel:\n\n"
         f"| epoch | step | training | validation |\n|---|---|---|---|\n{losses}"
     )
     loss = held_out_loss(chosen)
@@ -110,6 +116,7 @@ def _recipe(config: TrainConfig) -> str:
         f"weight decay {config.weight_decay:g}" if config.weight_decay else "",
         f"dropout {config.dropout:g}" if config.dropout else "",
         f"images shifted by up to {config.shift} pixels" if config.shift else "",
+        f"{config.unlabelled:.0%} of the labels hidden" if getattr(config.model, "num_classes", None) else "",
         f"weights averaged with decay {config.ema}" if config.ema is not None else "",
     ]
     return ", ".join(filter(None, parts))

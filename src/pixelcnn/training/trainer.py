@@ -34,13 +34,12 @@ from tqdm import tqdm
 
 from pixelcnn.config import TrainConfig, to_dict
 from pixelcnn.devices import device_of, peak_memory
-from pixelcnn.evaluation import evaluate
+from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
-from pixelcnn.models import AutoregressiveModel, PixelCNN
+from pixelcnn.models import AutoregressiveModel, model_of
 from pixelcnn.progress import progress_bar
-from pixelcnn.randomness import permutation
 from pixelcnn.training import report
-from pixelcnn.training.augmentation import shifted
+from pixelcnn.training.batches import Batches
 from pixelcnn.training.board import Board
 from pixelcnn.training.checkpoint import (
     Checkpoint,
@@ -54,11 +53,13 @@ from pixelcnn.training.checkpoint import (
 from pixelcnn.training.record import RunRecord
 from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.signals import StopSignals
-from pixelcnn.training.step import Stepper, StepResult
+from pixelcnn.training.step import StepResult
+from pixelcnn.training.steppers import stepper_for, steps_of
 
 __all__ = ["train"]
 
-_TIMED_STEPS = range(2, 7)  # the first ones pay for set-up
+_UNTIMED, _TIMED = 2, 5  # steps: the first ones pay for set-up
+_CURVES_SECONDS = 10  # between two drawings of the curves, which take one
 _WARM = 500  # steps of warm-up that are worth a try against a diverging loss
 
 
@@ -68,6 +69,8 @@ def train(
     validation: Tensor,
     out: str | Path,
     *,
+    training_labels: Tensor | None = None,
+    validation_labels: Tensor | None = None,
     data: str = "images",
     resume: str | Path = "auto",
     progress: bool = True,
@@ -79,6 +82,8 @@ def train(
         training: uint8 levels (N, C, H, W) as config.model says.
         validation: Images of the same kind that are not trained on.
         out: The run's folder; made if it is missing.
+        training_labels: For a conditional model, as for `AutoregressiveModel.log_prob`; None for another.
+        validation_labels: Those of the validation images; their loss is the one given their labels.
         data: What the images are, for the records.
         resume: "auto" goes on from the folder's newest intact checkpoint, or starts; "off" starts, in a folder that
             holds no run; a path starts from that checkpoint, perhaps with another learning rate, clip_norm, weight
@@ -90,52 +95,59 @@ def train(
         `config.finish` says; the same is in `out`/model.
 
     Raises:
-        ValueError: If the images do not fit the model, the folder holds a run of another configuration or of other
-            data, another process is using it, the loss is no longer finite or has diverged, or TensorBoard is asked
-            for and not installed.
+        ValueError: If the images or labels do not fit the model, the folder holds a run of another configuration or
+            of other data, another process is using it, the loss is no longer finite or has diverged, or TensorBoard is
+            asked for and not installed.
         OSError: If the folder cannot be written; the checkpoints before are intact.
         pixelcnn.training.Interrupted: After Ctrl-C or SIGTERM, when a checkpoint has been written.
     """
-    return _Run(config, training, validation, Path(out), data, progress).run(resume)
+    labelled = (training, training_labels), (validation, validation_labels)
+    return _Run(config, *labelled, Path(out), data, progress).run(resume)
+
+
+_Labelled = tuple[Tensor, Tensor | None]
 
 
 class _Run:
     def __init__(
-        self, config: TrainConfig, training: Tensor, validation: Tensor, out: Path, data: str, progress: bool
+        self, config: TrainConfig, training: _Labelled, validation: _Labelled, out: Path, data: str, progress: bool
     ) -> None:
         self.config = config
         self.out = out
         self.progress = progress
         self.device = device_of(config.device)
-        self.model = PixelCNN.from_config(config.model, generator=torch.Generator().manual_seed(config.seed))
-        for name, images in (("training", training), ("validation", validation)):
-            if len(images) == 0:
-                raise ValueError(f"{name} must hold at least one image, got 0")
-            try:
-                self.model.check_images(images)
-            except ValueError as error:
-                raise ValueError(f"{name} {error}") from None
+        self.model = model_of(config.model, generator=torch.Generator().manual_seed(config.seed))
+        for name, (images, labels) in (("training", training), ("validation", validation)):
+            self._check(name, images, labels)
         self.record = RunRecord.of(config, training, validation, data)
-        self.training = training
-        self.validation = validation
+        self.validation, self.validation_labels = validation
         self.model.to(self.device)
-        self.stepper = Stepper(
-            self.model,
-            config.ema,
-            clip_norm=config.clip_norm,
-            weight_decay=config.weight_decay,
-            dropout=config.dropout,
-            accumulate=config.accumulate,
-            seed=config.seed,
-        )
+        self.batches = Batches(config, self.model, *training)
+        self.stepper = stepper_for(self.model, config, self.batches)
         self.state = RunState(record=to_dict(self.record))
-        self.steps_per_epoch = -(-len(training) // config.batch_size)
-        self.total_steps = config.epochs * self.steps_per_epoch
+        self.steps_per_epoch = self.batches.steps_per_epoch
+        self.total_steps = config.steps or config.epochs * self.steps_per_epoch
+        self.epochs = -(-self.total_steps // self.steps_per_epoch)
         self.signals = StopSignals(self._say)
         self.board: Board | None = None
+        self._timed: tuple[int, float] | None = None  # since which step of this process, and when
+        self._told = False  # how long it will take
         self._source = out / "checkpoints"  # of the checkpoint that the run began with
         if config.tensorboard:
             Board.check()
+
+    def _check(self, name: str, images: Tensor, labels: Tensor | None) -> None:
+        """Whether images and their labels fit the model."""
+        conditional = any(getattr(self.config.model, size, None) for size in ("num_classes", "condition_dim"))
+        if len(images) == 0:
+            raise ValueError(f"{name} must hold at least one image, got 0")
+        if conditional and labels is None:
+            raise ValueError(f"{name}_labels must be given: the model is conditional")
+        try:
+            self.model.check_images(images)
+            self.model.condition_of(labels, len(images))
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
 
     def run(self, resume: str | Path) -> AutoregressiveModel:
         given = None if str(resume) in ("auto", "off") else self._load_given(Path(resume))
@@ -152,11 +164,12 @@ class _Run:
 
     def _run(self) -> AutoregressiveModel:
         self._last_checkpoint = time.monotonic()
+        self._last_curves = -math.inf
         finished = len(self.state.metrics)
-        if finished >= self.config.epochs:
+        if finished >= self.epochs:
             self._say(f"the run in {self.out} has finished its {finished} epochs")
         with self.signals:
-            for epoch in range(finished, self.config.epochs):
+            for epoch in range(finished, self.epochs):
                 seconds, seen = self._train_epoch(epoch)
                 self._save()  # validation and pictures can be repeated
                 with self.signals.at_once(self._stopped()):
@@ -168,33 +181,41 @@ class _Run:
 
     def _train_epoch(self, epoch: int) -> tuple[float, int]:
         """The rest of an epoch; returns the seconds and images of this process's part of it."""
-        order = permutation(len(self.training), self.config.seed, epoch)
-        batches = torch.split(order, self.config.batch_size)
         done = self.state.step - epoch * self.steps_per_epoch
+        stop = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
         seen = first = done * self.config.batch_size
+        steps = steps_of(self.stepper, self.batches, epoch, done, stop, self._rate)
         started = time.monotonic()
-        with self._bar(epoch, first) as bar:
-            for k, batch in enumerate(batches[done:]):
-                images = shifted(self.training[batch], batch, self.config.shift, self.config.seed, epoch)
-                rate = learning_rate(self.config, self.state.step, self.total_steps)
-                result = self.stepper.step(images.to(self.device), rate)
-                self._note(result, len(images), rate)
-                seen += len(images)
+        with self._bar(epoch, first, self._images_in(stop)) as bar:
+            for k, result in enumerate(steps):
+                rate = self._rate(self.state.step)
+                images = self._images_in(done + k + 1) - seen
+                self._note(result, images, rate)
+                seen += images
                 nats = self.state.epoch_nats / seen
                 bar.set_postfix_str(
                     f"loss {nats / self.model.subpixels:.4f}, {nats:.2f} nats/image, rate {rate:.1e}, "
                     f"gradient {result.gradient_norm:.1e}",
                     refresh=False,
                 )
-                bar.update(len(images))
-                if k == _TIMED_STEPS.start:
-                    timed = time.monotonic()
-                elif k == _TIMED_STEPS.stop:
-                    self._tell_duration((time.monotonic() - timed) / len(_TIMED_STEPS), bar)
+                bar.update(images)
+                if self.stepper.steps != self.state.step:
+                    continue  # the weights are those of a later step, of which is still to be told
+                if self._timed is None and k >= _UNTIMED:
+                    self._timed = k, time.monotonic()
+                elif self._timed is not None and not self._told and k >= self._timed[0] + _TIMED:
+                    self._tell_duration((time.monotonic() - self._timed[1]) / (k - self._timed[0]), bar)
                 due = time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds
                 if due or self.signals.received is not None:
                     self._save()
         return time.monotonic() - started, seen - first
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.config, step, self.total_steps)
+
+    def _images_in(self, steps: int) -> int:
+        """Images of an epoch's first steps."""
+        return min(steps * self.config.batch_size, len(self.batches))
 
     def _note(self, result: StepResult, images: int, rate: float) -> None:
         """Takes a step's result into the state, or ends the run if it is lost."""
@@ -227,15 +248,16 @@ class _Run:
         raise ValueError(f"{reason}; try {advice}{where}")
 
     def _finish_epoch(self, epoch: int, seconds: float, seen: int) -> None:
+        steps = self.state.step - epoch * self.steps_per_epoch
         line: dict[str, object] = {
             "epoch": epoch + 1,
             "step": self.state.step,
-            "learning_rate": learning_rate(self.config, self.state.step - 1, self.total_steps),
-            "train_loss": self.state.epoch_nats / len(self.training) / self.model.subpixels,
-            "gradient_norm": self.state.epoch_gradient_norm / self.steps_per_epoch,
+            "learning_rate": self._rate(self.state.step - 1),
+            "train_loss": self.state.epoch_nats / self._images_in(steps) / self.model.subpixels,
+            "gradient_norm": self.state.epoch_gradient_norm / steps,
             "gradient_norm_max": self.state.epoch_gradient_norm_max,
         }
-        evaluation = evaluate(self.model, self.validation, progress=self.progress)
+        evaluation = self._evaluate()
         line |= {
             "validation_loss": evaluation.nats_per_subpixel,
             "validation_nats_per_image": evaluation.nats_per_image,
@@ -243,8 +265,7 @@ class _Run:
         }
         with self._averaged_weights():
             if self.stepper.averaged is not None:
-                averaged = evaluate(self.model, self.validation, progress=self.progress)
-                line["validation_loss_ema"] = averaged.nats_per_subpixel
+                line["validation_loss_ema"] = self._evaluate().nats_per_subpixel
             picture = self.out / "samples" / f"epoch-{epoch + 1:03d}.png"
             if self.config.sample_images:
                 report.write_samples(picture, self.model, self.config.sample_images, self.config.seed)
@@ -255,16 +276,21 @@ class _Run:
         timing = {"epoch": epoch + 1, "images": seen, "seconds": round(seconds, 3)}
         timing |= {"images_per_second": round(speed, 1), "peak_memory_bytes": peak_memory(self.device)}
         report.write_timing(self.out / "timing.jsonl", timing)
-        report.draw_curves(self.out / "curves.png", self.state.metrics)
+        if epoch + 1 == self.epochs or time.monotonic() - self._last_curves >= _CURVES_SECONDS:
+            report.draw_curves(self.out / "curves.png", self.state.metrics)
+            self._last_curves = time.monotonic()
         if self.board is not None:
             self.board.epoch(line, picture)
         self._say(
-            f"epoch {epoch + 1}/{self.config.epochs}: training loss {line['train_loss']:.4f}, validation loss "
+            f"epoch {epoch + 1}/{self.epochs}: training loss {line['train_loss']:.4f}, validation loss "
             + f"{line['validation_loss']:.4f}"
             + (f", averaged weights {line['validation_loss_ema']:.4f}" if "validation_loss_ema" in line else "")
             + f" ({evaluation.nats_per_image:.2f} nats/image), {speed:.0f} images/s, "
             + f"{timing['peak_memory_bytes'] / 2**30:.1f} GiB"
         )
+
+    def _evaluate(self) -> Evaluation:
+        return evaluate(self.model, self.validation, self.validation_labels, progress=self.progress)
 
     # Beginning and end -----------------------------------------------------------------------------------------
 
@@ -324,7 +350,7 @@ class _Run:
 
     def _check_epochs(self, state: RunState, where: str) -> None:
         finished = len(state.metrics)
-        if finished >= self.config.epochs and state.step > finished * self.steps_per_epoch:
+        if finished >= self.epochs and state.step > finished * self.steps_per_epoch:
             raise ValueError(
                 f"epochs must be at least {finished + 1}, got {self.config.epochs}: {where} is in the middle of "
                 f"epoch {finished + 1}"
@@ -375,11 +401,12 @@ class _Run:
         finally:
             self.model.load_state_dict(trained)
 
-    def _bar(self, epoch: int, initial: int) -> tqdm[Any]:
-        description = f"epoch {epoch + 1}/{self.config.epochs}"
-        return progress_bar(description, len(self.training), "img", show=self.progress, initial=initial)
+    def _bar(self, epoch: int, initial: int, images: int) -> tqdm[Any]:
+        description = f"epoch {epoch + 1}/{self.epochs}"
+        return progress_bar(description, images, "img", show=self.progress, initial=initial)
 
     def _tell_duration(self, seconds_a_step: float, bar: tqdm[Any]) -> None:
+        self._told = True
         steps = self.total_steps - self.state.step
         seconds = int(steps * seconds_a_step)
         if self.progress and seconds > 60:
