@@ -25,7 +25,8 @@ class Train:
     """
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """What to train on: mnist."""
+    """What to train on: mnist; a folder of pictures, in which sub-folders are classes; a .npy or .npz file of integers;
+    CIFAR-10's binary version; or hf:NAME, of the datasets library."""
     preset: Literal["quick", "seed", "fast", "best"] = "quick"
     """Where the other options start from; with --help, shows that preset's values."""
     out: Path | None = None
@@ -48,10 +49,10 @@ class Train:
 
     def run(self) -> None:
         """Trains."""
-        from pixelcnn.datasets import open_training
+        from pixelcnn.datasets import name_of, open_training
         from pixelcnn.training import train
 
-        training, validation = open_training(self.data, self.config.protocol, self.config.model.levels)
-        out = self.out or Path("trained") / f"{self.data}-{self.preset}"
-        train(self.config, training, validation, out, data=self.data, resume=self.resume)
+        data = open_training(self.data, self.config.protocol, self.config.model.levels)
+        out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
+        train(self.config, data.training, data.validation, out, data=data.description, resume=self.resume)
         print(f"the model is in {out / 'model'}; draw from it: pixelcnn sample {out}")
