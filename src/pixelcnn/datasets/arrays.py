@@ -31,7 +31,7 @@ from pixelcnn.progress import progress_bar
 
 __all__ = ["ArraySource"]
 
-_CHUNK = 2**22  # bytes
+_CHUNK = 2**20  # bytes
 
 
 class ArraySource:

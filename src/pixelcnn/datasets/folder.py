@@ -107,9 +107,9 @@ class FolderSource:
     def _pictures(self) -> Iterator[tuple[str, int | None]]:
         """Relative path and class of each picture, in the order of the names."""
         if self._classes is None:
-            yield from ((entry.name, None) for entry in _entries(self.folder)[0])
+            yield from ((name, None) for name in _entries(self.folder)[0])
         for label, name in enumerate(self._classes or ()):
-            yield from ((picture, label) for picture, _ in _walk(self.folder / name, name))
+            yield from ((picture, label) for picture in _walk(self.folder, name))
 
     def _survey(self) -> str:
         """Counts the pictures, finds the classes, and hashes what tells whether a file has changed."""
@@ -118,19 +118,19 @@ class FolderSource:
         classes: list[str] = []
         inside = 0
         for picture in pictures:
-            digest.update(_stamp(picture.name, picture))
+            digest.update(_stamp(self.folder, picture))
         for folder in folders:
             before = inside
-            for path, entry in _walk(self.folder / folder.name, folder.name):
+            for path in _walk(self.folder, folder):
                 if pictures:
                     raise ValueError(
-                        f"{self.folder} holds pictures ({pictures[0].name}) beside sub-folders with pictures ({path}): "
+                        f"{self.folder} holds pictures ({pictures[0]}) beside sub-folders with pictures ({path}): "
                         "sub-folders are classes, so move the pictures into one"
                     )
-                digest.update(_stamp(path, entry))
+                digest.update(_stamp(self.folder, path))
                 inside += 1
             if inside > before:
-                classes.append(folder.name)
+                classes.append(folder)
             if len(classes) > MOST_CLASSES:
                 raise ValueError(
                     f"{self.folder} has more than {MOST_CLASSES} sub-folders with pictures, which are classes; a model "
@@ -204,37 +204,39 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _entries(folder: Path) -> tuple[list[os.DirEntry[str]], list[os.DirEntry[str]], int]:
-    """The pictures and the sub-folders of a folder by name, and how many other files there are."""
-    pictures, folders, others = [], [], 0
+def _entries(folder: Path) -> tuple[list[str], list[str], int]:
+    """The names of a folder's pictures and sub-folders, and how many other files there are."""
+    pictures: list[str] = []
+    folders: list[str] = []
+    others = 0
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                folders.append(entry)
+                folders.append(entry.name)
             elif entry.name.lower().endswith(SUFFIXES):
-                pictures.append(entry)
+                pictures.append(entry.name)
             else:
                 others += 1
-    return sorted(pictures, key=lambda e: e.name), sorted(folders, key=lambda e: e.name), others
+    return sorted(pictures), sorted(folders), others
 
 
-def _walk(folder: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Relative path and entry of each picture below a folder."""
-    real = os.path.realpath(folder)
+def _walk(root: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The path from `root` of each picture below its sub-folder `name`."""
+    real = os.path.realpath(root / name)
     if real in above:  # a link to a folder that it is in
         return
-    pictures, folders, _ = _entries(folder)
+    pictures, folders, _ = _entries(root / name)
     for picture in pictures:
-        yield f"{name}/{picture.name}", picture
+        yield f"{name}/{picture}"
     for below in folders:
-        yield from _walk(folder / below.name, f"{name}/{below.name}", (*above, real))
+        yield from _walk(root, f"{name}/{below}", (*above, real))
 
 
-def _stamp(path: str, entry: os.DirEntry[str]) -> bytes:
+def _stamp(root: Path, path: str) -> bytes:
     try:
-        status = entry.stat()
+        status = os.stat(os.path.join(root, path))
         return os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0")
     except OSError:  # a link to nowhere; told when it is decoded
         return os.fsencode(f"{path}\0-\0-\0")
