@@ -1,0 +1,80 @@
+"""The commands on one's own images, of the shape that the presets have."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made import noise, opened, pictures
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.datasets import open_data
+
+TINY = ["--filters", "4", "--blocks", "0", "--levels", "4", "--epochs", "1", "--batch-size", "16"]
+
+
+def record(run):
+    return json.loads(Path(run, "config.json").read_text())
+
+
+def test_a_folder(capsys):
+    pictures("photos", 60, (28, 28))
+    assert main(["train", "./photos", *TINY]) == 0
+    captured = capsys.readouterr()
+    assert "reading photos" in captured.err
+    assert "the model is in trained/photos-quick/model" in captured.out
+    assert record("trained/photos-quick")["data"] == opened("photos", 4).description
+    assert "photos" in Path("trained/photos-quick/model/README.md").read_text()
+    assert main(["train", "./photos", *TINY]) == 0
+    assert "has finished its 1 epochs" in capsys.readouterr().err
+    assert main(["evaluate", "trained/photos-quick", "photos:validation"]) == 0
+    model = pixelcnn.load("trained/photos-quick")
+    held_out = opened("photos", 4).validation
+    nats = -model.log_prob(held_out).double().mean().item()
+    printed = capsys.readouterr().out
+    assert f"on {len(held_out)} images of photos:validation" in printed
+    assert f"nats/image      {nats:.3f}" in printed
+
+
+def test_images_added_make_another_run(capsys):
+    pictures("photos", 60, (28, 28))
+    assert main(["train", "photos", *TINY]) == 0
+    pictures("photos", 3, (28, 28), first=60)
+    assert main(["train", "photos", *TINY]) == 2
+    assert "trained/photos-quick holds a run with data = 'photos (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["codes.npy", "codes.npz"])
+def test_an_array(name, capsys):
+    values = noise(60, 28, 28, top=4)
+    np.save(name, values) if name.endswith("npy") else np.savez(name, values)
+    assert main(["train", name, *TINY, "--out", "run"]) == 0
+    assert main(["evaluate", "run", name]) == 0
+    assert f"run on 60 images of {name}" in capsys.readouterr().out
+
+
+def test_pictures_are_brought_to_the_models_kind(capsys):
+    pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1).save_pretrained("model")
+    pictures("photos/class", 7, (40, 30, 3))
+    assert main(["evaluate", "model", "photos"]) == 0
+    assert "model on 7 images of photos\n" in capsys.readouterr().out
+    assert main(["evaluate", "model", "photos", "--crop", "patches", "--images", "9"]) == 0
+    assert "model on 9 images of photos\n" in capsys.readouterr().out
+    assert main(["evaluate", "model", "photos", "--crop", "patches"]) == 0
+    assert f"model on {7 * 6 * 6} images of photos\n" in capsys.readouterr().out
+    assert main(["evaluate", "model", "photos:test"]) == 2
+    assert "photos has no test images: test = 0 leaves none of its 7" in capsys.readouterr().err
+
+
+def test_what_a_model_draws_can_be_read_again():
+    """Levels survive as pictures and as arrays."""
+    model = pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained("model")
+    assert main(["sample", "model", "-n", "20", "--separate", "--out", "drawn"]) == 0
+    assert main(["sample", "model", "-n", "20", "--out", "shards"]) == 0
+    images = model.sample(20)
+    data = open_data("drawn", 3, progress=False)
+    assert torch.equal(data.images[np.argsort(data.names())], images)
+    assert torch.equal(open_data("shards/images-000000000.npy", 3, progress=False).images, images)
