@@ -33,8 +33,8 @@ def decoded(monkeypatch):
     return seen
 
 
-def caches():
-    return sorted(module.cache_folder().iterdir())
+def caches(links=False):
+    return sorted(path for path in module.cache_folder().iterdir() if links or not path.is_symlink())
 
 
 def test_it_is_made_once(decoded, capsys):
@@ -55,7 +55,7 @@ def test_it_says_where_it_is(capsys):
     open_training("photos", "clean", 256)
     said = capsys.readouterr().err
     assert "reading photos" in said
-    assert f"photos: 30 images, 0.0 MiB in {caches()[0]}" in said
+    assert f"photos: 30 images, 0.1 MiB in {caches()[0]}" in said
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,21 @@ def test_other_options_make_another(decoded, options):
     opened("photos", **options)
     assert len(decoded) == 120
     assert len(caches()) == 2
+
+
+def test_a_model_of_their_shape_finds_the_images_that_it_was_trained_on(decoded):
+    """Size and channels were left open in training, and are given in evaluation."""
+    pictures("photos", 30)
+    data = opened("photos", strict=True)
+    again = opened("photos", size=(6, 7), channels=3)
+    assert len(decoded) == 30
+    assert np.array_equal(data.training, again.training)
+    for path in caches():
+        (path / "images.npy").unlink()
+    for _ in range(2):
+        assert np.array_equal(opened("photos", size=(6, 7), channels=3).training, data.training)
+        assert len(decoded) == 60
+    assert all(path.exists() for path in caches(links=True))
 
 
 def test_a_changed_folder_makes_another(decoded):

@@ -58,11 +58,14 @@ class ArraySource:
         if len(array) == 0:
             raise ValueError(f"{array.where} holds no images: its shape is {array.shape}")
 
-    def identity(self) -> dict[str, Any]:
-        """Path, size and time of the file, and the levels."""
+    def stamp(self) -> dict[str, Any]:
+        """Path, size and time of the file."""
         status = self.path.stat()
-        stamp = [status.st_size, status.st_mtime_ns]
-        return {"array": str(self.path.resolve()), "file": stamp, "levels": self.levels}
+        return {"array": str(self.path.resolve()), "file": [status.st_size, status.st_mtime_ns]}
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
+        """The levels."""
+        return {"levels": self.levels}
 
     def in_place(self) -> Tensor | None:
         """The images as they are in the file, memory-mapped: uint8 (N, C, H, W); None if it has to be converted.

@@ -9,6 +9,9 @@ depends on: the source's path, the names, sizes and times of its files, and the 
     skipped.txt   a line a picture that could not be used, and why
     data.json     shape, levels, counts, classes
 
+Options that were left open (size, channels) are settled by the images; a link leads from what they turned out to be to
+the same cache, so that a model of that shape finds what it was trained on.
+
 Images are written as they are decoded, and read through the mapping: neither takes memory that grows with their number.
 A cache whose files do not have the sizes that data.json asks for is made anew; a bit that flips later on the disk is
 not noticed.
@@ -62,8 +65,11 @@ class Source(Protocol):
     def name(self) -> str:
         """What it is called in messages."""
 
-    def identity(self) -> dict[str, Any]:
-        """Everything that its images depend on, as JSON values."""
+    def stamp(self) -> dict[str, Any]:
+        """What tells whether the data have changed, as JSON values."""
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
+        """What else the images depend on, as JSON values; with what is left open settled by their shape, if given."""
 
     def fill(self, writer: Writer, *, progress: bool) -> Contents:
         """Writes all images."""
@@ -138,8 +144,9 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
         ValueError: If the source refuses its data, or they change while they are read.
         OSError: If the cache cannot be written; nothing is left behind.
     """
-    options = {"version": _VERSION, "held_out": held_out, "test": test}
-    identity = _digest({**options, **source.identity()})
+    split = {"version": _VERSION, "held_out": held_out, "test": test}
+    stamp = source.stamp()
+    identity = _digest({**split, **stamp, **source.options()})
     path = cache_folder() / identity[:32]
     cache = _read(path, identity)
     if cache is not None:
@@ -147,7 +154,13 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
     try:
         writable_folder(path.parent)
         _clear(path.parent)
-        _make(path, source, identity, options, progress=progress)
+        if path.is_symlink():  # to one that is damaged or gone
+            path.unlink()
+        shape = _make(path, source, identity, split, stamp, progress=progress)
+        alias = path.with_name(_digest({**split, **stamp, **source.options(shape)})[:32])
+        if not alias.exists():
+            alias.unlink(missing_ok=True)
+            alias.symlink_to(path.name)
     except OSError as error:
         if error.filename is not None:
             at = Path(error.filename)
@@ -249,8 +262,11 @@ class _Column:
         _sync(whole)
 
 
-def _make(path: Path, source: Source, identity: str, options: dict[str, Any], *, progress: bool) -> None:
-    held_out, test = options["held_out"], options["test"]
+def _make(
+    path: Path, source: Source, identity: str, split: dict[str, Any], stamp: dict[str, Any], *, progress: bool
+) -> tuple[int, int, int]:
+    """Makes a cache; returns the shape of its images."""
+    held_out, test = split["held_out"], split["test"]
     with contextlib.ExitStack() as lock, new_folder(path) as folder:
         lock.enter_context(only_user_of(folder))  # until it has its name: `_clear` of another process leaves it alone
         with contextlib.ExitStack() as files:
@@ -258,7 +274,7 @@ def _make(path: Path, source: Source, identity: str, options: dict[str, Any], *,
             contents = source.fill(writer, progress=progress)
             assert writer.shape is not None
             writer.finish()
-        if _digest({**options, **source.identity()}) != identity:
+        if source.stamp() != stamp:
             raise ValueError(f"{source.name} changed while it was read; try again")
         record = CacheRecord(
             source=source.name,
@@ -271,16 +287,18 @@ def _make(path: Path, source: Source, identity: str, options: dict[str, Any], *,
             split=f"BLAKE2b of the levels / 2^64: validation below {held_out:g}, test from {1 - test:g}; or as given",
         )
         write_file(folder / "data.json", json.dumps(to_dict(record), indent=2) + "\n")
+    return writer.shape
 
 
 def _read(path: Path, identity: str) -> Cache | None:
-    """The cache in a folder, or None if there is none that is whole."""
+    """The cache in a folder, or behind a link, or None if there is none that is whole."""
     try:
         record = from_dict(CacheRecord, read_json(path / "data.json"), str(path))
         n = sum(record.counts)
         images = _map(path / "images.npy", np.dtype(np.uint8), (n, *record.shape))
         labels = None if record.classes is None else _map(path / "labels.npy", np.dtype(np.int64), (n,))
-        if record.identity != identity or not (path / "names.txt").is_file():
+        known_as = path.resolve().name if path.is_symlink() else identity
+        if not record.identity.startswith(known_as) or not (path / "names.txt").is_file():
             return None
     except (ValueError, TypeError, OSError):
         return None
@@ -334,4 +352,4 @@ def _warn_of_skipped(cache: Cache) -> None:
 
 
 def _bytes(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{max(size, 2**20 // 10) / 2**20:.1f} MiB"

@@ -63,11 +63,15 @@ class CIFAR10Source:
         self.name = "cifar10"
         self.levels = levels or 256
 
-    def identity(self) -> dict[str, Any]:
-        """Path, sizes and times of the files, and the levels."""
+    def stamp(self) -> dict[str, Any]:
+        """Path, sizes and times of the files."""
         files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
         stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-        return {"cifar10": str(self.path.resolve()), "files": stamps, "levels": self.levels}
+        return {"cifar10": str(self.path.resolve()), "files": stamps}
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
+        """The levels."""
+        return {"levels": self.levels}
 
     def fill(self, writer: Writer, *, progress: bool) -> Contents:
         """Copies all images.

@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from pixelcnn.config import DataConfig, to_dict
+from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import Contents, Writer
 from pixelcnn.datasets.pictures import SUFFIXES, is_grey, open_picture, to_levels
 from pixelcnn.progress import progress_bar
 
-__all__ = ["MOST_CLASSES", "FolderSource", "PictureSink"]
+__all__ = ["MOST_CLASSES", "FolderSource", "PictureSink", "picture_options"]
 
 MOST_CLASSES = 2**16  # as many as a model can have
 _SPLITS = {"train", "training", "valid", "validation", "val", "test", "testing"}  # names that are hardly classes
@@ -44,10 +44,6 @@ class FolderSource:
         folder: The folder.
         levels: 2..256; None for 256.
         config: How they are read.
-
-    Raises:
-        ValueError: If the folder holds no pictures, pictures both beside and in sub-folders, sub-folders that are
-            splits, or more than `MOST_CLASSES` classes.
     """
 
     def __init__(self, folder: Path, levels: int | None, config: DataConfig) -> None:
@@ -57,13 +53,19 @@ class FolderSource:
         self.config = config
         self._classes: tuple[str, ...] | None = None
         self._count = 0
-        self._survey()
 
-    def identity(self) -> dict[str, Any]:
-        """Path, options, and a hash of the names, sizes and times of all pictures."""
-        options = {key: value for key, value in to_dict(self.config).items() if key not in ("held_out", "test")}
-        path = str(self.folder.resolve())
-        return {"folder": path, "files": self._survey(), "levels": self.levels, **options}
+    def stamp(self) -> dict[str, Any]:
+        """The path, and a hash of the names, sizes and times of all pictures; `fill` decodes what it has found.
+
+        Raises:
+            ValueError: If the folder holds no pictures, pictures both beside and in sub-folders, sub-folders that are
+                splits, or more than `MOST_CLASSES` classes.
+        """
+        return {"folder": str(self.folder.resolve()), "files": self._survey()}
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
+        """The levels, and how pictures are read."""
+        return picture_options(self.config, self.levels, shape)
 
     def fill(self, writer: Writer, *, progress: bool) -> Contents:
         """Decodes all pictures.
@@ -146,6 +148,21 @@ class FolderSource:
             )
         self._classes, self._count = tuple(classes) or None, len(pictures) + inside
         return digest.hexdigest()
+
+
+def picture_options(config: DataConfig, levels: int, shape: tuple[int, int, int] | None) -> dict[str, Any]:
+    """What the levels of pictures depend on.
+
+    Args:
+        config: How they are read.
+        levels: 2..256.
+        shape: Channels, height and width, where all pictures could be used, or were skipped, to settle what
+            `config` leaves open. None: the options as they are.
+    """
+    size, channels, strict = config.height_and_width, config.channels, config.strict
+    if shape is not None:
+        size, channels, strict = shape[1:], 1 if shape[0] == 1 else 3, False
+    return {"size": size, "channels": channels, "strict": strict, "crop": config.crop, "levels": levels}
 
 
 class PictureSink:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pixelcnn.config import DataConfig, to_dict
+from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import Contents, Writer
-from pixelcnn.datasets.folder import MOST_CLASSES, PictureSink
+from pixelcnn.datasets.folder import MOST_CLASSES, PictureSink, picture_options
 from pixelcnn.datasets.pictures import is_grey, to_levels
 from pixelcnn.progress import progress_bar
 
@@ -61,11 +61,14 @@ class HubSource:
         if self._classes is not None and len(self._classes) > MOST_CLASSES:
             raise ValueError(f"hf:{name} has {len(self._classes)} classes; a model has at most {MOST_CLASSES}")
 
-    def identity(self) -> dict[str, Any]:
-        """Name, the library's fingerprints of the splits, and the options."""
-        options = {key: value for key, value in to_dict(self.config).items() if key not in ("held_out", "test")}
+    def stamp(self) -> dict[str, Any]:
+        """Name and the library's fingerprints of the splits."""
         splits = {name: [len(rows), getattr(rows, "_fingerprint", "")] for name, rows in sorted(self._splits.items())}
-        return {"hub": self._full_name, "splits": splits, "levels": self.levels, **options}
+        return {"hub": self._full_name, "splits": splits}
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
+        """The levels, and how pictures are read."""
+        return picture_options(self.config, self.levels, shape)
 
     def fill(self, writer: Writer, *, progress: bool) -> Contents:
         """Decodes all pictures; see `pixelcnn.datasets.folder.FolderSource.fill`."""
