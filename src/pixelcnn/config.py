@@ -17,6 +17,7 @@ import tyro
 __all__ = [
     "FAMILIES",
     "PRESETS",
+    "DataConfig",
     "GatedPixelCNNConfig",
     "ModelConfig",
     "PixelCNNConfig",
@@ -37,7 +38,7 @@ class PixelCNNConfig:
 
     image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (1, 28, 28)
     """Channels, height and width of an image; the command line takes them from the data."""
-    levels: int = 2
+    levels: Annotated[int, tyro.conf.Suppress] = 2
     """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
     filters: int = 128
     """Features of each layer; the residual blocks narrow them to half."""
@@ -61,7 +62,7 @@ class GatedPixelCNNConfig:
 
     image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (1, 28, 28)
     """Channels, height and width of an image; the command line takes them from the data."""
-    levels: int = 2
+    levels: Annotated[int, tyro.conf.Suppress] = 2
     """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
     filters: int = 48
     """Features of each stack, a multiple of the channels."""
@@ -90,7 +91,7 @@ class PixelCNNPlusPlusConfig:
 
     image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (3, 32, 32)
     """Channels, height and width of an image; the command line takes them from the data."""
-    levels: int = 256
+    levels: Annotated[int, tyro.conf.Suppress] = 256
     """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
     filters: int = 64
     """Features of each of the two streams."""
@@ -136,6 +137,55 @@ def _check_images(shape: object, levels: object) -> None:
         raise ValueError(f"image_shape must be three positive integers (C, H, W), got {shape!r}")
     if not (isinstance(levels, int) and _is_int(levels) and 2 <= levels <= 256):
         raise ValueError(f"levels must be in 2..256, got {levels!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How images of one's own are read, and which of them are held out."""
+
+    size: int | tuple[int, int] | None = None
+    """Side of the images, or their height and width. `None`: the pictures' own size, which must be the same for all."""
+    channels: Literal[1, 3] | None = None
+    """1 for greyscale, 3 for RGB. `None`: 1 if every picture is stored in greyscale, else 3."""
+    crop: Literal["centre", "patches"] = "centre"
+    """How pictures get their size: `centre` scales the picture until it just covers the size, and crops the centre;
+    `patches` cuts the picture, unscaled, into tiles of the size side by side, and drops what is left at the edges."""
+    strict: bool = False
+    """Refuse data with a picture that cannot be used, instead of naming and skipping it."""
+    held_out: float = 0.1
+    """Share of the images that validate. A hash of an image's content decides, so copies stay together."""
+    test: float = 0.0
+    """Share of the images that are kept for DATA:test, by the same hash: neither trained on nor validated with."""
+
+    def __post_init__(self) -> None:
+        sides = self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        if self.size is not None and not (
+            len(sides) == 2 and all(isinstance(s, int) and _is_int(s) and 1 <= s <= 2**16 for s in sides)
+        ):
+            raise ValueError(f"size must be an integer in 1..{2**16}, or two of them, or None, got {self.size!r}")
+        checks = {
+            "channels": (
+                self.channels is None or (_is_int(self.channels) and self.channels in (1, 3)),
+                "be 1, 3 or None",
+            ),
+            "crop": (self.crop in ("centre", "patches"), "be 'centre' or 'patches'"),
+            "strict": (isinstance(self.strict, bool), "be True or False"),
+            "held_out": (0 < self.held_out < 1, "lie strictly between 0 and 1"),
+            "test": (
+                0 <= self.test < 1 - self.held_out,
+                f"be at least 0 and less than 1 - held_out = {1 - self.held_out:g}",
+            ),
+        }
+        for name, (right, rule) in checks.items():
+            if not right:
+                raise ValueError(f"{name} must {rule}, got {getattr(self, name)!r}")
+        if self.crop == "patches" and self.size is None:
+            raise ValueError("size must be given for patches, got None")
+
+    @property
+    def height_and_width(self) -> tuple[int, int] | None:
+        """The size as height and width."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,7 +405,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return from_dict(members[kind], {k: v for k, v in value.items() if k != "type"}, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast("type[Any]", hint), value, where)
-    if typing.get_origin(hint) is tuple and isinstance(value, list):
+    if isinstance(value, list) and any(typing.get_origin(h) is tuple for h in (hint, *typing.get_args(hint))):
         return tuple(value)
     allowed = {float: (int, float), float | None: (int, float, type(None)), str: (str,)}.get(hint)
     if allowed is not None and (isinstance(value, bool) or not isinstance(value, allowed)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,15 +17,27 @@ class Evaluate:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A shipped model's name (mnist), a model's folder, or a training run's folder."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """mnist:SPLIT with SPLIT one of train, validation, test, seed-train, seed-validation; mnist means mnist:test."""
+    """mnist:SPLIT with SPLIT one of train, validation, test, seed-train, seed-validation; mnist means mnist:test. Or
+    what `pixelcnn train` takes: a folder of pictures, a .npy or .npz file, CIFAR-10's binary version, hf:NAME; with
+    :train, :validation or :test at its end one of its splits. Pictures are brought to the model's size, channels and
+    levels."""
     images: int | None = None
     """Evaluate the first so many images instead of all."""
+    labels: bool = True
+    """Of a class-conditional model: evaluate each image given its class, if the data have classes."""
+    crop: Literal["centre", "patches"] = "centre"
+    """How pictures get the model's size: scaled and cropped, or cut into patches; as in training."""
+    held_out: float = 0.1
+    """Share of the images in DATA:validation; as in training."""
+    test: float = 0.0
+    """Share of the images in DATA:test; as in training."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
 
     def run(self) -> None:
         """Evaluates and prints."""
-        from pixelcnn.datasets import open_split
+        from pixelcnn.config import DataConfig
+        from pixelcnn.datasets import open_data
         from pixelcnn.devices import device_of
         from pixelcnn.evaluation import evaluate
         from pixelcnn.models.storage import load
@@ -33,9 +45,27 @@ class Evaluate:
         if self.images is not None and self.images < 1:
             raise ValueError(f"--images must be at least 1, got {self.images}")
         model = load(self.model).to(device_of(self.device))
-        images, _ = open_split(self.data, model.levels)
-        result = evaluate(model, images[: self.images], progress=True)
-        print(f"{self.model} on {result.images:,} images of {self.data}")
+        channels, height, width = model.image_shape
+        config = DataConfig(
+            size=(height, width),
+            channels=1 if channels == 1 else 3,
+            crop=self.crop,
+            held_out=self.held_out,
+            test=self.test,
+        )
+        data = open_data(self.data, model.levels, config=config)
+        classes = getattr(model.config, "num_classes", None)
+        labels = data.labels if self.labels and classes is not None else None
+        if labels is not None and len(data.classes or ()) != classes:
+            raise ValueError(
+                f"{self.data} has {len(data.classes or ())} classes, but the model {classes}; --no-labels evaluates "
+                "without them"
+            )
+        result = evaluate(
+            model, data.images[: self.images], None if labels is None else labels[: self.images], progress=True
+        )
+        given = "" if labels is None else ", given their classes"
+        print(f"{self.model} on {result.images:,} images of {self.data}{given}")
         print(f"  nats/image      {result.nats_per_image:.3f} +- {result.standard_error:.3f} (standard error)")
         print(f"  nats/sub-pixel  {result.nats_per_subpixel:.5f}")
         print(f"  bits/dim        {result.bits_per_dim:.5f}")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pixelcnn.config import FAMILIES, PRESETS, TrainConfig
+from pixelcnn.config import FAMILIES, PRESETS, DataConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from pixelcnn.config import ModelConfig
+    from pixelcnn.datasets import TrainingData
 
 __all__ = ["Train"]
 
@@ -30,12 +31,17 @@ class Train:
     """
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """What to train on: mnist."""
+    """What to train on: mnist; a folder of pictures, in which sub-folders are classes; a .npy or .npz file of integers;
+    CIFAR-10's binary version; or hf:NAME, of the datasets library."""
     preset: Literal["quick", "seed", "fast", "best"] = "quick"
     """Where the other options start from; with --help, shows that preset's values."""
     model: Literal["pixelcnn", "gated", "plusplus"] | None = None
     """The family, by default the preset's: `pixelcnn` is the example's network, `gated` has two stacks and no blind
     spot, `plusplus` a mixture of logistics for many levels; with --help, shows that family's options."""
+    conditional: bool = False
+    """Condition the model on the data's classes; for a family that can."""
+    levels: int | None = None
+    """Values of a sub-pixel, 2..256; by default those of the data: 256 for pictures, 2 for mnist (`plusplus`: 256)."""
     minutes: float | None = None
     """Train for about so many minutes instead of --epochs: some seconds of steps are timed, and --steps set
     accordingly. Validation and pictures come on top. A run that is gone on with keeps its number of steps."""
@@ -44,6 +50,7 @@ class Train:
     resume: str = "auto"
     """`auto` goes on from the folder's newest checkpoint if there is one; `off` starts, in a new folder; a path starts
     from that checkpoint, in another folder perhaps with another learning rate, clip norm, weight decay or dropout."""
+    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
     @classmethod
@@ -57,31 +64,53 @@ class Train:
 
     def run(self) -> None:
         """Trains."""
-        from pixelcnn.datasets import open_training
+        from pixelcnn.datasets import name_of, open_training
         from pixelcnn.training import train
+        from pixelcnn.training.steppers import steps_within
 
         if self.minutes is not None and self.config.steps is not None:
             raise ValueError("--minutes and --steps exclude each other: leave one out")
-        training, validation = open_training(self.data, self.config.protocol, self.config.model.levels)
-        out = self.out or Path("trained") / f"{self.data}-{self.preset}"
-        config = self.config
+        levels = self.levels or (self.config.model.levels if self.data == "mnist" else None)
+        data = open_training(self.data, self.config.protocol, levels, self.reading)
+        config = dataclasses.replace(self.config, model=self._model_for(data))
+        conditional = getattr(config.model, "num_classes", None) is not None
+        labels = (data.training_labels, data.validation_labels) if conditional else (None, None)
+        out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
         if self.minutes is not None:
-            steps = self._steps(out, training)
+            steps = _steps_in(out) or steps_within(self.minutes, config, data.training, labels[0])
             print(f"{steps} steps in about {self.minutes:g} minutes", file=sys.stderr)
             config = dataclasses.replace(config, steps=steps)
-        train(config, training, validation, out, data=self.data, resume=self.resume)
+        train(
+            config,
+            data.training,
+            data.validation,
+            out,
+            training_labels=labels[0],
+            validation_labels=labels[1],
+            data=data.description,
+            resume=self.resume,
+        )
         print(f"the model is in {out / 'model'}; draw from it: pixelcnn sample {out}")
 
-    def _steps(self, out: Path, training: Tensor) -> int:
-        """Those of the run in the folder, or as many as --minutes has time for."""
-        from pixelcnn.files import read_json
-        from pixelcnn.training.record import RunRecord
-        from pixelcnn.training.steppers import steps_within
+    def _model_for(self, data: TrainingData) -> ModelConfig:
+        """The architecture for the data's images, levels and classes."""
+        changes: dict[str, object] = {"image_shape": data.image_shape, "levels": data.levels}
+        if self.conditional:
+            if not hasattr(self.config.model, "num_classes"):
+                raise ValueError("--conditional needs a family that knows classes: --model gated or --model plusplus")
+            if data.classes is None:
+                raise ValueError(f"--conditional needs classes, and {self.data} has none: sub-folders, or labels")
+            changes["num_classes"] = len(data.classes)
+        return dataclasses.replace(self.config.model, **changes)  # type: ignore[arg-type]
 
-        assert self.minutes is not None
-        path = out / "config.json"
-        earlier = RunRecord.from_json(read_json(path), str(path)).train.steps if path.exists() else None
-        return earlier or steps_within(self.minutes, self.config, training)
+
+def _steps_in(out: Path) -> int | None:
+    """How many steps the run in a folder has; None if there is none, or it counts epochs."""
+    from pixelcnn.files import read_json
+    from pixelcnn.training.record import RunRecord
+
+    path = out / "config.json"
+    return RunRecord.from_json(read_json(path), str(path)).train.steps if path.exists() else None
 
 
 def _given(arguments: list[str], option: str) -> str:

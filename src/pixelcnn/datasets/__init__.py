@@ -1,45 +1,304 @@
-"""Data sources by name, as the command line and the trainer know them: `mnist` or `mnist:SPLIT`."""
+"""Data sources by name, as the command line and the trainer know them.
+
+    mnist, mnist:SPLIT          the data set inside the package (`pixelcnn.datasets.mnist`)
+    FOLDER                      pictures; sub-folders are classes (`.folder`, `.pictures`)
+    FILE.npy, FILE.npz          integer arrays (`.arrays`)
+    cifar-10-batches-bin, or cifar-10-binary.tar.gz     CIFAR-10's binary version (`.cifar`)
+    hf:NAME, hf:NAME@CONFIG     the `datasets` library (`.hub`)
+
+All but MNIST are decoded once into a memory-mapped cache (`.cache`) and may be followed by `:train`, `:validation` or
+`:test`. Where the data have no such splits, the content of each image decides (`.split`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
 from torch import Tensor
 
+from pixelcnn.config import DataConfig
+from pixelcnn.datasets.arrays import ArraySource
+from pixelcnn.datasets.cache import Cache, Source, open_cache
+from pixelcnn.datasets.cifar import CIFAR10Source, is_cifar10
+from pixelcnn.datasets.folder import FolderSource
+from pixelcnn.datasets.hub import HubSource
 from pixelcnn.datasets.mnist import SPLITS, mnist
+from pixelcnn.datasets.split import SIDES
 
-__all__ = ["SPLITS", "mnist", "open_split", "open_training"]
+__all__ = [
+    "SIDES",
+    "SPLITS",
+    "Data",
+    "TrainingData",
+    "mnist",
+    "name_of",
+    "open_data",
+    "open_split",
+    "open_training",
+]
+
+_KNOWN = (
+    "mnist, or mnist:SPLIT with SPLIT one of " + ", ".join(SPLITS) + "; a folder of pictures; a .npy or .npz file; "
+    "CIFAR-10's binary version; hf:NAME"
+)
+_DIGITS = tuple(map(str, range(10)))
 
 
-def open_split(data: str, levels: int, default: str = "test") -> tuple[Tensor, Tensor]:
-    """Images and labels of a data source.
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a training run needs of its data."""
+
+    training: Tensor
+    """uint8 levels (N, C, H, W)."""
+    validation: Tensor
+    """Images of the same kind that are not trained on."""
+    training_labels: Tensor | None
+    """int64 (N,), for data with classes."""
+    validation_labels: Tensor | None
+    """The same of the validation images."""
+    classes: tuple[str, ...] | None
+    """Names of the classes, in the order of the labels."""
+    levels: int
+    """Levels of a sub-pixel, 2..256."""
+    description: str
+    """What the data are, in a line, for a run's record and a model's card. It holds no path."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels, height, width = self.training.shape[1:]
+        return channels, height, width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Images of a source or of one of its splits."""
+
+    images: Tensor
+    """uint8 levels (N, C, H, W)."""
+    labels: Tensor | None
+    """int64 (N,), for data with classes."""
+    classes: tuple[str, ...] | None
+    """Names of the classes, in the order of the labels."""
+    levels: int
+    """Levels of a sub-pixel, 2..256."""
+    names: Callable[[], list[str]]
+    """What each image is called in its source: its file, `#k` for patch k; its index in an array."""
+
+
+def open_training(
+    data: str, protocol: str, levels: int | None, config: DataConfig | None = None, *, progress: bool = True
+) -> TrainingData:
+    """The training and the validation images of a data source.
 
     Args:
-        data: `mnist` or `mnist:SPLIT`.
-        levels: Levels to quantise to.
-        default: The split when none is named.
+        data: `mnist`, or what the module's docstring lists, without a split.
+        protocol: `clean` or `seed`, for MNIST alone; see `pixelcnn.datasets.mnist`.
+        levels: Levels to quantise pictures to; arrays must keep to them. None for what the data have: 256 for pictures,
+            the largest value and one for arrays, 2 for MNIST as everywhere in this package.
+        config: How images are read and held out; by default `DataConfig()`.
+        progress: Show a bar, and where the cache is, on standard error.
+
+    Returns:
+        The images; those of all sources but MNIST are mapped from a file and read when they are used.
+
+    Warns:
+        UserWarning: If pictures are skipped.
 
     Raises:
-        ValueError: If the source or its split is unknown.
+        ValueError: If the source is unknown or names a split, an option does not apply to it, its data are refused, or
+            no image is left on a side.
+        OSError: If a file cannot be read, or the cache cannot be written.
     """
-    name, _, split = data.partition(":")
-    if name != "mnist":
-        raise ValueError(f"unknown data {data!r}; known: mnist, or mnist:SPLIT with SPLIT one of {', '.join(SPLITS)}")
-    return mnist(split or default, levels)
+    config = config or DataConfig()
+    _check_levels(levels)
+    name, split = _parse(data)
+    if split is not None:
+        decided = "--protocol" if name == "mnist" else "--held-out"
+        raise ValueError(f"training takes its splits from {decided}, so DATA has none, got {data!r}")
+    if name == "mnist":
+        _refuse_options("mnist", config, ())
+        prefix = "seed-" if protocol == "seed" else ""
+        (training, digits), (validation, validation_digits) = (
+            mnist(f"{prefix}{side}", levels or 2) for side in ("train", "validation")
+        )
+        return TrainingData(
+            training=training,
+            validation=validation,
+            training_labels=digits,
+            validation_labels=validation_digits,
+            classes=_DIGITS,
+            levels=levels or 2,
+            description="mnist",
+        )
+    source = _source(name, levels, config)
+    _refuse_options(source.name, config, _options_of(source))
+    cache = open_cache(source, config.held_out, config.test, progress=progress)
+    sides = [cache.side(side) for side in SIDES[:2]]
+    for side, part in zip(("training", "validation"), sides, strict=True):
+        if part.stop == part.start:
+            raise ValueError(_empty(cache, side, config))
+    labels = [None if cache.labels is None else cache.labels[part] for part in sides]
+    return TrainingData(
+        training=cache.images[sides[0]],
+        validation=cache.images[sides[1]],
+        training_labels=labels[0],
+        validation_labels=labels[1],
+        classes=cache.record.classes,
+        levels=cache.record.levels,
+        description=_description(source, cache, config),
+    )
 
 
-def open_training(data: str, protocol: str, levels: int) -> tuple[Tensor, Tensor]:
-    """The training and the validation images of a data source, each uint8 (N, C, H, W).
+def open_data(
+    data: str,
+    levels: int | None,
+    default: str = "test",
+    config: DataConfig | None = None,
+    *,
+    progress: bool = True,
+) -> Data:
+    """The images of a data source, or of one of its splits.
 
     Args:
-        data: `mnist`.
-        protocol: `clean` or `seed`; see `pixelcnn.datasets.mnist`.
-        levels: Levels to quantise to.
+        data: What the module's docstring lists.
+        levels: As for `open_training`; a model's own, to look at images with it.
+        default: The split of MNIST and CIFAR-10 when none is named. Of other data it is all images.
+        config: As for `open_training`. For a split of a source without splits, held_out and test must be what they were
+            in training, or smaller.
+        progress: Show a bar, and where the cache is, on standard error.
+
+    Warns:
+        UserWarning: If pictures are skipped.
 
     Raises:
-        ValueError: If the source is unknown or names a split, which the protocol decides.
+        ValueError: If the source or its split is unknown, its data are refused, or the split is empty.
+        OSError: If a file cannot be read, or the cache cannot be written.
     """
-    if ":" in data:
-        raise ValueError(f"training takes its splits from --protocol, so DATA has none, got {data!r}")
-    if data != "mnist":
-        raise ValueError(f"unknown data {data!r}; known: mnist")
-    prefix = "seed-" if protocol == "seed" else ""
-    return open_split(f"{data}:{prefix}train", levels)[0], open_split(f"{data}:{prefix}validation", levels)[0]
+    config = config or DataConfig()
+    _check_levels(levels)
+    name, split = _parse(data)
+    if name == "mnist":
+        images, digits = mnist(split or default, levels or 2)
+        return Data(
+            images=images,
+            labels=digits,
+            classes=_DIGITS,
+            levels=levels or 2,
+            names=lambda: [str(k) for k in range(len(images))],
+        )
+    if split is not None and split not in SIDES:
+        raise ValueError(f"split must be one of {', '.join(SIDES)}, got {split!r}")
+    source = _source(name, levels, config)
+    if isinstance(source, ArraySource) and split is None and (whole := source.in_place()) is not None:
+        return Data(
+            images=whole,
+            labels=None,
+            classes=None,
+            levels=levels or max(2, int(whole.amax()) + 1),
+            names=lambda: [str(k) for k in range(len(whole))],
+        )
+    if isinstance(source, CIFAR10Source):
+        split = split or default
+    cache = open_cache(source, config.held_out, config.test, progress=progress)
+    part = cache.side(split)
+    if part.stop == part.start:
+        raise ValueError(_empty(cache, split or "", config))
+    return Data(
+        images=cache.images[part],
+        labels=None if cache.labels is None else cache.labels[part],
+        classes=cache.record.classes,
+        levels=cache.record.levels,
+        names=lambda: cache.names(split),
+    )
+
+
+def open_split(
+    data: str, levels: int | None, default: str = "test", config: DataConfig | None = None, *, progress: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """Images, uint8 (N, C, H, W), and labels, int64 (N,) or None, of a data source; see `open_data`."""
+    opened = open_data(data, levels, default, config, progress=progress)
+    return opened.images, opened.labels
+
+
+def name_of(data: str) -> str:
+    """A short name for a data source, fit for a file's: `photos` for /home/me/photos/, `codes` for codes.npz."""
+    name, _ = _parse(data)
+    if name.startswith("hf:"):
+        return name.rpartition("/")[2].removeprefix("hf:").replace("@", "-")
+    path = Path(name)
+    return (
+        path.stem if path.suffix in (".npy", ".npz") else path.resolve().name.removesuffix(".gz").removesuffix(".tar")
+    )
+
+
+def _parse(data: str) -> tuple[str, str | None]:
+    """The source and the split, if there is one."""
+    if data.startswith("hf:"):
+        name, _, split = data.removeprefix("hf:").partition(":")
+        return f"hf:{name}", split or None
+    if data.partition(":")[0] == "mnist":
+        return "mnist", data.partition(":")[2] or None
+    if Path(data).exists():
+        return data, None
+    name, _, split = data.rpartition(":")
+    return (name, split) if name and Path(name).exists() else (data, None)
+
+
+def _source(name: str, levels: int | None, config: DataConfig) -> Source:
+    if name.startswith("hf:"):
+        return HubSource(name.removeprefix("hf:"), levels, config)
+    path = Path(name)
+    if not path.exists():
+        raise ValueError(f"unknown data {name!r}; known: {_KNOWN}; and there is no such file or folder")
+    if is_cifar10(path):
+        return CIFAR10Source(path, levels)
+    if path.is_dir():
+        return FolderSource(path, levels, config)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return ArraySource(path, levels)
+    raise ValueError(f"unknown data {name!r}; known: {_KNOWN}; and it is a file of none of these kinds")
+
+
+def _options_of(source: Source) -> tuple[str, ...]:
+    """The fields of `DataConfig` that mean something for a source."""
+    if isinstance(source, CIFAR10Source):
+        return ()
+    return ("held_out", "test") if isinstance(source, ArraySource) else tuple(f.name for f in fields(DataConfig))
+
+
+def _refuse_options(name: str, config: DataConfig, allowed: tuple[str, ...]) -> None:
+    for field in fields(DataConfig):
+        value = getattr(config, field.name)
+        if field.name not in allowed and value != field.default:
+            raise ValueError(f"{field.name} must be left out for {name}, which is taken as it is, got {value!r}")
+
+
+def _check_levels(levels: int | None) -> None:
+    if levels is not None and (isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 256):
+        raise ValueError(f"levels must be in 2..256, got {levels!r}")
+
+
+def _empty(cache: Cache, side: str, config: DataConfig) -> str:
+    n, name = sum(cache.record.counts), cache.record.source
+    share = "test" if side == "test" else "held_out"
+    advice = "smaller" if side in ("training", "train") else "larger"
+    return (
+        f"{name} has no {side} images: {share} = {getattr(config, share):g} leaves none of its {n}, by the hash of "
+        f"their content; try a {advice} {share}, or more images"
+    )
+
+
+def _description(source: Source, cache: Cache, config: DataConfig) -> str:
+    record = cache.record
+    what = [f"{record.counts[0]:,} images for training and {record.counts[1]:,} for validation"]
+    if isinstance(source, (FolderSource, HubSource)) and config.crop == "patches":
+        what.append("patches of pictures")
+    if not isinstance(source, CIFAR10Source):
+        shares = f"held out: {config.held_out:g}" + (f", test: {config.test:g}" if config.test else "")
+        what.append(f"{shares}, by hash of the content")
+    if record.skipped:
+        what.append(f"skipped: {record.skipped:,}")
+    return f"{' '.join(source.name.split())} ({'; '.join(what)})"

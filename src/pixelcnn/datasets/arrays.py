@@ -1,0 +1,225 @@
+"""Integer arrays as images: VQ codes, spins, tiles, any grid of levels.
+
+    x.npy    (N, H, W) for one channel, or (N, C, H, W)
+    x.npz    the same under the name `images`, or as the only array besides `labels`; `labels` are integers (N,)
+
+Values are levels, 0 .. levels-1: nothing is scaled. Channels come second; an array with what looks like channels in the
+last place is refused, since both readings would be possible. Nothing is unpickled.
+
+Arrays are read as a stream, compressed ones too, so that memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelcnn.datasets.cache import Contents, Writer
+from pixelcnn.datasets.folder import MOST_CLASSES
+from pixelcnn.progress import progress_bar
+
+__all__ = ["ArraySource"]
+
+_CHUNK = 2**20  # bytes
+
+
+class ArraySource:
+    """The images of a .npy or .npz file.
+
+    Args:
+        path: The file.
+        levels: 2..256; None for the largest value and one, at least 2.
+
+    Raises:
+        ValueError: If the file is damaged, or holds something else than integers of a shape that images have.
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, path: Path, levels: int | None) -> None:
+        self.path = path
+        self.name = path.stem
+        self.levels = levels
+        self._key, self._labels_key = _keys(path)
+        with _opened(path, self._key) as array:
+            array.check_integers("(x * 255).round().astype('uint8')")
+            self.shape = _image_shape(array.shape, array.where)
+            self._dtype = array.dtype
+        if len(array) == 0:
+            raise ValueError(f"{array.where} holds no images: its shape is {array.shape}")
+
+    def stamp(self) -> dict[str, Any]:
+        """Path, size and time of the file."""
+        status = self.path.stat()
+        return {"array": str(self.path.resolve()), "file": [status.st_size, status.st_mtime_ns]}
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
+        """The levels."""
+        return {"levels": self.levels}
+
+    def in_place(self) -> Tensor | None:
+        """The images as they are in the file, memory-mapped: uint8 (N, C, H, W); None if it has to be converted.
+
+        Raises:
+            ValueError: If a value is not in 0 .. levels-1.
+        """
+        if self._key is not None or self._dtype != np.uint8:
+            return None
+        with _opened(self.path, None) as array:
+            for start, chunk in array.chunks():
+                self._check(chunk, start, array.where)
+        mapped = np.load(self.path, mmap_mode="c", allow_pickle=False)
+        return torch.from_numpy(mapped.reshape(-1, *self.shape))
+
+    def fill(self, writer: Writer, *, progress: bool) -> Contents:
+        """Copies all images.
+
+        Raises:
+            ValueError: If a value is not in 0 .. levels-1, the labels do not fit, or the file is damaged.
+        """
+        top = 0
+        with _opened(self.path, self._key) as array:
+            labels = self._labels(len(array))
+            with progress_bar(f"reading {self.name}", len(array), "img", show=progress) as bar:
+                for start, chunk in array.chunks():
+                    top = max(top, self._check(chunk, start, array.where))
+                    images = np.ascontiguousarray(chunk.reshape(-1, *self.shape), dtype=np.uint8)
+                    part = range(start, start + len(chunk))
+                    writer.add(
+                        images, None if labels is None else labels[start : part.stop].tolist(), [*map(str, part)]
+                    )
+                    bar.update(len(chunk))
+        classes = None if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
+        return Contents(levels=self.levels or max(2, top + 1), classes=classes)
+
+    def _check(self, chunk: np.ndarray, start: int, where: str) -> int:
+        """The largest value of a part of the array, which begins with image `start`."""
+        low, high = int(chunk.min()), int(chunk.max())
+        levels = self.levels or 256
+        if low >= 0 and high < levels:
+            return high
+        place = np.argwhere((chunk < 0) | (chunk >= levels))[0]
+        value = chunk[tuple(place)]
+        index = [start + int(place[0]), *map(int, place[1:])]
+        said = f"{where} holds {value} at {index}, but levels are 0..{levels - 1}"
+        if low < 0:
+            raise ValueError(f"{said}; spins of -1 and 1 become levels by (x + 1) // 2")
+        hint = (
+            "a model has at most 256 levels" if self.levels is None else "give more levels, of which 256 are the most"
+        )
+        raise ValueError(f"{said}: {hint}")
+
+    def _labels(self, n: int) -> np.ndarray | None:
+        if self._labels_key is None:
+            return None
+        with _opened(self.path, self._labels_key) as array:
+            array.check_integers("labels.astype('int64')")
+            if array.shape != (n,):
+                raise ValueError(f"{array.where} must have shape ({n},), a label an image, got {array.shape}")
+            labels = np.concatenate([chunk for _, chunk in array.chunks()])
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= MOST_CLASSES:
+            raise ValueError(
+                f"{array.where} must be in 0..{MOST_CLASSES - 1}, since a model has at most {MOST_CLASSES} classes, "
+                f"got {low if low < 0 else high}"
+            )
+        return labels.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array in a file that is open behind its header."""
+
+    where: str
+    file: IO[bytes]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def check_integers(self, advice: str) -> None:
+        if self.dtype.kind not in "biu":
+            raise ValueError(f"{self.where} must hold integers, got {self.dtype}; convert them, as in {advice}")
+
+    def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Index of the first row, and rows."""
+        row = self.dtype.itemsize * math.prod(self.shape[1:])
+        rows = max(1, _CHUNK // max(1, row))
+        for start in range(0, len(self), rows):
+            n = min(rows, len(self) - start)
+            try:
+                content = self.file.read(n * row)
+            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+                raise ValueError(f"{self.where} is damaged: {error}") from None
+            if len(content) < n * row:
+                raise ValueError(f"{self.where} is truncated: it ends in image {start + len(content) // row}")
+            yield start, np.frombuffer(content, self.dtype).reshape(n, *self.shape[1:])
+
+
+@contextlib.contextmanager
+def _opened(path: Path, key: str | None) -> Iterator[_Array]:
+    """The array of a .npy file, or the one under a name of a .npz file."""
+    with contextlib.ExitStack() as files:
+        where = str(path) if key is None else f"{path}[{key}]"
+        try:
+            if key is None:
+                file: IO[bytes] = files.enter_context(path.open("rb"))
+            else:
+                file = files.enter_context(files.enter_context(zipfile.ZipFile(path)).open(f"{key}.npy"))
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(file)
+        except (ValueError, SyntaxError, tokenize.TokenError, EOFError, TypeError, KeyError) as error:
+            raise ValueError(f"{where} is damaged or not a NumPy file: {error}") from None
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"{where} is damaged or not a NumPy file: {error}") from None
+        if dtype.hasobject:
+            raise ValueError(f"{where} holds Python objects, which are never read; save an array of integers")
+        if fortran and len(shape) > 1:
+            raise ValueError(f"{where} is in Fortran order; save np.ascontiguousarray(x)")
+        yield _Array(where, file, shape, dtype)
+
+
+def _keys(path: Path) -> tuple[str | None, str | None]:
+    """The names of the images and of the labels inside a .npz file; for a .npy file none."""
+    if path.suffix.lower() == ".npy":
+        return None, None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{path} is damaged or not a NumPy file: {error}") from None
+    labels = "labels" if "labels" in names else None
+    if "images" in names:
+        return "images", labels
+    others = [name for name in names if name != "labels"]
+    if len(others) != 1:
+        found = ", ".join(names) or "no arrays"
+        raise ValueError(f"{path} must hold an array named images, or a single one besides labels, got {found}")
+    return others[0], labels
+
+
+def _image_shape(shape: tuple[int, ...], where: str) -> tuple[int, int, int]:
+    """Channels, height and width."""
+    if len(shape) not in (3, 4):
+        raise ValueError(f"{where} must have shape (N, H, W) or (N, C, H, W), got {shape}")
+    channels, height, width = (1, *shape[1:]) if len(shape) == 3 else shape[1:]
+    if len(shape) == 4 and width <= 4 < channels:
+        raise ValueError(
+            f"{where} must have shape (N, C, H, W), got {shape}, which looks like channels in the last place; save "
+            "x.transpose(0, 3, 1, 2)"
+        )
+    if 0 in (channels, height, width):
+        raise ValueError(f"{where} must have images of at least one value, got the shape {shape}")
+    return channels, height, width

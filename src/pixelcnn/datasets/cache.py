@@ -1,0 +1,355 @@
+"""Decoded images in a memory-mapped file, made once for a source and its options.
+
+A cache is a folder of `$XDG_CACHE_HOME/pixelcnn/data` (`~/.cache/pixelcnn/data`), named by a hash of what its content
+depends on: the source's path, the names, sizes and times of its files, and the options. It appears by one rename.
+
+    images.npy    uint8 levels (N, C, H, W): first the training, then the validation, then the test images
+    labels.npy    int64 (N,), if there are classes
+    names.txt     a line an image: its file, with #k for patch k, or its index in the array
+    skipped.txt   a line a picture that could not be used, and why
+    data.json     shape, levels, counts, classes
+
+Options that were left open (size, channels) are settled by the images; a link leads from what they turned out to be to
+the same cache, so that a model of that shape finds what it was trained on.
+
+Images are written as they are decoded, and read through the mapping: neither takes memory that grows with their number.
+A cache whose files do not have the sizes that data.json asks for is made anew; a bit that flips later on the disk is
+not noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import struct
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pixelcnn.config import from_dict, to_dict
+from pixelcnn.datasets.split import SIDES, side_of
+from pixelcnn.files import new_folder, only_user_of, read_json, writable_folder, write_file
+
+__all__ = ["Cache", "CacheRecord", "Contents", "Source", "Writer", "cache_folder", "open_cache"]
+
+_VERSION = 1  # of what is written, and of how pictures are decoded
+_HEADER = 128
+_NAMED = 5  # skipped files that are named in the warning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a source says of its images when it has written them."""
+
+    levels: int
+    """Levels of a sub-pixel."""
+    classes: tuple[str, ...] | None
+    """Names of the classes, in the order of the labels."""
+
+
+class Source(Protocol):
+    """Images that are decoded into a cache."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    def stamp(self) -> dict[str, Any]:
+        """What tells whether the data have changed, as JSON values."""
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
+        """What else the images depend on, as JSON values; with what is left open settled by their shape, if given."""
+
+    def fill(self, writer: Writer, *, progress: bool) -> Contents:
+        """Writes all images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheRecord:
+    """data.json: what a cache holds."""
+
+    source: str
+    """Name of the source."""
+    identity: str
+    """SHA-256 of what the images depend on."""
+    shape: tuple[int, int, int]
+    """Channels, height and width."""
+    levels: int
+    """Levels of a sub-pixel."""
+    counts: tuple[int, int, int]
+    """Training, validation and test images."""
+    classes: tuple[str, ...] | None
+    """Names of the classes, in the order of the labels."""
+    skipped: int
+    """Pictures that could not be used."""
+    split: str
+    """How the images were split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """An open cache; its tensors are memory-mapped, and writing to them does not reach the file."""
+
+    folder: Path
+    """Where it is."""
+    record: CacheRecord
+    """What it holds."""
+    images: Tensor
+    """uint8 levels (N, C, H, W)."""
+    labels: Tensor | None
+    """int64 (N,)."""
+
+    def side(self, name: str | None) -> slice:
+        """The place of a side of `SIDES` among the images; of all of them for None."""
+        if name is None:
+            return slice(0, sum(self.record.counts))
+        k = SIDES.index(name)
+        return slice(sum(self.record.counts[:k]), sum(self.record.counts[: k + 1]))
+
+    def names(self, name: str | None = None) -> list[str]:
+        """What each image of a side is called in its source."""
+        lines = (self.folder / "names.txt").read_bytes().split(b"\n")[:-1]
+        return [os.fsdecode(line) for line in lines[self.side(name)]]
+
+
+def cache_folder() -> Path:
+    """Where caches are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelcnn" / "data"
+
+
+def open_cache(source: Source, held_out: float, test: float, *, progress: bool) -> Cache:
+    """The cache of a source, which is made if it is not there or damaged.
+
+    Args:
+        source: Where the images come from.
+        held_out: Share of the validation images.
+        test: Share of the test images.
+        progress: Show a bar and where the cache is on standard error.
+
+    Warns:
+        UserWarning: If pictures could not be used; the first of them are named.
+
+    Raises:
+        ValueError: If the source refuses its data, or they change while they are read.
+        OSError: If the cache cannot be written; nothing is left behind.
+    """
+    split = {"version": _VERSION, "held_out": held_out, "test": test}
+    stamp = source.stamp()
+    identity = _digest({**split, **stamp, **source.options()})
+    path = cache_folder() / identity[:32]
+    cache = _read(path, identity)
+    if cache is not None:
+        return cache
+    try:
+        writable_folder(path.parent)
+        _clear(path.parent)
+        if path.is_symlink():  # to one that is damaged or gone
+            path.unlink()
+        shape = _make(path, source, identity, split, stamp, progress=progress)
+        alias = path.with_name(_digest({**split, **stamp, **source.options(shape)})[:32])
+        if not alias.exists():
+            alias.unlink(missing_ok=True)
+            alias.symlink_to(path.name)
+    except OSError as error:
+        if error.filename is not None:
+            at = Path(error.filename)
+            if not (at.is_relative_to(path.parent) or path.is_relative_to(at)):
+                raise  # of the source
+        told = f"{error.strerror}, so the images cannot be cached; XDG_CACHE_HOME chooses another place"
+        raise OSError(error.errno, told, str(path)) from error
+    cache = _read(path, identity)
+    if cache is None:
+        raise ValueError(f"the cache {path} changed as soon as it was written; another process is using it")
+    if progress:
+        size = sum(file.stat().st_size for file in path.iterdir())
+        tqdm.write(f"{source.name}: {sum(cache.record.counts):,} images, {_bytes(size)} in {path}", file=sys.stderr)
+    if cache.record.skipped:
+        _warn_of_skipped(cache)
+    return cache
+
+
+class Writer:
+    """Takes images one after another, each to the end of its side."""
+
+    def __init__(self, folder: Path, files: contextlib.ExitStack, held_out: float, test: float) -> None:
+        self._columns = {name: _Column(folder / name, files) for name in ("images.npy", "labels.npy", "names.txt")}
+        self._skipped = files.enter_context((folder / "skipped.txt").open("wb"))
+        self._held_out, self._test = held_out, test
+        self._labelled = 0
+        self.shape: tuple[int, int, int] | None = None
+        """Of an image, once there is one."""
+        self.counts = [0, 0, 0]
+        """Images of each side."""
+        self.skipped = 0
+        """Pictures that could not be used."""
+        self.first_skipped = ""
+        """The first of them, and why."""
+
+    def add(
+        self, images: np.ndarray, labels: Sequence[int] | None, names: Sequence[str], side: int | None = None
+    ) -> None:
+        """Writes images.
+
+        Args:
+            images: uint8 levels (N, C, H, W), of the same shape in every call.
+            labels: A class for each, in every call or in none.
+            names: A name for each.
+            side: Index of `SIDES`; None lets the content decide.
+        """
+        self.shape = self.shape or images.shape[1:]
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == self.shape
+        for k, image in enumerate(images):
+            at = side_of(image, self._held_out, self._test) if side is None else side
+            self.counts[at] += 1
+            self._columns["images.npy"].write(at, image.tobytes())
+            self._columns["names.txt"].write(at, os.fsencode(names[k]).replace(b"\n", b" ") + b"\n")
+            if labels is not None:
+                self._labelled += 1
+                self._columns["labels.npy"].write(at, struct.pack("<q", labels[k]))
+
+    def skip(self, name: str, reason: str) -> None:
+        """Notes a picture that cannot be used."""
+        line = f"{name}: {reason}".replace("\n", " ")
+        self.first_skipped = self.first_skipped or line
+        self.skipped += 1
+        self._skipped.write(os.fsencode(line) + b"\n")
+
+    def finish(self) -> None:
+        """Completes the files."""
+        assert self.shape is not None
+        assert self._labelled in (0, sum(self.counts))
+        self._columns["images.npy"].finish(_header("|u1", (sum(self.counts), *self.shape)))
+        self._columns["labels.npy"].finish(_header("<i8", (self._labelled,)))
+        self._columns["names.txt"].finish(b"")
+        _sync(self._skipped)
+
+
+class _Column:
+    """A file that grows in three places: the parts of the later sides are appended to it in the end."""
+
+    def __init__(self, path: Path, files: contextlib.ExitStack) -> None:
+        self._parts: list[IO[bytes]] = []
+        for k in range(len(SIDES)):
+            part = path if k == 0 else path.with_name(f"{path.name}.{SIDES[k]}")
+            self._parts.append(files.enter_context(part.open("w+b")))
+        if path.suffix == ".npy":
+            self._parts[0].write(bytes(_HEADER))
+
+    def write(self, side: int, content: bytes) -> None:
+        self._parts[side].write(content)
+
+    def finish(self, header: bytes) -> None:
+        whole = self._parts[0]
+        for part in self._parts[1:]:
+            part.seek(0)
+            shutil.copyfileobj(part, whole, 2**20)
+            os.unlink(part.name)
+        if header:
+            whole.seek(0)
+            whole.write(header)
+        _sync(whole)
+
+
+def _make(
+    path: Path, source: Source, identity: str, split: dict[str, Any], stamp: dict[str, Any], *, progress: bool
+) -> tuple[int, int, int]:
+    """Makes a cache; returns the shape of its images."""
+    held_out, test = split["held_out"], split["test"]
+    with contextlib.ExitStack() as lock, new_folder(path) as folder:
+        lock.enter_context(only_user_of(folder))  # until it has its name: `_clear` of another process leaves it alone
+        with contextlib.ExitStack() as files:
+            writer = Writer(folder, files, held_out, test)
+            contents = source.fill(writer, progress=progress)
+            assert writer.shape is not None
+            writer.finish()
+        if source.stamp() != stamp:
+            raise ValueError(f"{source.name} changed while it was read; try again")
+        record = CacheRecord(
+            source=source.name,
+            identity=identity,
+            shape=writer.shape,
+            levels=contents.levels,
+            counts=(writer.counts[0], writer.counts[1], writer.counts[2]),
+            classes=contents.classes,
+            skipped=writer.skipped,
+            split=f"BLAKE2b of the levels / 2^64: validation below {held_out:g}, test from {1 - test:g}; or as given",
+        )
+        write_file(folder / "data.json", json.dumps(to_dict(record), indent=2) + "\n")
+    return writer.shape
+
+
+def _read(path: Path, identity: str) -> Cache | None:
+    """The cache in a folder, or behind a link, or None if there is none that is whole."""
+    try:
+        record = from_dict(CacheRecord, read_json(path / "data.json"), str(path))
+        n = sum(record.counts)
+        images = _map(path / "images.npy", np.dtype(np.uint8), (n, *record.shape))
+        labels = None if record.classes is None else _map(path / "labels.npy", np.dtype(np.int64), (n,))
+        known_as = path.resolve().name if path.is_symlink() else identity
+        if not record.identity.startswith(known_as) or not (path / "names.txt").is_file():
+            return None
+    except (ValueError, TypeError, OSError):
+        return None
+    return Cache(folder=path, record=record, images=images, labels=labels)
+
+
+def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
+    array = np.load(path, mmap_mode="c", allow_pickle=False)
+    size = _HEADER + dtype.itemsize * int(np.prod(shape))
+    if array.dtype != dtype or array.shape != shape or path.stat().st_size != size:
+        raise ValueError(f"{path} is damaged")
+    return torch.from_numpy(array)
+
+
+def _clear(folder: Path) -> None:
+    """Deletes what killed processes left half-written; a living one has its folder locked."""
+    for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
+        with contextlib.suppress(ValueError, OSError), only_user_of(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """The header of a .npy file, of a length that does not depend on the number of images."""
+    text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER - 10) + text.ljust(_HEADER - 11).encode() + b"\n"
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _first_skipped(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        for _, line in zip(range(_NAMED), file, strict=False):
+            yield os.fsdecode(line).rstrip("\n")
+
+
+def _warn_of_skipped(cache: Cache) -> None:
+    skipped, path = cache.record.skipped, cache.folder / "skipped.txt"
+    more = f"; all in {path}" if skipped > _NAMED else ""
+    were = "picture was" if skipped == 1 else "pictures were"
+    warnings.warn(
+        f"{cache.record.source}: {skipped:,} {were} skipped: {'; '.join(_first_skipped(path))}{more}",
+        stacklevel=3,
+    )
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{max(size, 2**20 // 10) / 2**20:.1f} MiB"

@@ -1,0 +1,133 @@
+"""CIFAR-10 in its binary version: the folder `cifar-10-batches-bin`, or the archive that it comes in.
+
+A record is a byte for the class and 3 x 32 x 32 bytes for the image, in the order of `(C, H, W)`.
+
+Splits:
+
+    train        the first nine tenths of data_batch_1 to 5: 45,000 images
+    validation   the last tenth: 5,000
+    test         test_batch: the official 10,000
+
+References:
+    | Learning Multiple Layers of Features from Tiny Images (Krizhevsky, 2009).
+    | https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pixelcnn.datasets.cache import Contents, Writer
+from pixelcnn.progress import progress_bar
+
+__all__ = ["CIFAR10Source", "is_cifar10"]
+
+_TRAINING = tuple(f"data_batch_{k}.bin" for k in range(1, 6))
+_TEST = "test_batch.bin"
+_NAMES = "batches.meta.txt"
+_RECORD = 1 + 3 * 32 * 32
+_CLASSES = 10
+_PART = 1000  # records
+
+
+def is_cifar10(path: Path) -> bool:
+    """Whether a folder, or a tar archive, holds one of CIFAR-10's files; a damaged archive does if its name says so."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in (*_TRAINING, _TEST))
+    if "".join(path.suffixes[-2:]) not in (".tar.gz", ".tar", ".tgz") and path.suffix not in (".tar", ".tgz"):
+        return False
+    try:
+        with tarfile.open(path) as archive:
+            return any(Path(member.name).name in (*_TRAINING, _TEST) for member in archive)
+    except (tarfile.TarError, EOFError, zlib.error, OSError):
+        return path.name.startswith("cifar-10")
+
+
+class CIFAR10Source:
+    """CIFAR-10's images.
+
+    Args:
+        path: The folder or the archive.
+        levels: 2..256, to which the 256 are quantised; None for 256.
+    """
+
+    def __init__(self, path: Path, levels: int | None) -> None:
+        self.path = path
+        self.name = "cifar10"
+        self.levels = levels or 256
+
+    def stamp(self) -> dict[str, Any]:
+        """Path, sizes and times of the files."""
+        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        return {"cifar10": str(self.path.resolve()), "files": stamps}
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
+        """The levels."""
+        return {"levels": self.levels}
+
+    def fill(self, writer: Writer, *, progress: bool) -> Contents:
+        """Copies all images.
+
+        Raises:
+            ValueError: If a file is missing or damaged; it is named.
+        """
+        with self._files() as read:
+            classes = tuple(read(_NAMES).decode("ascii", errors="replace").split())
+            if len(classes) != _CLASSES:
+                raise ValueError(f"{self.path}: {_NAMES} must name {_CLASSES} classes, got {len(classes)}")
+            sizes = [len(self._records(name, read(name))) for name in _TRAINING]
+            validation = sum(sizes) - sum(sizes) // 10  # index of the first
+            table = (np.arange(256) * self.levels // 256).astype(np.uint8)
+            seen = 0
+            with progress_bar("reading cifar10", None, "img", show=progress) as bar:
+                for name in (*_TRAINING, _TEST):
+                    records = self._records(name, read(name))
+                    for k, record in enumerate(records):
+                        side = 2 if name == _TEST else 1 if seen + k >= validation else 0
+                        image = table[record[1:]].reshape(1, 3, 32, 32)
+                        writer.add(image, [int(record[0])], [f"{name}#{k}"], side)
+                    seen += len(records)
+                    bar.update(len(records))
+        return Contents(levels=self.levels, classes=classes)
+
+    def _records(self, name: str, content: bytes) -> np.ndarray:
+        if not content or len(content) % _RECORD:
+            raise ValueError(f"{self.path}: {name} is damaged: {len(content)} bytes are no number of {_RECORD} each")
+        records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
+        if records[:, 0].max() >= _CLASSES:
+            raise ValueError(f"{self.path}: {name} is damaged: it holds a class {records[:, 0].max()}")
+        return records
+
+    @contextlib.contextmanager
+    def _files(self) -> Iterator[Any]:
+        """A function that gives the content of a file by its name."""
+        if self.path.is_dir():
+
+            def read(name: str) -> bytes:
+                if not (self.path / name).is_file():
+                    raise ValueError(f"{self.path}: {name} is missing")
+                return (self.path / name).read_bytes()
+
+            yield read
+            return
+        try:
+            with tarfile.open(self.path) as archive:
+                members = {Path(member.name).name: member for member in archive if member.isfile()}
+
+                def extract(name: str) -> bytes:
+                    file = archive.extractfile(members[name]) if name in members else None
+                    if file is None:
+                        raise ValueError(f"{self.path}: {name} is missing")
+                    return file.read()
+
+                yield extract
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise ValueError(f"{self.path} is damaged: {error}") from None

@@ -1,0 +1,42 @@
+"""Which images are held out: a function of the content of each image alone.
+
+    fraction = BLAKE2b(levels of the image, as bytes; 8 bytes) / 2^64
+    validation   if fraction < held_out
+    test         if fraction >= 1 - test
+    train        otherwise
+
+So copies of an image are on the same side, whatever their files are called; the split is the same on every machine;
+images that are added or removed move no other; and a smaller held_out holds out a part of what a larger one does. The
+shares are met as by coin flips: of N images, within about sqrt(N held_out).
+
+It does not know near duplicates, such as the next frame of a film, nor that two patches come from one picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+__all__ = ["SIDES", "fraction_of", "side_of"]
+
+SIDES = ("train", "validation", "test")
+
+
+def fraction_of(image: np.ndarray) -> float:
+    """The hash of an image's levels, uint8 (C, H, W), as a number in 0..1."""
+    return int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big") / 2**64
+
+
+def side_of(image: np.ndarray, held_out: float, test: float = 0.0) -> int:
+    """The side of an image, as an index of `SIDES`.
+
+    Args:
+        image: uint8 levels (C, H, W).
+        held_out: Share of the validation images, in 0..1.
+        test: Share of the test images, in 0..1; held_out + test is at most 1.
+    """
+    fraction = fraction_of(image)
+    if fraction < held_out:
+        return 1
+    return 2 if fraction >= 1 - test else 0

@@ -1,0 +1,289 @@
+"""Every kind of bad input has its message: one line, exit code 2, and no cache is left."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made import noise, opened, picture, pictures
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.config import DataConfig, from_dict, to_dict
+from pixelcnn.datasets import cache, folder, open_data
+
+DAMAGED = b"\x89PNG\r\n\x1a\n and no more"
+
+
+def empty():
+    Path("data").mkdir()
+
+
+def no_pictures():
+    empty()
+    Path("data/notes.txt").touch()
+    Path("data/more").mkdir()
+
+
+def mixed_sizes():
+    picture("data/a.png", (6, 7))
+    picture("data/b.png", (6, 8))
+
+
+def one_damaged():
+    pictures("data", 5)
+    Path("data/00002.png").write_bytes(DAMAGED)
+
+
+def all_damaged():
+    empty()
+    for name in ("a.png", "b.jpg"):
+        Path("data", name).write_bytes(DAMAGED)
+
+
+def top_and_below():
+    picture("data/a.png")
+    picture("data/cats/b.png")
+
+
+def splits_for_classes():
+    picture("data/train/a.png")
+    picture("data/Test/b.png")
+
+
+def small_pictures():
+    pictures("data", 3, (6, 7))
+
+
+def array(values, name="data.npy"):
+    return lambda: np.save(name, values)
+
+
+def archive(**arrays):
+    return lambda: np.savez("data.npz", **arrays)
+
+
+def content(name, data):
+    return lambda: Path(name).write_bytes(data)
+
+
+def truncated(name="data.npy"):
+    def make():
+        (np.save if name.endswith("npy") else np.savez)(name, noise(50, 8, 8).astype(np.int16))
+        os.truncate(name, Path(name).stat().st_size // 2)
+
+    return make
+
+
+def flipped():
+    np.savez("data.npz", images=noise(50, 8, 8))
+    whole = bytearray(Path("data.npz").read_bytes())
+    whole[1000] ^= 1
+    Path("data.npz").write_bytes(whole)
+
+
+def objects():
+    np.save("data.npy", np.array([{"a": 1}] * 3), allow_pickle=True)
+
+
+def a_value(value, dtype=np.int64):
+    values = np.zeros((50, 4, 5), dtype)
+    values[3, 1, 2] = value
+    return array(values)
+
+
+LABELS = noise(50, top=3).astype(int)
+CASES = {
+    "missing path": (None, "nowhere", {}, "unknown data 'nowhere'; known: mnist,.*no such file or folder"),
+    "a file of no kind": (content("data.csv", b"1,2"), "data.csv", {}, "unknown data 'data.csv'.* a file of none of"),
+    "empty folder": (empty, "data", {}, "data holds no pictures: it is empty"),
+    "no pictures": (no_pictures, "data", {}, r"data holds no pictures: none of its 1 files ends in \.png, \.jpg, "),
+    "mixed sizes": (mixed_sizes, "data", {}, r"b\.png of data is 6 x 8, but a\.png is 6 x 7: give a size"),
+    "damaged, strict": (one_damaged, "data", {"strict": True}, r"00002\.png of data cannot be used: .*without strict"),
+    "all damaged": (all_damaged, "data", {}, r"none of the 2 pictures of data can be used; the first is a\.png: "),
+    "top and below": (top_and_below, "data", {}, r"holds pictures \(a\.png\) beside sub-folders with.*\(cats/b\.png\)"),
+    "splits for classes": (splits_for_classes, "data", {}, "sub-folders Test and train, which are splits and not cl"),
+    "small pictures": (
+        small_pictures,
+        "data",
+        {"size": 8, "crop": "patches"},
+        r"none of the 3 pictures of data can be used; the first is 00000\.png: it is 6 x 7, smaller than a patch of 8",
+    ),
+    "small, strict": (
+        small_pictures,
+        "data",
+        {"size": 8, "crop": "patches", "strict": True},
+        r"00000\.png of data cannot be used: it is 6 x 7, smaller than a patch of 8 x 8",
+    ),
+    "split named": (small_pictures, "data:train", {}, "training takes its splits from --held-out, so DATA has none"),
+    "nothing held out": (
+        small_pictures,
+        "data",
+        {"held_out": 1e-6},
+        r"data has no validation images: held_out = 1e-06 leaves none of its 3, .* try a larger held_out, or more",
+    ),
+    "all held out": (
+        small_pictures,
+        "data",
+        {"held_out": 0.999999},
+        r"data has no training images: held_out = 0\.999999 leaves none of its 3, .* try a smaller held_out",
+    ),
+    "over the levels": (
+        a_value(9),
+        "data.npy",
+        {"levels": 9},
+        r"data\.npy holds 9 at \[3, 1, 2\], but levels are 0\.\.8",
+    ),
+    "over all levels": (a_value(512), "data.npy", {}, r"holds 512 at \[3, 1, 2\], .* a model has at most 256 levels"),
+    "negative": (a_value(-1, np.int8), "data.npy", {}, r"holds -1 at \[3, 1, 2\].*become levels by \(x \+ 1\) // 2"),
+    "floating point": (
+        array(np.zeros((9, 4, 4))),
+        "data.npy",
+        {},
+        "must hold integers, got float64; convert them, as in",
+    ),
+    "text": (array(np.full((9, 4, 4), "x")), "data.npy", {}, "must hold integers, got <U1"),
+    "two dimensions": (array(noise(9, 4)), "data.npy", {}, r"shape \(N, H, W\) or \(N, C, H, W\), got \(9, 4\)"),
+    "five dimensions": (array(noise(9, 1, 1, 4, 4)), "data.npy", {}, r"got \(9, 1, 1, 4, 4\)"),
+    "no dimension": (array(np.uint8(3)), "data.npy", {}, r"got \(\)"),
+    "channels last": (array(noise(9, 8, 8, 3)), "data.npy", {}, r"got \(9, 8, 8, 3\).*x\.transpose\(0, 3, 1, 2\)"),
+    "no images": (array(noise(0, 8, 8)), "data.npy", {}, r"data\.npy holds no images: its shape is \(0, 8, 8\)"),
+    "no pixels": (array(noise(9, 0, 8)), "data.npy", {}, r"images of at least one value, got the shape \(9, 0, 8\)"),
+    "Fortran order": (array(np.asfortranarray(noise(9, 8, 8))), "data.npy", {}, r"save np\.ascontiguousarray\(x\)"),
+    "truncated array": (truncated(), "data.npy", {}, r"data\.npy is truncated: it ends in image 24"),
+    "truncated archive": (truncated("data.npz"), "data.npz", {}, r"data\.npz is damaged or not a NumPy file"),
+    "flipped bit": (flipped, "data.npz", {}, r"data\.npz\[images\] is damaged.*Bad CRC-32"),
+    "empty file": (content("data.npy", b""), "data.npy", {}, r"data\.npy is damaged or not a NumPy file"),
+    "not an array": (content("data.npy", DAMAGED), "data.npy", {}, r"data\.npy is damaged or not a NumPy file"),
+    "not an archive": (content("data.npz", DAMAGED), "data.npz", {}, r"data\.npz is damaged or not a NumPy file"),
+    "objects": (objects, "data.npy", {}, "data.npy holds Python objects, which are never read"),
+    "two arrays": (archive(a=LABELS, b=LABELS), "data.npz", {}, "must hold an array named images,.* got a, b"),
+    "labels alone": (archive(labels=LABELS), "data.npz", {}, "must hold an array named images,.* got labels"),
+    "too few labels": (
+        archive(images=noise(50, 4, 4), labels=LABELS[:49]),
+        "data.npz",
+        {},
+        r"data\.npz\[labels\] must have shape \(50,\), a label an image, got \(49,\)",
+    ),
+    "labels of floats": (archive(images=noise(50, 4, 4), labels=LABELS / 2), "data.npz", {}, "integers, got float64"),
+    "too many classes": (
+        archive(images=noise(50, 4, 4), labels=LABELS + 65535),
+        "data.npz",
+        {},
+        r"labels\] must be in 0\.\.65535, since a model has at most 65536 classes, got 65537",
+    ),
+    "negative labels": (archive(images=noise(50, 4, 4), labels=LABELS - 1), "data.npz", {}, r"0\.\.65535.*, got -1"),
+    "size of an array": (array(noise(50, 4, 4)), "data.npy", {"size": 8}, "size must be left out for data, which is"),
+    "size of MNIST": (None, "mnist", {"size": 8}, "size must be left out for mnist, which is taken as it is, got 8"),
+    "levels": (small_pictures, "data", {"levels": 257}, r"levels must be in 2\.\.256, got 257"),
+}
+
+
+@pytest.mark.parametrize(("make", "data", "options", "message"), CASES.values(), ids=CASES)
+def test_each_is_refused_with_a_message(make, data, options, message):
+    if make is not None:
+        make()
+    with pytest.raises(ValueError, match=message):
+        opened(data, **options)
+    if cache.cache_folder().exists() and "held_out" not in options:
+        assert not list(cache.cache_folder().iterdir())
+
+
+ON_THE_COMMAND_LINE = ["missing path", "empty folder", "all damaged", "floating point", "truncated array", "objects"]
+
+
+@pytest.mark.parametrize("case", ON_THE_COMMAND_LINE)
+def test_the_command_line_says_so_in_one_line(case, capsys):
+    make, data, _, _ = CASES[case]
+    if make is not None:
+        make()
+    assert main(["train", data]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines()[-1].startswith("pixelcnn: ")
+    assert "Traceback" not in captured.err
+
+
+def test_too_many_classes_of_a_folder(monkeypatch):
+    monkeypatch.setattr(folder, "MOST_CLASSES", 2)
+    for name in "abc":
+        picture(f"data/{name}/x.png")
+    with pytest.raises(
+        ValueError, match="data has more than 2 sub-folders with pictures, which are classes; a model has"
+    ):
+        opened("data")
+
+
+def test_a_folder_that_cannot_be_read(monkeypatch):
+    pictures("data/cats", 2)
+    scan = os.scandir
+
+    def refused(path):
+        if str(path).endswith("cats"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError, match="data/cats"):
+        opened("data")
+
+
+def test_unknown_splits():
+    pictures("data", 3)
+    with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'tset'"):
+        open_data("data:tset", 256, progress=False)
+    with pytest.raises(ValueError, match=r"data has no test images: test = 0 leaves none of its 3"):
+        open_data("data:test", 256, progress=False)
+
+
+def test_values_in_place_are_checked_too():
+    a_value(9, np.uint8)()
+    with pytest.raises(ValueError, match=r"data\.npy holds 9 at \[3, 1, 2\], but levels are 0\.\.8"):
+        open_data("data.npy", 9, progress=False)
+    assert open_data("data.npy", 10, progress=False).images.max() == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 0}, r"size must be an integer in 1\.\.65536, or two of them, or None, got 0"),
+        ({"size": (3, 2, 1)}, "size must be"),
+        ({"size": 2.5}, "size must be"),
+        ({"channels": 2}, "channels must be 1, 3 or None, got 2"),
+        ({"crop": "center"}, "crop must be 'centre' or 'patches', got 'center'"),
+        ({"crop": "patches"}, "size must be given for patches, got None"),
+        ({"strict": 1}, "strict must be True or False, got 1"),
+        ({"held_out": 0.0}, "held_out must lie strictly between 0 and 1, got 0.0"),
+        ({"held_out": 1.0}, "held_out must lie strictly between 0 and 1, got 1.0"),
+        ({"test": 0.95}, r"test must be at least 0 and less than 1 - held_out = 0\.9, got 0\.95"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        DataConfig(**options)
+
+
+def test_options_survive_json():
+    for config in (DataConfig(), DataConfig(size=(3, 4), channels=1), DataConfig(size=9, crop="patches")):
+        assert from_dict(DataConfig, to_dict(config), "here") == config
+
+
+def test_evaluating_on_other_classes(capsys):
+    built = pixelcnn.GatedPixelCNN((3, 6, 7), levels=4, filters=6, layers=2, num_classes=3)
+    built.save_pretrained("model")
+    for name in "ab":
+        pictures(f"data/{name}", 4)
+    assert main(["evaluate", "model", "data"]) == 2
+    said = capsys.readouterr().err
+    assert "pixelcnn: data has 2 classes, but the model 3; --no-labels evaluates without them" in said
+    assert main(["evaluate", "model", "data", "--no-labels"]) == 0
+    assert "model on 8 images of data\n" in capsys.readouterr().out
+    picture("data/c/x.png", seed=50)
+    assert main(["evaluate", "model", "data"]) == 0
+    data = open_data("data", 4, progress=False)
+    nats = -built.log_prob(data.images, data.labels).mean().item()
+    printed = capsys.readouterr().out
+    assert "model on 9 images of data, given their classes" in printed
+    assert f"nats/image      {nats:.3f}" in printed
+    assert data.labels.dtype == torch.int64

@@ -1,0 +1,248 @@
+"""The cache: made once, whole or not at all, made anew when the data or its own files have changed."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made import noise, opened, picture, pictures
+
+from pixelcnn.cli import main
+from pixelcnn.datasets import cache as module
+from pixelcnn.datasets import folder
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Counts the pictures that are decoded."""
+    seen = []
+    whole = folder.to_levels
+
+    def counted(*arguments):
+        seen.append(arguments)
+        return whole(*arguments)
+
+    monkeypatch.setattr(folder, "to_levels", counted)
+    return seen
+
+
+def caches(links=False):
+    return sorted(path for path in module.cache_folder().iterdir() if links or not path.is_symlink())
+
+
+def test_it_is_made_once(decoded, capsys):
+    pictures("photos", 30)
+    first = opened("photos")
+    assert len(decoded) == 30
+    again = opened(os.path.abspath("photos"))
+    assert len(decoded) == 30
+    assert np.array_equal(first.training, again.training)
+    assert len(caches()) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_it_says_where_it_is(capsys):
+    from pixelcnn.datasets import open_training
+
+    pictures("photos", 30)
+    open_training("photos", "clean", 256)
+    said = capsys.readouterr().err
+    assert "reading photos" in said
+    assert f"photos: 30 images, 0.1 MiB in {caches()[0]}" in said
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 4}, {"channels": 1}, {"held_out": 0.2}, {"test": 0.1}, {"levels": 4}, {"strict": True}]
+)
+def test_other_options_make_another(decoded, options):
+    pictures("photos", 60)
+    opened("photos")
+    opened("photos", **options)
+    assert len(decoded) == 120
+    assert len(caches()) == 2
+
+
+def test_a_model_of_their_shape_finds_the_images_that_it_was_trained_on(decoded):
+    """Size and channels were left open in training, and are given in evaluation."""
+    pictures("photos", 30)
+    data = opened("photos", strict=True)
+    again = opened("photos", size=(6, 7), channels=3)
+    assert len(decoded) == 30
+    assert np.array_equal(data.training, again.training)
+    for path in caches():
+        (path / "images.npy").unlink()
+    for _ in range(2):
+        assert np.array_equal(opened("photos", size=(6, 7), channels=3).training, data.training)
+        assert len(decoded) == 60
+    assert all(path.exists() for path in caches(links=True))
+
+
+def test_a_changed_folder_makes_another(decoded):
+    pictures("photos", 30)
+    opened("photos")
+    picture("photos/00030.png", seed=30)
+    opened("photos")
+    assert len(decoded) == 30 + 31
+    status = os.stat("photos/00000.png")
+    picture("photos/00000.png", seed=99)
+    os.truncate("photos/00000.png", status.st_size)  # no other size, and then another time
+    os.utime("photos/00000.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    picture("photos/00000.png", seed=99)
+    opened("photos")
+    assert len(decoded) == 30 + 31 + 31
+
+
+def test_another_array_makes_another():
+    np.save("x.npy", noise(30, 4, 4))
+    first = opened("x.npy")
+    np.save("x.npy", noise(30, 4, 4, seed=1))
+    os.utime("x.npy", ns=(0, time.time_ns() + 10**9))
+    assert not np.array_equal(opened("x.npy").training[:5], first.training[:5])
+
+
+def cut(name, by=1):
+    def action(path):
+        os.truncate(path / name, (path / name).stat().st_size - by)
+
+    return action
+
+
+def longer(path):
+    with (path / "images.npy").open("ab") as file:
+        file.write(b"x")
+
+
+def other_identity(path):
+    record = json.loads((path / "data.json").read_text())
+    (path / "data.json").write_text(json.dumps({**record, "identity": "0" * 64}))
+
+
+def other_count(path):
+    record = json.loads((path / "data.json").read_text())
+    (path / "data.json").write_text(json.dumps({**record, "counts": [1, 2, 3]}))
+
+
+DAMAGE = {
+    "images cut": cut("images.npy"),
+    "labels cut": cut("labels.npy"),
+    "record cut": cut("data.json", by=2),
+    "images longer": longer,
+    "other identity": other_identity,
+    "other counts": other_count,
+    "no counts": lambda path: (path / "data.json").write_text('{"counts": 3}'),
+    "no record": lambda path: (path / "data.json").unlink(),
+    "no images": lambda path: (path / "images.npy").unlink(),
+    "no names": lambda path: (path / "names.txt").unlink(),
+    "header": lambda path: (path / "images.npy").write_bytes(b"x" + (path / "images.npy").read_bytes()[1:]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_one_is_made_anew(decoded, damage):
+    pictures("photos/a", 30)
+    first = opened("photos")
+    (path,) = caches()
+    damage(path)
+    again = opened("photos")
+    assert len(decoded) == 60
+    assert np.array_equal(first.training, again.training)
+    assert caches() == [path]
+    opened("photos")
+    assert len(decoded) == 60
+
+
+def test_what_is_written_to_the_tensors_does_not_reach_it():
+    pictures("photos", 30)
+    first = opened("photos").training
+    kept = first.clone()
+    first.zero_()
+    assert np.array_equal(opened("photos").training, kept)
+
+
+SCRIPT = """
+    import sys, time
+    from pixelcnn.datasets import folder, open_training
+    whole = folder.to_levels
+    def slow(*arguments):
+        time.sleep(0.05)
+        return whole(*arguments)
+    folder.to_levels = slow
+    print("begun", flush=True)
+    open_training("photos", "clean", 256)
+"""
+
+
+def test_what_a_killed_process_leaves_is_cleared(decoded):
+    """And what a living one is writing is not."""
+    pictures("photos", 200)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with process:
+        deadline = time.monotonic() + 60
+        while not (module.cache_folder().is_dir() and caches()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        (left,) = caches()
+        time.sleep(0.2)
+        pictures("others", 30)
+        opened("others")
+        assert left.is_dir()
+        process.send_signal(signal.SIGKILL)
+    assert left in caches()
+    opened("photos")
+    assert len(decoded) == 230
+    assert left not in caches()
+    assert len(caches()) == 2
+
+
+@pytest.mark.parametrize("where", ["write", "fsync", "rename"])
+def test_a_full_disk(monkeypatch, capsys, where):
+    pictures("photos", 30)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if where == "write":
+            patch.setattr(module._Column, "write", full)
+        else:
+            patch.setattr(os, where, full)
+        assert main(["train", "photos"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("pixelcnn: No space left on device, so the images cannot be cached; XDG_CACHE_HOME chooses")
+    assert caches() == []
+    assert len(opened("photos").training)
+
+
+def test_a_cache_folder_that_cannot_be_made(monkeypatch, capsys):
+    pictures("photos", 30)
+    Path("afile").touch()
+    for place in ("afile", "/proc/nowhere"):
+        monkeypatch.setenv("XDG_CACHE_HOME", place)
+        assert main(["train", "photos"]) == 2
+        said = capsys.readouterr().err
+        assert "so the images cannot be cached; XDG_CACHE_HOME chooses another place" in said
+        assert said.count("\n") == 1
+
+
+def test_a_folder_that_changes_meanwhile(monkeypatch):
+    pictures("photos", 30)
+    whole = module.Writer.finish
+
+    def finish(self):
+        picture("photos/late.png", seed=77)
+        whole(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Writer, "finish", finish)
+        with pytest.raises(ValueError, match="photos changed while it was read; try again"):
+            opened("photos")
+    assert caches() == []

@@ -1,0 +1,112 @@
+"""The commands on one's own images, of the shape that the presets have."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made import noise, opened, pictures
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.datasets import open_data
+
+TINY = ["--filters", "4", "--blocks", "0", "--levels", "4", "--epochs", "1", "--batch-size", "16"]
+
+
+def record(run):
+    return json.loads(Path(run, "config.json").read_text())
+
+
+def test_a_folder(capsys):
+    pictures("photos", 60, (28, 28))
+    assert main(["train", "./photos", *TINY]) == 0
+    captured = capsys.readouterr()
+    assert "reading photos" in captured.err
+    assert "the model is in trained/photos-quick/model" in captured.out
+    assert record("trained/photos-quick")["data"] == opened("photos", 4).description
+    assert "photos" in Path("trained/photos-quick/model/README.md").read_text()
+    assert main(["train", "./photos", *TINY]) == 0
+    assert "has finished its 1 epochs" in capsys.readouterr().err
+    assert main(["evaluate", "trained/photos-quick", "photos:validation"]) == 0
+    model = pixelcnn.load("trained/photos-quick")
+    held_out = opened("photos", 4).validation
+    nats = -model.log_prob(held_out).double().mean().item()
+    printed = capsys.readouterr().out
+    assert f"on {len(held_out)} images of photos:validation" in printed
+    assert f"nats/image      {nats:.3f}" in printed
+
+
+def test_images_added_make_another_run(capsys):
+    pictures("photos", 60, (28, 28))
+    assert main(["train", "photos", *TINY]) == 0
+    pictures("photos", 3, (28, 28), first=60)
+    assert main(["train", "photos", *TINY]) == 2
+    assert "trained/photos-quick holds a run with data = 'photos (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["codes.npy", "codes.npz"])
+def test_an_array(name, capsys):
+    values = noise(60, 28, 28, top=4)
+    np.save(name, values) if name.endswith("npy") else np.savez(name, values)
+    assert main(["train", name, *TINY, "--out", "run"]) == 0
+    assert main(["evaluate", "run", name]) == 0
+    assert f"run on 60 images of {name}" in capsys.readouterr().out
+
+
+def test_pictures_are_brought_to_the_models_kind(capsys):
+    pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1).save_pretrained("model")
+    pictures("photos/class", 7, (40, 30, 3))
+    assert main(["evaluate", "model", "photos"]) == 0
+    assert "model on 7 images of photos\n" in capsys.readouterr().out
+    assert main(["evaluate", "model", "photos", "--crop", "patches", "--images", "9"]) == 0
+    assert "model on 9 images of photos\n" in capsys.readouterr().out
+    assert main(["evaluate", "model", "photos", "--crop", "patches"]) == 0
+    assert f"model on {7 * 6 * 6} images of photos\n" in capsys.readouterr().out
+    assert main(["evaluate", "model", "photos:test"]) == 2
+    assert "photos has no test images: test = 0 leaves none of its 7" in capsys.readouterr().err
+
+
+def test_what_a_model_draws_can_be_read_again():
+    """Levels survive as pictures and as arrays."""
+    model = pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained("model")
+    assert main(["sample", "model", "-n", "20", "--separate", "--out", "drawn"]) == 0
+    assert main(["sample", "model", "-n", "20", "--out", "shards"]) == 0
+    images = model.sample(20)
+    data = open_data("drawn", 3, progress=False)
+    assert torch.equal(data.images[np.argsort(data.names())], images)
+    assert torch.equal(open_data("shards/images-000000000.npy", 3, progress=False).images, images)
+
+
+def test_classes_of_colour_patches(capsys):
+    """Shape, levels and classes come from the data; the model then draws of a class, and is measured given classes."""
+    for k, name in enumerate(("cats", "dogs", "eels")):
+        pictures(f"pets/{name}", 4, (12, 17, 3), first=10 * k)
+    options = ["--size", "5", "--crop", "patches", "--filters", "6", "--epochs", "1", "--sample-images", "6"]
+    train = ["train", "pets", *options, "--model", "gated", "--layers", "2", "--conditional", "--out", "run"]
+    assert main(train) == 0
+    model = pixelcnn.load("run")
+    assert (model.image_shape, model.levels, model.config.num_classes) == ((3, 5, 5), 256, 3)
+    data = opened("pets", size=5, crop="patches")
+    assert record("run")["training"].startswith(f"{len(data.training)} labelled images, SHA-256")
+    loss = json.loads(Path("run/metrics.jsonl").read_text())["validation_loss"]
+    given = pixelcnn.evaluate(model, data.validation, data.validation_labels)
+    assert loss == given.nats_per_subpixel
+    assert loss != pixelcnn.evaluate(model, data.validation).nats_per_subpixel
+    assert "10% of the labels hidden" in Path("run/model/README.md").read_text()
+    assert main(["sample", "run", "--label", "2", "-n", "2"]) == 0
+    capsys.readouterr()
+
+    assert main(["train", "pets", *options, "--conditional", "--out", "other"]) == 2
+    assert "--conditional needs a family that knows classes: --model gated" in capsys.readouterr().err
+    np.save("codes.npy", noise(30, 5, 5, top=7))
+    plain = ["train", "codes.npy", "--model", "plusplus", "--filters", "4", "--blocks", "0", "--sample-images", "0"]
+    assert main([*plain, "--conditional", "--out", "other"]) == 2
+    assert "--conditional needs classes, and codes.npy has none" in capsys.readouterr().err
+    assert main([*plain, "--out", "codes"]) == 0
+    assert pixelcnn.load("codes").levels == 7
+    assert main([*plain, "--levels", "5", "--out", "other"]) == 2
+    assert "levels" in capsys.readouterr().err
+    assert not Path("other").exists()
