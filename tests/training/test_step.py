@@ -51,7 +51,7 @@ def test_no_part_is_larger_than_asked_for(monkeypatch):
 
     monkeypatch.setattr(pixelcnn.PixelCNN, "unchecked_log_prob_map", noting)
     Stepper(tiny_model(), None, accumulate=3).step(stripes(10), 1e-3)
-    assert sizes == [4, 4, 2]
+    assert sorted(sizes) == [3, 3, 4]
 
 
 def test_adam_is_keras_adam():
