@@ -10,8 +10,9 @@ earlier pixels, and dropout, which exists in training only) asks a *view*:
   program for the pixels that are being generated now, reading neighbours from caches.
 
 The mask (van den Oord et al., 2016) keeps the taps above and to the left. At the centre, features belong to colour
-groups, one for each image channel: mask "A" lets group g read groups < g, mask "B" groups <= g. Mask "all" keeps the whole own
-pixel, which is known once it has been drawn: only for what other pixels see of it by attention (`pixelcnn.attention`).
+groups, one for each image channel: mask "A" lets group g read groups < g, mask "B" groups <= g. Mask "all" keeps the
+whole own pixel, which is known once it has been drawn: only for what later pixels see of it by attention
+(`pixelcnn.attention`).
 
 References:
     | Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759

@@ -7,9 +7,8 @@
 with 1x1 convolutions and `attention` over the pixels strictly before the own one (`pixelcnn.attention`). The features x
 of a pixel know what came before it; keys and values are only read by later pixels, so f knows the pixel itself as well.
 
-PixelSNAIL has two more residual blocks around each attention, and reads keys and values of the image and of a background
-of coordinates through them; the layers of the networks here stand before and behind it already, and a table with a row
-for each image row and column takes the place of coordinates.
+PixelSNAIL has residual blocks around each attention, through which it reads image and coordinates; here the layers of
+the network stand before and behind it, and tables for each row and column of the image take the place of coordinates.
 
 References:
     | PixelSNAIL: An Improved Autoregressive Generative Model (Chen et al., 2018), https://arxiv.org/abs/1712.09763

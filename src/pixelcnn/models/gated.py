@@ -7,8 +7,9 @@ The vertical stack sees the rows above, the horizontal stack its own row to the 
     skip <- skip + conv_s(g)                         h  <- h + conv_r(g)
 
 and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a class, one-hot, or a vector;
-for a dropped class it is zero, which is how the same network knows the unconditional distribution. With attention blocks
-(`pixelcnn.models.attention`) between the layers, the horizontal stack sees all earlier pixels.
+for a dropped class it is zero, which is how the same network knows the unconditional distribution.
+
+With attention blocks (`pixelcnn.models.attention`) between the layers, the horizontal stack sees all earlier pixels.
 
 References:
     | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328

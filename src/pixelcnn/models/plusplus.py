@@ -8,6 +8,7 @@ by down-right-shifted ones (2 x 2) and, in each block, u. A block is
 
 with elu(x) the exponential linear unit of x and of -x, and h what the image is conditioned on. The first half of the
 blocks hands its results to the second half, in reverse order, as short-cuts. All blocks work at the image's resolution.
+
 With attention blocks (`pixelcnn.models.attention`) between those of ul, that stream sees all earlier pixels.
 
 The network gives the parameters of a pixel's mixture, which all channels share; the means of a later channel move
