@@ -23,7 +23,7 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.native.compiler import NativeError, native_library
 from pixelcnn.sampling.native.layout import Plan
 from pixelcnn.sampling.native.packing import packed
-from pixelcnn.sampling.program import Attention, RecordingError, record
+from pixelcnn.sampling.program import RecordingError, record
 
 __all__ = ["NativeSampler", "why_not_native"]
 
@@ -32,9 +32,7 @@ _MOST_MIXTURES = 64  # as in engine.c
 _MOST_BYTES = 2**26  # of a thread's memory, as long as one image fits
 
 
-def why_not_native(  # noqa: PLR0911
-    model: Autoregressive, precision: Precision | None = None, _conditional: bool = False
-) -> str | None:
+def why_not_native(model: Autoregressive, precision: Precision | None = None, _conditional: bool = False) -> str | None:
     """Why the native engine cannot sample from a model here; None if it can."""
     if model.device.type != "cpu":
         return f"the model is on {model.device}"
@@ -46,8 +44,7 @@ def why_not_native(  # noqa: PLR0911
     if isinstance(likelihood, LogisticMixture) and likelihood.mixtures > _MOST_MIXTURES:
         return f"a mixture may have {_MOST_MIXTURES} distributions"
     try:
-        if any(isinstance(op, Attention) for op in record(model).operations):
-            return "it does not know attention"
+        record(model)
         native_library(model.dtype)
     except (RecordingError, NativeError) as error:
         return str(error)
