@@ -53,7 +53,7 @@ class _TracingView(FullView):
 
 
 def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
-    """Every masked convolution and table of places with its shapes, in the order of the forward; masked weights count."""
+    """Every masked convolution and table of places, in the order of the forward; masked weights are counted."""
     c, h, w = model.image_shape
     view = _TracingView(torch.zeros(1, h, w, c, dtype=model.dtype, device=model.device))
     with torch.inference_mode():
@@ -147,13 +147,14 @@ def summary(model: AutoregressiveModel) -> str:
 
     attention = 0 if isinstance(model.config, PixelCNNConfig) else model.config.attention
     if attention:
-        lines.append(f"and every pixel before the own one, through attention ({attention} blocks)")
+        blocks_of_it = "1 block" if attention == 1 else f"{attention} blocks"
+        lines.append(f"and every pixel before the own one, through attention ({blocks_of_it})")
 
     wavefront = schedule_of(model).wavefront
-    instead = "one pixel each" if attention else f"instead of {h * w} pixels"
+    instead = "of sampling, one pixel each" if attention else f"of sampling instead of {h * w} pixels"
     lines += [
         "",
-        f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps of sampling {instead}",
+        f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps {instead}",
         f"engine: {_engine(model)}",
     ]
     return "\n".join(lines)
