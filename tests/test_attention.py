@@ -190,7 +190,7 @@ def test_dropout_reaches_what_attention_finds():
 def test_info():
     text = summary(gated((1, 6, 7)))
     assert "every pixel before the own one, through attention (2 blocks)" in text
-    assert "wavefront: slope 7, 42 steps of sampling, one pixel each" in text
+    assert "wavefront: slope 7, 42 steps of sampling, at most one pixel each" in text
     assert torch.equal(receptive_field(gated((1, 6, 7))), receptive_field(gated((1, 6, 7), attention=0)))
 
 

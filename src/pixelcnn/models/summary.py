@@ -151,7 +151,7 @@ def summary(model: AutoregressiveModel) -> str:
         lines.append(f"and every pixel before the own one, through attention ({blocks_of_it})")
 
     wavefront = schedule_of(model).wavefront
-    instead = "of sampling, one pixel each" if attention else f"of sampling instead of {h * w} pixels"
+    instead = "of sampling, at most one pixel each" if attention else f"of sampling instead of {h * w} pixels"
     lines += [
         "",
         f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps {instead}",
