@@ -189,13 +189,20 @@ def gated(shape, classes):
     )  # fmt: skip
 
 
+def attentive(shape, classes):
+    generator = torch.Generator().manual_seed(0)
+    return pixelcnn.GatedPixelCNN(
+        shape, levels=3, filters=12, layers=3, attention=2, num_classes=classes, generator=generator
+    )  # fmt: skip
+
+
 def plusplus(shape, classes):
     generator = torch.Generator().manual_seed(0)
     return pixelcnn.PixelCNNPlusPlus(shape, 9, 8, blocks=1, mixtures=3, num_classes=classes, generator=generator)
 
 
 @pytest.mark.parametrize("engine", ["fast", "graph", "eager", "reference"])
-@pytest.mark.parametrize("build", [gated, plusplus])
+@pytest.mark.parametrize("build", [gated, plusplus, attentive])
 @pytest.mark.parametrize("shape", [(1, 6, 9), (3, 5, 4)])
 def test_values_ahead_conditions_and_guidance_are_the_same_in_float64(build, shape, engine):
     """Labels, their number and the guidance change between batches of one capture."""

@@ -39,6 +39,14 @@ def gated(dtype=torch.float32):
     ).to(dtype)  # fmt: skip
 
 
+def attentive(dtype=torch.float32):
+    """Keys and values that are kept, of which each step of a capture reads so many."""
+    generator = torch.Generator().manual_seed(0)
+    return pixelcnn.GatedPixelCNN(
+        (2, 5, 6), levels=3, filters=8, layers=3, attention=2, num_classes=3, generator=generator
+    ).to(dtype)  # fmt: skip
+
+
 def draw(sampler, n):
     images = torch.zeros(n, 2, 5, 6, dtype=torch.uint8)
     assert len(list(sampler.run(images, 4, 0, 1.0))) == sampler.steps
@@ -47,7 +55,7 @@ def draw(sampler, n):
 
 @pytest.mark.usefixtures("repeated")
 @pytest.mark.parametrize("precision", [None, "bf16"])
-@pytest.mark.parametrize("build", [small, gated, plusplus])
+@pytest.mark.parametrize("build", [small, gated, plusplus, attentive])
 def test_a_capture_draws_what_the_eager_engine_draws(build, precision):
     """One after the other into the same buffers, fewer images than captured, another temperature."""
     model = build()
@@ -62,7 +70,7 @@ def test_a_capture_draws_what_the_eager_engine_draws(build, precision):
 
 
 @pytest.mark.usefixtures("repeated")
-@pytest.mark.parametrize(("build", "guidances"), [(gated, (1.0, 2.5)), (plusplus, (1.0,))])
+@pytest.mark.parametrize(("build", "guidances"), [(gated, (1.0, 2.5)), (plusplus, (1.0,)), (attentive, (1.0, 2.5))])
 def test_labels_and_guidance_are_not_captured(build, guidances):
     """One capture for all labels; a second for all values of guidance but 1."""
     model = build(torch.float64)
@@ -150,7 +158,7 @@ def test_a_capture_does_not_keep_the_model(monkeypatch):
         kept.get(model, "a", lambda: Capture(model, 2, conditional, conditional))
         assert len(kept._of) == 1
 
-    for build in (small, gated, plusplus):
+    for build in (small, gated, plusplus, attentive):
         keep(build(), build is not small)
         gc.collect()
         assert len(kept._of) == 0

@@ -24,6 +24,18 @@ def small(shape=(2, 6, 9), levels=3, dtype=torch.float32, **sizes):
     return pixelcnn.PixelCNN(shape, levels=levels, **sizes, generator=torch.Generator().manual_seed(3)).to(dtype)
 
 
+def attentive(shape=(2, 6, 9), levels=3, dtype=torch.float32, **sizes):
+    """Heads of more features than a vector has, and of one that is not full."""
+    sizes = {"filters": 36, "layers": 3, "attention": 2, "attention_heads": 2, "attention_size": 19} | sizes
+    generator = torch.Generator().manual_seed(3)
+    model = pixelcnn.GatedPixelCNN(shape, levels=levels, **sizes, generator=generator)
+    with torch.no_grad():
+        for block in model.attention:
+            block.query.weight.mul_(4)  # weights of attention far from equal
+            block.output.weight.mul_(10)
+    return model.to(dtype)
+
+
 needs_compiler = pytest.mark.skipif(
     why_not_native(small()) is not None, reason=f"no native engine here: {why_not_native(small())}"
 )
@@ -84,9 +96,10 @@ def test_what_cannot_be_recorded_is_sampled_by_the_reference():
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_batch_and_threads_do_not_change_a_bit(dtype):
+@pytest.mark.parametrize(("build", "slope"), [(small, 4), (attentive, 11)])
+def test_batch_and_threads_do_not_change_a_bit(build, slope, dtype):
     """The parameters themselves, not the draws: a uniform that never meets them could hide a difference."""
-    model = small((1, 9, 11), levels=5, dtype=dtype)
+    model = build((1, 9, 11), levels=5, dtype=dtype)
 
     def params(n, threads):
         sampler = NativeSampler(model, n, threads=threads)
@@ -94,12 +107,12 @@ def test_batch_and_threads_do_not_change_a_bit(dtype):
         found = []
         for step, _ in enumerate(sampler.run(images, 4, 0, 1.0)):
             _, plan, arena = sampler._shares[0]
-            rows = len(Wavefront(9, 11, 4).rows(step))
+            rows = len(Wavefront(9, 11, slope).rows(step))
             found.append(plan.raw_params(arena, rows).reshape(rows, plan.n, -1)[:, 0].copy())
         return found
 
     expected = params(1, 1)
-    assert len(expected) == 4 * 8 + 11
+    assert len(expected) == slope * 8 + 11
     for n, threads in ((2, 1), (5, 1), (4, 2), (13, 2), (31, 3)):
         assert all((a == b).all() for a, b in zip(params(n, threads), expected, strict=True)), (n, threads)
 
@@ -201,6 +214,19 @@ def test_gates_are_as_exact_as_float32_is():
     torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
 
 
+@needs_compiler
+def test_attention_is_as_exact_as_float32_is():
+    """Parameters of the last pixel, which attends to all the others by weights far from equal, against float64."""
+    model = attentive((1, 9, 7), levels=5)
+    sampler = NativeSampler(model, 3, threads=1)
+    images = torch.zeros(3, 1, 9, 7, dtype=torch.uint8)
+    for _ in sampler.run(images, 0, 0, 1.0):
+        pass
+    _, plan, arena = sampler._shares[0]
+    found = torch.from_numpy(plan.raw_params(arena, 1)).double()
+    torch.testing.assert_close(found, model.double()(images)[:, 0, -1, -1], rtol=1e-5, atol=1e-5)
+
+
 @pytest.fixture
 def no_library(monkeypatch, tmp_path):
     """An empty cache, and nothing loaded yet."""
@@ -263,14 +289,15 @@ def test_other_types_are_refused():
 
 
 @needs_compiler
-def test_the_width_of_vectors_does_not_change_a_bit(no_library, monkeypatch):
+@pytest.mark.parametrize("build", [small, attentive])
+def test_the_width_of_vectors_does_not_change_a_bit(build, no_library, monkeypatch):
     """As long as multiply and add are fused, which half-width vectors of the same processor are."""
     params = {}
     for options in ([], ["-DVECTOR_BYTES=16"]):
         compiler._library.cache_clear()
         monkeypatch.setenv("XDG_CACHE_HOME", str(no_library / f"{len(options)}"))
         monkeypatch.setattr(compiler, "_OPTIONS", [*compiler._OPTIONS, *options])
-        sampler = NativeSampler(small((1, 6, 9), levels=5), 5, threads=1)
+        sampler = NativeSampler(build((1, 6, 9), levels=5), 5, threads=1)
         for _ in sampler.run(torch.zeros(5, 1, 6, 9, dtype=torch.uint8), 4, 0, 1.0):
             pass
         _, plan, arena = sampler._shares[0]

@@ -19,6 +19,7 @@ import torch
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import Engine, engine_of
+from pixelcnn.sampling.program import Attention, record
 from pixelcnn.sampling.reference import ReferenceSampler
 
 __all__ = ["Row", "bench", "matrix_rate", "multiply_adds", "reference_seconds"]
@@ -45,10 +46,15 @@ class Row:
 def multiply_adds(model: AutoregressiveModel) -> int:
     """Multiply-adds of one image that no mask removes, biases aside: 363,648 a pixel for the seed network.
 
-    Each is needed once an image. Taps that look beyond the image's edge are counted.
+    Each is needed once an image. Taps that look beyond the image's edge are counted; attention's products of queries
+    with keys, and of weights with values, for each pixel and each one before it.
     """
     _, h, w = model.image_shape
-    return h * w * sum(int(layer.mask.sum()) for layer in model.masked_layers)
+    convolutions = h * w * sum(int(layer.mask.sum()) for layer in model.masked_layers)
+    program = record(model)
+    attentions = [op for op in program.operations if isinstance(op, Attention)]
+    pairs = h * w * (h * w - 1) // 2
+    return convolutions + pairs * sum(program.features[op.query] + program.features[op.target] for op in attentions)
 
 
 def matrix_rate(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> float:

@@ -72,6 +72,13 @@ class GatedPixelCNNConfig:
     """Classes to condition on; None for none."""
     condition_dim: Annotated[int | None, tyro.conf.Suppress] = None
     """Size of a vector to condition on instead of a class; None for none."""
+    attention: int = 0
+    """Attention blocks, by which a pixel sees all pixels before it, spread evenly between the layers, at most
+    layers - 1. Sampling then takes a step a pixel."""
+    attention_heads: int = 4
+    """Heads of an attention block."""
+    attention_size: int = 16
+    """Features of each head's queries, keys and values."""
 
     def __post_init__(self) -> None:
         shape = self.image_shape
@@ -82,6 +89,7 @@ class GatedPixelCNNConfig:
             )
         if not (_is_int(self.layers) and self.layers >= 1):
             raise ValueError(f"layers must be an integer of at least 1, got {self.layers!r}")
+        _check_attention(self.attention, self.layers - 1, self.attention_heads, self.attention_size)
         _check_conditions(self.num_classes, self.condition_dim)
 
 
@@ -103,6 +111,13 @@ class PixelCNNPlusPlusConfig:
     """Classes to condition on; None for none."""
     condition_dim: Annotated[int | None, tyro.conf.Suppress] = None
     """Size of a vector to condition on instead of a class; None for none."""
+    attention: int = 0
+    """Attention blocks, by which a pixel sees all pixels before it, spread evenly between the blocks of
+    the second stream, at most 2 * blocks. Sampling then takes a step a pixel."""
+    attention_heads: int = 4
+    """Heads of an attention block."""
+    attention_size: int = 16
+    """Features of each head's queries, keys and values."""
 
     def __post_init__(self) -> None:
         _check_images(self.image_shape, self.levels)
@@ -110,7 +125,18 @@ class PixelCNNPlusPlusConfig:
             value = getattr(self, name)
             if not (_is_int(value) and least <= value <= 2**16):
                 raise ValueError(f"{name} must be an integer in {least}..{2**16}, got {value!r}")
+        _check_attention(self.attention, 2 * self.blocks, self.attention_heads, self.attention_size)
         _check_conditions(self.num_classes, self.condition_dim)
+
+
+def _check_attention(blocks: object, most: int, heads: object, size: object) -> None:
+    for name, value, least, limit in (
+        ("attention", blocks, 0, most),
+        ("attention_heads", heads, 1, 2**10),
+        ("attention_size", size, 1, 2**10),
+    ):
+        if not (isinstance(value, int) and _is_int(value) and least <= value <= limit):
+            raise ValueError(f"{name} must be an integer in {least}..{limit}, got {value!r}")
 
 
 def _check_conditions(num_classes: object, condition_dim: object) -> None:

@@ -1,8 +1,8 @@
 """The masked convolution, and the full view of a network.
 
 A network is written once, over features `(..., channels)` with channels last. Pointwise parts work on any leading
-shape; what does not (the masked convolution with its activation, which needs neighbours, and dropout, which exists in
-training only) asks a *view*:
+shape; what does not (the masked convolution with its activation, which needs neighbours, attention, which needs all
+earlier pixels, and dropout, which exists in training only) asks a *view*:
 
 - `FullView` holds whole images. Features are (N, H, W, channels) and the convolution computes every pixel at once,
   with the causal rows of the kernel only. Training and scoring use it.
@@ -10,7 +10,9 @@ training only) asks a *view*:
   program for the pixels that are being generated now, reading neighbours from caches.
 
 The mask (van den Oord et al., 2016) keeps the taps above and to the left. At the centre, features belong to colour
-groups, one for each image channel: mask "A" lets group g read groups < g, mask "B" groups <= g.
+groups, one for each image channel: mask "A" lets group g read groups < g, mask "B" groups <= g. Mask "all" keeps the
+whole own pixel, which is known once it has been drawn: only for what later pixels see of it by attention
+(`pixelcnn.attention`).
 
 References:
     | Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759
@@ -28,11 +30,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pixelcnn.attention import PlaceTable, attend_all
 from pixelcnn.precision import Precision, as_operand
 
 __all__ = ["FullView", "MaskedConv2d", "View", "Window", "concat_elu", "gated", "group_bounds"]
 
-MaskType = Literal["A", "B"]
+MaskType = Literal["A", "B", "all"]
 Activation = Literal["relu", "none"]
 
 
@@ -84,7 +87,8 @@ class MaskedConv2d(nn.Module):
         kernel: Odd height and width of a square, of which the mask keeps the taps up to the pixel in raster order; or a
             `Window`, of which it keeps all.
         mask_type: What is seen of the own pixel: "A" (the first layer, which reads the image) earlier colour groups,
-            "B" (the others) the own group as well.
+            "B" (the others) the own group as well, "all" (keys and values of attention) all groups, for one output
+            group.
         groups: Colour groups of the input and of the output, the number of image channels or 1. An input of one group
             is seen whole by every output group.
         activation: What follows the convolution: "relu" or "none".
@@ -120,7 +124,11 @@ class MaskedConv2d(nn.Module):
         in_groups, out_groups = (groups, groups) if isinstance(groups, int) else groups
         self.in_groups = group_bounds(in_channels, in_groups)
         self.out_groups = group_bounds(out_channels, out_groups)
-        counts = [(g if in_groups > 1 else 0) + (mask_type == "B") for g in range(out_groups)]
+        if mask_type == "all":
+            assert out_groups == 1, out_groups
+            counts = [in_groups]
+        else:
+            counts = [(g if in_groups > 1 else 0) + (mask_type == "B") for g in range(out_groups)]
         self.seen = [self.in_groups[count - 1][1] if count else 0 for count in counts]
         self.taps = [
             tap
@@ -187,6 +195,28 @@ class View(Protocol):
         """
         ...
 
+    def place(self, table: PlaceTable, groups: int) -> Tensor:
+        """The table's features, of so many colour groups, for each pixel's place.
+
+        Only for adding to a convolution.
+        """
+        ...
+
+    def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
+        """What each pixel finds among those before it, see `pixelcnn.attention`.
+
+        Args:
+            query: (..., groups * heads * d), of so many colour groups.
+            keys: (..., heads * d), of one colour group; may depend on all channels of their own pixel.
+            values: (..., heads * d) of the same.
+            heads: Parts of the features that have weights of their own.
+            groups: Colour groups of the query and of what is found.
+
+        Returns:
+            (..., groups * heads * d); zeros at the first pixel.
+        """
+        ...
+
     def dropout(self, x: Tensor) -> Tensor:
         """The features themselves; in training with dropout, some of them are zero."""
         ...
@@ -250,6 +280,14 @@ class FullView:
         x, weight = (as_operand(tensor, self._precision) for tensor in (self._condition, layer.weight))
         added = F.linear(x, weight, layer.bias)
         return added[:, None, None, :].expand(n, h, w, -1)
+
+    def place(self, table: PlaceTable, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
+        """See `View.place`: (1, H, W, features)."""
+        return table.forward()[None]
+
+    def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
+        """See `View.attention`: (N, H, W, groups * heads * d)."""
+        return attend_all(query, keys, values, heads, groups, self._precision)
 
     def dropout(self, x: Tensor) -> Tensor:
         """See `View.dropout`: `pixelcnn.training.dropout.DropoutView` is the one that drops."""

@@ -19,18 +19,29 @@ SIZES = {  # small enough for thousands of passes
     "GatedPixelCNN": {"filters": 12, "layers": 3, "num_classes": 4},
     "PixelCNNPlusPlus": {"filters": 5, "blocks": 1, "mixtures": 3, "num_classes": 4},
 }
+ATTENTION = {"attention": 2, "attention_heads": 2, "attention_size": 3}
+VARIANTS = {  # a model's name, and what it is with: through fewer shapes
+    "GatedPixelCNN with attention": SIZES["GatedPixelCNN"] | ATTENTION,
+    "PixelCNNPlusPlus with attention": SIZES["PixelCNNPlusPlus"] | ATTENTION | {"attention_heads": 1},
+}
+EVERY = SIZES | VARIANTS
 
 LEVELS = (2, 3, 256)
 CHANNELS = (1, 3)
 SHAPES = ((5, 5), (1, 7), (7, 1), (4, 9), (3, 2))
+ODD = ((2, 1, (4, 5)), (3, 1, (1, 7)), (256, 1, (7, 1)), (2, 3, (3, 4)), (3, 3, (1, 4)))
 CASES = [
     pytest.param(name, (c, *shape), levels, id=f"{name}-{c}x{shape[0]}x{shape[1]}-{levels}")
-    for name, levels, c, shape in itertools.product(MODELS, LEVELS, CHANNELS, SHAPES)
+    for name, levels, c, shape in [
+        *itertools.product(SIZES, LEVELS, CHANNELS, SHAPES),
+        *((name, *case) for name in VARIANTS for case in ODD),
+    ]
 ]
 TINY = [
     pytest.param(name, shape, levels, id=f"{name}-{'x'.join(map(str, shape))}-{levels}")
-    for name in MODELS
+    for name in EVERY
     for shape, levels in (((1, 2, 3), 2), ((3, 1, 2), 2), ((1, 2, 2), 3), ((2, 2, 1), 3), ((1, 1, 1), 7))
+    if name in SIZES or levels == 2
 ]
 
 
@@ -46,7 +57,7 @@ def _one_thread():
 def build(name, shape, levels, dtype=torch.float64):
     """A model whose weights are large enough for the probabilities to be far from uniform."""
     generator = torch.Generator().manual_seed(1)
-    model = MODELS[name](image_shape=shape, levels=levels, **SIZES[name], generator=generator)
+    model = MODELS[name.split()[0]](image_shape=shape, levels=levels, **EVERY[name], generator=generator)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5).add_(torch.randn(parameter.shape, generator=generator) * 0.2)
@@ -115,6 +126,37 @@ def test_jacobian_is_exactly_causal(name, shape, levels):
     assert seen[0] == 0
     blind = seen.count(0)  # the first, and a few whose ReLUs are all off
     assert blind <= 1 + len(seen) // 10, "most sub-pixels see no earlier one: the test above proves nothing"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("shape", [(1, 9, 11), (3, 6, 7)])
+def test_attention_sees_every_earlier_pixel(name, shape):
+    """The last pixel does, all channels, where the same network without attention sees less."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(1, *shape, generator=generator).double().requires_grad_()
+
+    def seen(name):
+        params = build(name, shape, 2)(images)[0, 0, -1, -1].sum()
+        (gradient,) = torch.autograd.grad(params, images)
+        return gradient[0].ne(0).flatten(1)
+
+    with_attention, without = seen(name), seen(name.split()[0])
+    assert with_attention[:, :-1].all()
+    assert not with_attention[:, -1].any()
+    assert not without[:, :-1].all()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_without_attention_blocks_it_is_the_network_that_it_was(name):
+    """The weights that both have begin with the same values."""
+    with_attention, without = (
+        MODELS[name.split()[0]](
+            (3, 4, 4), 3, **(EVERY[name] | {"attention": blocks}), generator=torch.Generator().manual_seed(0)
+        ).state_dict()
+        for blocks in (2, 0)
+    )
+    assert all(torch.equal(with_attention[key], tensor) for key, tensor in without.items())
+    assert {key.split(".")[0] for key in with_attention.keys() - without.keys()} == {"attention"}
 
 
 @pytest.mark.parametrize(("name", "shape", "levels"), TINY)
@@ -242,7 +284,7 @@ def test_image_i_of_the_reference_does_not_depend_on_the_batch(name, shape, leve
         assert torch.equal(model.sample(n, seed=9, engine="reference"), many[:n])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EVERY)
 def test_steps_end_in_the_sample_and_only_add(name):
     model = build(name, (3, 5, 4), 3)
     labels = labels_for(model, 3)
@@ -273,7 +315,7 @@ def test_a_saved_model_is_the_same(name, shape, levels, dtype, tmp_path):
     assert torch.equal(loaded.sample(2), model.sample(2))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EVERY)
 def test_gradients_reach_every_unmasked_weight_and_no_masked_one(name):
     model = build(name, (3, 5, 6), 4)
     images = model.sample(16, seed=1)
@@ -285,7 +327,7 @@ def test_gradients_reach_every_unmasked_weight_and_no_masked_one(name):
         assert layer.bias.grad.ne(0).any()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EVERY)
 def test_masked_weights_do_not_matter(name):
     """Weights saved by the Keras example can hold masked entries that are not zero."""
     model = build(name, (3, 4, 4), 3)

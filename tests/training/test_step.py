@@ -28,6 +28,27 @@ def test_slices_give_the_gradient_of_the_whole_batch(monkeypatch):
     torch.testing.assert_close(sliced_gradient, whole_gradient)
 
 
+@pytest.mark.parametrize("threads", [2, 3])
+def test_cores_side_by_side_give_the_gradient_of_the_whole_batch(threads, monkeypatch):
+    """Each with its own slices; the same bits again, and the caller's number of threads afterwards."""
+    usual = torch.get_num_threads()
+    monkeypatch.setattr(pixelcnn.PixelCNN, "slice_size", 2)
+    try:
+        results = []
+        for count in (1, threads, threads):
+            torch.set_num_threads(count)
+            model = tiny_model().double()
+            stepper = Stepper(model, 0.9, dropout=0.3, clip_norm=0.05)
+            nats = [stepper.step(stripes(11, t), 1e-2).nats for t in range(3)]
+            assert torch.get_num_threads() == count
+            results.append((nats, flat_gradient(model)))
+    finally:
+        torch.set_num_threads(usual)
+    assert results[1][0] == results[2][0] == pytest.approx(results[0][0], rel=1e-9)
+    assert torch.equal(results[1][1], results[2][1])
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-7, atol=1e-12)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("parts", [2, 3, 10])
 def test_accumulating_gives_the_step_of_the_whole_batch(parts, dropout):

@@ -9,6 +9,8 @@ The vertical stack sees the rows above, the horizontal stack its own row to the 
 and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a class, one-hot, or a vector;
 for a dropped class it is zero, which is how the same network knows the unconditional distribution.
 
+With attention blocks (`pixelcnn.models.attention`) between the layers, the horizontal stack sees all earlier pixels.
+
 References:
     | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
     | Classifier-Free Diffusion Guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from pixelcnn.config import GatedPixelCNNConfig
 from pixelcnn.layers import Activation, MaskedConv2d, MaskType, View, Window
+from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
 
 __all__ = ["GatedLayer", "GatedPixelCNN"]
@@ -111,6 +114,9 @@ class GatedPixelCNN(AutoregressiveModel):
         layers: Gated layers, the first with kernels of width 7, the others of 3.
         num_classes: Classes to condition on; None for none.
         condition_dim: Size of a vector to condition on instead of a class; None for none.
+        attention: Attention blocks, 0..layers - 1.
+        attention_heads: Heads of an attention block.
+        attention_size: Features of each head's queries, keys and values.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -124,6 +130,7 @@ class GatedPixelCNN(AutoregressiveModel):
     """
 
     Config = GatedPixelCNNConfig
+    config: GatedPixelCNNConfig
 
     def __init__(
         self,
@@ -133,6 +140,9 @@ class GatedPixelCNN(AutoregressiveModel):
         layers: int = GatedPixelCNNConfig.layers,
         num_classes: int | None = None,
         condition_dim: int | None = None,
+        attention: int = GatedPixelCNNConfig.attention,
+        attention_heads: int = GatedPixelCNNConfig.attention_heads,
+        attention_size: int = GatedPixelCNNConfig.attention_size,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -145,6 +155,9 @@ class GatedPixelCNN(AutoregressiveModel):
                 layers=layers,
                 num_classes=num_classes,
                 condition_dim=condition_dim,
+                attention=attention,
+                attention_heads=attention_heads,
+                attention_size=attention_size,
             )
         )
         c = self.image_shape[0]
@@ -165,13 +178,19 @@ class GatedPixelCNN(AutoregressiveModel):
         self.head = MaskedConv2d(filters, filters, 1, mask_type="B", groups=c, generator=generator)
         params = c * self.likelihood.params
         self.output = MaskedConv2d(filters, params, 1, mask_type="B", groups=c, activation="none", generator=generator)
+        between = attention_blocks(self.config, layers, filters, c, generator)
+        self.attention = nn.ModuleList(between.values())
+        self._attention = between
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`."""
         v: Tensor | None = None
         h: Tensor | None = None
         skip: Tensor | None = None
-        for layer in self._layers:
+        for k, layer in enumerate(self._layers, 1):
             v, h, skip = layer.forward(v, h, skip, view)
+            if k in self._attention:
+                assert h is not None
+                h = self._attention[k].forward(h, view)
         assert skip is not None
         return view.conv(self.output, view.conv(self.head, skip))

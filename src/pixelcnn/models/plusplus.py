@@ -9,6 +9,8 @@ by down-right-shifted ones (2 x 2) and, in each block, u. A block is
 with elu(x) the exponential linear unit of x and of -x, and h what the image is conditioned on. The first half of the
 blocks hands its results to the second half, in reverse order, as short-cuts. All blocks work at the image's resolution.
 
+With attention blocks (`pixelcnn.models.attention`) between those of ul, that stream sees all earlier pixels.
+
 The network gives the parameters of a pixel's mixture, which all channels share; the means of a later channel move
 linearly with the values of the earlier ones, and so do, by Bayes' rule, the weights: what is left is one mixture a
 sub-pixel given those before it, so sampling, scoring and coding need to know nothing of channels.
@@ -29,6 +31,7 @@ from torch import Tensor, nn
 from pixelcnn.config import PixelCNNPlusPlusConfig
 from pixelcnn.layers import MaskedConv2d, View, Window
 from pixelcnn.likelihoods import LogisticMixture
+from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
 
 __all__ = ["PixelCNNPlusPlus", "ResidualBlock"]
@@ -92,6 +95,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         mixtures: Logistic distributions of a mixture.
         num_classes: Classes to condition on; None for none.
         condition_dim: Size of a vector to condition on instead of a class; None for none.
+        attention: Attention blocks, 0..2 * blocks.
+        attention_heads: Heads of an attention block.
+        attention_size: Features of each head's queries, keys and values.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -116,6 +122,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         mixtures: int = PixelCNNPlusPlusConfig.mixtures,
         num_classes: int | None = None,
         condition_dim: int | None = None,
+        attention: int = PixelCNNPlusPlusConfig.attention,
+        attention_heads: int = PixelCNNPlusPlusConfig.attention_heads,
+        attention_size: int = PixelCNNPlusPlusConfig.attention_size,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -128,6 +137,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             mixtures=mixtures,
             num_classes=num_classes,
             condition_dim=condition_dim,
+            attention=attention,
+            attention_heads=attention_heads,
+            attention_size=attention_size,
         )
         super().__init__(config, LogisticMixture(levels, mixtures))
         c = self.image_shape[0]
@@ -143,6 +155,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         self.up_u, self.up_ul, self.down_u, self.down_ul = map(nn.ModuleList, halves)
         self.output = _conv(2 * filters, _raw_features(c, mixtures), 1, generator)
         self._halves = tuple(map(tuple, halves))
+        between = attention_blocks(config, 2 * blocks + 1, filters, 1, generator)
+        self.attention = nn.ModuleList(between.values())
+        self._attention = between
         with torch.no_grad():  # the mixture begins spread over all levels
             means = self.output.bias[mixtures : mixtures * (1 + c)].view(c, mixtures)
             means.copy_(torch.linspace(-0.9, 0.9, mixtures).expand(c, mixtures))
@@ -156,12 +171,16 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         us, uls = [u], [ul]
         for for_u, for_ul in zip(up_u, up_ul, strict=True):
             us.append(for_u.forward(us[-1], (), view))
-            uls.append(for_ul.forward(uls[-1], (us[-1],), view))
+            uls.append(self._attend(len(uls), for_ul.forward(uls[-1], (us[-1],), view), view))
         u, ul = us.pop(), uls.pop()
-        for for_u, for_ul in zip(down_u, down_ul, strict=True):
+        for k, (for_u, for_ul) in enumerate(zip(down_u, down_ul, strict=True), len(up_ul) + 1):
             u = for_u.forward(u, (us.pop(),), view)
-            ul = for_ul.forward(ul, (u, uls.pop()), view)
+            ul = self._attend(k, for_ul.forward(ul, (u, uls.pop()), view), view)
         return view.conv(self.output, view.concat_elu(ul))
+
+    def _attend(self, blocks: int, ul: Tensor, view: View) -> Tensor:
+        """The stream after so many of its blocks, through the attention block that follows there, if one does."""
+        return self._attention[blocks].forward(ul, view) if blocks in self._attention else ul
 
     def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
         """See `AutoregressiveModel.subpixel_params`: the mixture of one channel given the earlier ones, (..., 3 m)."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pixelcnn.attention import PlaceTable
+from pixelcnn.config import PixelCNNConfig
 from pixelcnn.layers import FullView, MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.sampling import why_not_native
@@ -16,9 +18,12 @@ from pixelcnn.sampling.schedule import schedule_of
 __all__ = ["LayerRow", "layer_rows", "receptive_field", "summary"]
 
 
+_BLOCKS = ("blocks", "layers", "up_u", "up_ul", "down_u", "down_ul", "attention")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One masked convolution as the forward pass meets it."""
+    """One masked convolution, or table of places, as the forward pass meets it."""
 
     name: str
     kernel: str
@@ -34,37 +39,49 @@ class _TracingView(FullView):
 
     def __init__(self, image: Tensor) -> None:
         super().__init__(image)
-        self.seen: list[tuple[MaskedConv2d, tuple[int, ...]]] = []
+        self.seen: list[tuple[MaskedConv2d | PlaceTable, tuple[int, ...]]] = []
 
     def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
         y = super().conv(layer, x, add)
         self.seen.append((layer, tuple(y.shape[1:])))
         return y
 
+    def place(self, table: PlaceTable, groups: int) -> Tensor:
+        y = super().place(table, groups)
+        self.seen.append((table, tuple(y.shape[1:])))
+        return y
+
 
 def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
-    """Every masked convolution with its shapes and parameters (masked weights counted), in the order of the forward."""
+    """Every masked convolution and table of places, in the order of the forward; masked weights are counted."""
     c, h, w = model.image_shape
     view = _TracingView(torch.zeros(1, h, w, c, dtype=model.dtype, device=model.device))
     with torch.inference_mode():
         model.network(view)
     names = {module: name for name, module in model.named_modules()}
-    return [
-        LayerRow(
+
+    def row(layer: MaskedConv2d | PlaceTable, shape: tuple[int, ...]) -> LayerRow:
+        if isinstance(layer, PlaceTable):
+            kernel, mask_type, activation, channels = "-", "-", "-", f"{h}+{w} -> {layer.features}"
+        else:
+            kernel, mask_type = f"{layer.window.height}x{layer.window.width}", layer.mask_type
+            activation = {"relu": "ReLU", "none": "-"}[layer.activation]
+            channels = f"{layer.in_channels} -> {layer.out_channels}"
+        return LayerRow(
             name=names[layer],
-            kernel=f"{layer.window.height}x{layer.window.width}",
-            mask_type=layer.mask_type,
-            channels=f"{layer.in_channels} -> {layer.out_channels}",
-            activation={"relu": "ReLU", "none": "-"}[layer.activation],
+            kernel=kernel,
+            mask_type=mask_type,
+            channels=channels,
+            activation=activation,
             output=f"{shape[2]}x{shape[0]}x{shape[1]}",
             parameters=sum(p.numel() for p in layer.parameters()),
         )
-        for layer, shape in view.seen
-    ]
+
+    return [row(layer, shape) for layer, shape in view.seen]
 
 
 def receptive_field(model: AutoregressiveModel) -> Tensor:
-    """The pixels around one pixel that its parameters depend on, in an image without borders.
+    """The pixels around one pixel that its parameters depend on, in an image without borders, but for attention.
 
     Found by differentiating a copy of the network whose weights are all positive, so that nothing cancels.
 
@@ -75,6 +92,8 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
     reach = sum(max(-window.top, -window.left, window.right) for window in windows)
     c = model.image_shape[0]
     config = dataclasses.replace(model.config, image_shape=(c, reach + 1, 2 * reach + 1))
+    if not isinstance(config, PixelCNNConfig):
+        config = dataclasses.replace(config, attention=0)
     positive = type(model).from_config(config).double()
     for layer in positive.masked_layers:
         torch.nn.init.constant_(layer.weight, 1 / layer.in_channels)
@@ -126,10 +145,16 @@ def summary(model: AutoregressiveModel) -> str:
         marks = ["@" if own and x == middle else "#" if seen else "." for x, seen in enumerate(line)]
         lines.append("    " + "".join(marks[: middle + 1] if own else marks))
 
+    attention = 0 if isinstance(model.config, PixelCNNConfig) else model.config.attention
+    if attention:
+        blocks_of_it = "1 block" if attention == 1 else f"{attention} blocks"
+        lines.append(f"and every pixel before the own one, through attention ({blocks_of_it})")
+
     wavefront = schedule_of(model).wavefront
+    instead = "of sampling, at most one pixel each" if attention else f"of sampling instead of {h * w} pixels"
     lines += [
         "",
-        f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps of sampling instead of {h * w} pixels",
+        f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps {instead}",
         f"engine: {_engine(model)}",
     ]
     return "\n".join(lines)
@@ -141,6 +166,6 @@ def _engine(model: AutoregressiveModel) -> str:
 
 
 def _block(name: str) -> str:
-    """The residual block that a layer belongs to, or nothing."""
+    """The block that a layer belongs to, or nothing."""
     parts = name.split(".")
-    return ".".join(parts[:2]) if parts[0] == "blocks" else ""
+    return ".".join(parts[:2]) if parts[0] in _BLOCKS else ""

@@ -12,6 +12,7 @@ from pixelcnn.precision import Precision, exact_products
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.front import Front
+from pixelcnn.sampling.program import Attention, record
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["Batch", "EagerSampler", "cache_bytes"]
@@ -162,6 +163,11 @@ def cache_bytes(model: Autoregressive) -> int:
     """About what the caches of a `Batch` take for each image, in bytes."""
     _, h, w = model.image_shape
     numbers = sum(
-        layer.in_channels * h * (w + layer.window.width) for layer in model.masked_layers if not layer.pointwise
+        layer.in_channels * h * (w + layer.window.width)
+        for layer in model.masked_layers
+        if not layer.pointwise or layer.mask_type == "all"
     )
+    program = record(model)
+    attentions = (op for op in program.operations if isinstance(op, Attention))
+    numbers += sum(h * w * (program.features[op.keys] + program.features[op.values]) for op in attentions)
     return numbers * model.dtype.itemsize + 1

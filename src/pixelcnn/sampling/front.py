@@ -16,6 +16,9 @@ memory. What a whole run of taps sees is therefore a matrix (P * N, taps * in) o
 pixels apart, which a matrix product reads in place: nothing is gathered and no index is built. With operands in bf16 a
 value is rounded once, when it is kept, and kept a second time as it is if it is read by something else than a product.
 
+Keys and values of attention are kept a second time, all pixels of a head in raster order, so that what a pixel sees is
+the beginning of that list: (N * heads, pixels before it, features), which a batched product reads in place as well.
+
 The gaps between the lines are the convolution's zero padding. They are never written, so the caches of one batch serve
 the next as they are: a tap reads pixels that were written before it in the same batch, or weights that are zero.
 """
@@ -29,9 +32,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixelcnn.attention import attend
 from pixelcnn.layers import MaskedConv2d, concat_elu, gated, group_bounds
 from pixelcnn.precision import Precision, as_operand
-from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Sum, Unit
+from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit
 from pixelcnn.sampling.schedule import Schedule
 from pixelcnn.sampling.wavefront import Wavefront
 
@@ -75,6 +79,13 @@ class Front:
         """What is kept of the values."""
         self.operands = caches(for_products) if precision == "bf16" else self.caches
         """The same for what products read, rounded."""
+        self.histories = {
+            value: _History(schedule.wavefront, n, op.heads, program.features[value], like)
+            for op in program.operations
+            if isinstance(op, Attention)
+            for value in (op.keys, op.values)
+        }
+        """What attention reads of all earlier pixels, rounded."""
         conditions = [op for op in program.operations if isinstance(op, Condition)]
         self._conditions = {op: like.new_zeros(n, program.features[op.target]) for op in conditions}
         self._operations = [
@@ -140,7 +151,8 @@ class Front:
             return lambda: per_image
         compute = _prepare(op, self, group, columns)
         cache, operands = self.caches.get(op.target), self.operands.get(op.target)
-        if cache is None and operands is None:
+        history = self.histories.get(op.target)
+        if cache is None and operands is None and history is None:
             return compute
         lead = self.schedule.leads[op.target]
 
@@ -150,6 +162,8 @@ class Front:
                 cache.write(self.step + lead, y, columns[0])
             if operands is not None and operands is not cache:
                 operands.write(self.step + lead, as_operand(y, self.precision), columns[0])
+            if history is not None:
+                history.write(self.step + lead, as_operand(y, self.precision))
             return y
 
         return compute_and_keep
@@ -193,10 +207,33 @@ class _Cache:
         return self._values.as_strided((len(rows) * self._n, features), (self._line * c, 1), front * c + start)
 
 
-def _prepare(op: Conv | Sum | Unit, front: Front, group: int, columns: tuple[int, int]) -> Callable[[], Tensor]:
+class _History:
+    """A value at all pixels, those of each image and head in raster order."""
+
+    def __init__(self, wavefront: Wavefront, n: int, heads: int, features: int, like: Tensor) -> None:
+        self._wavefront = wavefront
+        self._values = like.new_zeros(n, heads, wavefront.height * wavefront.width, features // heads)
+
+    def write(self, time: int, x: Tensor) -> None:
+        """Puts x (P * N, features) at the pixels of a time."""
+        n, heads, _, size = self._values.shape
+        self._values[:, :, self._wavefront.pixels(time)] = x.view(-1, n, heads, size).permute(1, 2, 0, 3)
+
+    def before(self, pixel: int) -> Tensor:
+        """The pixels before one, by its raster index: (N * heads, pixel, features / heads), no copy."""
+        return self._values.flatten(0, 1)[:, :pixel]
+
+
+def _prepare(
+    op: Conv | Sum | Unit | Place | Attention, front: Front, group: int, columns: tuple[int, int]
+) -> Callable[[], Tensor]:
     """An operation of one colour group as a function of what the front holds."""
     if isinstance(op, Conv):
         return _Product(op, front, group, columns)
+    if isinstance(op, Place):
+        return _Places(op, front, columns)
+    if isinstance(op, Attention):
+        return _Attention(op, front, group)
     target = op.target
     if isinstance(op, Sum):
         left, right = op.left, op.right
@@ -247,3 +284,39 @@ class _Product:
             y = y.view(-1, front.n, y.shape[1]).add_(add).view(y.shape) if one_an_image else y.add_(add)
         y = y.relu_() if self._relu else y
         return y if op.residual is None else y.add_(front.operand(op.residual, op.target, self._columns))
+
+
+class _Places:
+    """A table of places, of one colour group."""
+
+    def __init__(self, op: Place, front: Front, columns: tuple[int, int]) -> None:
+        self._front = front
+        self._lead = front.schedule.leads[op.target]
+        self._table = op.table.forward().flatten(0, 1)[:, slice(*columns)].clone()
+
+    def __call__(self) -> Tensor:
+        front = self._front
+        rows = self._table[front.schedule.wavefront.pixels(front.step + self._lead)]
+        return rows[:, None].expand(-1, front.n, -1).flatten(0, 1)
+
+
+class _Attention:
+    """What a query of one colour group finds, one pixel of the front after the other: each sees a pixel more."""
+
+    def __init__(self, op: Attention, front: Front, group: int) -> None:
+        self._op = op
+        self._front = front
+        self._lead = front.schedule.leads[op.target]
+        self._keys, self._values = front.histories[op.keys], front.histories[op.values]
+        self._of_query = group_bounds(front.schedule.program.features[op.query], op.groups)[group]
+
+    def __call__(self) -> Tensor:
+        op, front = self._op, self._front
+        query = as_operand(front.operand(op.query, op.target, self._of_query), front.precision)
+        pixels = front.schedule.wavefront.pixels(front.step + self._lead)
+        found = []
+        for k, pixel in enumerate(range(pixels.start, pixels.stop, pixels.step)):
+            asked = query[k * front.n : (k + 1) * front.n].reshape(front.n * op.heads, 1, -1)
+            seen = attend(asked, self._keys.before(pixel), self._values.before(pixel), front.precision)
+            found.append(seen.view(front.n, -1))
+        return torch.cat(found) if found else query[:0]

@@ -11,10 +11,24 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from pixelcnn.attention import PlaceTable
 from pixelcnn.layers import MaskedConv2d, View
 from pixelcnn.sampling.autoregressive import Autoregressive
 
-__all__ = ["IMAGE", "Condition", "Conv", "Operation", "Program", "RecordingError", "Sum", "Unit", "reads", "record"]
+__all__ = [
+    "IMAGE",
+    "Attention",
+    "Condition",
+    "Conv",
+    "Operation",
+    "Place",
+    "Program",
+    "RecordingError",
+    "Sum",
+    "Unit",
+    "reads",
+    "record",
+]
 
 IMAGE = 0
 """The value that stands for the image."""
@@ -89,7 +103,39 @@ class Condition:
         return ()
 
 
-Operation = Conv | Sum | Unit | Condition
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """target = the table's features for each pixel's place."""
+
+    table: PlaceTable
+    target: int
+    groups: int
+
+    @property
+    def pointwise(self) -> tuple[int, ...]:
+        """See `Conv.pointwise`."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """target = what the query finds among the keys and values of all earlier pixels."""
+
+    query: int
+    keys: int
+    values: int
+    heads: int
+    target: int
+    groups: int
+    """Colour groups of query and target; keys and values have one."""
+
+    @property
+    def pointwise(self) -> tuple[int, ...]:
+        """See `Conv.pointwise`."""
+        return (self.query,)
+
+
+Operation = Conv | Sum | Unit | Condition | Place | Attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +233,24 @@ class _Recorder:
         )
         return typing.cast(Tensor, value)
 
+    def place(self, table: PlaceTable, groups: int) -> Tensor:
+        """See `View.place`."""
+        value = self.value(table.features, groups, lambda target: Place(table=table, target=target, groups=groups))
+        return typing.cast(Tensor, value)
+
+    def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
+        """See `View.attention`."""
+        q, k, v = (typing.cast(_Symbol, x) for x in (query, keys, values))
+        assert (k.groups, v.groups) == (1, 1), "they would be there too late for the first channel"
+        value = self.value(
+            groups * self.features[v.number],
+            groups,
+            lambda target: Attention(
+                query=q.number, keys=k.number, values=v.number, heads=heads, target=target, groups=groups
+            ),
+        )
+        return typing.cast(Tensor, value)
+
     def _unit(self, kind: Literal["gate", "glu", "concat_elu"], x: Tensor, features: int, groups: int) -> Tensor:
         source = typing.cast(_Symbol, x).number
         value = self.value(
@@ -206,6 +270,8 @@ class _Recorder:
 
 def reads(op: Operation) -> tuple[int, ...]:
     """The values that an operation reads."""
+    if isinstance(op, Attention):
+        return op.query, op.keys, op.values
     return (*op.pointwise, op.source) if isinstance(op, Conv) else op.pointwise
 
 

@@ -7,6 +7,13 @@ earlier: a value of lead L has its pixel (i, j) computed at the time slope * i +
     A convolution that reads the tap (dy, dx)      lead(source) >= lead(target) + slope * dy + dx
     the same, if it reads the image                          -1 >= lead(target) + slope * dy + dx
     whatever reads the own pixel alone             lead(source) >= lead(target)
+    mask "all" at the own pixel                    lead(source) >= lead(target) + 1
+    attention, to keys and values                    lead(keys) >= lead(target) + max(-1, width - 1 - slope)
+
+Attention reads all pixels to the left in the own row, of which (0, -1) is the latest, and all rows above up to their
+right end, (-1, width - 1). What mask "all" reads of its own pixel, and what attention reads of the one before, is all
+there only after that pixel has been drawn, so keys and values that know it have lead -1: they are computed a step after
+it. With them no slope below the width meets the conditions: attention brings raster order, a step a pixel.
 
 The smallest slope for which these can be met is the schedule's, and the leads are the smallest that meet them. A
 network like the seed's, whose features see what its pixel may see, has leads of 0 and the slope of its taps; a vertical
@@ -18,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.program import IMAGE, Conv, Program, record
+from pixelcnn.sampling.program import IMAGE, Attention, Conv, Program, record
 from pixelcnn.sampling.wavefront import Wavefront
 
 __all__ = ["Schedule", "schedule_of"]
@@ -31,7 +38,7 @@ class Schedule:
     program: Program
     wavefront: Wavefront
     leads: tuple[int, ...]
-    """How many steps each value is ahead of the pixels."""
+    """How many steps each value is ahead of the pixels; -1 if it is computed a step after its pixel."""
 
     @property
     def prelude(self) -> int:
@@ -48,7 +55,7 @@ class Schedule:
 
 
 def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional: bool = False) -> Schedule:
-    """The fastest schedule, or the one of a given slope; of slope `width` it is raster order.
+    """The fastest schedule, or the one of a given slope; from slope `width` on it is raster order.
 
     Args:
         model: Any model.
@@ -63,6 +70,7 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
     program = record(model, conditional=conditional)
     # no lead is larger than all steps to the right together; with a slope beyond that no row above is in the way
     most = sum(max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
+    most += sum(w for op in program.operations if isinstance(op, Attention))
     for candidate in range(most + 1) if slope is None else [slope]:
         wavefront = Wavefront(h, w, candidate)
         leads = _leads(program, wavefront)
@@ -73,18 +81,30 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
 
 def _leads(program: Program, wavefront: Wavefront) -> tuple[int, ...] | None:
     """The smallest leads for a slope, or None if it is too small."""
-    leads = [0] * len(program.features)
+    found: dict[int, int] = {program.output: 0}
+
+    def at_least(value: int, lead: int) -> None:
+        found[value] = max(found.get(value, lead), lead)
+
     for op in reversed(program.operations):  # what reads a value comes after it, so the value's lead is final by then
+        lead = found.setdefault(op.target, 0)  # in small images all that reads it may lie outside
         for value in op.pointwise:
-            leads[value] = max(leads[value], leads[op.target])
+            at_least(value, lead)
+        if isinstance(op, Attention):
+            above = wavefront.width - 1 - wavefront.slope if wavefront.height > 1 else -1
+            for value in (op.keys, op.values):
+                at_least(value, lead + max(-1, above))
         if not isinstance(op, Conv):
             continue
+        whole = op.layer.mask_type == "all"
         for dy, dx in op.layer.taps:
-            late = leads[op.target] + wavefront.slope * dy + dx
+            own = (dy, dx) == (0, 0)
+            late = lead + wavefront.slope * dy + dx + (own and whole)
             if not wavefront.reaches(dy, dx):
                 continue
             if op.source != IMAGE:
-                leads[op.source] = max(leads[op.source], late)
-            elif late > (0 if (dy, dx) == (0, 0) else -1):
+                at_least(op.source, late)
+            elif late > (0 if own else -1):
                 return None
-    return tuple(leads) if leads[program.output] == 0 else None
+    leads = tuple(found.get(value, 0) for value in range(len(program.features)))
+    return leads if leads[program.output] == 0 else None

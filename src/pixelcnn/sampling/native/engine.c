@@ -38,6 +38,8 @@
 #define PANEL (PARTS * LANES)                        /* columns in a panel of weights */
 #define MOST_RUNS 64
 #define MOST_MIXTURES 64
+#define BLOCK 16                                     /* numbers that are summed side by side, on any machine */
+#define VECTORS ((int)(BLOCK / LANES))               /* vectors that hold them */
 
 typedef REAL real;
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
@@ -46,7 +48,9 @@ typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real
 /* Where features live. Those of row r of the front of a time, `up` image rows above, are at
  *     arena + offset + (time mod slots) * per_step + (first + up) * per_row + r * stride      (slots = 0: no ring)
  * with first the front's uppermost image row. Scratch, which only the current rows have, has per_row = per_step = 0; a
- * ring is written for the time step + lead, see schedule.py. */
+ * ring is written for the time step + lead, see schedule.py. Keys and values of attention have all pixels, image after
+ * image, `stride` numbers each: a key's features `per_row` apart, each at all pixels; the values of pixels `per_row`
+ * apart, each head's features padded to BLOCK, and behind them as many numbers as there are pixels, for scores. */
 struct place {
     int64_t offset, stride, per_row, per_step, slots, lead;
 };
@@ -57,18 +61,19 @@ struct run {
     int64_t delay, up, length;
 };
 
-enum { PRODUCT, SUM, GATE, GLU, CONCAT_ELU };
+enum { PRODUCT, SUM, GATE, GLU, CONCAT_ELU, PLACE, KEEP_KEYS, KEEP_VALUES, ATTENTION };
 
 enum { BERNOULLI, CATEGORICAL, MIXTURE };
 
 /* One operation of one colour group: target[:, column : column + columns] = ... */
 struct op {
     int64_t kind, lead;                              /* computes the front of the time step + lead */
-    int64_t source, target, add, residual;           /* places, -1 for none; the terms of a SUM: source, residual */
+    int64_t source, target, add, residual;           /* places, -1 for none; the terms of a SUM: source, residual; of
+                                                        an ATTENTION: add and residual are keys and values */
     int64_t column, columns;
     int64_t relu;                                    /* of a PRODUCT, before the residual is added */
-    int64_t runs, count;                             /* the first of its runs, and how many */
-    int64_t weights, bias;                           /* where its panels and its bias start */
+    int64_t runs, count;                             /* the first of its runs, and how many; of an ATTENTION, heads: count */
+    int64_t weights, bias;                           /* where its panels, or a PLACE's table, and its bias start */
 };
 
 struct plan {
@@ -81,7 +86,7 @@ struct plan {
     int64_t place_count, output;                     /* output: the place of the raw parameters */
     int64_t channels, height, width, slope, levels, params;
     int64_t likelihood, mixtures;
-    int64_t prelude;                                 /* steps before the first pixel; `rows` starts with them */
+    int64_t prelude, origin;                         /* steps before the first pixel; `rows` starts at time -origin */
     int64_t reach;                                   /* zero columns to the right that some convolution sees */
 };
 
@@ -270,15 +275,105 @@ static ALWAYS void units(const int64_t kind, real *target, const real *a, const 
     }
 }
 
+static ALWAYS vec larger(vec a, vec b)
+{
+    return (vec)(((__typeof__(a > b))a & (a > b)) | ((__typeof__(a > b))b & ~(a > b)));
+}
+
+/* out = softmax(query keys / sqrt(size)) values of one head among the first `seen` pixels, at least one; scores has room
+ * for a multiple of BLOCK. The softmax's sum runs over BLOCK chains, that of the values over 4: always the same. */
+static void attend(const real *query, const real *keys, int64_t per_feature, const real *values, int64_t per_pixel,
+                   real *out, int64_t size, int64_t seen, real *scores)
+{
+    const real scale = (real)(1 / sqrt((double)size));
+    const int64_t end = (seen + BLOCK - 1) / BLOCK * BLOCK;
+    vec tops = (vec){0} - INFINITY, sums[VECTORS];
+    for (int64_t p = 0; p < end; p += BLOCK) {
+        UNROLL
+        for (int v = 0; v < VECTORS; v++) sums[v] = (vec){0};
+        for (int64_t k = 0; k < size; k++) {
+            vec value = query[k] - (vec){0};
+            UNROLL
+            for (int v = 0; v < VECTORS; v++)
+                sums[v] += value * *(const loose *)(keys + k * per_feature + p + v * LANES);
+        }
+        UNROLL
+        for (int v = 0; v < VECTORS; v++) *(loose *)(scores + p + v * LANES) = sums[v] * scale;
+    }
+    for (int64_t p = seen; p < end; p++) scores[p] = -INFINITY;
+    for (int64_t p = 0; p < end; p += LANES) tops = larger(*(const loose *)(scores + p), tops);
+    real top = tops[0], sum = 0, parts[BLOCK];
+    for (int64_t lane = 1; lane < LANES; lane++)
+        if (tops[lane] > top) top = tops[lane];
+    for (int64_t p = 0; p < end; p += LANES)
+        *(loose *)(scores + p) = exponential(clamped(*(const loose *)(scores + p) - top, 80));
+    for (int64_t p = seen; p < end; p++) scores[p] = 0;
+    UNROLL
+    for (int v = 0; v < VECTORS; v++) sums[v] = (vec){0};
+    for (int64_t p = 0; p < end; p += BLOCK)
+        UNROLL
+        for (int v = 0; v < VECTORS; v++) sums[v] += *(const loose *)(scores + p + v * LANES);
+    UNROLL
+    for (int v = 0; v < VECTORS; v++) *(loose *)(parts + v * LANES) = sums[v];
+    for (int64_t k = 0; k < BLOCK; k++) sum += parts[k];
+    for (int64_t c = 0; c < size; c += LANES) {
+        vec found[4] = {{0}, {0}, {0}, {0}};
+        for (int64_t p = 0; p < seen; p += 4)        /* up to 3 further pixels, whose scores are 0 */
+            UNROLL
+            for (int q = 0; q < 4; q++)
+                found[q] += (scores[p + q] - (vec){0}) * *(const loose *)(values + (p + q) * per_pixel + c);
+        vec y = ((found[0] + found[1]) + (found[2] + found[3])) / sum;
+        for (int64_t lane = 0; lane < LANES && c + lane < size; lane++) out[c + lane] = y[lane];
+    }
+}
+
+/* PLACE, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on where a pixel lies, one row of one image at a time. */
+static void apply_in_place(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
+                           int64_t first_row, int64_t end)
+{
+    const struct place *source = plan->places + op->source, *target = plan->places + op->target;
+    const int64_t columns = op->columns, size = columns / (op->count ? op->count : 1);
+    const int64_t padded = (size + BLOCK - 1) / BLOCK * BLOCK; /* of each head's values */
+    for (int64_t i = first_row, r = 0; i < end; i++)
+        for (int64_t n = 0; n < share->n; n++, r++) {
+            int64_t pixel = i * plan->width + time - plan->slope * i;
+            const real *x = at(source, share->arena, time, first_row) + r * source->stride + op->column;
+            if (op->kind == KEEP_KEYS || op->kind == KEEP_VALUES) {
+                real *kept = share->arena + target->offset + n * target->stride;
+                for (int64_t k = 0; k < columns; k++)
+                    if (op->kind == KEEP_KEYS) kept[k * target->per_row + pixel] = x[k];
+                    else kept[pixel * target->per_row + k / size * padded + k % size] = x[k];
+                continue;
+            }
+            real *y = at(target, share->arena, time, first_row) + r * target->stride + op->column;
+            if (op->kind == PLACE || pixel == 0) {   /* nothing is before the first pixel */
+                if (op->kind == PLACE) memcpy(y, plan->weights + op->weights + pixel * columns, columns * sizeof(real));
+                else memset(y, 0, columns * sizeof(real));
+                continue;
+            }
+            const struct place *keys = plan->places + op->add, *values = plan->places + op->residual;
+            const real *key = share->arena + keys->offset + n * keys->stride;
+            const real *value = share->arena + values->offset + n * values->stride;
+            real *scores = share->arena + values->offset + share->n * values->stride;
+            for (int64_t h = 0; h < op->count; h++)
+                attend(x + h * size, key + h * size * keys->per_row, keys->per_row, value + h * padded,
+                       values->per_row, y + h * size, size, pixel, scores);
+        }
+}
+
 static void apply(const struct plan *plan, const struct op *op, const struct share *share, int64_t step)
 {
     const struct place *source = plan->places + op->source, *target = plan->places + op->target;
     const struct place *add = op->add < 0 ? 0 : plan->places + op->add;
     const struct place *residual = op->residual < 0 ? 0 : plan->places + op->residual;
     int64_t time = step + op->lead;
-    int64_t first_row = plan->rows[2 * (time + plan->prelude)], end = plan->rows[2 * (time + plan->prelude) + 1];
+    int64_t first_row = plan->rows[2 * (time + plan->origin)], end = plan->rows[2 * (time + plan->origin) + 1];
     int64_t rows = (end - first_row) * share->n;
     if (rows == 0) return;
+    if (op->kind >= PLACE) {
+        apply_in_place(plan, op, share, time, first_row, end);
+        return;
+    }
     struct product p;
 #define START(place) (at(place, share->arena, time, first_row)) /* at the target's own pixels */
     p.target = START(target) + op->column;
@@ -385,7 +480,7 @@ static int64_t mixture_level(const struct plan *plan, const real *raw, const rea
 static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t channel)
 {
     const struct place *output = plan->places + plan->output, *image = plan->places;
-    int64_t first_row = plan->rows[2 * (step + plan->prelude)], end = plan->rows[2 * (step + plan->prelude) + 1];
+    int64_t first_row = plan->rows[2 * (step + plan->origin)], end = plan->rows[2 * (step + plan->origin) + 1];
     const int mixture = plan->likelihood == MIXTURE;  /* has one output for all channels */
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
     real *seen = at(image, share->arena, step, first_row) + channel;

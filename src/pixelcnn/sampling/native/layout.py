@@ -6,6 +6,8 @@ Every value of the program has a place:
   are neighbours in memory.
 - Features that a convolution reads at other pixels are kept for as many steps as its furthest tap needs, in a ring of
   time slots, each (rows of the image, N, features).
+- Keys and values of attention are kept at all pixels, image after image, keys feature after feature and values pixel
+  after pixel.
 - All others are scratch, which only the current rows have; in grey images a place is used again as soon as its value is
   not needed any more.
 """
@@ -13,6 +15,7 @@ Every value of the program has a place:
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +23,7 @@ import numpy as np
 from torch import Tensor
 
 from pixelcnn.sampling.native.packing import ALIGNMENT, PackedNetwork
-from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Sum, Unit, reads
+from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit, reads
 
 __all__ = ["Plan", "PlanStruct"]
 
@@ -28,11 +31,24 @@ Numbers = np.ndarray[Any, Any]
 
 _NUMBERS = (
     *("place_count", "output"),
-    *("channels", "height", "width", "slope", "levels", "params", "likelihood", "mixtures", "prelude", "reach"),
+    *(
+        "channels",
+        "height",
+        "width",
+        "slope",
+        "levels",
+        "params",
+        "likelihood",
+        "mixtures",
+        "prelude",
+        "origin",
+        "reach",
+    ),
 )
 
 
 _UNITS = {"gate": 2, "glu": 3, "concat_elu": 4}
+_PLACE, _KEEP_KEYS, _KEEP_VALUES, _ATTENTION = 5, 6, 7, 8
 
 
 class PlanStruct(ctypes.Structure):
@@ -59,19 +75,22 @@ class Plan:
         self._places: list[tuple[int, ...]] = []
         self._place_of = place_of = self._lay_out()
         operations = [
-            (*self._operands(op), *packed)
-            for group in network.groups
-            for op, packed in group
-            if not isinstance(op, Condition)
+            [
+                line
+                for op, packed in group
+                if not isinstance(op, Condition)
+                for line in (*(self._keeping(op) if channel == 0 else []), (*self._operands(op), *packed))
+            ]
+            for channel, group in enumerate(network.groups)
         ]
-        counts = [sum(not isinstance(op, Condition) for op, _ in group) for group in network.groups]
-        times = range(-schedule.prelude, wavefront.steps + schedule.prelude)
+        origin = schedule.prelude + max(0, -min(schedule.leads))
+        times = range(-origin, wavefront.steps + schedule.prelude)
         rows = [(r.start, max(r.start, r.stop)) for r in map(wavefront.rows, times)]
         self._arrays = [
             np.array(self._places, dtype=np.int64),
             network.runs,
-            np.array(operations, dtype=np.int64),
-            np.cumsum(counts, dtype=np.int64),
+            np.array(list(itertools.chain(*operations)), dtype=np.int64),
+            np.cumsum([len(lines) for lines in operations], dtype=np.int64),
             network.weights,
             np.array(rows, dtype=np.int64),
         ]
@@ -85,6 +104,7 @@ class Plan:
             network.params,
             *network.likelihood,
             schedule.prelude,
+            origin,
             network.reach,
         )
         self.struct = PlanStruct(*(array.ctypes.data for array in self._arrays), *numbers, *shape)
@@ -123,8 +143,23 @@ class Plan:
             return 0, lead, place(op.source), place(op.target), place(op.add), place(op.residual)
         if isinstance(op, Sum):
             return 1, lead, place(op.left), place(op.target), -1, place(op.right)
+        if isinstance(op, Place):
+            return _PLACE, lead, place(op.target), place(op.target), -1, -1
+        if isinstance(op, Attention):
+            return _ATTENTION, lead, place(op.query), place(op.target), *self._histories[op]
         assert isinstance(op, Unit)
         return _UNITS[op.kind], lead, place(op.source), place(op.target), -1, -1
+
+    def _keeping(self, op: Operation) -> list[tuple[int, ...]]:
+        """For attention, two operations before it that keep keys and values of the current pixels."""
+        if not isinstance(op, Attention):
+            return []
+        leads, features = self._network.schedule.leads, self._network.program.features
+        keys, values = self._histories[op]
+        return [
+            (kind, leads[value], self._place_of[value], history, -1, -1, 0, features[value], 0, 0, op.heads, 0, 0)
+            for kind, value, history in ((_KEEP_KEYS, op.keys, keys), (_KEEP_VALUES, op.values, values))
+        ]
 
     def _lay_out(self) -> dict[int, int]:
         """The place of each value."""
@@ -136,6 +171,7 @@ class Plan:
         last_read[program.output] = len(program.operations)
         kept = {op.target for op in program.operations if isinstance(op, Condition)} | {IMAGE, *network.slots}
         free: dict[int, list[int]] = {}
+        self._histories: dict[Attention, tuple[int, int]] = {}
 
         def release(values: Iterable[int], k: int) -> None:
             """Their places may be used again: colour groups read what earlier ones left, so only in grey images."""
@@ -144,9 +180,11 @@ class Plan:
                     free.setdefault(program.features[value], []).append(place_of[value])
 
         for k, op in enumerate(program.operations):
-            in_place = () if isinstance(op, Unit) else op.pointwise  # read and written element by element
+            in_place = () if isinstance(op, Unit | Attention) else op.pointwise  # read and written element by element
             rest = set(reads(op)) - set(in_place)
             release(set(in_place) - rest, k)
+            if isinstance(op, Attention):
+                self._histories[op] = self._history_places(op)
             features, lead = program.features[op.target], network.schedule.leads[op.target]
             if op.target in network.slots:
                 above = network.rows_above[op.target]
@@ -174,12 +212,27 @@ class Plan:
         offset = self._take((base + wavefront.height * row + line) * c)
         return self._place(offset + base * c, line * c, n * line * c, c, 0, 0)
 
+    def _history_places(self, op: Attention) -> tuple[int, int]:
+        """Those of keys, (N, features, pixels), and of values, (N, pixels, heads, features of a head), and scores."""
+        _, h, w = self._network.image_shape
+        keys, values = (self._network.program.features[value] for value in (op.keys, op.values))
+        pixels, size = _aligned(h * w), _aligned(values // op.heads)
+        per_key, per_value = keys * pixels, pixels * op.heads * size
+        return (
+            self._place(self._take(self.n * per_key), per_key, pixels, 0, 0, 0),
+            self._place(self._take(self.n * per_value + pixels), per_value, op.heads * size, 0, 0, 0),
+        )
+
     def _take(self, numbers: int) -> int:
         offset = self._size
-        self._size += numbers + -numbers % ALIGNMENT
+        self._size += _aligned(numbers)
         return offset
 
     def _place(self, *place: int) -> int:
         assert len(place) == 6
         self._places.append(place)
         return len(self._places) - 1
+
+
+def _aligned(numbers: int) -> int:
+    return numbers + -numbers % ALIGNMENT

@@ -17,7 +17,7 @@ from pixelcnn.layers import MaskedConv2d, group_bounds
 from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.kept import Kept
-from pixelcnn.sampling.program import IMAGE, Condition, Conv, Operation, Program
+from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Program
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 
 __all__ = ["ALIGNMENT", "PackedNetwork", "packed"]
@@ -92,7 +92,9 @@ class PackedNetwork:
         """An operation of one colour group: first column, columns, ReLU, first run, runs, weights, bias."""
         if not isinstance(op, Conv):
             start, stop = group_bounds(self.program.features[op.target], op.groups)[channel if op.groups > 1 else 0]
-            return start, stop - start, 0, 0, 0, 0, 0
+            table = self._keep(op.table.forward()[..., start:stop]) if isinstance(op, Place) else 0
+            heads = op.heads if isinstance(op, Attention) else 0
+            return start, stop - start, 0, 0, heads, table, 0
         layer = op.layer
         group = channel if op.groups > 1 else 0
         start, stop = layer.out_groups[group]

@@ -32,7 +32,7 @@ from torch import Tensor
 from pixelcnn.layers import group_bounds
 from pixelcnn.precision import Precision, as_operand
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.program import IMAGE, Conv, Sum
+from pixelcnn.sampling.program import IMAGE, Attention, Conv, Sum
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 
 __all__ = ["HEADER", "OPERATION", "Layout", "Tables", "operations_of"]
@@ -51,6 +51,8 @@ def operations_of(schedule: Schedule, channels: int) -> list[Conv | Sum]:
     Raises:
         ValueError: If there is something that it does not.
     """
+    if any(isinstance(op, Attention) for op in schedule.program.operations):
+        raise ValueError("it does not know attention")
     if any(schedule.leads):
         raise ValueError("it does not know features that are computed ahead of the pixels")
     operations: list[Conv | Sum] = []

@@ -1,0 +1,106 @@
+"""The attention block: a pixel sees all pixels before it, by what they are and by where they lie.
+
+    q = conv_q(x) + place_q               f = ReLU(conv_x(x) + conv_i(image))
+    k = conv_k(f) + place_k               v = conv_v(f)
+    x <- x + conv_o(attention(q, k, v))
+
+with 1x1 convolutions and `attention` over the pixels strictly before the own one (`pixelcnn.attention`). The features x
+of a pixel know what came before it; keys and values are only read by later pixels, so f knows the pixel itself as well.
+
+PixelSNAIL has residual blocks around each attention, through which it reads image and coordinates; here the layers of
+the network stand before and behind it, and tables for each row and column of the image take the place of coordinates.
+
+References:
+    | PixelSNAIL: An Improved Autoregressive Generative Model (Chen et al., 2018), https://arxiv.org/abs/1712.09763
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pixelcnn.attention import PlaceTable
+from pixelcnn.config import GatedPixelCNNConfig, PixelCNNPlusPlusConfig
+from pixelcnn.layers import Activation, MaskedConv2d, MaskType, View
+
+__all__ = ["AttentionBlock", "attention_blocks"]
+
+
+class AttentionBlock(nn.Module):
+    """One attention block of a stream.
+
+    Args:
+        image_shape: Channels, height and width.
+        filters: Features of the stream.
+        groups: Colour groups of the stream.
+        heads: Of the attention.
+        size: Features of each head's queries, keys and values.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        filters: int,
+        groups: int,
+        heads: int,
+        size: int,
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        c, height, width = image_shape
+        features = heads * size
+        self.heads = heads
+        self._groups = groups
+
+        def conv(
+            inputs: int, outputs: int, groups: tuple[int, int], mask: MaskType = "B", relu: bool = False
+        ) -> MaskedConv2d:
+            activation: Activation = "relu" if relu else "none"
+            return MaskedConv2d(
+                inputs, outputs, 1, mask_type=mask, groups=groups, activation=activation, generator=generator
+            )
+
+        self.query = conv(filters, groups * features, (groups, groups))
+        self.image = conv(c, filters, (groups, 1), "all")
+        self.finished = conv(filters, filters, (groups, 1), "all", relu=True)
+        self.keys = conv(filters, features, (1, 1))
+        self.values = conv(filters, features, (1, 1))
+        self.output = conv(groups * features, filters, (groups, groups))
+        self.query_place = PlaceTable(height, width, groups * features, generator)
+        self.key_place = PlaceTable(height, width, features, generator)
+        with torch.no_grad():
+            self.output.weight.mul_(0.1)  # a block begins close to the identity
+
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        """Features (..., filters) to features of the same shape."""
+        query = view.conv(self.query, x, view.place(self.query_place, self._groups))
+        finished = view.conv(self.finished, x, view.input_conv(self.image))
+        keys = view.conv(self.keys, finished, view.place(self.key_place, 1))
+        values = view.conv(self.values, finished)
+        found = view.dropout(view.attention(query, keys, values, self.heads, self._groups))
+        return x + view.conv(self.output, found)
+
+
+def attention_blocks(
+    config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig,
+    layers: int,
+    filters: int,
+    groups: int,
+    generator: torch.Generator | None,
+) -> dict[int, AttentionBlock]:
+    """The blocks that a configuration asks for, by the number of layers before each, spread evenly between so many.
+
+    Args:
+        config: Of the model.
+        layers: Of the stream; there is no block before the first one and none behind the last.
+        filters: Features of the stream.
+        groups: Colour groups of the stream.
+        generator: Source of the initial weights.
+    """
+    return {
+        (k + 1) * layers // (config.attention + 1): AttentionBlock(
+            config.image_shape, filters, groups, config.attention_heads, config.attention_size, generator
+        )
+        for k in range(config.attention)
+    }
