@@ -1,12 +1,13 @@
 """The gradient of a batch, in parts, on a CPU each core with parts of its own.
 
-Two cores that share every operation wait for each other some hundred times a part. Here each thread goes through its own
-parts, one thread an operation, with gradients of its own, which are added at the end in the order of the threads. So
-the result depends on the number of threads, and on nothing else.
+Two cores that share every operation wait for each other some hundred times a part. Here each thread goes through parts
+of its own, one thread an operation, with gradients of its own, which are added at the end in the order of the threads.
+So the result depends on the number of threads, and on nothing else.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -60,7 +61,7 @@ class Gradient:
                 nats = nats_of(start, stop)
                 new = torch.autograd.grad(nats * scale, self._parameters)
                 if gradients:
-                    torch._foreach_add_(gradients, new)
+                    torch._foreach_add_(gradients, list(new))
                 else:
                     gradients = list(new)
                 total += nats.item()
@@ -72,7 +73,7 @@ class Gradient:
         usual = torch.get_num_threads()
         torch.set_num_threads(1)  # which threads of the pool take over when they start
         try:
-            shares = list(self._pool.map(share, (parts[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True))))
+            shares = list(self._pool.map(share, (parts[a:b] for a, b in itertools.pairwise(bounds))))
         finally:
             torch.set_num_threads(usual)
         for _, gradients in shares:
