@@ -30,8 +30,9 @@ lint: install  ## Check style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install $(BASELINE)  ## Measure sampling against Keras and PyTorch, into benchmarks-out/ (a quarter of an hour).
+bench: install $(BASELINE)  ## Measure against Keras and PyTorch, into benchmarks-out/ (twenty minutes).
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/scaling.py
 
 $(BASELINE): benchmarks/keras/requirements.txt

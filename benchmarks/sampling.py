@@ -151,7 +151,9 @@ def get_ready(name: Name, batch: int, options: Options, parameters: int, stack: 
     Raises:
         Absent: If it cannot run here.
     """
-    start = Worker(name, batch=batch, model=options.model, device=options.device, keras_python=options.keras_python)
+    start = Worker.sampling(
+        name, batch=batch, model=options.model, device=options.device, keras_python=options.keras_python
+    )
     worker = stack.enter_context(start)
     about = worker.about
     if about["parameters"] != parameters:

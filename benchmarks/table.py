@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Row", "duration", "markdown", "sampling_table", "short"]
+__all__ = ["Row", "duration", "markdown", "sampling_table", "short", "training_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +93,7 @@ def sampling_table(rows: Sequence[Row], *, ours: str, gflop: float, rate: float)
     text = markdown(header, lines)
     about = {row.competitor: row.about for row in rows if row.about}
     text += "\n" + "".join(f"\n- **{name}**: {what}." for name, what in about.items())
-    absent = dict.fromkeys((row.competitor, row.absent) for row in rows if row.absent)
-    for name, why in absent:
-        batches = ", ".join(str(row.batch) for row in rows if (row.competitor, row.absent) == (name, why))
-        text += f"\n- **{name}** is not here at batch {batches}: {why}."
+    text += _absent(rows)
     compiling = [
         f"{short(r.prepare_seconds)} s at batch {r.batch}"
         for r in rows
@@ -104,4 +101,38 @@ def sampling_table(rows: Sequence[Row], *, ours: str, gflop: float, rate: float)
     ]
     if compiling:
         text += f"\n- Not counted: compiling `pytorch-compile`, {', '.join(compiling)}."
+    return text
+
+
+def training_table(rows: Sequence[Row], *, ours: str, gflop: float, rate: float) -> str:
+    """The rows, of training steps, with each one's ratio to `ours` at the same batch; arguments as for sampling."""
+    own = {row.batch: row.median for row in rows if row.competitor == ours and row.seconds}
+    lines = []
+    for row in (row for row in rows if row.seconds):
+        each, useful = row.whole_seconds, gflop * row.batch / row.median
+        lines.append(
+            (
+                str(row.batch),
+                row.competitor,
+                duration(row.median),
+                f"{duration(min(each))} .. {duration(max(each))} ({len(each)})",
+                short(row.batch / row.median),
+                short(row.median / own[row.batch]) if row.batch in own else "-",
+                short(useful),
+                f"{short(100 * useful / rate)} %",
+                f"{row.peak_bytes / 2**20:,.0f} MiB",
+            )
+        )
+    header = ["batch", "competitor", "a step, median", "min .. max (turns)", "images/s", f"times {ours}"]
+    text = markdown([*header, "useful GFLOP/s", "of the machine's", "peak memory"], lines)
+    about = {row.competitor: row.about for row in rows if row.about}
+    return text + "\n" + "".join(f"\n- **{name}**: {what}." for name, what in about.items()) + _absent(rows)
+
+
+def _absent(rows: Sequence[Row]) -> str:
+    """Who is missing, and why."""
+    text = ""
+    for name, why in dict.fromkeys((row.competitor, row.absent) for row in rows if row.absent):
+        batches = ", ".join(str(row.batch) for row in rows if (row.competitor, row.absent) == (name, why))
+        text += f"\n- **{name}** is not here at batch {batches}: {why}."
     return text

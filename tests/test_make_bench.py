@@ -10,7 +10,7 @@ import pytest
 from competitors import Absent, Worker
 from plots import plot_sampling, plot_scaling
 from sampling import different
-from table import Row, markdown, sampling_table, short
+from table import Row, markdown, sampling_table, short, training_table
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 ROWS = [
@@ -52,6 +52,20 @@ def test_sampling_table():
     assert "compiling `pytorch-compile`, 21.0 s at batch 4" in text
 
 
+def test_training_table():
+    rows = [
+        Row(competitor="keras-jax", batch=32, absent="No module named 'jax'"),
+        Row(competitor="pytorch", batch=32, about="P", steps=1, taken=2, seconds=(3.0, 4.0, 9.0), peak_bytes=2**29),
+        Row(competitor="ours", batch=32, about="O", steps=1, taken=4, seconds=(4.0, 4.0, 5.0), peak_bytes=2**28),
+    ]
+    text = training_table(rows, ours="ours", gflop=0.5, rate=100.0)
+    plain, ours = cells(text)
+    assert (plain["a step, median"], plain["min .. max (turns)"]) == ("2.00 s", "1.50 s .. 4.50 s (3)")
+    assert (plain["times ours"], ours["times ours"], ours["images/s"]) == ("2.00", "1.00", "32.0")
+    assert (ours["useful GFLOP/s"], ours["of the machine's"], ours["peak memory"]) == ("16.0", "16.0 %", "256 MiB")
+    assert "- **keras-jax** is not here at batch 32: No module named 'jax'." in text
+
+
 def test_sampling_table_without_ours():
     (line,) = cells(sampling_table(ROWS[2:3], ours="fast", gflop=0.5, rate=100.0))
     assert line["times fast"] == "-"
@@ -73,11 +87,13 @@ def test_a_competitor_that_cannot_start_says_why():
     """Keras is not in this environment: its worker ends with an error, which the table then shows."""
     environment = {"batch": 1, "model": "mnist", "device": "cpu"}
     with pytest.raises(Absent, match="No module named 'keras'"):
-        Worker("keras-jax", keras_python=Path(sys.executable), **environment)
+        Worker.sampling("keras-jax", keras_python=Path(sys.executable), **environment)
     with pytest.raises(Absent, match="not installed"):
-        Worker("keras-jax", keras_python=Path("nowhere/python"), **environment)
-    with pytest.raises(Absent, match="for the CPU"):
-        Worker("keras-jax", keras_python=Path(sys.executable), **environment | {"device": "cuda"})
+        Worker.sampling("keras-jax", keras_python=Path("nowhere/python"), **environment)
+    with pytest.raises(Absent, match="on a GPU the baseline is Keras on JAX"):
+        Worker.sampling("keras-tensorflow", keras_python=Path(sys.executable), **environment | {"device": "cuda"})
+    with pytest.raises(Absent, match="No module named 'keras'"):
+        Worker.training("keras-jax", keras_python=Path(sys.executable), batch=1, device="cpu")
 
 
 def test_images_that_differ():
@@ -103,6 +119,8 @@ def test_the_baseline_pins_every_version():
     ]
     names = {re.fullmatch(r"([\w-]+)==[\w.]+(; .+)?", line)[1] for line in lines}
     assert {"keras", "tensorflow", "tensorflow-cpu", "jax", "jaxlib", "numpy"} <= names
-    tree = ast.parse((BENCHMARKS / "keras/sample.py").read_text())
-    imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imports = set()
+    for name in ("sample", "train"):
+        tree = ast.parse((BENCHMARKS / f"keras/{name}.py").read_text())
+        imports |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert imports == {"argparse", "json", "re", "resource", "sys", "time", "keras", "numpy"}

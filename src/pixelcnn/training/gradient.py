@@ -56,12 +56,13 @@ class Gradient:
         self, nats_of: Callable[[int, int], Tensor], parts: list[Part], scale: float, threads: int
     ) -> float:
         def share(parts: list[Part]) -> tuple[float, list[Tensor]]:
-            total, gradients = 0.0, []
+            total = 0.0
+            gradients: list[Tensor] = []
             for start, stop in parts:
                 nats = nats_of(start, stop)
                 new = torch.autograd.grad(nats * scale, self._parameters)
                 if gradients:
-                    torch._foreach_add_(gradients, list(new))
+                    torch._foreach_add_(gradients, new)
                 else:
                     gradients = list(new)
                 total += nats.item()
