@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the sampling benchmarks, and
-# the seed recipe in full. Results, logs and the name of the hardware go into the folder $OUT, by default gpu/; what
+# Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the benchmarks, the
+# seed recipe in full, the other presets, the shipped model. Results, logs and the name of the hardware go into the folder $OUT, by default gpu/; what
 # fails has its log, and the others go on. STEPS names those to run (a pattern for `case`), by default all: the tests
 # and the short measurements come first.
 #
@@ -42,7 +42,16 @@ rm -rf "$out/million"
 step tiles "$python" benchmarks/gpu.py --runs 3 --batches 4096 --sweep --out "$out/tiles.json"
 step sampling "$python" benchmarks/sampling.py --device cuda --out "$out"
 step scaling "$python" benchmarks/scaling.py --device cuda --out "$out"
-step seed-training "$python" -m pixelcnn train mnist --preset seed --device cuda --out "$out/seed"
-step seed-evaluation "$python" -m pixelcnn evaluate "$out/seed" mnist:seed-validation --device cuda
-rm -rf "$out/seed/checkpoints"
+step training "$python" benchmarks/training.py --device cuda --batches 128 1024 --out "$out"
+for seed in 0 1 2; do
+    step "seed-$seed" bash -c 'time "$0" "$@"' \
+        "$python" -m pixelcnn train mnist --preset seed --seed $seed --device cuda --out "$out/seed-$seed"
+    step "seed-$seed-evaluation" "$python" -m pixelcnn evaluate "$out/seed-$seed" mnist:seed-validation --device cuda
+done
+step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-size 128 --protocol seed --device cuda \
+    --out "$out/fast"
+step best "$python" -m pixelcnn train mnist --preset best --protocol seed --device cuda --out "$out/best"
+step mnist env RECIPE=full DEVICE=cuda PYTHON="$python" runs/mnist.sh "$out/trained"
+if [ -d "$out/trained/mnist/model" ]; then cp -r src/pixelcnn/pretrained/mnist "$out/shipped-mnist"; fi
+rm -rf "$out"/*/checkpoints "$out"/trained/*/checkpoints
 exit $failed
