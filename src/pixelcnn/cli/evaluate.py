@@ -29,12 +29,13 @@ class Evaluate:
         from pixelcnn.devices import device_of
         from pixelcnn.evaluation import evaluate
         from pixelcnn.models.storage import load
+        from pixelcnn.processes import job
 
         if self.images is not None and self.images < 1:
             raise ValueError(f"--images must be at least 1, got {self.images}")
         model = load(self.model).to(device_of(self.device))
         images, _ = open_split(self.data, model.levels)
-        result = evaluate(model, images[: self.images], progress=True)
+        result = evaluate(model, images[: self.images], progress=True, processes=job())
         print(f"{self.model} on {result.images:,} images of {self.data}")
         print(f"  nats/image      {result.nats_per_image:.3f} +- {result.standard_error:.3f} (standard error)")
         print(f"  nats/sub-pixel  {result.nats_per_subpixel:.5f}")

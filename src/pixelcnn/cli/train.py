@@ -58,6 +58,7 @@ class Train:
     def run(self) -> None:
         """Trains."""
         from pixelcnn.datasets import open_training
+        from pixelcnn.processes import job
         from pixelcnn.training import train
 
         if self.minutes is not None and self.config.steps is not None:
@@ -67,7 +68,8 @@ class Train:
         config = self.config
         if self.minutes is not None:
             steps = self._steps(out, training)
-            print(f"{steps} steps in about {self.minutes:g} minutes", file=sys.stderr)
+            if job().first:
+                print(f"{steps} steps in about {self.minutes:g} minutes", file=sys.stderr)
             config = dataclasses.replace(config, steps=steps)
         train(config, training, validation, out, data=self.data, resume=self.resume)
         print(f"the model is in {out / 'model'}; draw from it: pixelcnn sample {out}")
@@ -75,13 +77,16 @@ class Train:
     def _steps(self, out: Path, training: Tensor) -> int:
         """Those of the run in the folder, or as many as --minutes has time for."""
         from pixelcnn.files import read_json
+        from pixelcnn.processes import job
         from pixelcnn.training.record import RunRecord
         from pixelcnn.training.steppers import steps_within
 
         assert self.minutes is not None
         path = out / "config.json"
-        earlier = RunRecord.from_json(read_json(path), str(path)).train.steps if path.exists() else None
-        return earlier or steps_within(self.minutes, self.config, training)
+        earlier: int | None = job().from_first(
+            lambda: RunRecord.from_json(read_json(path), str(path)).train.steps if path.exists() else None
+        )
+        return earlier or steps_within(self.minutes, self.config, training, processes=job())
 
 
 def _given(arguments: list[str], option: str) -> str:

@@ -41,7 +41,7 @@ class DropoutView(FullView):
 
     def dropout(self, x: Tensor) -> Tensor:
         """See `View.dropout`: (N, H, W, channels), layer after layer in the order of the calls."""
-        n, features = len(x), x[0].numel()
+        n, features = len(x), x.shape[1:].numel()
         bits = dropout_bits(self._seed, self._step, self._layer, self._first, n, features, x.device)
         self._layer += 1
         keep = bits >= self._threshold - 2**15

@@ -41,6 +41,8 @@ class RunRecord:
     """PyTorch's version."""
     threads: int
     """Threads that one operation uses on the CPU."""
+    processes: int = 1
+    """Processes that train together."""
     origin: str = ""
     """Where a run that went on from another run's checkpoint under other options began; nothing for a whole run."""
 
@@ -51,6 +53,7 @@ class RunRecord:
         training: tuple[Tensor, Tensor | None],
         validation: tuple[Tensor, Tensor | None],
         data: str,
+        processes: int = 1,
     ) -> RunRecord:
         """The record of a run that starts now, on images and, for a conditional model, their labels."""
         return cls(
@@ -60,16 +63,17 @@ class RunRecord:
             train=config,
             torch=torch.__version__,
             threads=torch.get_num_threads(),
+            processes=processes,
         )
 
     @classmethod
     def from_json(cls, values: object, where: str) -> RunRecord:
-        """The record from `to_json`'s text or its parsed values.
+        """The record from `to_json`'s parsed values; those of one process may leave out how many there were.
 
         Raises:
             ValueError: If it is not a run's record.
         """
-        return from_dict(cls, values, where)
+        return from_dict(cls, {"processes": 1, **values} if isinstance(values, dict) else values, where)
 
     def to_json(self) -> str:
         """The record as an indented JSON object."""
@@ -79,7 +83,7 @@ class RunRecord:
         """Whether this run is the same as an earlier one, perhaps longer.
 
         Warns:
-            UserWarning: If the result will differ in its last bits: another PyTorch or number of threads.
+            UserWarning: If the result will differ in its last bits: another PyTorch, number of threads or processes.
 
         Raises:
             ValueError: If it is another run.
@@ -124,6 +128,7 @@ class RunRecord:
         for name, old, new in (
             ("PyTorch", earlier.torch, self.torch),
             ("a number of threads", earlier.threads, self.threads),
+            ("a number of processes", earlier.processes, self.processes),
         ):
             if old != new:
                 warnings.warn(

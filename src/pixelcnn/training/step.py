@@ -5,11 +5,16 @@ that Keras averages over pixels. On a CPU the batch is cut into slices that stay
 are summed: the same gradient, 1.6 times faster at the seed network's size. `pixelcnn.training.resident` takes the same
 step without a word from the host.
 
+Where several processes train together, each computes the gradient of its own part of the batch, and PyTorch's
+DistributedDataParallel sums them while the last slice's are still being computed. From there on all do the same.
+
 Weight decay is decoupled: before Adam's update, weights (not biases) are multiplied by 1 - learning rate * decay.
 
 References:
     | Adam: A Method for Stochastic Optimization (Kingma & Ba, 2015), https://arxiv.org/abs/1412.6980
     | Decoupled Weight Decay Regularization (Loshchilov & Hutter, 2019), https://arxiv.org/abs/1711.05101
+    | PyTorch Distributed: Experiences on Accelerating Data Parallel Training (Li et al., 2020), VLDB,
+      https://arxiv.org/abs/2006.15704
     | On the difficulty of training Recurrent Neural Networks (Pascanu et al., 2013), https://arxiv.org/abs/1211.5063
 """
 
@@ -28,6 +33,7 @@ from torch import Tensor
 from pixelcnn.layers import FullView
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.precision import exact_products
+from pixelcnn.processes import ALONE, Processes
 from pixelcnn.training.batches import Batch
 from pixelcnn.training.dropout import DropoutView
 
@@ -41,7 +47,7 @@ class StepResult(NamedTuple):
     """What a step tells of itself."""
 
     nats: float
-    """Sum of the images' negative log-likelihoods before the step."""
+    """Sum of the negative log-likelihoods of this process's images before the step."""
     gradient_norm: float
     """Euclidean norm of the gradient of the mean loss in nats a sub-pixel, before it was limited."""
 
@@ -55,6 +61,7 @@ class Stepper:
         clip_norm, weight_decay, dropout, accumulate: As in `pixelcnn.TrainConfig`.
         seed: The run's seed, for dropout.
         bf16: Multiply in bfloat16, by PyTorch's autocast.
+        processes: Those that train together; all begin with the first one's weights.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class Stepper:
         accumulate: int = 1,
         seed: int = 0,
         bf16: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         self.model = model
         self.steps = 0
@@ -76,6 +84,10 @@ class Stepper:
         self._ema = ema
         self._clip_norm, self._weight_decay = clip_norm, weight_decay
         self._dropout, self._accumulate, self._seed = dropout, accumulate, seed
+        self._count = processes.count
+        self._nats: torch.nn.Module = _Nats(model)
+        if processes.count > 1:
+            self._nats = torch.nn.parallel.DistributedDataParallel(self._nats, broadcast_buffers=False)
         self._parameters = dict(model.named_parameters())
         self._optimizer = torch.optim.Adam(model.parameters(), betas=ADAM_BETAS)
         for parameter in self._parameters.values():  # what Adam would make at its first step: makes `state` uniform
@@ -89,22 +101,38 @@ class Stepper:
     def run(self, batches: Iterable[Batch], rates: Callable[[int], float]) -> Iterator[StepResult]:
         """A step for each batch, at the rate for its number, and what it tells of itself."""
         for batch in batches:
-            yield self.step(batch.images, rates(self.steps), batch.condition)
+            yield self.step(batch.images, rates(self.steps), batch.condition, batch.first, batch.total)
 
-    def step(self, images: Tensor, learning_rate: float, condition: Tensor | None = None) -> StepResult:
-        """One step on uint8 images (N, C, H, W), conditioned on `condition` (N, D) if that is not None."""
+    def step(
+        self,
+        images: Tensor,
+        learning_rate: float,
+        condition: Tensor | None = None,
+        first: int = 0,
+        total: int | None = None,
+    ) -> StepResult:
+        """One step.
+
+        Args:
+            images: This process's uint8 images (n, C, H, W), perhaps none of them.
+            learning_rate: Adam's, in this step.
+            condition: What they are conditioned on, (n, D), or None.
+            first: Place in the whole batch of the first of them.
+            total: Images in the whole batch, by default n.
+        """
         self._optimizer.zero_grad()
-        total = 0.0
-        first = 0
-        for part in self._parts(images):
-            stop = first + len(part)
-            with products(part.device, self._bf16):
-                nats = -self.model.unchecked_log_prob_map(
-                    part, None if condition is None else condition[first:stop], view=self._view(first)
-                ).sum()
-                (nats / images.numel()).backward()  # type: ignore[no-untyped-call]
-            total += nats.item()
-            first = stop
+        whole = len(images) if total is None else total
+        divisor = whole * self.model.subpixels / self._count  # DistributedDataParallel takes the processes' mean
+        nats_here = 0.0
+        done = 0
+        parts = self._parts(images)
+        for k, part in enumerate(parts):
+            stop = done + len(part)
+            with products(part.device, self._bf16), self._summed(k == len(parts) - 1):
+                nats = self._nats(part, None if condition is None else condition[done:stop], self._view(first + done))
+                (nats / divisor).backward()
+            nats_here += nats.item()
+            done = stop
         parameters = list(self._parameters.values())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self._clip_norm is not None:
@@ -122,7 +150,7 @@ class Stepper:
             decay = ema_decay(self._ema, self.steps)
             for name, parameter in self._parameters.items():
                 self.averaged[name].lerp_(parameter.detach(), 1 - decay)
-        return StepResult(total, norm.item())
+        return StepResult(nats_here, norm.item())
 
     def _parts(self, images: Tensor) -> list[Tensor]:
         """What the gradient is computed of at a time."""
@@ -130,6 +158,12 @@ class Stepper:
         if images.device.type != "cpu":
             return list(parts)
         return [piece for part in parts for piece in torch.split(part, self.model.slice_size)]
+
+    def _summed(self, last: bool) -> AbstractContextManager[object]:
+        """Within it a gradient is added to the earlier slices', and after the last one summed over the processes."""
+        if isinstance(self._nats, torch.nn.parallel.DistributedDataParallel) and not last:
+            return self._nats.no_sync()
+        return contextlib.nullcontext()
 
     def _view(self, first: int) -> Callable[[Tensor, Tensor | None], FullView]:
         """Makes the view of a part whose first image is the batch's image `first`."""
@@ -160,6 +194,19 @@ class Stepper:
         self.steps = steps
         for parameter in self._parameters.values():
             self._optimizer.state[parameter]["step"].fill_(steps)
+
+
+class _Nats(torch.nn.Module):
+    """The summed negative log-likelihood of a slice, as a module, for DistributedDataParallel."""
+
+    def __init__(self, model: AutoregressiveModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, images: Tensor, condition: Tensor | None, view: Callable[[Tensor, Tensor | None], FullView]
+    ) -> Tensor:
+        return -self.model.unchecked_log_prob_map(images, condition, view=view).sum()
 
 
 def ema_decay(ema: float, steps: int) -> float:
