@@ -21,27 +21,39 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["ALONE", "Place", "ProcessLostError", "Processes", "job", "joined", "place"]
+__all__ = ["ALONE", "Place", "ProcessLostError", "Processes", "Terminated", "job", "joined", "place"]
 
 _TIMEOUT = timedelta(minutes=30)  # no wait is longer: the first process may draw pictures while the others wait
 _SEARCH = 3.0  # seconds in which a process that is gone is looked for: its parent must first notice its end
-_GRACE = 0.5  # seconds that the one that tells goes ahead: a launcher ends the others when one has ended
+_GRACE = 0.5  # seconds that the one that tells goes ahead: when one ends, a launcher sends SIGTERM to the others
 _LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|timed? ?out", re.IGNORECASE)
 
 
 class ProcessLostError(ConnectionError):
     """A process of the job is gone or no longer answers, so the job cannot go on."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came to a process of the job.
+
+    Attributes:
+        exit_code: 143, as a shell reports a process that SIGTERM ended.
+    """
+
+    exit_code = 128 + signal.SIGTERM
 
 
 class Place(NamedTuple):
@@ -178,6 +190,8 @@ def job() -> Processes:
 def joined() -> Iterator[Processes]:
     """Within it the processes that `torchrun` started are connected; inside of another one, it is that one.
 
+    SIGTERM, by which a launcher ends the others when a process has ended, then raises `Terminated` on the main thread.
+
     Yields:
         The processes; `ALONE` where there is one.
 
@@ -199,17 +213,38 @@ def joined() -> Iterator[Processes]:
     token = _JOB.set(Processes(here.rank, here.processes))
     lost = False
     try:
-        yield job()
-    except BaseException as error:
-        verdict = connection.verdict(error)
-        lost = isinstance(verdict, ProcessLostError)
-        if verdict is error:
-            raise
-        raise verdict from (None if isinstance(verdict, SystemExit) else error)
+        with _handling(_terminate, signal.SIGTERM):
+            try:
+                yield job()
+            except BaseException as error:
+                with _handling(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
+                    verdict = connection.verdict(error)
+                lost = isinstance(verdict, ProcessLostError)
+                if verdict is error:
+                    raise
+                raise verdict from (None if isinstance(verdict, SystemExit) else error)
     finally:
         _JOB.reset(token)
         if not lost:  # with a part of it gone, a group may wait for ever
             dist.destroy_process_group()
+
+
+def _terminate(_signum: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated("stopped by SIGTERM")
+
+
+@contextlib.contextmanager
+def _handling(handler: Any, *signums: int) -> Iterator[None]:
+    """Within it signals have a handler; outside the main thread they keep theirs."""
+    previous = {}
+    for signum in signums:
+        with contextlib.suppress(ValueError):  # not the main thread
+            previous[signum] = signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum, earlier in previous.items():
+            signal.signal(signum, earlier)
 
 
 class _Connection:
@@ -224,7 +259,8 @@ class _Connection:
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         if cuda and here.local < torch.cuda.device_count():
             torch.cuda.set_device(here.local)
-        store, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
+        server, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
+        store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), server)  # a restart begins anew
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
             store=PrefixStore("group", store),
@@ -248,10 +284,9 @@ class _Connection:
             if broken or (gone and isinstance(error, KeyboardInterrupt)):  # a launcher ends the others by a signal
                 error = ProcessLostError(self._loss(gone, str(error)))
             told = self._claim(_exit_code(error))
-        if told is None:
-            return error
-        time.sleep(_GRACE)
-        return SystemExit(told)
+        if told is not None or isinstance(error, ProcessLostError):  # this one is about to be sent SIGTERM
+            time.sleep(_GRACE)
+        return error if told is None else SystemExit(told)
 
     def _told(self) -> int | None:
         """The exit code of the process that has told an error; None if there is none, or no way to know."""

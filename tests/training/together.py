@@ -4,7 +4,7 @@
     together.py train FOLDER FAULT RANK STEP   the command line's training of `LONG`, with a fault
 
 FAULT comes to one process at the beginning of a step: "kill" (SIGKILL), "term" (SIGTERM), "launcher" (SIGTERM to
-torchrun), "full" (no more checkpoints can be written) or "none".
+torchrun), "full" (no more checkpoints can be written) or "none"; not again in processes that torchrun restarts.
 """
 
 import dataclasses
@@ -54,11 +54,8 @@ def steps_of_two_epochs(config, processes=ALONE):
     labels = torch.arange(29) % 3 if getattr(config.model, "num_classes", None) else None
     batches = Batches(config, model, stripes(29), labels, rank=processes.rank, processes=processes.count)
     stepper = stepper_for(model, config, batches, processes)
-    told = []
-    for epoch in range(2):
-        for result in stepper.run(batches.epoch(epoch), lambda _: 1e-2):
-            told.append([*processes.sum([result.nats]), result.gradient_norm])
-    return told
+    results = [result for epoch in range(2) for result in stepper.run(batches.epoch(epoch), lambda _: 1e-2)]
+    return [[*processes.sum([result.nats]), result.gradient_norm] for result in results]
 
 
 def evaluations(processes=ALONE):
@@ -92,7 +89,7 @@ def faulty(function, fault, rank, step):
     """`Stepper.step` with a fault before one step."""
 
     def wrapped(self, *args):
-        if self.steps == step and os.environ["RANK"] == rank:
+        if self.steps == step and os.environ["RANK"] == rank and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             if fault == "full":
                 trainer.save_checkpoint = full
             elif fault != "none":

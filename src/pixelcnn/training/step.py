@@ -85,9 +85,10 @@ class Stepper:
         self._clip_norm, self._weight_decay = clip_norm, weight_decay
         self._dropout, self._accumulate, self._seed = dropout, accumulate, seed
         self._count = processes.count
-        self._nats: torch.nn.Module = _Nats(model)
+        self._nats = _Nats(model)
+        self._together: torch.nn.parallel.DistributedDataParallel | None = None
         if processes.count > 1:
-            self._nats = torch.nn.parallel.DistributedDataParallel(self._nats, broadcast_buffers=False)
+            self._together = torch.nn.parallel.DistributedDataParallel(self._nats)
         self._parameters = dict(model.named_parameters())
         self._optimizer = torch.optim.Adam(model.parameters(), betas=ADAM_BETAS)
         for parameter in self._parameters.values():  # what Adam would make at its first step: makes `state` uniform
@@ -129,7 +130,9 @@ class Stepper:
         for k, part in enumerate(parts):
             stop = done + len(part)
             with products(part.device, self._bf16), self._summed(k == len(parts) - 1):
-                nats = self._nats(part, None if condition is None else condition[done:stop], self._view(first + done))
+                nats = (self._together or self._nats)(
+                    part, None if condition is None else condition[done:stop], self._view(first + done)
+                )
                 (nats / divisor).backward()
             nats_here += nats.item()
             done = stop
@@ -161,9 +164,7 @@ class Stepper:
 
     def _summed(self, last: bool) -> AbstractContextManager[object]:
         """Within it a gradient is added to the earlier slices', and after the last one summed over the processes."""
-        if isinstance(self._nats, torch.nn.parallel.DistributedDataParallel) and not last:
-            return self._nats.no_sync()
-        return contextlib.nullcontext()
+        return contextlib.nullcontext() if self._together is None or last else self._together.no_sync()
 
     def _view(self, first: int) -> Callable[[Tensor, Tensor | None], FullView]:
         """Makes the view of a part whose first image is the batch's image `first`."""
@@ -197,16 +198,21 @@ class Stepper:
 
 
 class _Nats(torch.nn.Module):
-    """The summed negative log-likelihood of a slice, as a module, for DistributedDataParallel."""
+    """The summed negative log-likelihood of a slice, as a module of the model's parameters alone.
+
+    DistributedDataParallel would send the model's buffers, the masks, at every forward.
+    """
 
     def __init__(self, model: AutoregressiveModel) -> None:
         super().__init__()
-        self.model = model
+        self.weights = torch.nn.ParameterList(model.parameters())
+        self._model = (model,)  # in a tuple it is no part of the module
 
     def forward(
         self, images: Tensor, condition: Tensor | None, view: Callable[[Tensor, Tensor | None], FullView]
     ) -> Tensor:
-        return -self.model.unchecked_log_prob_map(images, condition, view=view).sum()
+        (model,) = self._model
+        return -model.unchecked_log_prob_map(images, condition, view=view).sum()
 
 
 def ema_decay(ema: float, steps: int) -> float:
