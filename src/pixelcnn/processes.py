@@ -18,6 +18,7 @@ References:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -39,6 +40,7 @@ __all__ = ["ALONE", "Place", "ProcessLostError", "Processes", "Terminated", "job
 _TIMEOUT = timedelta(minutes=30)  # no wait is longer: the first process may draw pictures while the others wait
 _SEARCH = 3.0  # seconds in which a process that is gone is looked for: its parent must first notice its end
 _GRACE = 0.5  # seconds that the one that tells goes ahead: when one ends, a launcher sends SIGTERM to the others
+_JOINS = itertools.count()  # of this process; all processes join equally often
 _LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|timed? ?out", re.IGNORECASE)
 
 
@@ -260,7 +262,8 @@ class _Connection:
         if cuda and here.local < torch.cuda.device_count():
             torch.cuda.set_device(here.local)
         server, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
-        store = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), server)  # a restart begins anew
+        restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"{restart}.{next(_JOINS)}", server)  # what the last connection left there is not seen
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
             store=PrefixStore("group", store),

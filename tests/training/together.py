@@ -1,6 +1,7 @@
 """What several processes do in the tests of `test_processes.py`: a program that `torchrun` starts.
 
-    together.py equal FOLDER                   steps, runs, evaluations and shards that one process repeats
+    together.py equal FOLDER                   steps, runs, evaluations and shards that one process repeats; at last
+                                               a training in FOLDER/full for which the disk is full
     together.py train FOLDER FAULT RANK STEP   the command line's training of `LONG`, with a fault
 
 FAULT comes to one process at the beginning of a step: "kill" (SIGKILL), "term" (SIGTERM), "launcher" (SIGTERM to
@@ -45,7 +46,7 @@ CASES = {
     **{name: dataclasses.replace(RICH, model=model, unlabelled=0.2) for name, model in FAMILIES.items()},
 }
 """Of 29 images: the last batch of the first two has 5 and 1."""
-LONG = dataclasses.replace(TINY, epochs=3, checkpoint_seconds=0, sample_images=2)
+LONG = dataclasses.replace(TINY, epochs=3, checkpoint_seconds=0, sample_images=0)
 
 
 def steps_of_two_epochs(config, processes=ALONE):
@@ -110,7 +111,7 @@ if __name__ == "__main__":
     mode, out, *rest = sys.argv[1:]
     if mode == "equal":
         equal(Path(out))
-    else:
-        Stepper.step = faulty(Stepper.step, rest[0], rest[1], int(rest[2]))
-        Train.run = lambda self: run(Path(out), LONG, n=400, data="stripes")
-        sys.exit(main(["train", "mnist"]))
+        out, rest = f"{out}/full", ["full", "0", "60"]
+    Stepper.step = faulty(Stepper.step, rest[0], rest[1], int(rest[2]))
+    Train.run = lambda self: run(Path(out), LONG, n=400, data="stripes")
+    sys.exit(main(["train", "mnist"]))
