@@ -49,6 +49,11 @@ def train(folder, fault="none", rank=0, step=0):
     return torchrun(PROGRAM, "train", str(folder), fault, str(rank), str(step))
 
 
+def finish(folder):
+    """The same training by one process, to its end."""
+    run(folder, dataclasses.replace(together.LONG, checkpoint_seconds=60), n=together.MANY, data="stripes")
+
+
 def newest(folder):
     return load_checkpoint(max((folder / "checkpoints").iterdir()))
 
@@ -80,7 +85,7 @@ def two(tmp_path_factory, single_thread):
     code, said, _, _ = torchrun(PROGRAM, "equal", str(folder))
     assert code != 0
     (line,) = said
-    assert line.startswith("pixelcnn: No space left on device, so no checkpoint at step 61; earlier ones are intact")
+    assert line.startswith("pixelcnn: No space left on device, so no checkpoint at step 31; earlier ones are intact")
     return folder, json.loads((folder / "told.json").read_text())
 
 
@@ -180,7 +185,7 @@ def assert_stopped(folder, fault, rank, step):
 def test_a_full_disk_ends_all_and_leaves_what_was_saved(two):
     """And is told once: `two` has looked."""
     folder = two[0] / "full"
-    assert newest(folder)[0].step == 60
+    assert newest(folder)[0].step == 30
     assert not (folder / "model").exists()
     assert not list(folder.rglob(".*"))
 
@@ -191,34 +196,34 @@ def test_a_job_ends_with_one_message_and_goes_on(tmp_path, single_thread):
     All come to an end like an undisturbed run's.
     """
     out = tmp_path / "ended"
-    assert_lost(out, 1, 30)
-    assert_stopped(out, "launcher", 1, 75)
+    assert_lost(out, 1, 12)
+    assert_stopped(out, "launcher", 1, 25)
     assert not (out / "model").exists()
     assert not list(out.rglob(".*"))
     with pytest.warns(UserWarning, match="number of processes of 2, and goes on with 1"):
-        run(out, together.LONG, n=400, data="stripes")
-    run(tmp_path / "undisturbed", together.LONG, n=400, data="stripes")
+        finish(out)
+    finish(tmp_path / "undisturbed")
     assert_alike(out, tmp_path / "undisturbed")
 
 
 @pytest.mark.long
 def test_a_job_whose_first_process_is_killed_or_that_is_stopped_by_one_goes_on(tmp_path, single_thread):
     out = tmp_path / "killed"
-    assert_lost(out, 0, 60)
-    assert_stopped(out, "term", 1, 75)
+    assert_lost(out, 0, 12)
+    assert_stopped(out, "term", 1, 25)
     code, said, _, _ = train(out)
     assert (code, said) == (0, [])
-    run(tmp_path / "undisturbed", together.LONG, n=400, data="stripes")
+    finish(tmp_path / "undisturbed")
     assert_alike(out, tmp_path / "undisturbed")
 
 
 @pytest.mark.long
 def test_the_launcher_restarts_what_was_killed(tmp_path, single_thread):
     out = tmp_path / "restarted"
-    code, said, _, _ = torchrun("--max-restarts=1", PROGRAM, "train", str(out), "kill", "1", "60")
+    code, said, _, _ = torchrun("--max-restarts=1", PROGRAM, "train", str(out), "kill", "1", "30")
     assert code == 0
     assert len(said) == 1  # of the process that was missed
-    run(tmp_path / "undisturbed", together.LONG, n=400, data="stripes")
+    finish(tmp_path / "undisturbed")
     assert_alike(out, tmp_path / "undisturbed")
 
 

@@ -47,6 +47,8 @@ CASES = {
 }
 """Of 29 images: the last batch of the first two has 5 and 1."""
 LONG = dataclasses.replace(TINY, epochs=3, checkpoint_seconds=0, sample_images=0)
+"""Of `MANY` images, 20 steps an epoch; a checkpoint after each."""
+MANY = 160
 
 
 def steps_of_two_epochs(config, processes=ALONE):
@@ -111,7 +113,7 @@ if __name__ == "__main__":
     mode, out, *rest = sys.argv[1:]
     if mode == "equal":
         equal(Path(out))
-        out, rest = f"{out}/full", ["full", "0", "60"]
+        out, rest = f"{out}/full", ["full", "0", "30"]
     Stepper.step = faulty(Stepper.step, rest[0], rest[1], int(rest[2]))
-    Train.run = lambda self: run(Path(out), LONG, n=400, data="stripes")
+    Train.run = lambda self: run(Path(out), LONG, n=MANY, data="stripes")
     sys.exit(main(["train", "mnist"]))
