@@ -24,6 +24,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["ALONE", "Place", "ProcessLostError", "Processes", "Terminated", "job", "joined", "place"]
+__all__ = ["ALONE", "Place", "ProcessLostError", "Processes", "Terminated", "job", "joined", "leave", "place"]
 
 _TIMEOUT = timedelta(minutes=30)  # no wait is longer: the first process may draw pictures while the others wait
 _SEARCH = 3.0  # seconds in which a process that is gone is looked for: its parent must first notice its end
@@ -194,6 +195,8 @@ def joined() -> Iterator[Processes]:
 
     SIGTERM, by which a launcher ends the others when a process has ended, then raises `Terminated` on the main thread.
 
+    They stay connected for the next time, unless an error ends it.
+
     Yields:
         The processes; `ALONE` where there is one.
 
@@ -209,26 +212,37 @@ def joined() -> Iterator[Processes]:
         return
     import torch.distributed as dist
 
-    if dist.is_initialized():
+    if dist.is_initialized() and not _OPEN:
         raise ValueError("torch.distributed is in use already; leave it to pixelcnn, or unset WORLD_SIZE")
-    connection = _Connection(here)
+    connection = _OPEN.pop() if _OPEN else _Connection(here)
     token = _JOB.set(Processes(here.rank, here.processes))
-    lost = False
     try:
         with _handling(_terminate, signal.SIGTERM):
             try:
                 yield job()
+                _OPEN.append(connection)
             except BaseException as error:
                 with _handling(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
                     verdict = connection.verdict(error)
-                lost = isinstance(verdict, ProcessLostError)
+                if not isinstance(verdict, ProcessLostError):  # with a part of it gone, a group may wait for ever
+                    dist.destroy_process_group()
                 if verdict is error:
                     raise
                 raise verdict from (None if isinstance(verdict, SystemExit) else error)
     finally:
         _JOB.reset(token)
-        if not lost:  # with a part of it gone, a group may wait for ever
-            dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with an exit code: where several share a job at once, without the interpreter's clean-up.
+
+    Gloo's threads can abort a process that cleans up while another is closing its connections.
+    """
+    if place().processes > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> NoReturn:
@@ -333,3 +347,7 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     return 2
+
+
+_OPEN: list[_Connection] = []
+"""The connection that the next `joined` takes; none before the first."""
