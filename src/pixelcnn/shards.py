@@ -275,7 +275,7 @@ def _fill(
     kept: dict[int, int],
     model: AutoregressiveModel,
     progress: bool,
-    processes: Processes,
+    processes: Processes = ALONE,
 ) -> int:
     """Draws this process's share of the shards that are not there; returns how many images that were."""
     there = finished = sum(kept.values())
