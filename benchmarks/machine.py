@@ -58,11 +58,11 @@ class Machine:
         processor = f"{self.processor}, {self.cores} cores, {self.memory_bytes / 2**30:.0f} GiB"
         return f"{self.gpu} ({processor})" if self.gpu else processor
 
-    def conditions(self, rates: Sequence[float]) -> str:
+    def conditions(self, rates: Sequence[float], product: str = "Float32") -> str:
         """All that a table has to say about where it was measured; `rates` are those before and after, in GFLOP/s."""
         software = f"{self.system}, Python {self.python}, PyTorch {self.pytorch}, commit {self.commit}"
         rate = f"{rates[0]:,.0f} GFLOP/s before and {rates[-1]:,.0f} after"
-        return f"{self}; {software}; load {self.load:.1f} before. Float32 matrix product: {rate}."
+        return f"{self}; {software}; load {self.load:.1f} before. {product} matrix product: {rate}."
 
 
 def _commit() -> str:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import tyro
 
 import pixelcnn
@@ -95,7 +96,7 @@ def report(rows: Sequence[Row], machine: Machine, rates: Sequence[float], option
     step = 3 * multiply_adds(pixelcnn.PixelCNN())  # forward, and the gradients of features and of weights
     text = f"""\
 Training steps of the seed network, {2e-9 * step:.3f} GFLOP an image that no mask removes.
-{machine.conditions(rates)}
+{machine.conditions(rates, "Bfloat16" if machine.gpu else "Float32")}
 
 {training_table(rows, ours=OURS, gflop=2e-9 * step, rate=max(rates))}
 """
@@ -115,12 +116,13 @@ def main(options: Options) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if os.getloadavg()[0] > 0.5:
         say("others use this machine, or did a minute ago: what is measured now may be far off")
-    machine, rates, rows = Machine.of(device), [matrix_rate(device)], list[Row]()
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # what ours multiplies in
+    machine, rates, rows = Machine.of(device), [matrix_rate(device, dtype)], list[Row]()
     parameters = sum(p.numel() for p in pixelcnn.PixelCNN().parameters())
     text = ""
     for batch in options.batches:
         rows += measure(batch, options, parameters)
-        rates.append(matrix_rate(device))
+        rates.append(matrix_rate(device, dtype))
         text = report(rows, machine, rates, options)
     print(f"\n{text}\nwritten to {options.out}")
 

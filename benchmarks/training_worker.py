@@ -27,7 +27,7 @@ from machine import peak_bytes, synchronize
 from pixelcnn.config import PRESETS
 from pixelcnn.devices import device_of
 from pixelcnn.training.batches import Batches
-from pixelcnn.training.steppers import stepper_for, steps_of
+from pixelcnn.training.steppers import precision_of, stepper_for, steps_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,11 @@ def pytorch(images: Tensor) -> tuple[str, int, Callable[[int], None]]:
             optimizer.step()
             loss.item()
 
-    return f"PyTorch {torch.__version__}, as its users write it", sum(p.numel() for p in network.parameters()), run
+    return (
+        f"PyTorch {torch.__version__}, as its users write it, float32",
+        sum(p.numel() for p in network.parameters()),
+        run,
+    )
 
 
 def ours(images: Tensor) -> tuple[str, int, Callable[[int], None]]:
@@ -119,7 +123,8 @@ def ours(images: Tensor) -> tuple[str, int, Callable[[int], None]]:
             for _ in steps_of(stepper, batches, next(epoch), 0, 1, lambda _: 5e-4):
                 pass
 
-    return "`pixelcnn train`", sum(p.numel() for p in model.parameters()), run
+    about = f"`pixelcnn train`, {precision_of(config, images.device)}"
+    return about, sum(p.numel() for p in model.parameters()), run
 
 
 def main(options: Options) -> None:

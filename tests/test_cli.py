@@ -204,7 +204,7 @@ def test_train_sample_evaluate(capsys, monkeypatch):
     assert main(["evaluate", "trained/mnist-quick", "mnist"]) == 0
     assert "on 64 images of mnist" in capsys.readouterr().out
 
-    monkeypatch.setattr("pixelcnn.training.steppers.steps_within", lambda minutes, *_: round(minutes * 2))
+    monkeypatch.setattr("pixelcnn.training.steppers.steps_within", lambda minutes, *_, **__: round(minutes * 2))
     timed = [
         "train",
         "mnist",

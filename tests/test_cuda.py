@@ -111,14 +111,26 @@ def test_resident_steps_are_the_steppers(bf16):
             batches = Batches(RECIPE, model.cuda(), images, labels)
             assert batches.resident
             stepper = ResidentStepper(model, RECIPE, batches, bf16=bf16, compiled=compiled)
-        results = [r for epoch in range(2) for r in steps_of(stepper, batches, epoch, 0, 3, lambda step: 1e-3)]
+        results = [r for epoch in range(2) for r in steps_of(stepper, batches, epoch, 0, 3, lambda step: 1e-2)]
         told.append(([r.nats for r in results], [r.gradient_norm for r in results], stepper.tensors()))
+    initial = model_of(RECIPE.model, generator=torch.Generator().manual_seed(0)).state_dict()
     for nats, norms, tensors in told[1:]:
-        assert nats == pytest.approx(told[0][0], rel=1e-2 if bf16 else 1e-4)
-        assert norms == pytest.approx(told[0][1], rel=1e-1 if bf16 else 1e-3)
-        for name, tensor in tensors.items():
-            if not bf16:
-                torch.testing.assert_close(tensor.cpu(), told[0][2][name], rtol=1e-2, atol=1e-3)
+        assert nats == pytest.approx(told[0][0], rel=5e-3 if bf16 else 1e-4)
+        assert norms == pytest.approx(told[0][1], rel=5e-2 if bf16 else 1e-3)
+        for kind in ("model.", "adam.exp_avg.", "adam.exp_avg_sq.", "ema."):
+            names = [name for name in tensors if name.startswith(kind)]
+            moved, expected = (
+                torch.cat(
+                    [
+                        (
+                            of[name].cpu() - (initial[name.removeprefix(kind)] if kind in ("model.", "ema.") else 0)
+                        ).flatten()
+                        for name in names
+                    ]
+                )
+                for of in (tensors, told[0][2])
+            )
+            assert (moved - expected).norm() < (0.2 if bf16 else 1e-2) * expected.norm(), kind
 
 
 def test_a_run_trains_and_resumes(tmp_path):

@@ -1,8 +1,11 @@
 """`python -m pixelcnn`: the command line."""
 
-import sys
-
 from pixelcnn.cli import main
+from pixelcnn.processes import leave
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+    except SystemExit as end:  # another process of the job tells why
+        code = int(end.code or 0)
+    leave(code)

@@ -221,8 +221,8 @@ class TrainConfig:
     model: tyro.conf.AvoidSubcommands[ModelConfig] = field(default_factory=PixelCNNConfig)
     """The architecture."""
     unlabelled: float = 0.1
-    """For a class-conditional model: share of the training images that are shown without their class, drawn anew each
-    epoch, so that it learns the unconditional distribution as well (and guidance has something to go by)."""
+    """For a conditional model: share of the training images that are shown without their class or vector, drawn anew
+    each epoch, so that it learns the unconditional distribution as well (and guidance has something to go by)."""
     protocol: Literal["clean", "seed"] = "clean"
     """The split of MNIST: `clean` is train 55,000 / validation 5,000 / official test 10,000; `seed` is the Keras
     example's: the last 7,000 of all 70,000 images validate (and most of the test set is trained on)."""
@@ -233,7 +233,8 @@ class TrainConfig:
     batch_size: int = 128
     """Images a step."""
     accumulate: int = 1
-    """Parts in which the gradient of a step is computed and summed: less memory, the same step up to rounding."""
+    """Parts in which the gradient of a step is computed and summed: less memory on a GPU, the same step up to rounding.
+    On a CPU, slices that fit its caches do that anyway."""
     learning_rate: float = 5e-4
     """Adam's learning rate (beta 0.9 and 0.999, epsilon 1e-7 as in Keras), at its peak."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
@@ -267,9 +268,11 @@ class TrainConfig:
     """What training multiplies in: `bf16` is PyTorch's autocast, with weights, sums over pixels and the likelihood in
     float32; `auto` is that on CUDA and float32 on a CPU. Held-out losses are always measured in float32."""
     compile: bool = True
-    """On CUDA: compile the network by `torch.compile` (half a minute, once) and replay each step as a CUDA graph."""
+    """On CUDA: compile the network by `torch.compile` (half a minute, once) and replay each step as a CUDA graph. For
+    one process, if the images fit into half of the device's free memory."""
     checkpoint_seconds: float = 60.0
-    """A checkpoint is written whenever this many seconds have passed, at each epoch's end, and at Ctrl-C or SIGTERM."""
+    """A checkpoint is written whenever this many seconds have passed, at each epoch's end, and at Ctrl-C or SIGTERM
+    (after the step; on CUDA after those on their way, half a second)."""
     keep_last: int = 2
     """How many of the newest checkpoints are kept, besides the one with the best validation loss."""
     sample_images: int = 64
@@ -288,7 +291,10 @@ class TrainConfig:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {getattr(self, name)!r}")
         height, width = self.model.image_shape[1:]
         checks = {
-            "steps": (self.steps is None or (_is_int(self.steps) and self.steps >= 1), "be at least 1"),
+            "steps": (
+                self.steps is None or (_is_int(self.steps) and self.steps >= 1),
+                "be an integer of at least 1",
+            ),
             "unlabelled": (0 <= self.unlabelled <= 1, "be in 0..1"),
             "accumulate": (self.accumulate <= self.batch_size, f"be at most the batch size of {self.batch_size}"),
             "learning_rate": (0 < self.learning_rate < float("inf"), "be positive"),

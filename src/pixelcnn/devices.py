@@ -9,15 +9,24 @@ from pathlib import Path
 
 import torch
 
+from pixelcnn.processes import place
+
 __all__ = ["describe", "device_of", "peak_memory"]
 
 
 def device_of(name: str) -> torch.device:
     """The device that a name means: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
 
+    Where several processes share a job, `auto` and `cuda` give each on a machine a CUDA device of its own.
+
     Raises:
         ValueError: If the name means nothing, or the device is not there.
     """
+    here = place()
+    if here.processes > 1 and name.startswith("cuda:"):
+        raise ValueError(f"device must be auto, cpu or cuda for several processes, which have one each, got {name!r}")
+    if here.processes > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
+        name = f"cuda:{here.local}"
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

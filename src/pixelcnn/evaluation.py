@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.models import AutoregressiveModel
+from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
 
 __all__ = ["Evaluation", "evaluate"]
@@ -31,7 +32,12 @@ class Evaluation:
 
 
 def evaluate(
-    model: AutoregressiveModel, images: Tensor, labels: Tensor | None = None, *, progress: bool = False
+    model: AutoregressiveModel,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    progress: bool = False,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Evaluates a model on images, a slice at a time.
 
@@ -40,6 +46,8 @@ def evaluate(
         images: uint8 levels (N, C, H, W), N at least 1, on any device.
         labels: As for `AutoregressiveModel.log_prob`.
         progress: Show a progress bar on standard error.
+        processes: Those that call this with the same arguments, to evaluate a share each. Slices are cut as for one
+            process, and all get the result for all images.
 
     Raises:
         ValueError: If there is no image, or an argument does not fit the model.
@@ -49,16 +57,17 @@ def evaluate(
     model.check_images(images)
     on_host = model.device.type == "cpu"
     size = max(64, model.slice_size) if on_host else 4096  # fewer waits for a device
-    parts = torch.split(images, size)
-    label_parts = [None] * len(parts) if labels is None else torch.split(labels, size)
+    share = processes.share(len(images), size)
+    parts = torch.split(images[share], size)
+    label_parts = [None] * len(parts) if labels is None else torch.split(labels[share], size)
     nats = []
-    with torch.inference_mode(), progress_bar("evaluating", len(images), "img", show=progress) as bar:
+    with torch.inference_mode(), progress_bar("evaluating", share.stop - share.start, "img", show=progress) as bar:
         for part, part_labels in zip(parts, label_parts, strict=True):
             nats.append(-model.log_prob(part.to(model.device), part_labels).double())
             bar.update(len(part))
             if on_host:
                 bar.set_postfix(nats=f"{torch.cat(nats[-100:]).mean():.2f}", refresh=False)
-    each = torch.cat(nats).cpu()
+    each = processes.gather(torch.cat(nats).cpu())
     mean = each.mean().item()
     return Evaluation(
         images=len(each),

@@ -108,7 +108,7 @@ def label_uniforms(images: Tensor, seed: int, epoch: int | Tensor) -> Tensor:
 
 
 def dropout_bits(
-    seed: int, step: int | Tensor, layer: int, first: int, n: int, features: int, device: torch.device | str
+    seed: int, step: int | Tensor, layer: int, first: int | Tensor, n: int, features: int, device: torch.device | str
 ) -> Tensor:
     """16 random bits for every feature of a layer, so that dropout is a function of the run's seed and the step.
 
@@ -118,7 +118,7 @@ def dropout_bits(
         seed: 0..2**63-1.
         step: 0 is the first; a tensor is an int64 scalar on the device.
         layer: Which dropout of the network, from 0.
-        first: Index in the step's batch of the first image.
+        first: Index in the step's batch of the first image; a tensor is an int64 scalar on the device.
         n: Number of images.
         features: Numbers for each image.
         device: Where the result lives; the values do not depend on it.
@@ -127,7 +127,7 @@ def dropout_bits(
         int16 (n, features), uniform over -2**15 .. 2**15-1.
     """
     state = _state(check_seed(seed) ^ _DROPOUT, step, layer)
-    images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
+    images = torch.arange(1, n + 1, dtype=torch.int64, device=device) + first
     quarters = torch.arange(1, -(-features // 4) + 1, dtype=torch.int64, device=device)
     states = _mix(images * _signed(_GAMMA) + state)
     bits = _mix(states[:, None] + quarters * _signed(_GAMMA))

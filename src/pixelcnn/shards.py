@@ -14,6 +14,7 @@ Whether a shard is whole is told by its header and its size. A value that change
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -38,6 +39,7 @@ from pixelcnn.files import only_user_of, read_json, recover, writable_folder, wr
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import checksum
 from pixelcnn.precision import Precision
+from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import Draw, engine_of, sample
 
@@ -118,7 +120,7 @@ class SamplesRecord:
                 warnings.warn(
                     f"{where} was begun with {name} = {old!r}, and goes on with {new!r}: where rounding decides, an "
                     "image can differ from an uninterrupted job's",
-                    stacklevel=5,
+                    stacklevel=7,
                 )
 
 
@@ -147,6 +149,7 @@ def write_shards(
     shard_size: int | None = None,
     name: str = "",
     progress: bool = False,
+    processes: Processes = ALONE,
 ) -> int:
     """Draws images into the shards of a folder, those of them that are not there yet.
 
@@ -166,9 +169,11 @@ def write_shards(
         shard_size: Images of a shard; `default_shard_size` by default.
         name: What the model is called in the record; its class's name by default.
         progress: Show a bar and messages on standard error.
+        processes: Those that call this with the same arguments, to draw a share of the shards each, into the same
+            folder. The first one looks after the folder.
 
     Returns:
-        How many images were drawn; the others were there.
+        How many images were drawn by all processes; the others were there.
 
     Raises:
         ValueError: If an argument is out of range, the folder holds other things, other samples or more of them, or
@@ -201,10 +206,16 @@ def write_shards(
         pixelcnn=__version__,
         torch=torch.__version__,
     )
-    folder = writable_folder(Path(folder))
-    with only_user_of(folder):
-        kept = _open(folder, record)
-        return _fill(folder, record, kept, model, progress)
+    folder = Path(folder)
+    with contextlib.ExitStack() as stack:
+
+        def opened() -> list[tuple[int, int]]:
+            stack.enter_context(only_user_of(writable_folder(folder)))
+            return list(_open(folder, record).items())
+
+        kept = dict(processes.from_first(opened))
+        drawn = _fill(folder, record, kept, model, progress, processes)
+        return int(processes.sum([drawn])[0])
 
 
 def _open(folder: Path, record: SamplesRecord) -> dict[int, int]:
@@ -258,22 +269,30 @@ def _whole_shards(folder: Path, record: SamplesRecord) -> dict[int, int]:
     return kept
 
 
-def _fill(folder: Path, record: SamplesRecord, kept: dict[int, int], model: AutoregressiveModel, progress: bool) -> int:
+def _fill(
+    folder: Path,
+    record: SamplesRecord,
+    kept: dict[int, int],
+    model: AutoregressiveModel,
+    progress: bool,
+    processes: Processes = ALONE,
+) -> int:
+    """Draws this process's share of the shards that are not there; returns how many images that were."""
     there = finished = sum(kept.values())
-    if progress and there:
+    if progress and there and processes.first:
         tqdm.write(f"{there} of {record.n} images are there", file=sys.stderr)
     needed = (record.n - there) * math.prod(record.image_shape)
-    if needed > (free := shutil.disk_usage(folder).free):
+    if processes.first and needed > (free := shutil.disk_usage(folder).free):
         warnings.warn(
             f"{record.n - there} more images take {needed / 1e6:.1f} MB, and {folder} has {free / 1e6:.1f} MB free",
             stacklevel=3,
         )
+    missing = [s for s in range(record.first, record.first + record.n, record.shard_size) if s not in kept]
+    mine = {start: record.count(start) for start in missing[processes.rank :: processes.count]}
+    total = there + sum(mine.values())
     try:
-        with progress_bar(f"sampling {record.n}", record.n, "img", show=progress, initial=there) as bar:
-            for start in range(record.first, record.first + record.n, record.shard_size):
-                if start in kept:
-                    continue
-                count = record.count(start)
+        with progress_bar(f"sampling {record.n}", total, "img", show=progress, initial=there) as bar:
+            for start, count in mine.items():
                 draw = _draw(
                     record.seed,
                     start,
@@ -287,8 +306,9 @@ def _fill(folder: Path, record: SamplesRecord, kept: dict[int, int], model: Auto
                 _write(folder / _name(start), images)
                 finished += len(images)
     except KeyboardInterrupt:
+        number = finished if processes.count == 1 else "a part"
         raise KeyboardInterrupt(
-            f"stopped with {finished} of {record.n} images in {folder}; the same command goes on"
+            f"stopped with {number} of {record.n} images in {folder}; the same command goes on"
         ) from None
     return finished - there
 

@@ -23,6 +23,7 @@ from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.train import Train
+from pixelcnn.processes import joined, place
 
 __all__ = ["main"]
 
@@ -36,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
     0; 2 for wrong input, a full disk or a run that diverged; 130 after Ctrl-C; 143 after SIGTERM stopped a training
-    run, which has saved.
+    run, which has saved. Of several processes that share a job, one prints results, and one tells an error.
+
+    Raises:
+        SystemExit: With the exit code, if another process of the job tells the error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--version"], ["-V"]):
@@ -46,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _parse(arguments)
         if isinstance(command, int):
             return command
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), joined() as processes:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
-            command.run()
+            with contextlib.nullcontext() if processes.first else contextlib.redirect_stdout(None):
+                command.run()
     except BrokenPipeError:  # `pixelcnn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -83,7 +88,7 @@ def _parse(arguments: list[str]) -> Any:
                 config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
             )
     except SystemExit as stop:
-        if stop.code:
+        if stop.code and place().rank == 0:
             print(f"pixelcnn: {_condensed(complaint.getvalue())}", file=sys.stderr)
         return stop.code or 0
 

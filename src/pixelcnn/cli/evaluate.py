@@ -41,6 +41,7 @@ class Evaluate:
         from pixelcnn.devices import device_of
         from pixelcnn.evaluation import evaluate
         from pixelcnn.models.storage import load
+        from pixelcnn.processes import job
 
         if self.images is not None and self.images < 1:
             raise ValueError(f"--images must be at least 1, got {self.images}")
@@ -61,9 +62,8 @@ class Evaluate:
                 f"{self.data} has {len(data.classes or ())} classes, but the model {classes}; --no-labels evaluates "
                 "without them"
             )
-        result = evaluate(
-            model, data.images[: self.images], None if labels is None else labels[: self.images], progress=True
-        )
+        images, labels = data.images[: self.images], None if labels is None else labels[: self.images]
+        result = evaluate(model, images, labels, progress=True, processes=job())
         given = "" if labels is None else ", given their classes"
         print(f"{self.model} on {result.images:,} images of {self.data}{given}")
         print(f"  nats/image      {result.nats_per_image:.3f} +- {result.standard_error:.3f} (standard error)")

@@ -68,6 +68,7 @@ class Sample:
         from pixelcnn.devices import device_of
         from pixelcnn.files import writable_folder
         from pixelcnn.models.storage import load
+        from pixelcnn.processes import job
         from pixelcnn.sampling import check_arguments
 
         check_arguments(self.n, self.seed, self.temperature, self.first)
@@ -78,6 +79,11 @@ class Sample:
         out = self.out or Path("samples" if self.separate else "samples.gif" if self.steps else "samples.png")
         in_shards = not (self.separate or self.steps) and (out.is_dir() or not out.suffix)
         self._check_out(out, in_shards)
+        if job().count > 1 and not in_shards:
+            raise ValueError(
+                f"--out must name a folder, for shards, where several processes draw, got {str(out)!r}; one process is "
+                "enough for pictures"
+            )
         model = load(self.model).to(device_of(self.device))
         if self.label is not None:
             classes: int | None = getattr(model.config, "num_classes", None)
@@ -158,6 +164,7 @@ class Sample:
         print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
 
     def _write_shards(self, model: AutoregressiveModel, folder: Path) -> None:
+        from pixelcnn.processes import job
         from pixelcnn.shards import write_shards
 
         started = time.perf_counter()
@@ -175,6 +182,7 @@ class Sample:
             shard_size=self.shard_size,
             name=self.model,
             progress=True,
+            processes=job(),
         )
         print(f"{drawn} images in {time.perf_counter() - started:.2f} s, {self.n} in all: {folder}")
 

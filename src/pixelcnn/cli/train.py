@@ -65,20 +65,32 @@ class Train:
     def run(self) -> None:
         """Trains."""
         from pixelcnn.datasets import name_of, open_training
+        from pixelcnn.processes import job
         from pixelcnn.training import train
         from pixelcnn.training.steppers import steps_within
 
         if self.minutes is not None and self.config.steps is not None:
             raise ValueError("--minutes and --steps exclude each other: leave one out")
-        levels = self.levels or (self.config.model.levels if self.data == "mnist" else None)
-        data = open_training(self.data, self.config.protocol, levels, self.reading)
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise ValueError(f"--minutes must be positive, got {self.minutes:g}")
+        levels = self.config.model.levels if self.levels is None and self.data == "mnist" else self.levels
+
+        def opened() -> TrainingData:
+            return open_training(self.data, self.config.protocol, levels, self.reading)
+
+        if job().count > 1:
+            job().from_first(lambda: opened().levels)  # which decodes for all
+        data = opened()
         config = dataclasses.replace(self.config, model=self._model_for(data))
         conditional = getattr(config.model, "num_classes", None) is not None
         labels = (data.training_labels, data.validation_labels) if conditional else (None, None)
         out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
         if self.minutes is not None:
-            steps = _steps_in(out) or steps_within(self.minutes, config, data.training, labels[0])
-            print(f"{steps} steps in about {self.minutes:g} minutes", file=sys.stderr)
+            steps = job().from_first(lambda: self._steps_in(out))
+            if steps is None:
+                steps = steps_within(self.minutes, config, data.training, labels[0], job())
+                if job().first:
+                    print(f"{steps} steps in about {self.minutes:g} minutes", file=sys.stderr)
             config = dataclasses.replace(config, steps=steps)
         train(
             config,
@@ -103,14 +115,24 @@ class Train:
             changes["num_classes"] = len(data.classes)
         return dataclasses.replace(self.config.model, **changes)  # type: ignore[arg-type]
 
+    def _steps_in(self, out: Path) -> int | None:
+        """How many steps the run has that is gone on with; None if there is none."""
+        from pixelcnn.files import read_json
+        from pixelcnn.training.checkpoint import load_checkpoint
+        from pixelcnn.training.record import RunRecord
 
-def _steps_in(out: Path) -> int | None:
-    """How many steps the run in a folder has; None if there is none, or it counts epochs."""
-    from pixelcnn.files import read_json
-    from pixelcnn.training.record import RunRecord
-
-    path = out / "config.json"
-    return RunRecord.from_json(read_json(path), str(path)).train.steps if path.exists() else None
+        path = out / "config.json"
+        record: object
+        if self.resume not in ("auto", "off"):
+            record = load_checkpoint(Path(self.resume))[0].record
+        elif path.exists():
+            record = read_json(path)
+        else:
+            return None
+        steps = RunRecord.from_json(record, str(path)).train.steps
+        if steps is None:
+            raise ValueError("--minutes cannot be given: the run that is gone on with counts epochs")
+        return steps
 
 
 def _given(arguments: list[str], option: str) -> str:

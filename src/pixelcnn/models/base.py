@@ -187,13 +187,13 @@ class AutoregressiveModel(nn.Module, ABC):
             condition: What `condition_of` makes of the labels.
             view: Makes the view, of the scaled images (N, H, W, C) and the condition, that the network runs over.
         """
-        return self.likelihood.log_prob(self.raw_params(images, condition, view).to(self.dtype), images)
+        return self.likelihood.log_prob(self.raw_params(images, condition, view), images)
 
     def raw_params(self, images: Tensor, condition: Tensor | None = None, view: MakeView = FullView) -> Tensor:
         """`forward` without looking at its arguments first; see `unchecked_log_prob_map`."""
         c, h, w = self.image_shape
         image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
-        raw = self.network(view(image_nhwc.contiguous(), condition))
+        raw = self.network(view(image_nhwc.contiguous(), condition)).to(self.dtype)  # under autocast it is another
         if self.grouped:
             return raw.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
         levels_nhwc = images.permute(0, 2, 3, 1)
@@ -354,9 +354,18 @@ class AutoregressiveModel(nn.Module, ABC):
         Raises:
             ValueError: If the labels do not fit the model or the number of images.
         """
-        classes, size = (getattr(self.config, name, None) for name in ("num_classes", "condition_dim"))
         if labels is None:
             return None
+        self.check_labels(labels, n)
+        return self.unchecked_condition_of(labels.to(self.device))
+
+    def check_labels(self, labels: Tensor, n: int) -> None:
+        """Looks at the labels of n images before they are used.
+
+        Raises:
+            ValueError: If they do not fit the model or the number of images.
+        """
+        classes, size = (getattr(self.config, name, None) for name in ("num_classes", "condition_dim"))
         if classes is None and size is None:
             raise ValueError("labels must be None: the model is unconditional and has no classes")
         if not isinstance(labels, Tensor):
@@ -366,12 +375,11 @@ class AutoregressiveModel(nn.Module, ABC):
                 raise ValueError(
                     f"labels must be floating-point of shape ({n}, {size}), got {labels.dtype} {tuple(labels.shape)}"
                 )
-            return self.unchecked_condition_of(labels.to(self.device))
+            return
         if labels.shape != (n,) or labels.dtype != torch.int64:
             raise ValueError(f"labels must be torch.int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}")
         if n and not (labels.amin() >= -1 and labels.amax() < classes):
             raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.amin()}..{labels.amax()}")
-        return self.unchecked_condition_of(labels.to(self.device))
 
     def unchecked_condition_of(self, labels: Tensor) -> Tensor:
         """`condition_of` labels on the model's device without looking at their values, so without waiting for them."""

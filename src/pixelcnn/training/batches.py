@@ -64,7 +64,7 @@ class Batches:
         self.steps_per_epoch = -(-len(images) // config.batch_size)
         self._model = model
         self._rank, self._processes = rank, processes
-        resident = model.device.type == "cuda" and images.nbytes <= _SHARE * torch.cuda.mem_get_info(model.device)[0]
+        resident = model.device.type == "cuda" and images.nbytes <= _SHARE * _free_memory(model.device)
         self.images = images.to(model.device) if resident else images
         """All images, on the model's device if they are `resident`."""
         self.labels = labels if labels is None else labels.to(self.images.device)
@@ -100,3 +100,9 @@ class Batches:
             shown = (label_uniforms(indices, config.seed, epoch) >= config.unlabelled).to(device)
             condition = condition * shown.unsqueeze(1)
         return Batch(images.to(device, non_blocking=True), condition, 0, len(indices))
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device that no tensor takes: what PyTorch keeps for the next ones counts as free."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

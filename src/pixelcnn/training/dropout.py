@@ -28,11 +28,18 @@ class DropoutView(FullView):
         rate: Probability that a feature is dropped, in 0..0.99; rounded to a multiple of 2^-16.
         seed: The run's seed.
         step: The step, from 0; a tensor is an int64 scalar on the image's device.
-        first: Index in the step's batch of the first image.
+        first: Index in the step's batch of the first image; a tensor is an int64 scalar as well.
     """
 
     def __init__(
-        self, image: Tensor, condition: Tensor | None = None, *, rate: float, seed: int, step: int | Tensor, first: int
+        self,
+        image: Tensor,
+        condition: Tensor | None = None,
+        *,
+        rate: float,
+        seed: int,
+        step: int | Tensor,
+        first: int | Tensor,
     ) -> None:
         super().__init__(image, condition)
         self._threshold = round(rate * 2**16)
@@ -41,7 +48,7 @@ class DropoutView(FullView):
 
     def dropout(self, x: Tensor) -> Tensor:
         """See `View.dropout`: (N, H, W, channels), layer after layer in the order of the calls."""
-        n, features = len(x), x[0].numel()
+        n, features = len(x), x.shape[1:].numel()
         bits = dropout_bits(self._seed, self._step, self._layer, self._first, n, features, x.device)
         self._layer += 1
         keep = bits >= self._threshold - 2**15

@@ -1,66 +1,108 @@
-"""The gradient of a batch, in parts, on a CPU each core with parts of its own.
+"""The gradient of a batch in parts: on a CPU each core with parts of its own, and several processes with a share each.
 
 Two cores that share every operation wait for each other some hundred times a part. Here each thread goes through parts
 of its own, one thread an operation, with gradients of its own, which are added at the end in the order of the threads.
 So the result depends on the number of threads, and on nothing else.
+
+Where several processes train together, each computes the gradient of its share of the batch, and PyTorch's
+DistributedDataParallel sums them while the last part's are still being computed.
+
+References:
+    | PyTorch Distributed: Experiences on Accelerating Data Parallel Training (Li et al., 2020), VLDB,
+      https://arxiv.org/abs/2006.15704
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["Gradient"]
+from pixelcnn.layers import FullView
+from pixelcnn.models import AutoregressiveModel
+from pixelcnn.precision import exact_products
+from pixelcnn.processes import ALONE, Processes
 
+__all__ = ["Gradient", "autocast"]
+
+MakeView = Callable[[Tensor, Tensor | None], FullView]
 Part = tuple[int, int]
 """First image and the one behind the last."""
 
 
 class Gradient:
-    """Gradients of parameters.
+    """The gradient of a model's parameters.
 
     Args:
-        parameters: Of which.
+        model: Whose.
+        processes: Those that compute it together.
+        bf16: Multiply in bfloat16, by PyTorch's autocast; otherwise exactly in the model's own type.
     """
 
-    def __init__(self, parameters: list[Tensor]) -> None:
-        self._parameters = parameters
+    def __init__(self, model: AutoregressiveModel, processes: Processes = ALONE, *, bf16: bool = False) -> None:
+        self._parameters = list(model.parameters())
+        self._device, self._bf16 = model.device, bf16
+        self._nats: nn.Module = _Nats(model)
+        self._together: nn.parallel.DistributedDataParallel | None = None
+        if processes.count > 1:
+            self._nats = self._together = nn.parallel.DistributedDataParallel(self._nats)
         self._pool: ThreadPoolExecutor | None = None
+        self._workers = 0
 
-    def add(self, nats_of: Callable[[int, int], Tensor], parts: list[Part], scale: float) -> float:
-        """Adds the gradient of a sum to the parameters' `.grad`.
+    def add(
+        self,
+        images: Tensor,
+        condition: Tensor | None,
+        view_from: Callable[[int], MakeView],
+        parts: list[Part],
+        divisor: float,
+    ) -> float:
+        """Adds the gradient of the images' negative log-likelihood to the parameters' `.grad`.
 
         Args:
-            nats_of: The summed negative log-likelihood of images `start .. stop-1`, a scalar.
-            parts: Into which images are cut, in order.
-            scale: What the sum is multiplied by before it is differentiated.
+            images: This process's uint8 images (n, C, H, W), perhaps none of them.
+            condition: What they are conditioned on, (n, D), or None.
+            view_from: Makes the view of a part that begins with that image.
+            parts: Into which the images are cut, in order.
+            divisor: What the sum over the images is divided by before it is differentiated. Of several processes the
+                mean is taken.
 
         Returns:
-            The sum over all parts, not scaled.
+            The sum over the images of this process, in nats, not divided.
         """
-        threads = min(torch.get_num_threads(), len(parts)) if self._parameters[0].device.type == "cpu" else 1
-        if threads == 1:
+
+        def nats_of(start: int, stop: int) -> Tensor:
+            given = None if condition is None else condition[start:stop]
+            with autocast(self._device, self._bf16):
+                nats: Tensor = self._nats(images[start:stop], given, view_from(start))
+            return nats
+
+        threads = torch.get_num_threads()
+        with exact_products(None, self._device):
+            if self._device.type == "cpu" and self._together is None and 1 < threads <= len(parts):
+                return self._side_by_side(nats_of, parts, divisor, threads)
             total = 0.0
             for start, stop in parts:
-                nats = nats_of(start, stop)
-                (nats * scale).backward()  # type: ignore[no-untyped-call]
+                with self._summed(stop == len(images)):
+                    nats = nats_of(start, stop)
+                    (nats / divisor).backward()  # type: ignore[no-untyped-call]
                 total += nats.item()
             return total
-        return self._side_by_side(nats_of, parts, scale, threads)
 
     def _side_by_side(
-        self, nats_of: Callable[[int, int], Tensor], parts: list[Part], scale: float, threads: int
+        self, nats_of: Callable[[int, int], Tensor], parts: list[Part], divisor: float, threads: int
     ) -> float:
         def share(parts: list[Part]) -> tuple[float, list[Tensor]]:
             total = 0.0
             gradients: list[Tensor] = []
             for start, stop in parts:
                 nats = nats_of(start, stop)
-                new = torch.autograd.grad(nats * scale, self._parameters)
+                new = torch.autograd.grad(nats / divisor, self._parameters, materialize_grads=True)
                 if gradients:
                     torch._foreach_add_(gradients, new)
                 else:
@@ -68,16 +110,40 @@ class Gradient:
                 total += nats.item()
             return total, gradients
 
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(threads)
+        if self._pool is None or self._workers != threads:
+            self._pool, self._workers = ThreadPoolExecutor(threads), threads
         bounds = [len(parts) * k // threads for k in range(threads + 1)]
-        usual = torch.get_num_threads()
         torch.set_num_threads(1)  # which threads of the pool take over when they start
+        shares = [self._pool.submit(share, parts[a:b]) for a, b in itertools.pairwise(bounds)]
         try:
-            shares = list(self._pool.map(share, (parts[a:b] for a, b in itertools.pairwise(bounds))))
+            wait(shares)
         finally:
-            torch.set_num_threads(usual)
-        for _, gradients in shares:
+            wait(shares)  # after a second Ctrl-C too: they read the parameters
+            torch.set_num_threads(threads)
+        results = [each.result() for each in shares]
+        for _, gradients in results:
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return sum(total for total, _ in shares)
+        return sum(total for total, _ in results)
+
+    def _summed(self, last: bool) -> AbstractContextManager[object]:
+        """Within it a gradient is added to the earlier parts', and after the last one summed over the processes."""
+        return contextlib.nullcontext() if self._together is None or last else self._together.no_sync()
+
+
+class _Nats(nn.Module):
+    """Images' negative log-likelihood as DistributedDataParallel wants it: a module's forward pass."""
+
+    def __init__(self, model: AutoregressiveModel) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(model.parameters())  # and no buffers: the masks would be sent at every forward
+        self._log_prob = model.unchecked_log_prob_map
+
+    def forward(self, images: Tensor, condition: Tensor | None, view: MakeView) -> Tensor:
+        """The sum over the images, in nats."""
+        return -self._log_prob(images, condition, view=view).sum()
+
+
+def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
+    """Within it a forward pass multiplies in bfloat16, by PyTorch's autocast, if asked for."""
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if bf16 else contextlib.nullcontext()

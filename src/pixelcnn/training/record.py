@@ -41,6 +41,10 @@ class RunRecord:
     """PyTorch's version."""
     threads: int
     """Threads that one operation uses on the CPU."""
+    precision: str = "float32"
+    """What is multiplied in: "float32" or "bf16"."""
+    processes: int = 1
+    """Processes that train together."""
     origin: str = ""
     """Where a run that went on from another run's checkpoint under other options began; nothing for a whole run."""
 
@@ -51,6 +55,8 @@ class RunRecord:
         training: tuple[Tensor, Tensor | None],
         validation: tuple[Tensor, Tensor | None],
         data: str,
+        precision: str = "float32",
+        processes: int = 1,
     ) -> RunRecord:
         """The record of a run that starts now, on images and, for a conditional model, their labels."""
         return cls(
@@ -60,11 +66,13 @@ class RunRecord:
             train=config,
             torch=torch.__version__,
             threads=torch.get_num_threads(),
+            precision=precision,
+            processes=processes,
         )
 
     @classmethod
     def from_json(cls, values: object, where: str) -> RunRecord:
-        """The record from `to_json`'s text or its parsed values.
+        """The record from `to_json`'s parsed values.
 
         Raises:
             ValueError: If it is not a run's record.
@@ -79,7 +87,8 @@ class RunRecord:
         """Whether this run is the same as an earlier one, perhaps longer.
 
         Warns:
-            UserWarning: If the result will differ in its last bits: another PyTorch or number of threads.
+            UserWarning: If the result will differ in its last bits: another PyTorch, number of threads or processes,
+                or precision.
 
         Raises:
             ValueError: If it is another run.
@@ -111,7 +120,8 @@ class RunRecord:
 
     def _differences(self, earlier: RunRecord) -> list[tuple[str, object, object]]:
         """Name, earlier and present value of what makes it another run."""
-        may_differ = _MAY_DIFFER - (set() if self.train.schedule == "constant" else {"epochs"})
+        decides = self.train.schedule != "constant" and self.train.steps is None
+        may_differ = _MAY_DIFFER - ({"epochs"} if decides else set())
         pairs = [(name, getattr(earlier, name), getattr(self, name)) for name in ("data", "training", "validation")]
         pairs += [
             (f.name, getattr(earlier.train, f.name), getattr(self.train, f.name))
@@ -124,6 +134,8 @@ class RunRecord:
         for name, old, new in (
             ("PyTorch", earlier.torch, self.torch),
             ("a number of threads", earlier.threads, self.threads),
+            ("a number of processes", earlier.processes, self.processes),
+            ("a precision", earlier.precision, self.precision),
         ):
             if old != new:
                 warnings.warn(

@@ -98,13 +98,17 @@ def card(
         f"Data: {record.data}{protocol}, {config.model.levels} levels.\n\n"
         f"- training: {record.training}\n- validation: {record.validation}\n\n"
         f"{last['epoch']} epoch{'s' * (last['epoch'] > 1)}, {last['step']} steps, batch {config.batch_size}, "
-        f"{_recipe(config)}, seed {config.seed}; PyTorch {record.torch}, {device}.{best}{origin} "
+        f"{_recipe(config)}, seed {config.seed}; PyTorch {record.torch}, {device}, {record.precision}.{best}{origin} "
         "Losses in nats a sub-pixel:\n\n"
         f"| epoch | step | training | validation |\n|---|---|---|---|\n{losses}"
     )
     loss = held_out_loss(chosen)
     results = f"Validation loss {loss:.4f} nats a sub-pixel, {loss * model.subpixels:.2f} nats an image."
     return describe(model, training=training, results=results)
+
+
+def _conditional(config: TrainConfig) -> bool:
+    return any(getattr(config.model, size, None) for size in ("num_classes", "condition_dim"))
 
 
 def _recipe(config: TrainConfig) -> str:
@@ -116,7 +120,7 @@ def _recipe(config: TrainConfig) -> str:
         f"weight decay {config.weight_decay:g}" if config.weight_decay else "",
         f"dropout {config.dropout:g}" if config.dropout else "",
         f"images shifted by up to {config.shift} pixels" if config.shift else "",
-        f"{config.unlabelled:.0%} of the labels hidden" if getattr(config.model, "num_classes", None) else "",
+        f"{config.unlabelled:.0%} of the labels hidden" if config.unlabelled and _conditional(config) else "",
         f"weights averaged with decay {config.ema}" if config.ema is not None else "",
     ]
     return ", ".join(filter(None, parts))

@@ -17,8 +17,11 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,13 +31,16 @@ from torch import Tensor
 from pixelcnn.config import TrainConfig
 from pixelcnn.layers import FullView
 from pixelcnn.models import AutoregressiveModel
+from pixelcnn.precision import exact_products
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.dropout import DropoutView
-from pixelcnn.training.step import ADAM_BETAS, KERAS_EPSILON, StepResult, ema_decay, products, restore
+from pixelcnn.training.gradient import autocast
+from pixelcnn.training.step import ADAM_BETAS, KERAS_EPSILON, StepResult, ema_decay, restore
 
 __all__ = ["ResidentStepper"]
 
-_BURST = 50  # steps between two looks at what they told
+_BURST = 50  # steps between two looks at what they told, at most
+_BURST_SECONDS = 0.5  # and how long they may take: a signal waits for them
 _COMPILING: dict[str, str | int | bool | Callable[..., Any]] = {
     "constant_and_index_propagation": False,  # it would compute dropout's hashes, which wrap, in unbounded integers
 }
@@ -87,6 +93,8 @@ class ResidentStepper:
         self._epoch, self._in_epoch, self._taken = torch.zeros(3, dtype=torch.int64, device=device).unbind()
         self._rates = torch.zeros(per_epoch, 3, dtype=torch.float64, device=device)
         self._told = torch.zeros(per_epoch, 2, dtype=torch.float64, device=device)
+        self._places = torch.arange(config.batch_size, device=device)
+        self._burst = 1
 
         self._forward: Callable[..., Tensor] = self._nats
         self._update = _update
@@ -101,23 +109,27 @@ class ResidentStepper:
     def run(self, epoch: int, done: int, stop: int, rates: Callable[[int], float]) -> Iterator[StepResult]:
         """Steps `done .. stop-1` of an epoch, at the rate for their number in the run, and what each tells of itself.
 
-        Results come in bursts: weights and `steps` are those after the last step of the burst.
+        Results come in bursts of half a second at most: weights and `steps` are those after the last step of the burst.
         """
         self._begin(epoch, done, stop, rates)
         size = self._config.batch_size
         whole = min(stop, len(self._batches) // size)
-        with torch.backends.cudnn.flags(benchmark=True):
-            while done < stop:
-                burst = min(_BURST, stop - done)
+        while done < stop:
+            burst = min(self._burst, stop - done)
+            started = time.perf_counter()
+            with exact_products(None, self.model.device), _tuned_convolutions():
                 for k in range(done, done + burst):
                     if k < whole:
                         self._whole_step()
                     else:  # what is left of an epoch: once, so not worth a capture
                         self._step(len(self._batches) - k * size, self._nats)
-                self.steps += burst
-                for nats, norm in self._told[done : done + burst].tolist():
-                    yield StepResult(nats, norm)
-                done += burst
+            self.steps += burst
+            told = self._told[done : done + burst].tolist()  # waits for them
+            fitting = int(_BURST_SECONDS / max(1e-9, time.perf_counter() - started) * burst)
+            self._burst = max(1, min(_BURST, fitting, 4 * self._burst))
+            for nats, norm in told:
+                yield StepResult(nats, norm)
+            done += burst
 
     def _begin(self, epoch: int, done: int, stop: int, rates: Callable[[int], float]) -> None:
         """Sends what the host knows of an epoch."""
@@ -142,7 +154,12 @@ class ResidentStepper:
             work()
             return
         if self._replay is None:
-            self._replay = _cuda_graph(work, self._undone(work), self.model.device)
+            with (
+                warnings.catch_warnings(),
+                torch._dynamo.config.patch(recompile_limit=1000),
+            ):  # of all runs of a process
+                warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # float32 is meant to be exact
+                self._replay = _cuda_graph(work, self._undone(work), self.model.device)
         self._replay()
 
     def _undone(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -161,7 +178,7 @@ class ResidentStepper:
         """One step of the next `size` images: everything on the device."""
         config = self._config
         with torch.no_grad():
-            places = self._in_epoch * config.batch_size + torch.arange(size, device=self.model.device)
+            places = self._in_epoch * config.batch_size + self._places[:size]
             batch = self._batches.take(self._order[places], self._epoch)
         for parameter in self._parameters:
             parameter.grad = None
@@ -169,12 +186,12 @@ class ResidentStepper:
         total = torch.zeros((), device=self.model.device)
         for first in range(0, size, part):
             condition = None if batch.condition is None else batch.condition[first : first + part]
-            with products(self.model.device, self._bf16):
-                nats = nats_of(batch.images[first : first + part], condition, first, self._taken)
-                (nats / batch.images.numel()).backward()  # type: ignore[no-untyped-call]
+            with autocast(self.model.device, self._bf16):
+                nats = nats_of(batch.images[first : first + part], condition, self._places[first], self._taken)
+            (nats / batch.images.numel()).backward()  # type: ignore[no-untyped-call]
             total = total + nats.detach()
         with torch.no_grad():
-            gradient = torch.cat([p.grad.flatten() for p in self._parameters if p.grad is not None])
+            gradient = torch.cat([_flat_gradient(p) for p in self._parameters])
             row = self._rates.index_select(0, self._in_epoch.view(1))[0].to(gradient.dtype)
             norm = self._update(self._vectors, gradient, row, self._decays, config.clip_norm, bool(config.weight_decay))
             told = torch.stack([total.double(), norm.double()])
@@ -182,7 +199,7 @@ class ResidentStepper:
             self._in_epoch += 1
             self._taken += 1
 
-    def _nats(self, images: Tensor, condition: Tensor | None, first: int, step: Tensor) -> Tensor:
+    def _nats(self, images: Tensor, condition: Tensor | None, first: Tensor, step: Tensor) -> Tensor:
         view: Any = FullView
         if self._config.dropout:
             view = functools.partial(
@@ -225,10 +242,25 @@ def _update(
     return norm
 
 
+def _flat_gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter).flatten() if parameter.grad is None else parameter.grad.flatten()
+
+
 def _views(vector: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
     """Consecutive parts of a vector, of the given shapes."""
     parts = torch.split(vector, [shape.numel() for shape in shapes.values()])
     return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+@contextlib.contextmanager
+def _tuned_convolutions() -> Iterator[None]:
+    """Within it cuDNN tries which of its algorithms is fastest, once a shape."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _cuda_graph(work: Callable[[], None], rehearse: Callable[[], None], device: torch.device) -> Callable[[], None]:

@@ -5,21 +5,24 @@ that Keras averages over pixels. On a CPU the batch is cut into slices that stay
 are summed: the same gradient, twice as fast at the seed network's size. `pixelcnn.training.resident` takes the same
 step without a word from the host.
 
+Where several processes train together, each computes the gradient of its own part of the batch (`.gradient`), and from
+there on all do the same.
+
 Weight decay is decoupled: before Adam's update, weights (not biases) are multiplied by 1 - learning rate * decay.
 
 References:
     | Adam: A Method for Stochastic Optimization (Kingma & Ba, 2015), https://arxiv.org/abs/1412.6980
     | Decoupled Weight Decay Regularization (Loshchilov & Hutter, 2019), https://arxiv.org/abs/1711.05101
+    | PyTorch Distributed: Experiences on Accelerating Data Parallel Training (Li et al., 2020), VLDB,
+      https://arxiv.org/abs/2006.15704
     | On the difficulty of training Recurrent Neural Networks (Pascanu et al., 2013), https://arxiv.org/abs/1211.5063
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -27,12 +30,12 @@ from torch import Tensor
 
 from pixelcnn.layers import FullView
 from pixelcnn.models import AutoregressiveModel
-from pixelcnn.precision import exact_products
+from pixelcnn.processes import ALONE, Processes
 from pixelcnn.training.batches import Batch
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.gradient import Gradient
 
-__all__ = ["ADAM_BETAS", "KERAS_EPSILON", "StepResult", "Stepper", "ema_decay", "products", "restore"]
+__all__ = ["ADAM_BETAS", "KERAS_EPSILON", "StepResult", "Stepper", "ema_decay", "restore"]
 
 ADAM_BETAS = (0.9, 0.999)
 KERAS_EPSILON = 1e-7
@@ -42,7 +45,7 @@ class StepResult(NamedTuple):
     """What a step tells of itself."""
 
     nats: float
-    """Sum of the images' negative log-likelihoods before the step."""
+    """Sum of the negative log-likelihoods of this process's images before the step."""
     gradient_norm: float
     """Euclidean norm of the gradient of the mean loss in nats a sub-pixel, before it was limited."""
 
@@ -56,6 +59,7 @@ class Stepper:
         clip_norm, weight_decay, dropout, accumulate: As in `pixelcnn.TrainConfig`.
         seed: The run's seed, for dropout.
         bf16: Multiply in bfloat16, by PyTorch's autocast.
+        processes: Those that train together; all begin with the first one's weights.
     """
 
     def __init__(
@@ -69,16 +73,17 @@ class Stepper:
         accumulate: int = 1,
         seed: int = 0,
         bf16: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         self.model = model
         self.steps = 0
         """Steps taken."""
-        self._bf16 = bf16
         self._ema = ema
         self._clip_norm, self._weight_decay = clip_norm, weight_decay
         self._dropout, self._accumulate, self._seed = dropout, accumulate, seed
+        self._processes = processes
         self._parameters = dict(model.named_parameters())
-        self._gradient = Gradient(list(self._parameters.values()))
+        self._gradient = Gradient(model, processes, bf16=bf16)
         self._optimizer = torch.optim.Adam(model.parameters(), betas=ADAM_BETAS)
         for parameter in self._parameters.values():  # what Adam would make at its first step: makes `state` uniform
             self._optimizer.state[parameter] = {
@@ -91,18 +96,30 @@ class Stepper:
     def run(self, batches: Iterable[Batch], rates: Callable[[int], float]) -> Iterator[StepResult]:
         """A step for each batch, at the rate for its number, and what it tells of itself."""
         for batch in batches:
-            yield self.step(batch.images, rates(self.steps), batch.condition)
+            yield self.step(batch.images, rates(self.steps), batch.condition, batch.first, batch.total)
 
-    def step(self, images: Tensor, learning_rate: float, condition: Tensor | None = None) -> StepResult:
-        """One step on uint8 images (N, C, H, W), conditioned on `condition` (N, D) if that is not None."""
+    def step(
+        self,
+        images: Tensor,
+        learning_rate: float,
+        condition: Tensor | None = None,
+        first: int = 0,
+        total: int | None = None,
+    ) -> StepResult:
+        """One step.
 
-        def nats_of(start: int, stop: int) -> Tensor:
-            given = None if condition is None else condition[start:stop]
-            with products(images.device, self._bf16):
-                return -self.model.unchecked_log_prob_map(images[start:stop], given, view=self._view(start)).sum()
-
+        Args:
+            images: This process's uint8 images (n, C, H, W), perhaps none of them.
+            learning_rate: Adam's, in this step.
+            condition: What they are conditioned on, (n, D), or None.
+            first: Place in the whole batch of the first of them.
+            total: Images in the whole batch, by default n.
+        """
         self._optimizer.zero_grad()
-        total = self._gradient.add(nats_of, self._parts(len(images)), 1 / images.numel())
+        whole = len(images) if total is None else total
+        divisor = whole * self.model.subpixels / self._processes.count
+        parts = self._parts(len(images))
+        nats = self._gradient.add(images, condition, lambda start: self._view(first + start), parts, divisor)
         parameters = list(self._parameters.values())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self._clip_norm is not None:
@@ -120,11 +137,11 @@ class Stepper:
             decay = ema_decay(self._ema, self.steps)
             for name, parameter in self._parameters.items():
                 self.averaged[name].lerp_(parameter.detach(), 1 - decay)
-        return StepResult(total, norm.item())
+        return StepResult(nats, norm.item())
 
     def _parts(self, n: int) -> list[tuple[int, int]]:
         """The images that the gradient is computed of at a time: first, and behind the last; nearly as many each."""
-        count = min(self._accumulate, n)
+        count = max(1, min(self._accumulate, n))
         if self.model.device.type == "cpu" and (slices := -(-n // self.model.slice_size)) > 1:
             threads = torch.get_num_threads()
             count = min(n, -(-max(count, slices) // threads) * threads)  # as many for each thread
@@ -164,13 +181,6 @@ class Stepper:
 def ema_decay(ema: float, steps: int) -> float:
     """The averaged weights' decay after t steps: held under (1 + t) / (10 + t), to forget the initial ones soon."""
     return min(ema, (1 + steps) / (10 + steps))
-
-
-def products(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
-    """Within it training multiplies in bfloat16, by PyTorch's autocast, or exactly in the model's own type."""
-    if bf16:
-        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
-    return exact_products(None, device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 @torch.no_grad()

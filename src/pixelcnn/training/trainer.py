@@ -4,6 +4,11 @@ A run is a function of its configuration and its data: the order of the images i
 pictures have the run's seed, and a checkpoint holds all that the next step depends on. A killed run repeats at most
 what came after its last checkpoint. On a CPU the result is the same to the bit for the same number of threads.
 
+Where `torchrun` started several processes they train together: each computes its part of every batch and of the
+validation, all hold the same weights and numbers, and the first one alone touches the folder. A signal to one of them
+is told to all with the next step's loss, so that all stop after the same step. The result is that of one process up to
+rounding, and a run may go on with another number of them.
+
 A loss or gradient that is not finite, or a loss that has gone astray for good (`pixelcnn.training.watch`), ends the run
 with an error; the last checkpoint from before is kept.
 
@@ -21,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import signal
 import sys
 import time
 import warnings
@@ -32,11 +38,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pixelcnn.config import TrainConfig, to_dict
+from pixelcnn.config import TrainConfig, from_dict, to_dict
 from pixelcnn.devices import device_of, peak_memory
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel, model_of
+from pixelcnn.processes import Processes, joined
 from pixelcnn.progress import progress_bar
 from pixelcnn.training import report
 from pixelcnn.training.batches import Batches
@@ -54,12 +61,13 @@ from pixelcnn.training.record import RunRecord
 from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.signals import StopSignals
 from pixelcnn.training.step import StepResult
-from pixelcnn.training.steppers import stepper_for, steps_of
+from pixelcnn.training.steppers import precision_of, stepper_for, steps_of
 
 __all__ = ["train"]
 
 _UNTIMED, _TIMED = 2, 5  # steps: the first ones pay for set-up
 _CURVES_SECONDS = 10  # between two drawings of the curves, which take one
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 _WARM = 500  # steps of warm-up that are worth a try against a diverging loss
 
 
@@ -76,6 +84,8 @@ def train(
     progress: bool = True,
 ) -> AutoregressiveModel:
     """Trains a model and writes the run's folder.
+
+    Called by every process that `torchrun` started, with the same arguments, it trains one model by all of them.
 
     Args:
         config: What to do.
@@ -95,14 +105,17 @@ def train(
         `config.finish` says; the same is in `out`/model.
 
     Raises:
-        ValueError: If the images or labels do not fit the model, the folder holds a run of another configuration or
-            of other data, another process is using it, the loss is no longer finite or has diverged, or TensorBoard is
-            asked for and not installed.
+        ValueError: If the images or labels do not fit the model or differ between processes, the folder holds a run of
+            another configuration or of other data, another process is using it, the loss is no longer finite or has
+            diverged, or TensorBoard is asked for and not installed.
         OSError: If the folder cannot be written; the checkpoints before are intact.
         pixelcnn.training.Interrupted: After Ctrl-C or SIGTERM, when a checkpoint has been written.
+        pixelcnn.processes.ProcessLostError: If another process of the job is gone.
+        SystemExit: On all processes of a job but the one that raises what ended it.
     """
     labelled = (training, training_labels), (validation, validation_labels)
-    return _Run(config, *labelled, Path(out), data, progress).run(resume)
+    with joined() as processes:
+        return _Run(config, *labelled, Path(out), data, progress, processes).run(resume)
 
 
 _Labelled = tuple[Tensor, Tensor | None]
@@ -110,27 +123,38 @@ _Labelled = tuple[Tensor, Tensor | None]
 
 class _Run:
     def __init__(
-        self, config: TrainConfig, training: _Labelled, validation: _Labelled, out: Path, data: str, progress: bool
+        self,
+        config: TrainConfig,
+        training: _Labelled,
+        validation: _Labelled,
+        out: Path,
+        data: str,
+        progress: bool,
+        processes: Processes,
     ) -> None:
         self.config = config
         self.out = out
-        self.progress = progress
+        self.processes = processes
+        self.progress = progress and processes.first
         self.device = device_of(config.device)
         self.model = model_of(config.model, generator=torch.Generator().manual_seed(config.seed))
         for name, (images, labels) in (("training", training), ("validation", validation)):
             self._check(name, images, labels)
-        self.record = RunRecord.of(config, training, validation, data)
+        self.record = RunRecord.of(
+            config, training, validation, data, precision_of(config, self.device), processes.count
+        )
+        self._check_alike()
         self.validation, self.validation_labels = validation
         self.model.to(self.device)
-        self.batches = Batches(config, self.model, *training)
-        self.stepper = stepper_for(self.model, config, self.batches)
+        self.batches = Batches(config, self.model, *training, rank=processes.rank, processes=processes.count)
+        self.stepper = stepper_for(self.model, config, self.batches, processes)
         self.state = RunState(record=to_dict(self.record))
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.total_steps = config.steps or config.epochs * self.steps_per_epoch
         self.epochs = -(-self.total_steps // self.steps_per_epoch)
         self.signals = StopSignals(self._say)
+        self._agreed: int | None = None  # the signal to stop by that all processes have heard of
         self.board: Board | None = None
-        self._timed: tuple[int, float] | None = None  # since which step of this process, and when
         self._told = False  # how long it will take
         self._source = out / "checkpoints"  # of the checkpoint that the run began with
         if config.tensorboard:
@@ -145,22 +169,23 @@ class _Run:
             raise ValueError(f"{name}_labels must be given: the model is conditional")
         try:
             self.model.check_images(images)
-            self.model.condition_of(labels, len(images))
+            if labels is not None:
+                self.model.check_labels(labels, len(images))
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
 
     def run(self, resume: str | Path) -> AutoregressiveModel:
-        given = None if str(resume) in ("auto", "off") else self._load_given(Path(resume))
-        writable_folder(self.out)
-        with only_user_of(self.out):
-            self._open(str(resume), given)
-            if self.config.tensorboard:
-                self.board = Board(self.out / "tensorboard", self.state.step)
-            try:
-                return self._run()
-            finally:
-                if self.board is not None:
-                    self.board.close()
+        with contextlib.ExitStack() as stack:
+            if self.processes.first:
+                given = None if str(resume) in ("auto", "off") else self._load_given(Path(resume))
+                writable_folder(self.out)
+                stack.enter_context(only_user_of(self.out))
+                self._open(str(resume), given)
+                if self.config.tensorboard:
+                    self.board = Board(self.out / "tensorboard", self.state.step)
+                    stack.callback(self.board.close)
+            self._share_state()
+            return self._run()
 
     def _run(self) -> AutoregressiveModel:
         self._last_checkpoint = time.monotonic()
@@ -172,9 +197,13 @@ class _Run:
             for epoch in range(finished, self.epochs):
                 seconds, seen = self._train_epoch(epoch)
                 self._save()  # validation and pictures can be repeated
+                self._agree()
+                self._stop_if_asked()
                 with self.signals.at_once(self._stopped()):
                     self._finish_epoch(epoch, seconds, seen)
                 self._save()
+                self._agree()
+                self._stop_if_asked()
         return self._finish()
 
     # One epoch -------------------------------------------------------------------------------------------------
@@ -184,10 +213,12 @@ class _Run:
         done = self.state.step - epoch * self.steps_per_epoch
         stop = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
         seen = first = done * self.config.batch_size
+        timed: tuple[int, float] | None = None  # since which step, and when
         steps = steps_of(self.stepper, self.batches, epoch, done, stop, self._rate)
         started = time.monotonic()
         with self._bar(epoch, first, self._images_in(stop)) as bar:
             for k, result in enumerate(steps):
+                result = result._replace(nats=self._agree(result.nats))
                 rate = self._rate(self.state.step)
                 images = self._images_in(done + k + 1) - seen
                 self._note(result, images, rate)
@@ -201,13 +232,14 @@ class _Run:
                 bar.update(images)
                 if self.stepper.steps != self.state.step:
                     continue  # the weights are those of a later step, of which is still to be told
-                if self._timed is None and k >= _UNTIMED:
-                    self._timed = k, time.monotonic()
-                elif self._timed is not None and not self._told and k >= self._timed[0] + _TIMED:
-                    self._tell_duration((time.monotonic() - self._timed[1]) / (k - self._timed[0]), bar)
+                if timed is None and k >= _UNTIMED:
+                    timed = k, time.monotonic()
+                elif timed is not None and not self._told and k >= timed[0] + _TIMED:
+                    self._tell_duration((time.monotonic() - timed[1]) / (k - timed[0]), bar)
                 due = time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds
-                if due or self.signals.received is not None:
+                if due or self._asked is not None:
                     self._save()
+                    self._stop_if_asked()
         return time.monotonic() - started, seen - first
 
     def _rate(self, step: int) -> float:
@@ -267,10 +299,16 @@ class _Run:
             if self.stepper.averaged is not None:
                 line["validation_loss_ema"] = self._evaluate().nats_per_subpixel
             picture = self.out / "samples" / f"epoch-{epoch + 1:03d}.png"
-            if self.config.sample_images:
+            if self.config.sample_images and self.processes.first:
                 report.write_samples(picture, self.model, self.config.sample_images, self.config.seed)
         self.state.metrics.append(line)
         self.state.epoch_nats = self.state.epoch_gradient_norm = self.state.epoch_gradient_norm_max = 0.0
+        if self.processes.first:
+            self._report(epoch, seconds, seen, picture)
+
+    def _report(self, epoch: int, seconds: float, seen: int, picture: Path) -> None:
+        """Writes and says what an epoch came to."""
+        line = self.state.metrics[-1]
         report.write_metrics(self.out / "metrics.jsonl", self.state.metrics)
         speed = seen / max(seconds, 1e-9)
         timing = {"epoch": epoch + 1, "images": seen, "seconds": round(seconds, 3)}
@@ -285,12 +323,57 @@ class _Run:
             f"epoch {epoch + 1}/{self.epochs}: training loss {line['train_loss']:.4f}, validation loss "
             + f"{line['validation_loss']:.4f}"
             + (f", averaged weights {line['validation_loss_ema']:.4f}" if "validation_loss_ema" in line else "")
-            + f" ({evaluation.nats_per_image:.2f} nats/image), {speed:.0f} images/s, "
+            + f" ({line['validation_nats_per_image']:.2f} nats/image), {speed:.0f} images/s, "
             + f"{timing['peak_memory_bytes'] / 2**30:.1f} GiB"
         )
 
     def _evaluate(self) -> Evaluation:
-        return evaluate(self.model, self.validation, self.validation_labels, progress=self.progress)
+        return evaluate(
+            self.model, self.validation, self.validation_labels, progress=self.progress, processes=self.processes
+        )
+
+    # Several processes -----------------------------------------------------------------------------------------
+
+    def _check_alike(self) -> None:
+        """Whether all processes were given the same run: one may read another copy of the images."""
+        mine = [self.record.data, self.record.training, self.record.validation, to_dict(self.config)]
+        if any(self.processes.sum([mine != self.processes.from_first(lambda: mine)])):
+            raise ValueError("the processes were given different images or options; give all the same")
+
+    def _share_state(self) -> None:
+        """Gives all processes the first one's numbers and tensors."""
+        if self.processes.count > 1:
+            values = self.processes.from_first(lambda: dataclasses.asdict(self.state))
+            self.state = from_dict(RunState, values, "what the first process sent")
+            self._share_tensors(self.state.step)
+
+    def _share_tensors(self, steps: int) -> None:
+        """Gives all processes the first one's tensors, those after so many steps."""
+        if self.processes.count > 1:
+            tensors = self.stepper.tensors()
+            self.processes.broadcast(tensors.values())
+            self.stepper.restore(tensors, steps)
+
+    def _agree(self, nats: float = 0.0) -> float:
+        """The sum of a number over all processes; on the way each hears whether another was asked to stop."""
+        if self.processes.count == 1:
+            return nats
+        asked = [float(self.signals.received == signum) for signum in _STOPPING]
+        total, *counts = self.processes.sum([nats, *asked])
+        self._agreed = next((signum for signum, count in zip(_STOPPING, counts, strict=True) if count), None)
+        return total
+
+    @property
+    def _asked(self) -> int | None:
+        """The signal by which the run was asked to stop, if all processes have heard of it."""
+        return self.signals.received if self.processes.count == 1 else self._agreed
+
+    def _stop_if_asked(self) -> None:
+        """Ends the run on all processes, when the first one has saved."""
+        if self._asked is not None:
+            self.processes.sum([0.0])
+            self.signals.received = self._asked
+            self.signals.check(self._stopped())
 
     # Beginning and end -----------------------------------------------------------------------------------------
 
@@ -360,21 +443,28 @@ class _Run:
         line = self.state.metrics[-1]
         if self.config.finish == "best" and self.state.best is not None and self.state.best_name is not None:
             line = self.state.best
-            try:
-                _, tensors = load_checkpoint(self.out / "checkpoints" / self.state.best_name)
-            except ValueError as error:
-                raise ValueError(f"{error}; --finish last makes a model of the last epoch's weights") from None
-            self.stepper.restore(tensors, line["step"])
+            if self.processes.first:
+                try:
+                    _, tensors = load_checkpoint(self.out / "checkpoints" / self.state.best_name)
+                except ValueError as error:
+                    raise ValueError(f"{error}; --finish last makes a model of the last epoch's weights") from None
+                self.stepper.restore(tensors, line["step"])
+            self._share_tensors(line["step"])
         if self.stepper.averaged is not None:
             self.model.load_state_dict(self.stepper.averaged)
         self.model.eval()
-        card = report.card(self.model, self.record, self.state.metrics, line, self.device.type)
-        self.model.save_pretrained(self.out / "model", card)
+        if self.processes.first:
+            card = report.card(self.model, self.record, self.state.metrics, line, self.device.type)
+            self.model.save_pretrained(self.out / "model", card)
         return self.model
 
     # Helpers ---------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        """Writes a checkpoint, by the first process."""
+        self._last_checkpoint = time.monotonic()
+        if not self.processes.first:
+            return
         try:
             save_checkpoint(
                 self.out / "checkpoints", self.state, self.stepper.tensors(), keep_last=self.config.keep_last
@@ -383,7 +473,6 @@ class _Run:
             told = f"{error.strerror}, so no checkpoint at step {self.state.step}; earlier ones are intact"
             raise OSError(error.errno, told, error.filename) from error
         self._last_checkpoint = time.monotonic()
-        self.signals.check(self._stopped())
 
     def _stopped(self) -> str:
         return f"stopped at step {self.state.step}; the same command with --resume auto goes on"
