@@ -26,7 +26,7 @@ import pixelcnn
 from machine import Machine
 from pixelcnn.benchmark import matrix_rate
 from pixelcnn.files import write_file
-from pixelcnn.processes import joined
+from pixelcnn.processes import joined, leave
 from pixelcnn.training.step import Stepper
 from table import markdown
 
@@ -85,7 +85,7 @@ def main(options: Options) -> None:
     """Measures all ways in turns, and writes the table."""
     if options.worker:
         worker(options)
-        return
+        leave(0)
     device = torch.device("cpu")
     machine, rates = Machine.of(device), [matrix_rate(device)]
     seconds: dict[str, list[float]] = {name: [] for name in WAYS}

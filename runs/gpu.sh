@@ -48,7 +48,7 @@ for seed in 0 1 2; do
         "$python" -m pixelcnn train mnist --preset seed --seed $seed --device cuda --out "$out/seed-$seed"
     step "seed-$seed-evaluation" "$python" -m pixelcnn evaluate "$out/seed-$seed" mnist:seed-validation --device cuda
 done
-step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-size 128 --protocol seed --device cuda \
+step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-size 128 --ema 0.999 --protocol seed --device cuda \
     --out "$out/fast"
 step best "$python" -m pixelcnn train mnist --preset best --protocol seed --device cuda --out "$out/best"
 step mnist env RECIPE=full DEVICE=cuda PYTHON="$python" runs/mnist.sh "$out/trained"

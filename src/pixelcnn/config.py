@@ -347,13 +347,13 @@ PRESETS: dict[str, TrainConfig] = {
         warmup_steps=100,
     ),
     "fast": TrainConfig(
-        epochs=20,
-        batch_size=64,
+        epochs=1,
+        batch_size=16,
         learning_rate=2e-3,
         schedule="cosine",
-        warmup_steps=200,
+        warmup_steps=100,
         clip_norm=1.0,
-        ema=0.999,
+        ema=0.99,
     ),
     "best": TrainConfig(
         model=PixelCNNConfig(filters=64, blocks=21),  # 531,041 parameters
