@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the benchmarks, the
-# seed recipe in full, the other presets, the shipped model. Results, logs and the name of the hardware go into the folder $OUT, by default gpu/; what
-# fails has its log, and the others go on. STEPS names those to run (a pattern for `case`), by default all: the tests
+# seed recipe in full, the other presets, the shipped model. Results, logs and the name of the hardware go into the
+# folder $OUT, by default gpu/; what fails has its log, and the others go on. STEPS names those to run (a pattern for `case`), by default all: the tests
 # and the short measurements come first.
 #
 # PYTHON names the interpreter (3.11 or newer, with PyTorch 2.11 or newer and the package's other dependencies; if those
@@ -48,8 +48,8 @@ for seed in 0 1 2; do
         "$python" -m pixelcnn train mnist --preset seed --seed $seed --device cuda --out "$out/seed-$seed"
     step "seed-$seed-evaluation" "$python" -m pixelcnn evaluate "$out/seed-$seed" mnist:seed-validation --device cuda
 done
-step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-size 128 --ema 0.999 --protocol seed --device cuda \
-    --out "$out/fast"
+step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-size 128 --ema 0.999 --protocol seed \
+    --device cuda --out "$out/fast"
 step best "$python" -m pixelcnn train mnist --preset best --protocol seed --device cuda --out "$out/best"
 step mnist env RECIPE=full DEVICE=cuda PYTHON="$python" runs/mnist.sh "$out/trained"
 if [ -d "$out/trained/mnist/model" ]; then cp -r src/pixelcnn/pretrained/mnist "$out/shipped-mnist"; fi
