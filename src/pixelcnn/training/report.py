@@ -87,7 +87,7 @@ def card(
         device: Where it was trained.
     """
     config, last = record.train, metrics[-1]
-    protocol = f" ({config.protocol} protocol)" if record.data == "mnist" else ""
+    protocol = f" ({config.protocol} protocol)" if record.data in ("mnist", "mnist-dynamic") else ""
     losses = "".join(
         f"| {line['epoch']} | {line['step']} | {line['train_loss']:.4f} | {line['validation_loss']:.4f} |\n"
         for line in metrics
@@ -110,13 +110,16 @@ def card(
 def _recipe(config: TrainConfig) -> str:
     """Everything that is not off, in words."""
     warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
+    labelled = getattr(config.model, "num_classes", None) is not None and config.orders == 1
     parts = [
         f"Adam, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
         f"gradient norm at most {config.clip_norm:g}" if config.clip_norm is not None else "",
         f"weight decay {config.weight_decay:g}" if config.weight_decay else "",
         f"dropout {config.dropout:g}" if config.dropout else "",
+        "each pixel drawn anew every epoch" if config.binarise else "",
+        f"images in one of {config.orders} scan orders, drawn anew every epoch" if config.orders > 1 else "",
         f"images shifted by up to {config.shift} pixels" if config.shift else "",
-        f"{config.unlabelled:.0%} of the labels hidden" if getattr(config.model, "num_classes", None) else "",
+        f"{config.unlabelled:.0%} of the labels hidden" if labelled else "",
         f"weights averaged with decay {config.ema}" if config.ema is not None else "",
     ]
     return ", ".join(filter(None, parts))
