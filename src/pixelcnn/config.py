@@ -402,7 +402,10 @@ class TrainConfig:
                 self.orders < 8 or height == width,
                 f"be at most 4 for images of {height} rows and {width} columns, which are not square",
             ),
-            "binarise": (isinstance(self.binarise, bool), "be True or False"),
+            "binarise": (
+                isinstance(self.binarise, bool) and (not self.binarise or self.model.levels == 2),
+                f"be False for {self.model.levels} levels" if self.binarise is True else "be True or False",
+            ),
             "ema": (self.ema is None or 0 < self.ema < 1, "lie strictly between 0 and 1"),
             "seed": (_is_int(self.seed) and 0 <= self.seed < 2**63, "be in 0..2**63-1"),
             "checkpoint_seconds": (self.checkpoint_seconds >= 0, "be at least 0"),

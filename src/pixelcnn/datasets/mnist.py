@@ -106,7 +106,7 @@ def drawn_mnist(split: str = "test") -> tuple[Tensor, Tensor]:
     Example:
         >>> images, labels = drawn_mnist("test")
         >>> images.shape, images.sum(), labels[:4]
-        (torch.Size([10000, 1, 28, 28]), tensor(1038430), tensor([7, 2, 1, 0]))
+        (torch.Size([10000, 1, 28, 28]), tensor(1038736), tensor([7, 2, 1, 0]))
     """
     grey, labels = mnist(split, 256)
     first = _STARTS.get(split, 0)
