@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the sampling benchmarks, and
-# the seed recipe in full. Results, logs and the name of the hardware go into the folder $OUT, by default gpu/; what
+# the seed recipe in full, and the literature's protocols. Results, logs and the name of the hardware go into the folder $OUT, by default gpu/; what
 # fails has its log, and the others go on. STEPS names those to run (a pattern for `case`), by default all: the tests
 # and the short measurements come first.
 #
@@ -45,4 +45,9 @@ step scaling "$python" benchmarks/scaling.py --device cuda --out "$out"
 step seed-training "$python" -m pixelcnn train mnist --preset seed --device cuda --out "$out/seed"
 step seed-evaluation "$python" -m pixelcnn evaluate "$out/seed" mnist:seed-validation --device cuda
 rm -rf "$out/seed/checkpoints"
+for protocol in threshold dynamic gray; do
+    step "literature-$protocol" env PYTHON="$python" DEVICE=cuda OUT="$out/literature-$protocol" \
+        bash "runs/literature-$protocol.sh"
+    rm -rf "$out/literature-$protocol/checkpoints"
+done
 exit $failed

@@ -81,10 +81,6 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path):
     run(tmp_path / "parts")
     whole, parts = result(tmp_path / "whole"), result(tmp_path / "parts")
     assert all(whole[name] == parts[name] for name in ("metrics", "tensors", "model"))
-    with pytest.raises(ValueError, match="holds a run with binarise = True, not False"):
-        pixelcnn.train(
-            dataclasses.replace(CONFIG, binarise=False), greys(60) // 255, stripes(20, 1), tmp_path / "parts"
-        )
 
 
 def test_what_is_refused(tmp_path):
