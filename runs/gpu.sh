@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the benchmarks, the
-# seed recipe in full, the other presets, the shipped model. Results, logs and the name of the hardware go into the
-# folder $OUT, by default gpu/; what fails has its log, and the others go on. STEPS names those to run (a pattern for `case`), by default all: the tests
-# and the short measurements come first.
+# seed recipe in full, the other presets, the shipped model, the literature's protocols. Results, logs and the name of
+# the hardware go into the folder $OUT, by default gpu/; what fails has its log, and the others go on. STEPS names those
+# to run (a pattern for `case`), by default all: the tests and the short measurements come first.
 #
 # PYTHON names the interpreter (3.11 or newer, with PyTorch 2.11 or newer and the package's other dependencies; if those
 # cannot be installed there, WHEELS names a folder of their wheels, made elsewhere by `pip download`).
@@ -53,5 +53,9 @@ step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-si
 step best "$python" -m pixelcnn train mnist --preset best --protocol seed --device cuda --out "$out/best"
 step mnist env RECIPE=full DEVICE=cuda PYTHON="$python" runs/mnist.sh "$out/trained"
 if [ -d "$out/trained/mnist/model" ]; then cp -r src/pixelcnn/pretrained/mnist "$out/shipped-mnist"; fi
+for protocol in threshold dynamic gray; do
+    step "literature-$protocol" env PYTHON="$python" DEVICE=cuda OUT="$out/literature-$protocol" \
+        bash "runs/literature-$protocol.sh"
+done
 rm -rf "$out"/*/checkpoints "$out"/trained/*/checkpoints
 exit $failed

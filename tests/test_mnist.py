@@ -1,13 +1,15 @@
 """MNIST: the splits, the quantisation, and damaged files."""
 
 import gzip
+import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from pixelcnn.datasets import open_split, open_training
-from pixelcnn.datasets.mnist import SPLITS, mnist, read_idx
+from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist, read_idx
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,34 @@ def test_quantisation():
     four = mnist("test", 4)[0]
     assert torch.equal(four, grey // 64)
     assert mnist("test", 255)[0].max() == 254
+
+
+def test_the_drawn_test_set_is_the_published_one():
+    images, labels = drawn_mnist("test")
+    published = "d84a71afdb8a7562ee1c2c1d73171b08951c068fad67949052cadfaf4350d13e"
+    assert hashlib.sha256(images.numpy().tobytes()).hexdigest() == published
+    assert published in (Path(__file__).parent.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    assert torch.equal(labels, mnist("test")[1])
+    assert torch.equal(drawn_mnist("seed-validation")[0], images[3000:])
+    clean = torch.cat([drawn_mnist("train")[0], drawn_mnist("validation")[0], images])
+    assert torch.equal(torch.cat([drawn_mnist("seed-train")[0], drawn_mnist("seed-validation")[0]]), clean)
+
+
+def test_dynamic_as_a_data_source():
+    data = open_training("mnist-dynamic", "clean", None)
+    assert data.binarise
+    assert data.levels == 2
+    assert torch.equal(data.training, mnist("train", 256)[0])
+    assert torch.equal(data.validation, drawn_mnist("validation")[0])
+    assert not open_training("mnist", "clean", None).binarise
+    assert len(open_training("mnist-dynamic", "seed", 2).training) == 63_000
+    assert torch.equal(open_split("mnist-dynamic", 2)[0], drawn_mnist("test")[0])
+    assert torch.equal(open_split("mnist-dynamic:validation", None)[0], data.validation)
+    for levels in (3, 256):
+        with pytest.raises(ValueError, match=f"levels must be 2 for mnist-dynamic, got {levels}"):
+            open_split("mnist-dynamic:test", levels)
+    with pytest.raises(ValueError, match="takes its splits from --protocol"):
+        open_training("mnist-dynamic:test", "clean", 2)
 
 
 def test_wrong_arguments():
@@ -72,8 +102,6 @@ def test_a_damaged_file_is_named(tmp_path):
 
 
 def test_an_intact_file_is_read(tmp_path):
-    import hashlib
-
     content = bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, *range(6)])
     path = tmp_path / "file.gz"
     path.write_bytes(gzip.compress(content))

@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 import torch
 
-from pixelcnn.randomness import permutation, uniforms
+from pixelcnn.randomness import binarised, part_uniforms, permutation, uniforms
 
 GAMMA = 0x9E3779B97F4A7C15
 M = 2**64 - 1
@@ -57,3 +57,44 @@ def test_permutations_are_permutations_and_differ():
     for other in (permutation(1000, 0, 1), permutation(1000, 1, 0)):
         assert (first == other).sum() < 20
     assert torch.equal(first, permutation(1000, 0, 0))
+
+
+def test_binarised_is_the_documented_function():
+    images = torch.tensor([[0, 1, 100, 254, 255]] * 40, dtype=torch.uint8).view(40, 1, 1, 5)
+    indices = torch.arange(3, 43)
+    salt = 0x706978656C732121
+    for epoch, state in ((None, mix(7 ^ salt)), (4, mix((mix(7 ^ salt) + 5 * GAMMA) & M))):
+        found = binarised(images, indices, 7, epoch)
+        for i in range(40):
+            image = mix((state + (3 + i + 1) * GAMMA) & M)
+            bits = [mix((image + (k + 1) * GAMMA) & M) >> 32 for k in range(5)]
+            expected = [int(255 * b < g << 32) for b, g in zip(bits, images[i].flatten().tolist(), strict=True)]
+            assert found[i].flatten().tolist() == expected
+    assert torch.equal(binarised(images[5:8], indices[5:8], 7, torch.tensor(4)), found[5:8])
+
+
+def test_pixels_are_white_as_often_as_they_are_bright():
+    """Each grey's count within 6 standard deviations: 256 of them, less than 1e-6 that a right one fails."""
+    n = 20_000
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(n, 1, 16, 16)
+    p = torch.arange(256) / 255
+    draws = [binarised(images, torch.arange(n), seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, None))]
+    for drawn in draws:
+        counts = drawn.sum(0, dtype=torch.float64).flatten()
+        assert ((counts - n * p).abs() <= 6 * (n * p * (1 - p)).sqrt()).all()
+        assert counts[0] == 0
+        assert counts[255] == n
+    assert torch.equal(draws[0], binarised(images, torch.arange(n), 0, 0))
+    grey = p * (1 - p) * 2  # probability that two independent draws differ
+    for a, b in ((0, 1), (0, 2), (0, 3), (1, 3)):
+        different = (draws[a] != draws[b]).sum(0, dtype=torch.float64).flatten()
+        assert ((different - n * grey).abs() <= 6 * (n * grey * (1 - grey)).sqrt()).all()
+
+
+def test_part_uniforms_are_the_documented_function_and_not_the_pixels():
+    state = mix(7 ^ 0x7061727473212121)
+    found = part_uniforms(7, 5, 3)
+    assert found.tolist() == [(mix((state + (5 + i + 1) * GAMMA) & M) >> 11) * 2.0**-53 for i in range(3)]
+    both = torch.stack([part_uniforms(0, 0, 100_000), uniforms(0, 0, 100_000, 1)[:, 0]])
+    assert scipy.stats.kstest(both[0].numpy(), "uniform").pvalue > 1e-7
+    assert torch.corrcoef(both)[0, 1].abs() < 6 / 100_000**0.5

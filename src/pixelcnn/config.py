@@ -16,10 +16,12 @@ import tyro
 
 __all__ = [
     "FAMILIES",
+    "ORDERS",
     "PRESETS",
     "DataConfig",
     "GatedPixelCNNConfig",
     "ModelConfig",
+    "OrderEnsembleConfig",
     "PixelCNNConfig",
     "PixelCNNPlusPlusConfig",
     "TrainConfig",
@@ -150,6 +152,93 @@ def _check_conditions(num_classes: object, condition_dim: object) -> None:
 ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
 """The architecture of any model."""
 
+ORDERS = (
+    "right-down", "left-down", "right-up", "left-up", "down-right", "down-left", "up-right", "up-left",
+)  # fmt: skip
+"""Scan orders: the direction along a line, then that from line to line; the first is raster order. The first four read
+rows and suit any shape; the others read columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderEnsembleConfig:
+    """The architecture of a `pixelcnn.models.OrderEnsemble`: one part an order, each with its member and weight."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height and width of an image."""
+    levels: int
+    """How many values a sub-pixel can take, 2..256."""
+    networks: tuple[ModelConfig, ...]
+    """The networks, each once. Height and width change places for one that reads columns."""
+    members: tuple[int, ...]
+    """Which network each part is, by its place in `networks`."""
+    orders: tuple[str, ...]
+    """The scan order of each part, one of `ORDERS`."""
+    weights: tuple[float, ...]
+    """What each part weighs, positive and finite, in proportion."""
+    told: bool
+    """Whether the networks' condition is the order, as a class: its index in `ORDERS`."""
+
+    def __post_init__(self) -> None:
+        _check_images(self.image_shape, self.levels)
+        if not (self.networks and all(isinstance(network, ModelConfig) for network in self.networks)):
+            raise ValueError(f"networks must be at least one model's configuration, got {self.networks!r}")
+        if not (isinstance(self.told, bool)):
+            raise ValueError(f"told must be True or False, got {self.told!r}")
+        parts = len(self.members)
+        checks = {
+            "members": (
+                all(_is_int(k) for k in self.members) and set(self.members) == set(range(len(self.networks))),
+                f"name every place in 0..{len(self.networks) - 1}, and no other",
+            ),
+            "orders": (
+                len(self.orders) == parts and all(order in ORDERS for order in self.orders),
+                f"be one of {', '.join(ORDERS)} for each of the {parts} members",
+            ),
+            "weights": (
+                len(self.weights) == parts
+                and all(isinstance(w, int | float) and not isinstance(w, bool) for w in self.weights)
+                and all(0 < w < float("inf") for w in self.weights),
+                f"be a positive, finite number for each of the {parts} members",
+            ),
+        }
+        for name, (right, rule) in checks.items():
+            if not right:
+                raise ValueError(f"{name} must {rule}, got {getattr(self, name)!r}")
+        for member, order in zip(self.members, self.orders, strict=True):
+            self._check_member(self.networks[member], order)
+
+    def _check_member(self, network: ModelConfig, order: str) -> None:
+        c, h, w = self.image_shape
+        shape = (c, w, h) if order.startswith(("down", "up")) else (c, h, w)
+        if network.image_shape != shape:
+            raise ValueError(f"a member in the order {order} must have image_shape {shape}, got {network.image_shape}")
+        if network.levels != self.levels:
+            raise ValueError(f"members must have the same levels, got {self.levels} and {network.levels}")
+        conditions = _conditions(network)
+        if self.told and (conditions[0] or 0) <= (needed := ORDERS.index(order)):
+            raise ValueError(
+                f"a member that is told the order {order} must have num_classes of at least {needed + 1}, got "
+                f"{conditions[0]}"
+            )
+        if conditions != (first := _conditions(self.networks[0])):
+            raise ValueError(f"members must have the same num_classes and condition_dim, got {first} and {conditions}")
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes to condition on: the members', unless they are told the order; None for none."""
+        return None if self.told else _conditions(self.networks[0])[0]
+
+    @property
+    def condition_dim(self) -> int | None:
+        """Size of a vector to condition on instead of a class; None for none."""
+        return None if self.told else _conditions(self.networks[0])[1]
+
+
+def _conditions(config: ModelConfig) -> tuple[int | None, int | None]:
+    """num_classes and condition_dim of a model."""
+    return (None, None) if isinstance(config, PixelCNNConfig) else (config.num_classes, config.condition_dim)
+
+
 FAMILIES: dict[str, type[ModelConfig]] = {
     "pixelcnn": PixelCNNConfig,
     "gated": GatedPixelCNNConfig,
@@ -251,6 +340,13 @@ class TrainConfig:
     dropout: float = 0.0
     """Probability that a feature behind a residual block's middle convolution is zero in training, in multiples of
     2^-16; the others are scaled up. The training loss is then the one with features missing."""
+    orders: Literal[1, 2, 4, 8] = 1
+    """Scan orders that one network learns: each epoch shows every image flipped at random, for 8 also transposed, and
+    the network is told how, as a class. The finished model is their exact mixture, an `OrderEnsemble`. For a family
+    that can be conditional; 8 for square images."""
+    binarise: Annotated[bool, tyro.conf.Suppress] = False
+    """The training images are grey values, 0..255, and each epoch draws every pixel anew, 1 with probability
+    grey / 255; the validation images are binary. The command line takes it from the data: mnist-dynamic."""
     shift: int = 0
     """Training images are moved by up to so many pixels in each direction, drawn anew each epoch; level 0 fills in."""
     ema: float | None = None
@@ -308,6 +404,14 @@ class TrainConfig:
                 self.shift < min(height, width),
                 f"be less than the images' {height} rows and {width} columns",
             ),
+            "orders": (
+                self.orders < 8 or height == width,
+                f"be at most 4 for images of {height} rows and {width} columns, which are not square",
+            ),
+            "binarise": (
+                isinstance(self.binarise, bool) and (not self.binarise or self.model.levels == 2),
+                f"be False for {self.model.levels} levels" if self.binarise is True else "be True or False",
+            ),
             "ema": (self.ema is None or 0 < self.ema < 1, "lie strictly between 0 and 1"),
             "seed": (_is_int(self.seed) and 0 <= self.seed < 2**63, "be in 0..2**63-1"),
             "checkpoint_seconds": (self.checkpoint_seconds >= 0, "be at least 0"),
@@ -323,6 +427,7 @@ _CHOICES = {
     "protocol": ("clean", "seed"),
     "schedule": ("constant", "cosine", "one-cycle"),
     "finish": ("last", "best"),
+    "orders": (1, 2, 4, 8),
     "precision": ("auto", "float32", "bf16"),
 }
 _LEAST = {
@@ -386,10 +491,15 @@ def to_dict(config: Any) -> dict[str, Any]:
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
         if dataclasses.is_dataclass(value):
-            values[name] = to_dict(value)
-            if _members(hint):
-                values[name] = {"type": type(value).__name__, **values[name]}
+            values[name] = _to_dict(value, hint)
+        elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+            values[name] = [_to_dict(each, typing.get_args(hint)[0]) for each in value]
     return values
+
+
+def _to_dict(config: Any, hint: Any) -> dict[str, Any]:
+    """`to_dict`, with the type where a field may hold one of several."""
+    return ({"type": type(config).__name__} if _members(hint) else {}) | to_dict(config)
 
 
 def from_dict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
@@ -437,6 +547,8 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return from_dict(members[kind], {k: v for k, v in value.items() if k != "type"}, where)
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast("type[Any]", hint), value, where)
+    if isinstance(value, list) and typing.get_origin(hint) is tuple and _members(each := typing.get_args(hint)[0]):
+        return tuple(_decode(each, one, f"{where}[{k}]") for k, one in enumerate(value))
     if isinstance(value, list) and any(typing.get_origin(h) is tuple for h in (hint, *typing.get_args(hint))):
         return tuple(value)
     allowed = {float: (int, float), float | None: (int, float, type(None)), str: (str,)}.get(hint)

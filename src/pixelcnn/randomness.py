@@ -18,12 +18,15 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "binarised",
     "check_seed",
     "dropout_bits",
     "image_states",
     "label_uniforms",
     "mixed_seed",
+    "part_uniforms",
     "permutation",
+    "scan_orders",
     "shifts",
     "uniforms",
 ]
@@ -33,6 +36,9 @@ _PERMUTATION = 0x7065726D75746521  # keeps the data order's numbers apart from t
 _SHIFTS = 0x7368696674206279  # and so on
 _DROPOUT = 0x64726F706F757421
 _LABELS = 0x6C6162656C732121
+_PIXELS = 0x706978656C732121
+_ORDERS = 0x6F72646572732121
+_PARTS = 0x7061727473212121
 
 
 def check_seed(seed: int) -> int:
@@ -104,6 +110,49 @@ def shifts(images: Tensor, reach: int, seed: int, epoch: int | Tensor) -> Tensor
 def label_uniforms(images: Tensor, seed: int, epoch: int | Tensor) -> Tensor:
     """Uniform numbers in [0, 1) that decide which labels an epoch hides: float64 (N,); arguments as for `shifts`."""
     keys = _mix((images + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _LABELS, epoch))
+    return _shift_right(keys, 11).to(torch.float64) * 2.0**-53
+
+
+def binarised(images: Tensor, indices: Tensor, seed: int, epoch: int | Tensor | None = None) -> Tensor:
+    """Grey values drawn as black or white: each pixel is 1 with probability grey / 255, independently.
+
+    The draw is a function of (seed, epoch, the image's own index, the sub-pixel's place in the image) alone. With the
+    32 upper bits v of the sub-pixel's hash it is 1 where 255 v < 2^32 grey, in integers: the probability is right
+    within 2^-32, and never and always for grey 0 and 255.
+
+    Args:
+        images: uint8 (N, C, H, W), 0..255.
+        indices: The images' indices, int64 (N,), on the same device.
+        seed: 0..2**63-1.
+        epoch: 0 is the first; a tensor is an int64 scalar on the images' device. None is for images that are drawn
+            once and for all, independent of every epoch's.
+
+    Returns:
+        uint8 (N, C, H, W), 0 or 1.
+    """
+    state = _state(check_seed(seed) ^ _PIXELS, *(() if epoch is None else (epoch,)))
+    states = _mix((indices + 1) * _signed(_GAMMA) + state)
+    steps = torch.arange(1, images[0].numel() + 1, dtype=torch.int64, device=images.device)
+    bits = _shift_right(_mix(states[:, None] + steps * _signed(_GAMMA)), 32)
+    return (bits * 255 < images.flatten(1).to(torch.int64) << 32).to(torch.uint8).view_as(images)
+
+
+def scan_orders(images: Tensor, orders: int, seed: int, epoch: int | Tensor) -> Tensor:
+    """In which of so many orders an epoch shows images, int64 (N,), 0 .. orders-1, all equally probable (up to 2^-60).
+
+    Other arguments as for `shifts`.
+    """
+    keys = _mix((images + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _ORDERS, epoch))
+    return _shift_right(keys, 1) % orders
+
+
+def part_uniforms(seed: int, first: int, n: int, device: torch.device | str = "cpu") -> Tensor:
+    """Uniform numbers in [0, 1) that decide which part of a mixture draws images `first .. first+n-1` of a seed.
+
+    float64 (n,), multiples of 2**-53, independent of the images' own uniforms.
+    """
+    images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
+    keys = _mix(images * _signed(_GAMMA) + _state(check_seed(seed) ^ _PARTS))
     return _shift_right(keys, 11).to(torch.float64) * 2.0**-53
 
 

@@ -17,7 +17,8 @@ class Evaluate:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A shipped model's name (mnist), a model's folder, or a training run's folder."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """mnist:SPLIT with SPLIT one of train, validation, test, seed-train, seed-validation; mnist means mnist:test. Or
+    """mnist:SPLIT with SPLIT one of train, validation, test, seed-train, seed-validation; mnist means mnist:test.
+    mnist-dynamic:SPLIT: the same, each pixel drawn once and for all, white with probability grey / 255. Or
     what `pixelcnn train` takes: a folder of pictures, a .npy or .npz file, CIFAR-10's binary version, hf:NAME; with
     :train, :validation or :test at its end one of its splits. Pictures are brought to the model's size, channels and
     levels."""

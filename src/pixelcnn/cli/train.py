@@ -31,7 +31,8 @@ class Train:
     """
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """What to train on: mnist; a folder of pictures, in which sub-folders are classes; a .npy or .npz file of integers;
+    """What to train on: mnist; mnist-dynamic, in which each epoch draws every pixel anew, white with probability
+    grey / 255; a folder of pictures, in which sub-folders are classes; a .npy or .npz file of integers;
     CIFAR-10's binary version; or hf:NAME, of the datasets library."""
     preset: Literal["quick", "seed", "fast", "best"] = "quick"
     """Where the other options start from; with --help, shows that preset's values."""
@@ -81,9 +82,8 @@ class Train:
         if job().count > 1:
             job().from_first(lambda: opened().levels)  # which decodes for all
         data = opened()
-        config = dataclasses.replace(self.config, model=self._model_for(data))
-        conditional = getattr(config.model, "num_classes", None) is not None
-        labels = (data.training_labels, data.validation_labels) if conditional else (None, None)
+        config = dataclasses.replace(self.config, model=self._model_for(data), binarise=data.binarise)
+        labels = (data.training_labels, data.validation_labels) if self.conditional else (None, None)
         out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
         if self.minutes is not None:
             steps = job().from_first(lambda: self._steps_in(out))
@@ -113,6 +113,13 @@ class Train:
             if data.classes is None:
                 raise ValueError(f"--conditional needs classes, and {self.data} has none: sub-folders, or labels")
             changes["num_classes"] = len(data.classes)
+        if (orders := self.config.orders) > 1:
+            if self.conditional or not hasattr(self.config.model, "num_classes"):
+                raise ValueError(
+                    f"--orders {orders} needs a family that can be told the order as a class, --model gated or --model "
+                    "plusplus, without --conditional"
+                )
+            changes["num_classes"] = orders
         return dataclasses.replace(self.config.model, **changes)  # type: ignore[arg-type]
 
     def _steps_in(self, out: Path) -> int | None:

@@ -1,6 +1,8 @@
 """Data sources by name, as the command line and the trainer know them.
 
     mnist, mnist:SPLIT          the data set inside the package (`pixelcnn.datasets.mnist`)
+    mnist-dynamic, or with :SPLIT   the same in black and white, each pixel drawn with probability grey / 255: anew in
+                                each epoch of training, once and for all elsewhere (`pixelcnn.datasets.drawn_mnist`)
     FOLDER                      pictures; sub-folders are classes (`.folder`, `.pictures`)
     FILE.npy, FILE.npz          integer arrays (`.arrays`)
     cifar-10-batches-bin, or cifar-10-binary.tar.gz     CIFAR-10's binary version (`.cifar`)
@@ -24,7 +26,7 @@ from pixelcnn.datasets.cache import Cache, Source, open_cache
 from pixelcnn.datasets.cifar import CIFAR10Source, is_cifar10
 from pixelcnn.datasets.folder import FolderSource
 from pixelcnn.datasets.hub import HubSource
-from pixelcnn.datasets.mnist import SPLITS, mnist
+from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.split import SIDES
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "SPLITS",
     "Data",
     "TrainingData",
+    "drawn_mnist",
     "mnist",
     "name_of",
     "open_data",
@@ -40,9 +43,10 @@ __all__ = [
 ]
 
 _KNOWN = (
-    "mnist, or mnist:SPLIT with SPLIT one of " + ", ".join(SPLITS) + "; a folder of pictures; a .npy or .npz file; "
-    "CIFAR-10's binary version; hf:NAME"
+    "mnist or mnist-dynamic, perhaps with :SPLIT, one of " + ", ".join(SPLITS) + "; a folder of pictures; a .npy or "
+    ".npz file; CIFAR-10's binary version; hf:NAME"
 )
+_MNIST, _DYNAMIC = "mnist", "mnist-dynamic"
 _DIGITS = tuple(map(str, range(10)))
 
 
@@ -51,7 +55,7 @@ class TrainingData:
     """What a training run needs of its data."""
 
     training: Tensor
-    """uint8 levels (N, C, H, W)."""
+    """uint8 levels (N, C, H, W); grey values if `binarise`."""
     validation: Tensor
     """Images of the same kind that are not trained on."""
     training_labels: Tensor | None
@@ -64,6 +68,9 @@ class TrainingData:
     """Levels of a sub-pixel, 2..256."""
     description: str
     """What the data are, in a line, for a run's record and a model's card. It holds no path."""
+    binarise: bool = False
+    """Whether the training images are grey values, 0..255, to be drawn as black or white anew in each epoch
+    (`TrainConfig.binarise`); the validation images have been drawn."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -94,7 +101,7 @@ def open_training(
     """The training and the validation images of a data source.
 
     Args:
-        data: `mnist`, or what the module's docstring lists, without a split.
+        data: What the module's docstring lists, without a split.
         protocol: `clean` or `seed`, for MNIST alone; see `pixelcnn.datasets.mnist`.
         levels: Levels to quantise pictures to; arrays must keep to them. None for what the data have: 256 for pictures,
             the largest value and one for arrays, 2 for MNIST as everywhere in this package.
@@ -116,14 +123,14 @@ def open_training(
     _check_levels(levels)
     name, split = _parse(data)
     if split is not None:
-        decided = "--protocol" if name == "mnist" else "--held-out"
+        decided = "--protocol" if name in (_MNIST, _DYNAMIC) else "--held-out"
         raise ValueError(f"training takes its splits from {decided}, so DATA has none, got {data!r}")
-    if name == "mnist":
-        _refuse_options("mnist", config, ())
+    if name in (_MNIST, _DYNAMIC):
+        _refuse_options(name, config, ())
+        dynamic = _is_dynamic(name, levels)
         prefix = "seed-" if protocol == "seed" else ""
-        (training, digits), (validation, validation_digits) = (
-            mnist(f"{prefix}{side}", levels or 2) for side in ("train", "validation")
-        )
+        training, digits = mnist(f"{prefix}train", 256 if dynamic else levels or 2)
+        validation, validation_digits = _mnist(name, f"{prefix}validation", levels)
         return TrainingData(
             training=training,
             validation=validation,
@@ -131,7 +138,8 @@ def open_training(
             validation_labels=validation_digits,
             classes=_DIGITS,
             levels=levels or 2,
-            description="mnist",
+            description=name,
+            binarise=dynamic,
         )
     source = _source(name, levels, config)
     _refuse_options(source.name, config, _options_of(source))
@@ -180,8 +188,8 @@ def open_data(
     config = config or DataConfig()
     _check_levels(levels)
     name, split = _parse(data)
-    if name == "mnist":
-        images, digits = mnist(split or default, levels or 2)
+    if name in (_MNIST, _DYNAMIC):
+        images, digits = _mnist(name, split or default, levels)
         return Data(
             images=images,
             labels=digits,
@@ -239,12 +247,23 @@ def _parse(data: str) -> tuple[str, str | None]:
     if data.startswith("hf:"):
         name, _, split = data.removeprefix("hf:").partition(":")
         return f"hf:{name}", split or None
-    if data.partition(":")[0] == "mnist":
-        return "mnist", data.partition(":")[2] or None
+    if data.partition(":")[0] in (_MNIST, _DYNAMIC):
+        name, _, split = data.partition(":")
+        return name, split or None
     if Path(data).exists():
         return data, None
     name, _, split = data.rpartition(":")
     return (name, split) if name and Path(name).exists() else (data, None)
+
+
+def _is_dynamic(name: str, levels: int | None) -> bool:
+    if name == _DYNAMIC and levels not in (None, 2):
+        raise ValueError(f"levels must be 2 for {name}, got {levels}")
+    return name == _DYNAMIC
+
+
+def _mnist(name: str, split: str, levels: int | None) -> tuple[Tensor, Tensor]:
+    return drawn_mnist(split) if _is_dynamic(name, levels) else mnist(split, levels or 2)
 
 
 def _source(name: str, levels: int | None, config: DataConfig) -> Source:

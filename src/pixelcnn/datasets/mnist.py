@@ -10,8 +10,15 @@ Splits:
 
 The `seed` splits exist for parity: they train on 3,000 official test images. Report results on the others.
 
+In the literature black-and-white MNIST is mostly not thresholded but drawn, each pixel white with a probability of
+grey / 255. `drawn_mnist` gives each split drawn once and for all, to validate and to test on; training draws its images
+anew in each epoch (`pixelcnn.randomness.binarised`). The fixed draw that part of the literature uses ("static", of
+Larochelle and Murray) is a file that is not in this package.
+
 References:
     | Gradient-based learning applied to document recognition (LeCun et al., 1998).
+    | On the quantitative analysis of deep belief networks (Salakhutdinov and Murray, 2008): binary MNIST, drawn.
+    | The neural autoregressive distribution estimator (Larochelle and Murray, 2011): the fixed draw.
     | The data: LeCun, Cortes and Burges, CC BY-SA 3.0.
 """
 
@@ -27,7 +34,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SPLITS", "mnist", "read_idx"]
+from pixelcnn.randomness import binarised
+
+__all__ = ["SPLITS", "drawn_mnist", "mnist", "read_idx"]
 
 SPLITS = ("train", "validation", "test", "seed-train", "seed-validation")
 
@@ -39,6 +48,7 @@ _MD5 = {  # of the unpacked files
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 _THRESHOLD = 0.33 * 256
+_STARTS = {"validation": 55_000, "test": 60_000, "seed-validation": 63_000}  # among all 70,000, train first; others: 0
 
 
 def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
@@ -76,6 +86,33 @@ def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
     }[split]
     images = _quantise(grey[chosen], levels)
     return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels[chosen].astype(np.int64))
+
+
+def drawn_mnist(split: str = "test") -> tuple[Tensor, Tensor]:
+    """Binary images of a split, drawn once and for all, and their labels.
+
+    A pixel is 1 with probability grey / 255, by `pixelcnn.randomness.binarised` of seed 0, no epoch, and the image's
+    index among all 70,000: an image is the same in every split. docs/results.md publishes the test set's SHA-256.
+
+    Args:
+        split: One of `SPLITS`; see the module's docstring.
+
+    Returns:
+        Images, uint8 (N, 1, 28, 28), 0 or 1, and labels, int64 (N,), 0..9.
+
+    Raises:
+        ValueError: As for `mnist`.
+
+    Example:
+        >>> images, labels = drawn_mnist("test")
+        >>> images.shape, images.sum(), labels[:4]
+        (torch.Size([10000, 1, 28, 28]), tensor(1038736), tensor([7, 2, 1, 0]))
+    """
+    grey, labels = mnist(split, 256)
+    first = _STARTS.get(split, 0)
+    indices = torch.arange(first, first + len(grey))
+    parts = zip(torch.split(grey, 1000), torch.split(indices, 1000), strict=True)  # in bounded memory
+    return torch.cat([binarised(*part, seed=0) for part in parts]), labels
 
 
 def read_idx(path: Path, md5: str) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""The models: one file a family. `MODELS` names every one that a folder on disk can hold."""
+"""The models: one file a family. `MODELS` names the families; a folder on disk can hold an ensemble of them as well."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.models.gated import GatedPixelCNN
 from pixelcnn.models.pixelcnn import PixelCNN
 from pixelcnn.models.plusplus import PixelCNNPlusPlus
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
 
     from pixelcnn.config import ModelConfig
 
-__all__ = ["MODELS", "AutoregressiveModel", "GatedPixelCNN", "PixelCNN", "PixelCNNPlusPlus", "model_of"]
+__all__ = [
+    "MODELS",
+    "AutoregressiveModel",
+    "GatedPixelCNN",
+    "OrderEnsemble",
+    "PixelCNN",
+    "PixelCNNPlusPlus",
+    "model_of",
+]
 
 MODELS: dict[str, type[AutoregressiveModel]] = {
     "PixelCNN": PixelCNN,

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
-from pixelcnn.models import MODELS
+from pixelcnn.models import MODELS, OrderEnsemble
 from pixelcnn.models.base import AutoregressiveModel
 
 __all__ = ["checksum", "describe", "load", "save_model", "shipped_models"]
 
 _SHIPPED = Path(__file__).parent.parent / "pretrained"
+_STORED: dict[str, type[AutoregressiveModel]] = MODELS | {"OrderEnsemble": OrderEnsemble}
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
 
@@ -43,11 +44,11 @@ def load(name: str | Path) -> AutoregressiveModel:
     folder = _find(name)
     config = read_json(folder / _CONFIG)
     kind = config.get("model") if isinstance(config, dict) else None
-    if not isinstance(kind, str) or kind not in MODELS:
-        raise ValueError(f"{folder / _CONFIG}: field 'model' must be one of {', '.join(MODELS)}, got {kind!r}")
+    if not isinstance(kind, str) or kind not in _STORED:
+        raise ValueError(f"{folder / _CONFIG}: field 'model' must be one of {', '.join(_STORED)}, got {kind!r}")
     assert isinstance(config, dict)
     fields = {key: value for key, value in config.items() if key != "model"}
-    cls = MODELS[kind]
+    cls = _STORED[kind]
     model_config = from_dict(cls.Config, fields, str(folder / _CONFIG))
 
     path = folder / _WEIGHTS
@@ -106,7 +107,7 @@ def _is_replaceable(folder: Path) -> bool:
     if not names <= {_CONFIG, _WEIGHTS, _CARD} or _CONFIG not in names:
         return False
     config = read_json(folder / _CONFIG)
-    return isinstance(config, dict) and config.get("model") in MODELS
+    return isinstance(config, dict) and config.get("model") in _STORED
 
 
 def _find(name: str | Path) -> Path:

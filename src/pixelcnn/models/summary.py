@@ -12,6 +12,7 @@ from pixelcnn.attention import PlaceTable
 from pixelcnn.config import PixelCNNConfig
 from pixelcnn.layers import FullView, MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.schedule import schedule_of
 
@@ -106,7 +107,9 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
 
 
 def summary(model: AutoregressiveModel) -> str:
-    """The layer table, the receptive field and the schedule as text."""
+    """The layer table, the receptive field and the schedule as text; an ensemble's parts, then each network's."""
+    if isinstance(model, OrderEnsemble):
+        return _ensemble(model)
     c, h, w = model.image_shape
     likelihood = type(model.likelihood).__name__
     lines = [
@@ -157,6 +160,24 @@ def summary(model: AutoregressiveModel) -> str:
         f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps {instead}",
         f"engine: {_engine(model)}",
     ]
+    return "\n".join(lines)
+
+
+def _ensemble(model: OrderEnsemble) -> str:
+    config = model.config
+    c, h, w = model.image_shape
+    told = ", which the networks are told as a class" if config.told else ""
+    lines = [
+        f"OrderEnsemble: {c}x{h}x{w} images of {model.levels} levels, {len(config.orders)} scan orders{told}",
+        "",
+        *(
+            f"{order:<18}network {member}, weight {weight / sum(config.weights):.4g}"
+            for order, member, weight in zip(config.orders, config.members, config.weights, strict=True)
+        ),
+    ]
+    for k, network in enumerate(model.networks):
+        assert isinstance(network, AutoregressiveModel)
+        lines += ["", f"network {k}", "", summary(network)]
     return "\n".join(lines)
 
 

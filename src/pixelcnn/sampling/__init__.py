@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ __all__ = [
     "Autoregressive",
     "Draw",
     "Engine",
+    "Mixture",
+    "Sampler",
     "check_arguments",
     "engine_of",
     "sample",
@@ -93,6 +95,21 @@ class Draw:
         return replace(self, first=self.first + start, labels=labels)
 
 
+@runtime_checkable
+class Mixture(Protocol):
+    """A model that is drawn by its parts, each by an engine of its own."""
+
+    def draw_by_parts(
+        self, n: int, draw: Draw, *, engine: str, progress: bool, drawn: Callable[[int], object] | None
+    ) -> Tensor:
+        """What `sample` does, of arguments that have been checked."""
+        ...
+
+    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[Sampler]]:
+        """`engine_of` each part."""
+        ...
+
+
 def sample(
     model: Autoregressive,
     n: int,
@@ -105,6 +122,8 @@ def sample(
     """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
     draw.check(model, n)
     sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None)
+    if isinstance(model, Mixture):
+        return model.draw_by_parts(n, draw, engine=engine, progress=progress, drawn=drawn)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     batches = math.ceil(n / sampler_class.batch(model, draw.precision))
@@ -166,11 +185,16 @@ def engine_of(
 ) -> type[Sampler]:
     """The class that an engine's name stands for, for this model on this machine, in a precision, with labels or not.
 
+    Of a mixture whose parts have several it is the one that draws from most models.
+
     Raises:
         ValueError: If there is none.
     """
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
+    if isinstance(model, Mixture):
+        found = model.engines(engine, precision, conditional)
+        return [sampler_class for sampler_class, _ in _CHOICES.values() if sampler_class in found][-1]
     for name in _CHOICES if engine == "fast" else [engine]:
         sampler_class, why_not = _CHOICES[name]
         reason = why_not(model, precision, conditional)

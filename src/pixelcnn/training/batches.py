@@ -1,8 +1,8 @@
-"""Which images a step sees, shifted and with some labels hidden as the recipe says.
+"""Which images a step sees: drawn, shifted, rearranged and with some labels hidden as the recipe says.
 
-The order of an epoch, the shifts and the hidden labels are functions of (seed, epoch, image), so a resumed run sees the
-same, on any device and number of processes. Where several processes train together, each takes its own slice of
-every batch, and touches no other image.
+The order of an epoch, the draws, the shifts, the scan orders and the hidden labels are functions of (seed, epoch,
+image), so a resumed run sees the same, on any device and number of processes. Where several processes train together,
+each takes its own slice of every batch, and touches no other image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pixelcnn.config import TrainConfig
 from pixelcnn.models import AutoregressiveModel
-from pixelcnn.randomness import label_uniforms, permutation
+from pixelcnn.orders import rearranged_each
+from pixelcnn.randomness import binarised, label_uniforms, permutation, scan_orders
 from pixelcnn.training.augmentation import shifted
 
 __all__ = ["Batch", "Batches"]
@@ -42,9 +43,9 @@ class Batches:
     On a CUDA device the images live there if half of its free memory holds them; otherwise a step's are sent to it.
 
     Args:
-        config: Gives batch size, seed, shift and share of hidden labels.
+        config: Gives batch size, seed, what is done to the images, and the share of hidden labels.
         model: Whose device and conditions they are for.
-        images: uint8 levels (N, C, H, W), perhaps memory-mapped.
+        images: uint8 levels (N, C, H, W), or grey values if the recipe says `binarise`, perhaps memory-mapped.
         labels: As for `AutoregressiveModel.log_prob`, for a conditional model; None for another.
         rank: This process, 0 .. processes-1.
         processes: How many share each batch.
@@ -93,9 +94,16 @@ class Batches:
         With the epoch as an int64 scalar there as well, nothing returns to the host.
         """
         config, device = self.config, self._model.device
-        images = shifted(self.images[indices], indices, config.shift, config.seed, epoch)
+        images = self.images[indices]
+        if config.binarise:
+            images = binarised(images, indices, config.seed, epoch)
+        images = shifted(images, indices, config.shift, config.seed, epoch)
         condition = None
-        if self.labels is not None:
+        if config.orders > 1:  # each image in an order that the model is told
+            which = scan_orders(indices, config.orders, config.seed, epoch)
+            images = rearranged_each(images, which)
+            condition = self._model.unchecked_condition_of(which.to(device))
+        elif self.labels is not None:
             condition = self._model.unchecked_condition_of(self.labels[indices].to(device))
             shown = (label_uniforms(indices, config.seed, epoch) >= config.unlabelled).to(device)
             condition = condition * shown.unsqueeze(1)

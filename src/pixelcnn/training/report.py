@@ -87,7 +87,7 @@ def card(
         device: Where it was trained.
     """
     config, last = record.train, metrics[-1]
-    protocol = f" ({config.protocol} protocol)" if record.data == "mnist" else ""
+    protocol = f" ({config.protocol} protocol)" if record.data in ("mnist", "mnist-dynamic") else ""
     losses = "".join(
         f"| {line['epoch']} | {line['step']} | {line['train_loss']:.4f} | {line['validation_loss']:.4f} |\n"
         for line in metrics
@@ -107,20 +107,20 @@ def card(
     return describe(model, training=training, results=results)
 
 
-def _conditional(config: TrainConfig) -> bool:
-    return any(getattr(config.model, size, None) for size in ("num_classes", "condition_dim"))
-
-
 def _recipe(config: TrainConfig) -> str:
     """Everything that is not off, in words."""
     warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
+    conditional = any(getattr(config.model, size, None) for size in ("num_classes", "condition_dim"))
+    hidden = config.unlabelled if conditional and config.orders == 1 else 0.0
     parts = [
         f"Adam, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
         f"gradient norm at most {config.clip_norm:g}" if config.clip_norm is not None else "",
         f"weight decay {config.weight_decay:g}" if config.weight_decay else "",
         f"dropout {config.dropout:g}" if config.dropout else "",
+        "each pixel drawn anew every epoch" if config.binarise else "",
+        f"images in one of {config.orders} scan orders, drawn anew every epoch" if config.orders > 1 else "",
         f"images shifted by up to {config.shift} pixels" if config.shift else "",
-        f"{config.unlabelled:.0%} of the labels hidden" if config.unlabelled and _conditional(config) else "",
+        f"{hidden:.0%} of the labels hidden" if hidden else "",
         f"weights averaged with decay {config.ema}" if config.ema is not None else "",
     ]
     return ", ".join(filter(None, parts))

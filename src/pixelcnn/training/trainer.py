@@ -42,7 +42,8 @@ from pixelcnn.config import TrainConfig, from_dict, to_dict
 from pixelcnn.devices import device_of, peak_memory
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
-from pixelcnn.models import AutoregressiveModel, model_of
+from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
+from pixelcnn.orders import ORDERS
 from pixelcnn.processes import Processes, joined
 from pixelcnn.progress import progress_bar
 from pixelcnn.training import report
@@ -89,10 +90,11 @@ def train(
 
     Args:
         config: What to do.
-        training: uint8 levels (N, C, H, W) as config.model says.
+        training: uint8 levels (N, C, H, W) as config.model says; grey values, 0..255, if config.binarise.
         validation: Images of the same kind that are not trained on.
         out: The run's folder; made if it is missing.
-        training_labels: For a conditional model, as for `AutoregressiveModel.log_prob`; None for another.
+        training_labels: For a conditional model, as for `AutoregressiveModel.log_prob`; None for another, and where
+            the condition is the order, with config.orders.
         validation_labels: Those of the validation images; their loss is the one given their labels.
         data: What the images are, for the records.
         resume: "auto" goes on from the folder's newest intact checkpoint, or starts; "off" starts, in a folder that
@@ -101,8 +103,8 @@ def train(
         progress: Show bars and messages on standard error.
 
     Returns:
-        The finished model, with the averaged weights if `config.ema` is set, after the last or the best epoch as
-        `config.finish` says; the same is in `out`/model.
+        The finished model, an `OrderEnsemble` if config.orders is more than 1, with the averaged weights if
+        `config.ema` is set, after the last or the best epoch as `config.finish` says; the same is in `out`/model.
 
     Raises:
         ValueError: If the images or labels do not fit the model or differ between processes, the folder holds a run of
@@ -138,6 +140,7 @@ class _Run:
         self.progress = progress and processes.first
         self.device = device_of(config.device)
         self.model = model_of(config.model, generator=torch.Generator().manual_seed(config.seed))
+        self.product = self._product()
         for name, (images, labels) in (("training", training), ("validation", validation)):
             self._check(name, images, labels)
         self.record = RunRecord.of(
@@ -162,17 +165,30 @@ class _Run:
 
     def _check(self, name: str, images: Tensor, labels: Tensor | None) -> None:
         """Whether images and their labels fit the model."""
-        conditional = any(getattr(self.config.model, size, None) for size in ("num_classes", "condition_dim"))
+        conditional = any(getattr(self.product.config, size, None) for size in ("num_classes", "condition_dim"))
         if len(images) == 0:
             raise ValueError(f"{name} must hold at least one image, got 0")
         if conditional and labels is None:
             raise ValueError(f"{name}_labels must be given: the model is conditional")
         try:
-            self.model.check_images(images)
+            grey = self.config.binarise and name == "training" and isinstance(images, Tensor)
+            self.model.check_images(images.clamp(max=1) if grey else images)
             if labels is not None:
-                self.model.check_labels(labels, len(images))
+                self.product.check_labels(labels, len(images))
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
+
+    def _product(self) -> AutoregressiveModel:
+        """What the run makes, with the weights that are trained: the model, or its mixture over scan orders."""
+        orders = ORDERS[: self.config.orders]
+        if len(orders) == 1:
+            return self.model
+        if getattr(self.config.model, "num_classes", None) != len(orders):
+            raise ValueError(
+                f"orders must be 1, or the model's num_classes, by which it is told the order, got {len(orders)} and "
+                f"{getattr(self.config.model, 'num_classes', None)}"
+            )
+        return OrderEnsemble([self.model] * len(orders), orders, told=True)
 
     def run(self, resume: str | Path) -> AutoregressiveModel:
         with contextlib.ExitStack() as stack:
@@ -300,7 +316,7 @@ class _Run:
                 line["validation_loss_ema"] = self._evaluate().nats_per_subpixel
             picture = self.out / "samples" / f"epoch-{epoch + 1:03d}.png"
             if self.config.sample_images and self.processes.first:
-                report.write_samples(picture, self.model, self.config.sample_images, self.config.seed)
+                report.write_samples(picture, self.product, self.config.sample_images, self.config.seed)
         self.state.metrics.append(line)
         self.state.epoch_nats = self.state.epoch_gradient_norm = self.state.epoch_gradient_norm_max = 0.0
         if self.processes.first:
@@ -329,7 +345,7 @@ class _Run:
 
     def _evaluate(self) -> Evaluation:
         return evaluate(
-            self.model, self.validation, self.validation_labels, progress=self.progress, processes=self.processes
+            self.product, self.validation, self.validation_labels, progress=self.progress, processes=self.processes
         )
 
     # Several processes -----------------------------------------------------------------------------------------
@@ -452,11 +468,11 @@ class _Run:
             self._share_tensors(line["step"])
         if self.stepper.averaged is not None:
             self.model.load_state_dict(self.stepper.averaged)
-        self.model.eval()
+        self.product.eval()
         if self.processes.first:
-            card = report.card(self.model, self.record, self.state.metrics, line, self.device.type)
-            self.model.save_pretrained(self.out / "model", card)
-        return self.model
+            card = report.card(self.product, self.record, self.state.metrics, line, self.device.type)
+            self.product.save_pretrained(self.out / "model", card)
+        return self.product
 
     # Helpers ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,203 @@
+"""A mixture over scan orders, with its exact likelihood.
+
+Part k sees the image rearranged, T_k x (`pixelcnn.orders`), and so draws its pixels in another order than raster order:
+
+    p(x) = sum_k w_k p_k(T_k x),        log p(x) = logsumexp_k (log w_k + log p_k(T_k x)),
+
+a distribution over images because every T_k only moves pixels about. An image is drawn by first drawing its part. The
+networks of the parts may be different, one and the same, or one that is told the order as a class.
+
+A mixture has no factors that are cheap in any one order: p(x_k | x_1 .. x_{k-1}) = p(x_1 .. x_k) / p(x_1 .. x_{k-1}),
+and the probability of a beginning in raster order is, for a part in another order, a sum over all that this order draws
+in between. So there is no map of an image's log-likelihood by sub-pixels, no completion and no codec; those that ask
+for it are told so in a line.
+
+References:
+    | A deep and tractable density estimator (Uria, Murray, Larochelle, 2014), https://arxiv.org/abs/1310.1757:
+    | ensembles over orders that share a network.
+    | Locally masked convolution for autoregressive models (Jain, Abbeel, Pathak, 2020),
+    | https://arxiv.org/abs/2006.12486: eight orders of images.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, NoReturn, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from pixelcnn import sampling
+from pixelcnn.config import OrderEnsembleConfig
+from pixelcnn.layers import View
+from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.orders import ORDERS, is_transposed, rearranged, restored
+from pixelcnn.precision import Precision, check_precision
+from pixelcnn.randomness import part_uniforms
+
+__all__ = ["OrderEnsemble"]
+
+_NO_FACTORS = (
+    "an OrderEnsemble mixes scan orders, so it has no factors in raster order; log_prob and sample are what it has"
+)
+
+
+class OrderEnsemble(AutoregressiveModel):
+    """A mixture of models over scan orders.
+
+    `log_prob`, `sample`, `sample_stream`, `save_pretrained` and `pixelcnn.evaluate` are those of any model. What needs
+    the factors in raster order, `forward`, `log_prob_map`, `sample_steps`, raises a ValueError: see the module's
+    docstring.
+
+    Args:
+        members: A model for each part, for images as it sees them: height and width exchanged where the order reads
+            columns. One model may be several parts, with the same weights. It is not copied.
+        orders: Each part's scan order, one of `pixelcnn.orders.ORDERS`.
+        weights: What each part weighs, in proportion; equal by default.
+        told: Whether the members' condition is the order, as a class: its index in `ORDERS`. The ensemble then has no
+            labels; otherwise it takes its members'.
+
+    Raises:
+        ValueError: If the members' shapes, levels, conditions or types do not fit each other and the orders.
+
+    Example:
+        >>> import pixelcnn
+        >>> rows, columns = pixelcnn.PixelCNN((1, 4, 6), filters=4), pixelcnn.PixelCNN((1, 6, 4), filters=4)
+        >>> both = OrderEnsemble([rows, rows, columns], ["right-down", "left-up", "down-right"])
+        >>> both.log_prob(both.sample(5)).shape
+        torch.Size([5])
+    """
+
+    Config: ClassVar[type[Any]] = OrderEnsembleConfig
+    config: OrderEnsembleConfig  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        members: Sequence[AutoregressiveModel],
+        orders: Sequence[str],
+        weights: Sequence[float] | None = None,
+        *,
+        told: bool = False,
+    ) -> None:
+        if not members or not all(isinstance(member, AutoregressiveModel) for member in members):
+            raise ValueError(f"members must be at least one model, got {members!r}")
+        if any(isinstance(member, OrderEnsemble) for member in members):
+            raise ValueError("members must be models of one order each, got an OrderEnsemble")
+        networks = list(dict.fromkeys(members))
+        if len(types := {network.dtype for network in networks}) > 1:
+            raise ValueError(f"members must be of one type, got {', '.join(sorted(map(str, types)))}")
+        c, h, w = members[0].image_shape
+        across = bool(orders) and orders[0] in ORDERS and is_transposed(orders[0])
+        config = OrderEnsembleConfig(
+            image_shape=(c, w, h) if across else (c, h, w),
+            levels=members[0].levels,
+            networks=tuple(network.config for network in networks),
+            members=tuple(networks.index(member) for member in members),
+            orders=tuple(orders),
+            weights=tuple(1.0 for _ in members) if weights is None else tuple(map(float, weights)),
+            told=told,
+        )
+        super().__init__(cast(Any, config), members[0].likelihood)
+        self.networks = nn.ModuleList(networks)
+
+    @classmethod
+    def from_config(cls, config: OrderEnsembleConfig, *, generator: torch.Generator | None = None) -> Self:
+        """Builds the ensemble that a configuration describes, with fresh weights from `generator`."""
+        from pixelcnn.models import model_of  # the families' table, which names this module
+
+        networks = [model_of(network, generator=generator) for network in config.networks]
+        return cls([networks[k] for k in config.members], config.orders, config.weights, told=config.told)
+
+    # Likelihood ------------------------------------------------------------------------------------------------
+
+    def log_prob(self, images: Tensor, labels: Tensor | None = None, precision: Precision | None = None) -> Tensor:
+        """Exact log-likelihood of each image in nats: (N,); as `AutoregressiveModel.log_prob`."""
+        self.check_images(images)
+        check_precision(precision, self.dtype)
+        self.condition_of(labels, len(images))
+        total = math.fsum(self.config.weights)
+        parts = [
+            math.log(weight / total)
+            + self._network(member).log_prob(
+                rearranged(images, order).contiguous(), self._given(order, len(images), labels), precision
+            )
+            for member, order, weight in zip(self.config.members, self.config.orders, self.config.weights, strict=True)
+        ]
+        return torch.logsumexp(torch.stack(parts), 0)
+
+    def network(self, view: View) -> NoReturn:  # noqa: ARG002 - there is none
+        """Raises ValueError: there are several, in orders of their own."""
+        raise ValueError(_NO_FACTORS)
+
+    # Sampling --------------------------------------------------------------------------------------------------
+
+    def part_of(self, seed: int, first: int, n: int) -> Tensor:
+        """Which part draws images `first .. first+n-1` of a seed, int64 (n,) on the CPU.
+
+        A function of (seed, image): the first part whose cumulative weight exceeds the image's uniform number
+        (`pixelcnn.randomness.part_uniforms`).
+        """
+        total = math.fsum(self.config.weights)
+        ends = [end / total for end in itertools.accumulate(self.config.weights)][:-1]
+        return (part_uniforms(seed, first, n)[:, None] >= torch.tensor(ends, dtype=torch.float64)).sum(1)
+
+    def draw_by_parts(
+        self,
+        n: int,
+        draw: sampling.Draw,
+        *,
+        engine: str,
+        progress: bool,
+        drawn: Callable[[int], object] | None,
+    ) -> Tensor:
+        """What `pixelcnn.sampling.sample` does for a mixture: image i is image i of its part's member, restored.
+
+        Each network draws the images from the first to the last of its own: with one network for all parts none is
+        drawn in vain, with several each of them draws about as much as a model alone.
+        """
+        which = self.part_of(draw.seed, draw.first, n)
+        c, h, w = self.image_shape
+        images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=self.device)
+        orders = torch.tensor([ORDERS.index(order) for order in self.config.orders])[which]
+        members = torch.tensor(self.config.members)[which]
+        for member in sorted(set(members.tolist())):
+            own = (members == member).nonzero()[:, 0]
+            start, stop = int(own[0]), int(own[-1]) + 1
+            part = draw.part(start, stop)
+            if self.config.told:
+                told = torch.where(members == member, orders, orders[start])[start:stop]  # others are thrown away
+                part = replace(part, labels=told)
+            found = sampling.sample(
+                self._network(member),
+                stop - start,
+                part,
+                engine=engine,
+                progress=progress,
+                drawn=drawn if len(self.networks) == 1 else None,
+            )
+            for order in sorted(set(orders[own].tolist())):
+                places = own[orders[own] == order].to(self.device)
+                images[places] = restored(found[places - start], ORDERS[order])
+            if drawn is not None and len(self.networks) > 1:
+                drawn(len(own))
+        return images
+
+    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[sampling.Sampler]]:
+        """The classes that an engine's name stands for, of all networks; see `pixelcnn.sampling.engine_of`."""
+        told = conditional or self.config.told
+        return {sampling.engine_of(self._network(k), engine, precision, told) for k in range(len(self.networks))}
+
+    def sample_steps(self, *_: object, **__: object) -> Iterator[Tensor]:
+        """Raises ValueError: the images of a batch grow in different orders."""
+        raise ValueError(_NO_FACTORS)
+
+    # Helpers ---------------------------------------------------------------------------------------------------
+
+    def _network(self, k: int) -> AutoregressiveModel:
+        return cast(AutoregressiveModel, self.networks[k])
+
+    def _given(self, order: str, n: int, labels: Tensor | None) -> Tensor | None:
+        return torch.full((n,), ORDERS.index(order)) if self.config.told else labels
