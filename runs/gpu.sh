@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the sampling benchmarks, the
-# seed recipe in full, and the literature's protocols. Results, logs and the name of the hardware go into the folder $OUT,
-# by default gpu/; what fails has its log, and the others go on. STEPS names those to run (a pattern for `case`), by
-# default all: the tests and the short measurements come first.
+# Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the sampling benchmarks,
+# the seed recipe in full, and the literature's protocols. Results, logs and the name of the hardware go into the folder
+# $OUT, by default gpu/; what fails has its log, and the others go on. STEPS names those to run (a pattern for `case`),
+# by default all: the tests and the short measurements come first.
 #
 # PYTHON names the interpreter (3.11 or newer, with PyTorch 2.11 or newer and the package's other dependencies; if those
 # cannot be installed there, WHEELS names a folder of their wheels, made elsewhere by `pip download`).
