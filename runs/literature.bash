@@ -2,6 +2,7 @@
 # evaluates, and prints the row for docs/results.md.
 #
 #   BUDGET=gpu|cpu   gpu: the recipe in full (default). cpu: a small network for MINUTES of training (default 60)
+#                    (validation comes on top, and takes one forward an image for each order)
 #   ORDERS=8         scan orders of the ensemble: 1 (a single model), 2, 4 or 8
 #   DEVICE=auto      auto, cpu, cuda or cuda:N
 #   OUT=FOLDER       the run's folder, by default trained/literature-NAME
