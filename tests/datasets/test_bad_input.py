@@ -95,7 +95,7 @@ def a_value(value, dtype=np.int64):
 
 LABELS = noise(50, top=3).astype(int)
 CASES = {
-    "missing path": (None, "nowhere", {}, "unknown data 'nowhere'; known: mnist,.*no such file or folder"),
+    "missing path": (None, "nowhere", {}, "unknown data 'nowhere'; known: mnist .*no such file or folder"),
     "a file of no kind": (content("data.csv", b"1,2"), "data.csv", {}, "unknown data 'data.csv'.* a file of none of"),
     "empty folder": (empty, "data", {}, "data holds no pictures: it is empty"),
     "no pictures": (no_pictures, "data", {}, r"data holds no pictures: none of its 1 files ends in \.png, \.jpg, "),
