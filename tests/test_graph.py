@@ -21,7 +21,7 @@ def small(dtype=torch.float32):
 @pytest.fixture
 def repeated(monkeypatch):
     """In place of a graph that is replayed, the work again, after it has run once as if to be captured."""
-    monkeypatch.setattr("pixelcnn.sampling.graph._cuda_graph", lambda work, device: work() or work)
+    monkeypatch.setattr("pixelcnn.sampling.graph.cuda_graph", lambda work, rehearse, *_: rehearse() or work)
 
 
 def plusplus(dtype=torch.float32):
@@ -151,7 +151,7 @@ def test_what_is_kept_goes_with_the_model():
 
 
 def test_a_capture_does_not_keep_the_model(monkeypatch):
-    monkeypatch.setattr("pixelcnn.sampling.graph._cuda_graph", lambda work, device: lambda: None)
+    monkeypatch.setattr("pixelcnn.sampling.graph.cuda_graph", lambda *_: lambda: None)
     kept = Kept(most=2)
 
     def keep(model, conditional):

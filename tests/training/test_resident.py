@@ -76,12 +76,12 @@ def test_a_checkpoint_of_one_is_the_others():
 def test_rehearsing_a_capture_changes_nothing(monkeypatch):
     """In place of a graph that is replayed, the work again, after rehearsals; and nothing is compiled."""
 
-    def repeated(work, rehearse, _device):
+    def repeated(work, rehearse, _rehearsals, _device):
         rehearse()
         rehearse()
         return work
 
-    monkeypatch.setattr(resident, "_cuda_graph", repeated)
+    monkeypatch.setattr(resident, "cuda_graph", repeated)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     ((_, _), (plain, batches)) = both(RECIPES["all"], torch.float64)
     ((_, _), (captured, same)) = both(RECIPES["all"], torch.float64, compiled=True)

@@ -15,12 +15,13 @@ References:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixelcnn.devices import cuda_graph
 from pixelcnn.precision import Precision, exact_products
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.eager import Batch, cache_bytes
@@ -125,7 +126,7 @@ class Capture:
                 self._batch.step(model, step, self._images, self._u, self._temperature, self._guidance)
 
         with exact_products(precision, device):
-            self._replay = _cuda_graph(steps, device)
+            self._replay = cuda_graph(steps, steps, 1, device)
 
     @torch.inference_mode()
     def draw(
@@ -155,17 +156,3 @@ _captures: Kept[Capture] = Kept(most=2)
 
 def _size(n: int) -> int:
     return -(-n // _ROUND) * _ROUND if n > _ROUND else 1 << (n - 1).bit_length()
-
-
-def _cuda_graph(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Captures what `work` launches, after it has run once on a stream aside, so that libraries are loaded."""
-    with torch.cuda.device(device):
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            work()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            work()
-    return graph.replay

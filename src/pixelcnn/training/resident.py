@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.config import TrainConfig
+from pixelcnn.devices import cuda_graph
 from pixelcnn.layers import FullView
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.precision import exact_products
@@ -159,7 +160,7 @@ class ResidentStepper:
                 torch._dynamo.config.patch(recompile_limit=1000),
             ):  # of all runs of a process
                 warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # float32 is meant to be exact
-                self._replay = _cuda_graph(work, self._undone(work), self.model.device)
+                self._replay = cuda_graph(work, self._undone(work), 3, self.model.device)
         self._replay()
 
     def _undone(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -261,18 +262,3 @@ def _tuned_convolutions() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
-
-
-def _cuda_graph(work: Callable[[], None], rehearse: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Captures what `work` launches, after a few rehearsals on a stream aside: compiled, tuned, loaded."""
-    with torch.cuda.device(device):
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):
-                rehearse()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            work()
-    return graph.replay
