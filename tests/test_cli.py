@@ -13,6 +13,7 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
+from pixelcnn.images import grid
 
 
 @pytest.fixture
@@ -68,7 +69,14 @@ def test_sample_a_class(tmp_path, capsys):
         assert np.array_equal(np.asarray(Image.open(f"two/{k:05d}.png")), np.array([0, 128, 255])[images[k, 0].numpy()])
     assert main(["sample", name, "--label", "3", "--steps"]) == 0
     capsys.readouterr()
-    assert main(["sample", name, "--label", "4"]) == 2
+    assert main(["sample", name, "-n", "8", "--label", "all", "--out", "classes.png"]) == 0
+    in_turn = built.sample(8, torch.tensor([0, 1, 2, 3] * 2))
+    assert np.array_equal(np.asarray(Image.open("classes.png")), np.asarray(grid(in_turn, 3, columns=4)))
+    assert main(["sample", name, "-n", "3", "--first", "3", "--label", "1", "3", "--separate", "--out", "turns"]) == 0
+    image = built.sample(1, torch.tensor([3]), first=3)[0, 0]
+    assert np.array_equal(np.asarray(Image.open("turns/00003.png")), np.array([0, 128, 255])[image.numpy()])
+    capsys.readouterr()
+    assert main(["sample", name, "--label", "1", "4"]) == 2
     assert capsys.readouterr().err == "pixelcnn: --label must be in 0..3, got 4\n"
     assert main(["sample", name, "--guidance", "2"]) == 2
     assert capsys.readouterr().err == "pixelcnn: guidance must be 1 without labels, got 2.0\n"

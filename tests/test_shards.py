@@ -132,7 +132,7 @@ def test_the_record_says_what_the_images_are(tmp_path):
         "dtype": "float64",
         "seed": 9,
         "temperature": 1.0,
-        "label": None,
+        "classes": None,
         "guidance": 1.0,
         "precision": None,
         "first": 0,
@@ -349,21 +349,23 @@ def test_a_disk_that_will_not_do_is_told_beforehand(tmp_path, monkeypatch):
 def record_of(n):
     made = {"seed": 0, "temperature": 1.0, "first": 0, "n": n, "shard_size": 100, "engine": "fast", "device": "cpu"}
     what = {"model": "tiny", "sha256": "", "image_shape": (2, 3, 4), "levels": 3, "dtype": "float64"}
-    return shards.SamplesRecord(**what, **made, label=None, guidance=1.0, precision=None, pixelcnn="", torch="")
+    return shards.SamplesRecord(**what, **made, classes=None, guidance=1.0, precision=None, pixelcnn="", torch="")
 
 
 def test_shards_of_a_class(tmp_path):
     model = pixelcnn.GatedPixelCNN((1, 3, 4), filters=4, layers=2, num_classes=3)
-    assert shards.write_shards(model, 25, tmp_path / "out", label=2, guidance=1.5, shard_size=10) == 25
+    assert shards.write_shards(model, 25, tmp_path / "out", classes=(2, 0), guidance=1.5, shard_size=10) == 25
     found = np.concatenate([np.load(path) for path in sorted((tmp_path / "out").glob("*.npy"))])
-    assert np.array_equal(found, model.sample(25, torch.full((25,), 2), guidance=1.5).numpy())
-    for change in ({"label": 1}, {"label": None, "guidance": 1.0}, {"guidance": 2.0}):
+    assert np.array_equal(found, model.sample(25, torch.arange(25) % 2 * -2 + 2, guidance=1.5).numpy())
+    for change in ({"classes": (2,)}, {"classes": None, "guidance": 1.0}, {"guidance": 2.0}):
         with pytest.raises(ValueError, match="choose another folder"):
             shards.write_shards(
-                model, 25, tmp_path / "out", **({"label": 2, "guidance": 1.5, "shard_size": 10} | change)
+                model, 25, tmp_path / "out", **({"classes": (2, 0), "guidance": 1.5, "shard_size": 10} | change)
             )
-    with pytest.raises(ValueError, match=r"labels must be in 0\.\.2, got 3"):
-        shards.write_shards(model, 25, tmp_path / "other", label=3)
+    with pytest.raises(ValueError, match=r"labels must be in 0\.\.2, got 1\.\.3"):
+        shards.write_shards(model, 25, tmp_path / "other", classes=(1, 3))
+    with pytest.raises(ValueError, match=r"classes must name at least one class, or be None, got \(\)"):
+        shards.write_shards(model, 25, tmp_path / "other", classes=())
     assert not (tmp_path / "other").exists()
 
 

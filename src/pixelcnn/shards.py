@@ -41,7 +41,7 @@ from pixelcnn.models.storage import checksum
 from pixelcnn.precision import Precision
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
-from pixelcnn.sampling import Draw, engine_of, sample
+from pixelcnn.sampling import Draw, engine_of, labels_in_turn, sample
 
 __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
 
@@ -70,8 +70,8 @@ class SamplesRecord:
     """Which images."""
     temperature: float
     """What the logits were divided by."""
-    label: int | None
-    """The class that was drawn; None for none."""
+    classes: tuple[int, ...] | None
+    """The classes that took turns, image by image; None for none."""
     guidance: float
     """Classifier-free guidance; 1 for none."""
     precision: Precision | None
@@ -107,7 +107,7 @@ class SamplesRecord:
                 f"{where} holds samples of another model: {earlier.model} with SHA-256 {earlier.sha256}, not "
                 f"{self.model} with {self.sha256}; choose another folder"
             )
-        for name in ("seed", "temperature", "label", "guidance", "precision", "first", "shard_size"):
+        for name in ("seed", "temperature", "classes", "guidance", "precision", "first", "shard_size"):
             old, new = getattr(earlier, name), getattr(self, name)
             if old != new:
                 raise ValueError(f"{where} holds samples with {name} = {old!r}, not {new!r}; choose another folder")
@@ -143,7 +143,7 @@ def write_shards(
     temperature: float = 1.0,
     engine: str = "fast",
     first: int = 0,
-    label: int | None = None,
+    classes: tuple[int, ...] | None = None,
     guidance: float = 1.0,
     precision: Precision | None = None,
     shard_size: int | None = None,
@@ -163,7 +163,7 @@ def write_shards(
         temperature: See `seed`.
         engine: See `seed`.
         first: Index of the first image.
-        label: The class of all images, for a class-conditional model.
+        classes: For a class-conditional model, the classes that take turns, image by image.
         guidance: See `AutoregressiveModel.sample`.
         precision: See `AutoregressiveModel.sample`.
         shard_size: Images of a shard; `default_shard_size` by default.
@@ -181,7 +181,10 @@ def write_shards(
         OSError: If the folder cannot be written. The shards that were finished stay.
         KeyboardInterrupt: After Ctrl-C, likewise; the message says how to go on.
     """
-    _draw(seed, first, temperature, label, guidance, precision, 1).check(model, 1)
+    if classes is not None and not classes:
+        raise ValueError("classes must name at least one class, or be None, got ()")
+    each = 1 if classes is None else len(classes)
+    _draw(seed, first, temperature, classes, guidance, precision, each).check(model, each)
     _draw(seed, first, temperature, None, 1.0, precision, 1).check(model, n)
     if shard_size is None:
         shard_size = default_shard_size(model.image_shape)
@@ -195,13 +198,13 @@ def write_shards(
         dtype=str(model.dtype).removeprefix("torch."),
         seed=seed,
         temperature=float(temperature),
-        label=label,
+        classes=classes,
         guidance=float(guidance),
         precision="bf16" if precision == "bf16" else None,
         first=first,
         n=n,
         shard_size=shard_size,
-        engine=engine_of(model, engine, precision, label is not None).name,
+        engine=engine_of(model, engine, precision, classes is not None).name,
         device=model.device.type,
         pixelcnn=__version__,
         torch=torch.__version__,
@@ -241,12 +244,12 @@ def _draw(
     seed: int,
     first: int,
     temperature: float,
-    label: int | None,
+    classes: tuple[int, ...] | None,
     guidance: float,
     precision: Precision | None,
     count: int,
 ) -> Draw:
-    labels = None if label is None else torch.full((count,), label)
+    labels = labels_in_turn(classes, first, count)
     return Draw(seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision)
 
 
@@ -297,7 +300,7 @@ def _fill(
                     record.seed,
                     start,
                     record.temperature,
-                    record.label,
+                    record.classes,
                     record.guidance,
                     record.precision,
                     count,

@@ -37,8 +37,9 @@ class Sample:
     """Which images: each seed gives an endless row of them."""
     first: int = 0
     """Index of the first image in that row: `--first 64` goes on where `-n 64` ended."""
-    label: int | None = None
-    """The class to draw, for a class-conditional model; without it any."""
+    label: tuple[int, ...] | Literal["all"] | None = None
+    """The class to draw, for a class-conditional model; without it any. Several, or `all`, take turns, image by image,
+    and become the columns of a grid."""
     guidance: float = 1.0
     """With --label: above 1 exaggerates what makes the class (classifier-free guidance)."""
     temperature: float = 1.0
@@ -85,22 +86,32 @@ class Sample:
                 "enough for pictures"
             )
         model = load(self.model).to(device_of(self.device))
-        if self.label is not None:
-            classes: int | None = getattr(model.config, "num_classes", None)
-            if classes is None:
-                raise ValueError(f"--label must be left out, got {self.label}: {self.model} has no classes")
-            if not 0 <= self.label < classes:
-                raise ValueError(f"--label must be in 0..{classes - 1}, got {self.label}")
+        classes = self._classes(model)
         if in_shards:
-            self._write_shards(model, out)
+            self._write_shards(model, classes, out)
             return
         writable_folder(out if self.separate else out.parent)
         if self.steps:
-            self._show_growing(model, out)
+            self._show_growing(model, classes, out)
         elif self.separate:
-            self._write_separate(model, out)
+            self._write_separate(model, classes, out)
         else:
-            self._write_grid(model, out)
+            self._write_grid(model, classes, out)
+
+    def _classes(self, model: AutoregressiveModel) -> tuple[int, ...] | None:
+        """The classes that take turns; None for any."""
+        if self.label is None:
+            return None
+        classes: int | None = getattr(model.config, "num_classes", None)
+        if classes is None:
+            given = self.label if self.label == "all" else " ".join(map(str, self.label))
+            raise ValueError(f"--label must be left out, got {given}: {self.model} has no classes")
+        if self.label == "all":
+            return tuple(range(classes))
+        for label in self.label:
+            if not 0 <= label < classes:
+                raise ValueError(f"--label must be in 0..{classes - 1}, got {label}")
+        return self.label
 
     def _check_out(self, out: Path, in_shards: bool) -> None:
         """Whether --out and what goes with it fit the kind of output that was asked for."""
@@ -120,12 +131,12 @@ class Sample:
                 "--out samples, or a .png file for one picture"
             )
 
-    def _draw(self, n: int) -> dict[str, Any]:
+    def _draw(self, classes: tuple[int, ...] | None, n: int) -> dict[str, Any]:
         """Which images to draw, as the model's methods take it."""
-        import torch
+        from pixelcnn.sampling import labels_in_turn
 
         return {
-            "labels": None if self.label is None else torch.full((n,), self.label),
+            "labels": labels_in_turn(classes, self.first, n),
             "guidance": self.guidance,
             "precision": self.precision,
             "seed": self.seed,
@@ -133,21 +144,22 @@ class Sample:
             "first": self.first,
         }
 
-    def _write_grid(self, model: AutoregressiveModel, path: Path) -> None:
+    def _write_grid(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, path: Path) -> None:
         from pixelcnn.images import grid, save_png
 
         started = time.perf_counter()
         images = model.sample(
             self.n,
-            **self._draw(self.n),
+            **self._draw(classes, self.n),
             engine=self.engine,
             progress=True,
         ).cpu()
         seconds = time.perf_counter() - started
-        save_png(grid(images, model.levels), path)
+        columns = len(classes) if classes is not None and len(classes) > 1 else None
+        save_png(grid(images, model.levels, columns), path)
         print(f"{self.n} images in {seconds:.2f} s: {path}")
 
-    def _write_separate(self, model: AutoregressiveModel, folder: Path) -> None:
+    def _write_separate(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:
         """A file an image, as they are drawn."""
         from pixelcnn.images import save_png, to_pil
 
@@ -155,7 +167,7 @@ class Sample:
         digits = max(5, len(str(self.first + self.n - 1)))
         chunks = model.sample_stream(
             self.n,
-            **self._draw(self.n),
+            **self._draw(classes, self.n),
             engine=self.engine,
             progress=True,
         )
@@ -163,7 +175,7 @@ class Sample:
             save_png(to_pil(image, model.levels), folder / f"{k:0{digits}d}.png")
         print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
 
-    def _write_shards(self, model: AutoregressiveModel, folder: Path) -> None:
+    def _write_shards(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:
         from pixelcnn.processes import job
         from pixelcnn.shards import write_shards
 
@@ -176,7 +188,7 @@ class Sample:
             temperature=self.temperature,
             engine=self.engine,
             first=self.first,
-            label=self.label,
+            classes=classes,
             guidance=self.guidance,
             precision=self.precision,
             shard_size=self.shard_size,
@@ -186,7 +198,7 @@ class Sample:
         )
         print(f"{drawn} images in {time.perf_counter() - started:.2f} s, {self.n} in all: {folder}")
 
-    def _show_growing(self, model: AutoregressiveModel, path: Path) -> None:
+    def _show_growing(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, path: Path) -> None:
         """Draws the first images, keeping moments spread evenly over the steps."""
         import torch
 
@@ -198,7 +210,7 @@ class Sample:
         total = schedule_of(model).wavefront.steps
         moments = min(_FRAMES if animated else _STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
-        canvases = model.sample_steps(n, **self._draw(n))
+        canvases = model.sample_steps(n, **self._draw(classes, n))
         kept = [canvas.cpu().clone() for step, canvas in enumerate(canvases, start=1) if step in wanted]
         if animated:
             save_gif([grid(canvas, model.levels) for canvas in kept], path)

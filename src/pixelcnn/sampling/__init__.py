@@ -48,6 +48,7 @@ __all__ = [
     "Sampler",
     "check_arguments",
     "engine_of",
+    "labels_in_turn",
     "sample",
     "sample_steps",
     "sample_stream",
@@ -178,6 +179,16 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
         else sampler_class(model, n, condition, draw.guidance, draw.precision)
     )
     return (images for _ in sampler.run(images, draw.seed, draw.first, draw.temperature))
+
+
+def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> Tensor | None:
+    """The labels of images `first` and on where classes take turns, int64 (count,); None for no classes.
+
+    Example:
+        >>> labels_in_turn((3, 5), 1, 4)
+        tensor([5, 3, 5, 3])
+    """
+    return None if classes is None else torch.tensor(classes)[torch.arange(first, first + count) % len(classes)]
 
 
 def engine_of(
