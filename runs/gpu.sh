@@ -51,8 +51,11 @@ done
 step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-size 128 --ema 0.999 --protocol seed \
     --device cuda --out "$out/fast"
 step best "$python" -m pixelcnn train mnist --preset best --protocol seed --device cuda --out "$out/best"
-step mnist env RECIPE=full DEVICE=cuda PYTHON="$python" runs/mnist.sh "$out/trained"
-if [ -d "$out/trained/mnist/model" ]; then cp -r src/pixelcnn/pretrained/mnist "$out/shipped-mnist"; fi
+for name in mnist mnist-gated mnist-gray; do
+    step "$name" env RECIPE=full DEVICE=cuda PYTHON="$python" "runs/$name.sh" "$out/trained"
+    if [ -d "$out/trained/$name/model" ]; then cp -r "src/pixelcnn/pretrained/$name" "$out/shipped-$name"; fi
+done
+step families "$python" benchmarks/families.py --device cuda --out "$out"
 for protocol in threshold dynamic gray; do
     step "literature-$protocol" env PYTHON="$python" DEVICE=cuda OUT="$out/literature-$protocol" \
         bash "runs/literature-$protocol.sh"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
@@ -22,7 +23,7 @@ from pixelcnn.sampling import Engine, engine_of
 from pixelcnn.sampling.program import Attention, record
 from pixelcnn.sampling.reference import ReferenceSampler
 
-__all__ = ["Row", "bench", "matrix_rate", "multiply_adds", "reference_seconds"]
+__all__ = ["Row", "bench", "matrix_rate", "multiply_adds", "reference_seconds", "sampling_seconds"]
 
 _LARGEST_REFERENCE = 16
 
@@ -80,6 +81,18 @@ def reference_seconds(model: AutoregressiveModel, n: int, forwards: int = 2) -> 
     return taken / max(done, 1) * sampler.steps
 
 
+def sampling_seconds(
+    model: AutoregressiveModel,
+    n: int,
+    labels: Tensor | None = None,
+    *,
+    engine: Engine = "fast",
+    seconds: float = 1.0,
+) -> list[float]:
+    """Durations of calls that draw n images, at least three, for about so many seconds, after two that warm up."""
+    return _times(functools.partial(model.sample, n, labels, engine=engine), model.device, seconds)
+
+
 def bench(
     model: AutoregressiveModel, batches: list[int], *, engine: Engine, reference: bool, seconds: float, progress: bool
 ) -> list[Row]:
@@ -98,7 +111,7 @@ def bench(
     engine_of(model, engine)
     with progress_bar("timing", len(batches), "batch", show=progress) as bar:
         for n in batches:
-            times = _times(functools.partial(model.sample, n, engine=engine), model.device, seconds)
+            times = sampling_seconds(model, n, engine=engine, seconds=seconds)
             median, m = statistics.median(times), min(n, _LARGEST_REFERENCE)
             rows.append(
                 Row(

@@ -1,0 +1,43 @@
+"""The models inside the package: what their cards say is true, and what they draw is of the class asked for."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import pixelcnn
+from classifier import Classifier
+from pixelcnn.models.storage import shipped_models
+
+FOLDER = Path(pixelcnn.__file__).parent / "pretrained"
+
+
+def test_they_are_small():
+    assert shipped_models() == ["mnist", "mnist-gated", "mnist-gray"]
+    assert sum(path.stat().st_size for path in FOLDER.glob("*/*")) < 8 * 2**20
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-gated", "mnist-gray"])
+def test_the_card_is_right(name):
+    """The official test set's mean in the card, which was measured on all 10,000, against 500 of them."""
+    model, card = pixelcnn.load(name), (FOLDER / name / "README.md").read_text()
+    assert json.loads((FOLDER / name / "config.json").read_text())["levels"] == model.levels
+    assert f'pixelcnn.load("{name}")' in card
+    stated = re.search(r"10,000 images of mnist:test.*\n\s+nats/image\s+([\d.]+) \+- ([\d.]+)", card)
+    images, labels = pixelcnn.datasets.mnist("test", model.levels)
+    result = pixelcnn.evaluate(
+        model, images[::20], labels[::20] if getattr(model.config, "num_classes", None) else None
+    )
+    assert abs(result.nats_per_image - float(stated[1])) < 5 * result.standard_error
+
+
+def test_samples_are_of_their_class():
+    """A classifier that has 99 % of the test set right agrees with the class asked for."""
+    labels = torch.arange(1000) % 10
+    images = pixelcnn.load("mnist-gated").sample(1000, labels)
+    agreement = (Classifier.trained().classes(images) == labels).float().mean().item()
+    assert agreement >= 0.95
+    by_chance = pixelcnn.load("mnist").sample(200)
+    assert (Classifier.trained().classes(by_chance) == labels[:200]).float().mean().item() < 0.3
