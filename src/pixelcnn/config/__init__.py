@@ -1,0 +1,29 @@
+"""Configurations: frozen dataclasses that describe a model or a training run.
+
+The same object is the constructor's argument, the content of ``config.json`` and the command line's options. This
+module does not import torch, so that ``pixelcnn --help`` does not wait for it.
+"""
+
+from __future__ import annotations
+
+from pixelcnn.config.data import DataConfig
+from pixelcnn.config.ensemble import ORDERS, OrderEnsembleConfig
+from pixelcnn.config.models import FAMILIES, GatedPixelCNNConfig, ModelConfig, PixelCNNConfig, PixelCNNPlusPlusConfig
+from pixelcnn.config.presets import PRESETS
+from pixelcnn.config.training import TrainConfig
+from pixelcnn.config.values import from_dict, to_dict
+
+__all__ = [
+    "FAMILIES",
+    "ORDERS",
+    "PRESETS",
+    "DataConfig",
+    "GatedPixelCNNConfig",
+    "ModelConfig",
+    "OrderEnsembleConfig",
+    "PixelCNNConfig",
+    "PixelCNNPlusPlusConfig",
+    "TrainConfig",
+    "from_dict",
+    "to_dict",
+]

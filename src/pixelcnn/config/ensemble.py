@@ -1,0 +1,91 @@
+"""Scan orders, and the architecture of a mixture over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixelcnn.config.checks import check_images, is_int
+from pixelcnn.config.models import ModelConfig, conditions_of
+
+__all__ = ["ORDERS", "OrderEnsembleConfig"]
+
+ORDERS = (
+    "right-down", "left-down", "right-up", "left-up", "down-right", "down-left", "up-right", "up-left",
+)  # fmt: skip
+"""Scan orders: the direction along a line, then that from line to line; the first is raster order. The first four read
+rows and suit any shape; the others read columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderEnsembleConfig:
+    """The architecture of a `pixelcnn.models.OrderEnsemble`: one part an order, each with its member and weight."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height and width of an image."""
+    levels: int
+    """How many values a sub-pixel can take, 2..256."""
+    networks: tuple[ModelConfig, ...]
+    """The networks, each once. Height and width change places for one that reads columns."""
+    members: tuple[int, ...]
+    """Which network each part is, by its place in `networks`."""
+    orders: tuple[str, ...]
+    """The scan order of each part, one of `ORDERS`."""
+    weights: tuple[float, ...]
+    """What each part weighs, positive and finite, in proportion."""
+    told: bool
+    """Whether the networks' condition is the order, as a class: its index in `ORDERS`."""
+
+    def __post_init__(self) -> None:
+        check_images(self.image_shape, self.levels)
+        if not (self.networks and all(isinstance(network, ModelConfig) for network in self.networks)):
+            raise ValueError(f"networks must be at least one model's configuration, got {self.networks!r}")
+        if not (isinstance(self.told, bool)):
+            raise ValueError(f"told must be True or False, got {self.told!r}")
+        parts = len(self.members)
+        checks = {
+            "members": (
+                all(is_int(k) for k in self.members) and set(self.members) == set(range(len(self.networks))),
+                f"name every place in 0..{len(self.networks) - 1}, and no other",
+            ),
+            "orders": (
+                len(self.orders) == parts and all(order in ORDERS for order in self.orders),
+                f"be one of {', '.join(ORDERS)} for each of the {parts} members",
+            ),
+            "weights": (
+                len(self.weights) == parts
+                and all(isinstance(w, int | float) and not isinstance(w, bool) for w in self.weights)
+                and all(0 < w < float("inf") for w in self.weights),
+                f"be a positive, finite number for each of the {parts} members",
+            ),
+        }
+        for name, (right, rule) in checks.items():
+            if not right:
+                raise ValueError(f"{name} must {rule}, got {getattr(self, name)!r}")
+        for member, order in zip(self.members, self.orders, strict=True):
+            self._check_member(self.networks[member], order)
+
+    def _check_member(self, network: ModelConfig, order: str) -> None:
+        c, h, w = self.image_shape
+        shape = (c, w, h) if order.startswith(("down", "up")) else (c, h, w)
+        if network.image_shape != shape:
+            raise ValueError(f"a member in the order {order} must have image_shape {shape}, got {network.image_shape}")
+        if network.levels != self.levels:
+            raise ValueError(f"members must have the same levels, got {self.levels} and {network.levels}")
+        conditions = conditions_of(network)
+        if self.told and (conditions[0] or 0) <= (needed := ORDERS.index(order)):
+            raise ValueError(
+                f"a member that is told the order {order} must have num_classes of at least {needed + 1}, got "
+                f"{conditions[0]}"
+            )
+        if conditions != (first := conditions_of(self.networks[0])):
+            raise ValueError(f"members must have the same num_classes and condition_dim, got {first} and {conditions}")
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes to condition on: the members', unless they are told the order; None for none."""
+        return None if self.told else conditions_of(self.networks[0])[0]
+
+    @property
+    def condition_dim(self) -> int | None:
+        """Size of a vector to condition on instead of a class; None for none."""
+        return None if self.told else conditions_of(self.networks[0])[1]
