@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pixelcnn import datasets
+    from pixelcnn.completion import Completion
     from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
     from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN, PixelCNNPlusPlus
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoregressiveModel",
+    "Completion",
     "GatedPixelCNN",
     "GatedPixelCNNConfig",
     "PixelCNN",
@@ -41,6 +43,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AutoregressiveModel": "pixelcnn.models",
+    "Completion": "pixelcnn.completion",
     "GatedPixelCNN": "pixelcnn.models",
     "GatedPixelCNNConfig": "pixelcnn.config",
     "PixelCNN": "pixelcnn.models",

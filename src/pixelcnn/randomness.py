@@ -20,6 +20,7 @@ from torch import Tensor
 __all__ = [
     "binarised",
     "check_seed",
+    "decision_uniforms",
     "dropout_bits",
     "image_states",
     "label_uniforms",
@@ -39,6 +40,7 @@ _LABELS = 0x6C6162656C732121
 _PIXELS = 0x706978656C732121
 _ORDERS = 0x6F72646572732121
 _PARTS = 0x7061727473212121
+_DECISIONS = 0x6465636964652121
 
 
 def check_seed(seed: int) -> int:
@@ -79,6 +81,11 @@ def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device
     steps = torch.arange(1, subpixels + 1, dtype=torch.int64, device=device)
     bits = _mix(image_states(seed, first, n, device)[:, None] + steps * _signed(_GAMMA))
     return _shift_right(bits, 11).to(torch.float64) * 2.0**-53
+
+
+def decision_uniforms(seed: int, image: int, n: int) -> Tensor:
+    """N uniform numbers in [0, 1) for what is decided about an image besides its pixels: float64 (n,) on the CPU."""
+    return uniforms(check_seed(seed) ^ _DECISIONS, image, 1, n)[0]
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:

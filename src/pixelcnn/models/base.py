@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn import sampling
+from pixelcnn.completion import Completion, Method, complete
 from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood, likelihood_of
 from pixelcnn.precision import Precision, check_precision, exact_products
@@ -302,6 +303,40 @@ class AutoregressiveModel(nn.Module, ABC):
             seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision
         )
         return sampling.sample_steps(self, n, draw)
+
+    # Completion ------------------------------------------------------------------------------------------------
+
+    def complete(
+        self,
+        images: Tensor,
+        known: Tensor,
+        n: int = 1,
+        particles: int = 256,
+        labels: Tensor | None = None,
+        seed: int = 0,
+        *,
+        method: Method = "auto",
+        moves: int = 0,
+        engine: str = "fast",
+        progress: bool = False,
+    ) -> Completion:
+        """Draws from the exact conditional distribution of unknown sub-pixels given any known ones.
+
+        See `pixelcnn.completion.complete`.
+
+        Example:
+            >>> import pixelcnn
+            >>> model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
+            >>> known = torch.ones(4, 4, dtype=torch.bool)
+            >>> known[1:3] = False  # the middle rows are wanted
+            >>> completion = model.complete(model.sample(2), known, n=5, particles=100)
+            >>> completion.images.shape, completion.log_evidence.shape
+            (torch.Size([2, 5, 1, 4, 4]), torch.Size([2]))
+        """
+        return complete(
+            self, images, known, n, particles, labels, seed, method=method, moves=moves, engine=engine,
+            progress=progress,
+        )  # fmt: skip
 
     # Storage ---------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pixelcnn.sampling.front import Front
 from pixelcnn.sampling.program import Attention, record
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["Batch", "EagerSampler", "cache_bytes"]
+__all__ = ["Batch", "EagerSampler", "cache_bytes", "log_probs"]
 
 _MOST_IMAGES = 64  # larger batches fall out of the processor's caches
 _MOST_BYTES = 2**29
@@ -65,6 +65,11 @@ class Batch:
             condition = torch.cat([condition, torch.zeros_like(condition)])
         self._front.start(condition)
 
+    @torch.inference_mode()
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Images `targets` become, for the steps that follow, what images `sources` are; int64, none in both."""
+        self._front.copy(sources, targets)
+
     def uniforms(self, model: Autoregressive, seed: int, first: int) -> Tensor:
         """The numbers that `step` wants for images `first ..` of a seed: float64 (C, H * W, n)."""
         c, h, w = model.image_shape
@@ -78,8 +83,14 @@ class Batch:
         u: Tensor,
         temperature: float | Tensor,
         guidance: float | Tensor,
+        known: Tensor | None = None,
+        evidence: Tensor | None = None,
     ) -> None:
-        """Draws the pixels of a step into `images`, uint8 (n, C, H, W); the steps come in order."""
+        """Draws the pixels of a step into `images`, uint8 (n, C, H, W); the steps come in order.
+
+        Sub-pixels that are `known`, bool (C, H * W), are left as they are in all images, and the logarithm of their
+        probability is added to `evidence`, float64 (n,).
+        """
         front, n, c = self._front, self._n, len(u)
         front.begin(step)
         if step < 0:
@@ -99,11 +110,20 @@ class Batch:
                 conditional, unconditional = params.view(-1, 2, n, params.shape[1]).unbind(1)
                 params = (unconditional + guidance * (conditional - unconditional)).flatten(0, 1)
             levels = draw(model.likelihood, params, u[channel, pixels].reshape(-1), temperature).view(-1, n)
+            if known is not None and evidence is not None:
+                given = known[channel, pixels].unsqueeze(1)
+                levels = torch.where(given, canvas[channel, pixels], levels)
+                evidence += (log_probs(model, params, levels.flatten()).view(-1, n) * given).sum(0)
             canvas[channel, pixels] = levels
             seen = levels.repeat(1, 2) if self._guided else levels
             if not model.grouped:
                 pixel[:, channel] = seen.flatten()
             front.observe(channel, seen.flatten().to(model.dtype) / (model.levels - 1))
+
+
+def log_probs(model: Autoregressive, params: Tensor, levels: Tensor) -> Tensor:
+    """Natural logarithms of the levels' probabilities, in float64 as draws are: (...) of (..., params) and (...)."""
+    return model.likelihood.log_prob(params.double(), levels)
 
 
 class EagerSampler:

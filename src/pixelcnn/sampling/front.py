@@ -115,6 +115,13 @@ class Front:
         """Tells the scaled values (P * N,) of a channel, so that later sub-pixels can see them."""
         self.operands[IMAGE].write(self.step, as_operand(values, self.precision).unsqueeze(1), channel)
 
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Makes images `targets` what images `sources` are, in all that later steps read."""
+        for cache in {id(cache): cache for kept in (self.caches, self.operands) for cache in kept.values()}.values():
+            cache.copy(sources, targets)
+        for history in self.histories.values():
+            history.copy(sources, targets)
+
     def operand(self, value: int, target: int, columns: tuple[int, int]) -> Tensor:
         """What stands at the target's own pixels: (P * N, stop - start) of the target's front."""
         if self.schedule.ahead(value, target) == 0 and value in self.now:
@@ -193,6 +200,13 @@ class _Cache:
         """Puts x (P * N, k) into the k features from `start` on of the pixels of a time."""
         self.run(time, 0, start, x.shape[1]).copy_(x)
 
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Images `targets` become what images `sources` are."""
+        height, width, c = self._wavefront.height, self._wavefront.width, self._channels
+        strides = ((self._row + self._slope) * c, self._line * c, 1)
+        lines = self._values.as_strided((height, self._n, width * c), strides, self._base * c)
+        lines[:, targets] = lines[:, sources]
+
     def ahead(self, dy: int, dx: int) -> int:
         """How much further than a pixel its tap (dy, dx) stands."""
         return dy * (self._row + self._slope) + dx
@@ -218,6 +232,10 @@ class _History:
         """Puts x (P * N, features) at the pixels of a time."""
         n, heads, _, size = self._values.shape
         self._values[:, :, self._wavefront.pixels(time)] = x.view(-1, n, heads, size).permute(1, 2, 0, 3)
+
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Images `targets` become what images `sources` are."""
+        self._values[targets] = self._values[sources]
 
     def before(self, pixel: int) -> Tensor:
         """The pixels before one, by its raster index: (N * heads, pixel, features / heads), no copy."""

@@ -23,6 +23,7 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.native.compiler import NativeError, native_library
 from pixelcnn.sampling.native.layout import Plan
 from pixelcnn.sampling.native.packing import packed
+from pixelcnn.sampling.native.share import Share
 from pixelcnn.sampling.program import RecordingError, record
 
 __all__ = ["NativeSampler", "why_not_native"]
@@ -121,7 +122,7 @@ class NativeSampler:
         for start, plan, arena in self._shares:
             condition = None if self._condition is None else self._condition[start : start + plan.images]
             plan.begin(arena, condition)
-            share = _Share(
+            share = Share(
                 arena.ctypes.data,
                 images.data_ptr() + start * subpixels,
                 plan.images,
@@ -159,16 +160,3 @@ class NativeSampler:
             allowed.value = -1
             for thread in threads:
                 thread.join()
-
-
-class _Share(ctypes.Structure):
-    _fields_ = [
-        ("arena", ctypes.c_void_p),
-        ("images", ctypes.c_void_p),
-        ("count", ctypes.c_int64),
-        ("n", ctypes.c_int64),
-        ("first", ctypes.c_int64),
-        ("root", ctypes.c_uint64),
-        ("temperature", ctypes.c_double),
-        ("guidance", ctypes.c_double),
-    ]

@@ -96,6 +96,9 @@ struct share {
     int64_t count, n, first;                         /* images, these and their copies, the index of the first */
     uint64_t root;                                   /* the seed, mixed */
     double temperature, guidance;
+    const uint8_t *known;                            /* (channels, height, width): which levels `images` brings along,
+                                                        of all images; null for none */
+    double *evidence;                                /* each image's: the logarithm of their probability is added */
 };
 
 int64_t panel(void) { return PANEL; }
@@ -438,43 +441,93 @@ static int64_t level(const struct plan *plan, const double *params, double u, do
 
 static double log_sigmoid(double x) { return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x)); }
 
-/* The same for a mixture of logistics, of one channel given the levels of the earlier ones, see models/plusplus.py. */
-static int64_t mixture_level(const struct plan *plan, const real *raw, const real *seen, int64_t channel, double u,
-                             double temperature)
+/* A mixture of logistics of one channel given the levels of the earlier ones, see models/plusplus.py. */
+struct mixture {
+    double weights[MOST_MIXTURES];                   /* logits */
+    double mean[MOST_MIXTURES], inverse[MOST_MIXTURES];
+};
+
+/* The logarithm of one distribution's probability of a scaled level, 0..1. */
+static double term(const struct mixture *mixture, int64_t k, double level, double half)
 {
-    const int64_t m = plan->mixtures, channels = plan->channels, top = plan->levels - 1;
+    double x = 2 * level - 1;
+    double upper = (x + half - mixture->mean[k]) * mixture->inverse[k];
+    double lower = (x - half - mixture->mean[k]) * mixture->inverse[k];
+    if (level == 0) return log_sigmoid(upper);
+    if (level == 1) return log_sigmoid(-lower);
+    return log_sigmoid(upper) + log_sigmoid(-lower) + log(-expm1(lower - upper));
+}
+
+static void unpack(const struct plan *plan, const real *raw, const real *seen, int64_t channel, struct mixture *mixture)
+{
+    const int64_t m = plan->mixtures, channels = plan->channels;
     const real *means = raw + m, *log_scales = means + channels * m, *slopes = log_scales + channels * m;
-    const double half = 1.0 / top;
-    double weights[MOST_MIXTURES], mean[MOST_MIXTURES], inverse[MOST_MIXTURES], most = -INFINITY, sum = 0;
-    for (int64_t k = 0; k < m; k++) weights[k] = raw[k];
-    for (int64_t c = 0; c <= channel; c++) {
-        double x = 2.0 * (double)seen[c] - 1;
+    const double half = 1.0 / (plan->levels - 1);
+    for (int64_t k = 0; k < m; k++) mixture->weights[k] = raw[k];
+    for (int64_t c = 0; c <= channel; c++)
         for (int64_t k = 0; k < m; k++) {
-            mean[k] = means[c * m + k];
+            double mean = means[c * m + k];
             for (int64_t j = 0; j < c; j++) {
                 int64_t pair = j * (2 * channels - j - 1) / 2 + c - j - 1;
-                mean[k] += tanh(slopes[pair * m + k]) * (2.0 * (double)seen[j] - 1);
+                mean += tanh(slopes[pair * m + k]) * (2.0 * (double)seen[j] - 1);
             }
-            inverse[k] = exp(-fmax(log_scales[c * m + k], -7));
-            if (c == channel) continue;
-            double upper = (x + half - mean[k]) * inverse[k], lower = (x - half - mean[k]) * inverse[k];
-            if (seen[c] == 0) weights[k] += log_sigmoid(upper);
-            else if (seen[c] == 1) weights[k] += log_sigmoid(-lower);
-            else weights[k] += log_sigmoid(upper) + log_sigmoid(-lower) + log(-expm1(lower - upper));
+            mixture->mean[k] = mean;
+            mixture->inverse[k] = exp(-fmax(log_scales[c * m + k], -7));
+            if (c < channel) mixture->weights[k] += term(mixture, k, seen[c], half);
         }
-    }
-    for (int64_t k = 0; k < m; k++) most = fmax(most, weights[k]);
-    for (int64_t k = 0; k < m; k++) sum += weights[k] = exp((weights[k] - most) / temperature);
-    int64_t low = 0, high = top;                     /* the cumulative distribution never falls */
+}
+
+/* Weights in proportion to exp(logits / temperature), and their sum. */
+static double weigh(const struct plan *plan, struct mixture *mixture, double temperature)
+{
+    double most = -INFINITY, sum = 0, *weights = mixture->weights;
+    for (int64_t k = 0; k < plan->mixtures; k++) most = fmax(most, weights[k]);
+    for (int64_t k = 0; k < plan->mixtures; k++) sum += weights[k] = exp((weights[k] - most) / temperature);
+    return sum;
+}
+
+static int64_t mixture_level(const struct plan *plan, struct mixture *mixture, double u, double temperature)
+{
+    const double sum = weigh(plan, mixture, temperature), half = 1.0 / (plan->levels - 1);
+    int64_t low = 0, high = plan->levels - 1;        /* the cumulative distribution never falls */
     while (low < high) {
         int64_t middle = (low + high) / 2;
         double below = 0, edge = 2.0 * middle * half - 1 + half;
-        for (int64_t k = 0; k < m; k++)
-            below += weights[k] / sum / (1 + exp((mean[k] - edge) * inverse[k] / temperature));
+        for (int64_t k = 0; k < plan->mixtures; k++) {
+            double x = (mixture->mean[k] - edge) * mixture->inverse[k] / temperature;
+            below += mixture->weights[k] / sum / (1 + exp(x));
+        }
         if (u >= below) low = middle + 1;
         else high = middle;
     }
     return low;
+}
+
+/* The natural logarithm of the probability of a level. */
+static double log_prob(const struct plan *plan, const double *params, int64_t x)
+{
+    if (plan->likelihood == BERNOULLI) return log_sigmoid(x ? params[0] : -params[0]);
+    double most = params[0], sum = 0;
+    for (int64_t k = 1; k < plan->levels; k++)
+        if (params[k] > most) most = params[k];
+    for (int64_t k = 0; k < plan->levels; k++) sum += exp(params[k] - most);
+    return params[x] - most - log(sum);
+}
+
+static double mixture_log_prob(const struct plan *plan, struct mixture *mixture, int64_t x)
+{
+    const double top = (double)(plan->levels - 1);
+    double terms[MOST_MIXTURES], most = -INFINITY, sum = 0;
+    for (int64_t k = 0; k < plan->mixtures; k++) {
+        terms[k] = mixture->weights[k] + term(mixture, k, (double)x / top, 1 / top);
+        most = fmax(most, terms[k]);
+    }
+    for (int64_t k = 0; k < plan->mixtures; k++) sum += exp(terms[k] - most);
+    double of_terms = most + log(sum);
+    most = -INFINITY, sum = 0;
+    for (int64_t k = 0; k < plan->mixtures; k++) most = fmax(most, mixture->weights[k]);
+    for (int64_t k = 0; k < plan->mixtures; k++) sum += exp(mixture->weights[k] - most);
+    return fmin(of_terms - most - log(sum), 0);
 }
 
 static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t channel)
@@ -497,10 +550,19 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
                     given[k] = free + (real)share->guidance * (params[k] - free);
                 }
             }
-            int64_t x = mixture ? mixture_level(plan, params, seen - channel, channel, u, share->temperature)
-                                : level(plan, given, u, share->temperature);
+            struct mixture logistics;
+            if (mixture) unpack(plan, params, seen - channel, channel, &logistics);
+            int64_t subpixel = channel * plan->height * plan->width + pixel, x;
+            uint8_t *drawn = share->images + n * plan->channels * plan->height * plan->width + subpixel;
+            if (share->known && share->known[subpixel]) {
+                x = drawn[0];
+                share->evidence[n] += mixture ? mixture_log_prob(plan, &logistics, x) : log_prob(plan, given, x);
+            } else {
+                x = mixture ? mixture_level(plan, &logistics, u, share->temperature)
+                            : level(plan, given, u, share->temperature);
+                drawn[0] = (uint8_t)x;
+            }
             seen[0] = seen[copy * image->stride] = (real)x / (real)(plan->levels - 1);
-            share->images[(n * plan->channels + channel) * plan->height * plan->width + pixel] = (uint8_t)x;
         }
 }
 
@@ -527,6 +589,42 @@ void run_steps(const struct plan *plan, const struct share *share, int64_t start
         for (int64_t channel = 0, k = 0; channel < plan->channels; channel++) {
             for (; k < plan->ends[channel]; k++) apply(plan, plan->ops + k, share, step);
             if (step >= 0) draw(plan, share, step, channel);
+        }
+    }
+}
+
+/* Image `to[k]` becomes what image `from[k]` is, which is none of `to`, after the steps up to and with `step`: its
+ * pixels, and of its features what later steps read. */
+void copy_images(const struct plan *plan, const struct share *share, int64_t step, const int64_t *from,
+                 const int64_t *to, int64_t count)
+{
+    const int64_t subpixels = plan->channels * plan->height * plan->width;
+    const struct place *image = plan->places;
+    for (int64_t i = 0; i < plan->height; i++) {
+        real *row = share->arena + image->offset + plan->slope * i * image->per_step + i * image->per_row;
+        for (int64_t k = 0; k < count; k++)
+            memcpy(row + to[k] * image->stride, row + from[k] * image->stride,
+                   plan->width * plan->channels * sizeof(real));
+    }
+    for (int64_t k = 0; k < count; k++)
+        memcpy(share->images + to[k] * subpixels, share->images + from[k] * subpixels, subpixels);
+    for (int64_t p = 1; p < plan->place_count; p++) {
+        const struct place *place = plan->places + p;
+        const int64_t stride = place->stride, size = stride * sizeof(real);
+        if (!place->slots && !place->per_row) continue;     /* scratch, or the same for all images */
+        if (!place->slots) {                                /* keys, values */
+            real *all = share->arena + place->offset;
+            for (int64_t k = 0; k < count; k++) memcpy(all + to[k] * stride, all + from[k] * stride, size);
+            continue;
+        }
+        const int64_t last = step + place->lead;
+        for (int64_t time = last - place->slots + 1; time <= last; time++) {
+            if (time + plan->origin < 0) continue;
+            const int64_t end = plan->rows[2 * (time + plan->origin) + 1];
+            for (int64_t i = plan->rows[2 * (time + plan->origin)]; i < end; i++) {
+                real *row = at(place, share->arena, time, i);
+                for (int64_t k = 0; k < count; k++) memcpy(row + to[k] * stride, row + from[k] * stride, size);
+            }
         }
     }
 }

@@ -1,0 +1,362 @@
+"""Completion: draws from the exact conditional distribution of some pixels given any others.
+
+Let x be an image with known sub-pixels K and unknown ones U. Where all of K come first in raster order, ancestral
+sampling of U is a draw from p(x_U | x_K). For any other K it ignores what comes later. Here N particles walk along the
+image together (sequential Monte Carlo): at each step the unknown sub-pixels are drawn from their conditionals, and the
+known ones weigh a particle by theirs,
+
+    w <- w * p(x_k | x_<k),        k in K.
+
+When the effective sample size (sum w)^2 / sum w^2 falls under N / 2, particles are resampled systematically in
+proportion to w, and the weights start again from 1. The product of the means of w is an unbiased estimate of p(x_K);
+the particles' distribution tends to p(x_U | x_K) as N grows, with an error of order 1 / N.
+
+Moves (Metropolis-Hastings) may follow: a random rectangle of unknown sub-pixels B is drawn anew from its conditionals,
+and the new image x' takes the place of x with probability min(1, a),
+
+    a = prod over k not in B of p(x'_k | x'_<k) / p(x_k | x_<k),
+
+which leaves p(x_U | x_K) as it is, so that fewer particles suffice.
+
+References:
+    | Sequential Monte Carlo Methods in Practice (Doucet, de Freitas & Gordon, 2001), Springer.
+    | Comparison of Resampling Schemes for Particle Filtering (Douc, Cappe & Moulines, 2005),
+      https://arxiv.org/abs/cs/0507025
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import math
+import queue
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from pixelcnn.progress import progress_bar
+from pixelcnn.randomness import check_seed, decision_uniforms
+from pixelcnn.sampling.native.particles import NativeParticles
+from pixelcnn.sampling.particles import Particles, particles_of
+
+if TYPE_CHECKING:
+    from pixelcnn.models.base import AutoregressiveModel
+
+__all__ = ["Completion", "Method", "checked_mask", "complete"]
+
+Method = Literal["auto", "particles", "raster"]
+
+_COLLAPSED = 4.0  # effective particles, of which a warning is given
+_MOVES = 2**48  # images from which moves take their uniforms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """Completed images, and how far they can be trusted."""
+
+    images: Tensor
+    """uint8 levels (N, n, C, H, W): n equally weighted draws for each image."""
+    ess: Tensor
+    """float64 (N,): the smallest effective sample size at any step; n where the draws are exact."""
+    log_evidence: Tensor
+    """float64 (N,): log p(known sub-pixels) in nats; an estimate, unbiased in p, where the draws are not exact; NaN for
+    the method `raster`, which has none."""
+    accepted: float
+    """Share of the moves that were accepted; NaN without moves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What is the same for all images."""
+
+    n: int
+    seed: int
+    moves: int
+    exact: bool
+    """Whether all known sub-pixels come first, or later ones are to be ignored."""
+
+
+def complete(
+    model: AutoregressiveModel,
+    images: Tensor,
+    known: Tensor,
+    n: int = 1,
+    particles: int = 256,
+    labels: Tensor | None = None,
+    seed: int = 0,
+    *,
+    method: Method = "auto",
+    moves: int = 0,
+    engine: str = "fast",
+    progress: bool = False,
+) -> Completion:
+    """Draws from the distribution of the unknown sub-pixels given the known ones.
+
+    Args:
+        model: Any model of the package but an `OrderEnsemble`, whose own method picks an order.
+        images: uint8 levels (N, C, H, W); those of unknown sub-pixels do not matter.
+        known: bool, (N, C, H, W) or broadcastable to it.
+        n: Draws for each image.
+        particles: Particles for each image, at least n. Not needed, and not used, where the known sub-pixels all come
+            first in raster order: then the draws are exact.
+        labels: As for `AutoregressiveModel.log_prob`.
+        seed: Which draws. Draw k of image i depends on (seed, i, k, n, particles) and on the image alone.
+        method: `auto` is exact where that is possible, and by particles elsewhere; `particles` always by them; `raster`
+            ignores the known sub-pixels that come later, as plain ancestral sampling does, and puts them back at the
+            end: a baseline, not the conditional distribution.
+        moves: Metropolis-Hastings moves of each draw at the end. Each costs about twice the time of a sample.
+        engine: `fast`, `native`, `eager` or `reference`, as for `AutoregressiveModel.sample`.
+        progress: Show a bar on standard error.
+
+    Returns:
+        The draws on the model's device.
+
+    Warns:
+        UserWarning: If the effective sample size of an image falls below 4: more particles, or moves, are needed.
+
+    Raises:
+        ValueError: If an argument is out of range or of the wrong shape, an image has no unknown sub-pixel, or its
+            known ones have probability zero.
+    """
+    model.check_images(images)
+    known = checked_mask(known, images.shape)
+    for name, value, least in (("n", n, 1), ("particles", particles, n), ("moves", moves, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 2**24:
+            raise ValueError(f"{name} must be an integer in {least}..{2**24}, got {value!r}")
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    check_seed(seed)
+    condition = model.condition_of(labels, len(images))
+    images = images.to(model.device)
+    if len(images) == 0:
+        raise ValueError("images must be at least one, got 0")
+    options = [
+        _Options(n=n, seed=seed, moves=moves, exact=method == "raster" or (method == "auto" and _is_first(mask)))
+        for mask in known
+    ]
+    work = _Work(model, images, known, condition, particles, method == "raster", engine)
+    ends = work.run(options, progress)
+    collapsed = [k for k, end in enumerate(ends) if end.ess < min(_COLLAPSED, particles) and not options[k].exact]
+    if collapsed:
+        warnings.warn(
+            f"the effective sample size fell below {_COLLAPSED:g} for {len(collapsed)} of {len(ends)} images (the "
+            f"first: {collapsed[0]}): their draws are few and alike; more particles or moves will help",
+            stacklevel=2,
+        )
+    proposed = n * moves * len(ends)
+    return Completion(
+        images=torch.stack([end.draws for end in ends]),
+        ess=torch.tensor([end.ess for end in ends], dtype=torch.float64),
+        log_evidence=torch.tensor(
+            [math.nan if method == "raster" else end.log_evidence for end in ends], dtype=torch.float64
+        ),
+        accepted=sum(end.accepted for end in ends) / proposed if proposed else math.nan,
+    )
+
+
+def checked_mask(known: Tensor, shape: torch.Size) -> Tensor:
+    """The mask as bool (N, C, H, W) on the CPU.
+
+    Raises:
+        ValueError: If it is none for images of this shape, or leaves nothing unknown in one of them.
+    """
+    if not isinstance(known, Tensor) or known.dtype != torch.bool:
+        raise ValueError(f"known must be a torch.bool tensor, got {getattr(known, 'dtype', type(known).__name__)}")
+    try:
+        known = known.cpu().expand(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"known must be broadcastable to the images' {tuple(shape)}, got {tuple(known.shape)}"
+        ) from None
+    if whole := [k for k, mask in enumerate(known) if mask.all()]:
+        raise ValueError(f"known must leave something to complete, and image {whole[0]} has no unknown sub-pixel")
+    return known
+
+
+def _is_first(known: Tensor) -> bool:
+    """Whether the known sub-pixels all come first in raster order, channels innermost."""
+    in_order = known.permute(1, 2, 0).flatten()
+    return bool(in_order[: int(in_order.sum())].all())
+
+
+@dataclass
+class _End:
+    """What became of one image."""
+
+    draws: Tensor
+    ess: float
+    log_evidence: float
+    accepted: int = 0
+
+
+class _Work:
+    """All images, each completed by a batch of particles that is free."""
+
+    def __init__(
+        self,
+        model: AutoregressiveModel,
+        images: Tensor,
+        known: Tensor,
+        condition: Tensor | None,
+        particles: int,
+        ignore_later: bool,
+        engine: str,
+    ) -> None:
+        self._model = model
+        self._images = images
+        self._known = known
+        self._condition = condition
+        self._particles = particles
+        self._ignore_later = ignore_later
+        self._engine = engine
+        self._free: dict[int, queue.SimpleQueue[Particles]] = {}
+
+    def run(self, options: list[_Options], progress: bool) -> list[_End]:
+        """Completes them, on the CPU's native engine as many at a time as there are threads."""
+        first = options[0]
+        sizes = {first.n if each.exact else self._particles for each in options} | ({first.n} if first.moves else set())
+        for size in sizes:
+            self._free[size] = queue.SimpleQueue()
+            self._free[size].put(self._made(size, first.seed))
+        of_native = isinstance(self._made(1, first.seed), NativeParticles)
+        workers = min(torch.get_num_threads(), len(options)) if of_native else 1
+        for size in sizes:
+            for _ in range(workers - 1):
+                self._free[size].put(self._made(size, first.seed))
+        with (
+            progress_bar(f"completing {len(options)}", len(options), "img", show=progress) as bar,
+            concurrent.futures.ThreadPoolExecutor(workers) as pool,
+        ):
+            jobs = [pool.submit(self._complete, k, each) for k, each in enumerate(options)]
+            try:
+                for job in concurrent.futures.as_completed(jobs):
+                    job.result()
+                    bar.update()
+            finally:
+                for job in jobs:
+                    job.cancel()
+        return [job.result() for job in jobs]
+
+    def _made(self, size: int, seed: int) -> Particles:
+        return particles_of(self._model, size, self._condition is not None, seed, self._engine)
+
+    @contextmanager
+    def _particles_of(self, size: int) -> Iterator[Particles]:
+        free = self._free[size].get()
+        try:
+            yield free
+        finally:
+            self._free[size].put(free)
+
+    def _complete(self, k: int, options: _Options) -> _End:
+        image, known = self._images[k], self._known[k]
+        given = None if self._condition is None else self._condition[k]
+        while_drawing = _before_first_unknown(known) if self._ignore_later else known
+        size = options.n if options.exact else self._particles
+        with self._particles_of(size) as particles:
+            u = decision_uniforms(options.seed, k, particles.wavefront.steps + 1)
+            particles.start(
+                image.expand(size, *image.shape).clone(),
+                while_drawing.to(image.device),
+                k * size,
+                _expanded(given, size),
+            )
+            end = _walk(particles, while_drawing, options, u.tolist(), k)
+        if self._ignore_later:
+            end.draws = torch.where(known.to(image.device), image, end.draws)
+        if options.moves:
+            with self._particles_of(options.n) as particles:
+                end = self._moved(particles, end, k, given, options)
+        return end
+
+    def _moved(self, particles: Particles, end: _End, k: int, given: Tensor | None, options: _Options) -> _End:
+        """The draws after Metropolis-Hastings moves."""
+        model, n, draws = self._model, options.n, end.draws
+        c, h, w = model.image_shape
+        condition, accepted = _expanded(given, n), 0
+        for move in range(options.moves):
+            index = (k * options.moves + move) * n + _MOVES
+            u = decision_uniforms(options.seed, index, n + 4)
+            top, left = int(u[0] * h), int(u[1] * w)
+            bottom, right = top + 1 + int(u[2] * (h - top)), left + 1 + int(u[3] * (w - left))
+            block = torch.zeros(c, h, w, dtype=torch.bool)
+            block[:, top:bottom, left:right] = True
+            kept = (self._known[k] | ~block).to(draws.device)
+            if kept.all():
+                continue
+            particles.start(draws.clone(), kept, index, condition)
+            for step in range(particles.wavefront.steps):
+                particles.step(step)
+            with torch.inference_mode():
+                old = (model.unchecked_log_prob_map(draws, condition).double() * kept).flatten(1).sum(1)
+            taken = u[4:].to(draws.device).log() < particles.evidence - old
+            draws = torch.where(taken.view(-1, 1, 1, 1), particles.images, draws)
+            accepted += int(taken.sum())
+        return dataclasses.replace(end, draws=draws, accepted=accepted)
+
+
+def _expanded(condition: Tensor | None, n: int) -> Tensor | None:
+    return None if condition is None else condition.expand(n, -1).contiguous()
+
+
+def _before_first_unknown(known: Tensor) -> Tensor:
+    """The known sub-pixels before the first unknown one in raster order."""
+    in_order = known.permute(1, 2, 0)
+    return in_order.flatten().cumprod(0).bool().view(in_order.shape).permute(2, 0, 1)
+
+
+def _walk(particles: Particles, known: Tensor, options: _Options, u: list[float], k: int) -> _End:
+    """All steps, resampling in between, and the choice of n draws at the end."""
+    wavefront, size = particles.wavefront, len(particles.images)
+    flat = known.flatten(1)
+    last_unknown = max(step for step in range(wavefront.steps) if not flat[:, wavefront.pixels(step)].all())
+    total, least = 0.0, float(size)
+    for step in range(wavefront.steps):
+        particles.step(step)
+        if options.exact or not flat[:, wavefront.pixels(step)].any():
+            continue
+        ess = _effective_size(particles.evidence, k)
+        least = min(least, ess)
+        if ess < size / 2 and step < last_unknown:  # later nothing is drawn that copies could differ in
+            total += _log_mean(particles.evidence)
+            sources, targets = _survivors(particles.evidence, u[step])
+            particles.copy(sources, targets)
+            particles.evidence.zero_()
+    if options.exact:
+        return _End(particles.images.clone(), float(options.n), float(particles.evidence[0]))
+    total += _log_mean(particles.evidence)
+    chosen = _systematic(particles.evidence, options.n, u[-1])
+    return _End(particles.images[chosen], least, total)
+
+
+def _effective_size(log_weights: Tensor, k: int) -> float:
+    """(sum w)^2 / sum w^2."""
+    top = float(log_weights.max())
+    if not top > -math.inf:
+        raise ValueError(f"the known sub-pixels of image {k} have probability 0 under the model")
+    weights = (log_weights - top).exp()
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def _log_mean(log_weights: Tensor) -> float:
+    return float(torch.logsumexp(log_weights, 0)) - math.log(len(log_weights))
+
+
+def _systematic(log_weights: Tensor, n: int, u: float) -> Tensor:
+    """N indices in proportion to the weights, by one uniform number: int64, ascending."""
+    ends = torch.softmax(log_weights, 0).cumsum(0)
+    points = (torch.arange(n, dtype=torch.float64, device=ends.device) + u) / n * ends[-1]
+    return torch.searchsorted(ends, points, right=True).clamp(max=len(ends) - 1)
+
+
+def _survivors(log_weights: Tensor, u: float) -> tuple[Tensor, Tensor]:
+    """Which particles are copied over which, by systematic resampling; those that survive stay where they are."""
+    n = len(log_weights)
+    counts = torch.bincount(_systematic(log_weights, n, u), minlength=n)
+    indices = torch.arange(n, device=counts.device)
+    return indices.repeat_interleave((counts - 1).clamp(min=0)), indices[counts == 0]
