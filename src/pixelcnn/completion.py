@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.progress import progress_bar
-from pixelcnn.randomness import check_seed, decision_uniforms
+from pixelcnn.randomness import check_seed, decision_uniforms, permutation
 from pixelcnn.sampling.native.particles import NativeParticles
 from pixelcnn.sampling.particles import Particles, particles_of
 
@@ -331,6 +331,7 @@ def _walk(particles: Particles, known: Tensor, options: _Options, u: list[float]
         return _End(particles.images.clone(), float(options.n), float(particles.evidence[0]))
     total += _log_mean(particles.evidence)
     chosen = _systematic(particles.evidence, options.n, u[-1])
+    chosen = chosen[permutation(options.n, options.seed, k).to(chosen.device)]  # copies do not stand together
     return _End(particles.images[chosen], least, total)
 
 

@@ -19,6 +19,7 @@ import tyro
 
 from pixelcnn import __version__
 from pixelcnn.cli.bench import Bench
+from pixelcnn.cli.complete import Complete
 from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.sample import Sample
@@ -27,7 +28,7 @@ from pixelcnn.processes import joined, place
 
 __all__ = ["main"]
 
-_DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate.
+_DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, complete.
 
 `pixelcnn sample mnist` draws digits from the shipped model; `pixelcnn COMMAND --help` explains a command.
 """
@@ -74,6 +75,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Train, tyro.conf.subcommand("train", default=Train.with_preset(arguments))],
         Annotated[Sample, tyro.conf.subcommand("sample")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[Complete, tyro.conf.subcommand("complete")],
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],
     ]

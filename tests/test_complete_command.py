@@ -1,0 +1,105 @@
+"""`pixelcnn complete`: what it writes, and one line with exit code 2 for wrong input."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.images import save_png, to_pil
+from pixelcnn.panels import completion_panel
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path, monkeypatch):
+    """Two models and some pictures in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1).save_pretrained("grey")
+    pixelcnn.GatedPixelCNN((3, 4, 4), levels=256, filters=6, layers=2, num_classes=2).save_pretrained("colour")
+    save_png(to_pil(torch.full((1, 6, 5), 1), 3), tmp_path / "a.png")
+    save_png(to_pil(torch.eye(6, 5)[None], 2), tmp_path / "mask.png")
+    Image.new("L", (5, 6), 255).save("white.png")
+    Image.new("RGB", (9, 7), (255, 0, 0)).save("large.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    np.savez("data.npz", images=np.zeros((5, 3, 4, 4), np.uint8), labels=np.arange(5) % 2)
+
+
+@pytest.mark.filterwarnings("ignore:the effective sample size")
+def test_a_picture_by_a_mask(tmp_path, capsys):
+    command = ["complete", "grey", "a.png", "--mask", "mask.png", "-n", "4", "--particles", "16", "--moves", "2"]
+    assert main([*command, "--out", "deep/panel.png", "--arrays", "deep/all.npz", "--seed", "3"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    known = torch.eye(6, 5).bool()[None]
+    images = torch.ones(1, 1, 6, 5, dtype=torch.uint8)
+    found = pixelcnn.load("grey").complete(images, known, 4, 16, seed=3, moves=2)
+    evidence = found.log_evidence.item()
+    assert printed[0] == f"a.png: effective sample size {found.ess.item():.1f}, log p(known) {evidence:.2f} nats"
+    assert printed[1:] == [f"{found.accepted:.1%} of the moves accepted", "1 x 4 completions: deep/panel.png"]
+    saved = np.load("deep/all.npz")
+    assert np.array_equal(saved["completions"], found.images.numpy())
+    assert np.array_equal(saved["known"][0], known.numpy())
+    assert saved["ess"] == found.ess.numpy()
+    assert saved["log_evidence"] == found.log_evidence.numpy()
+    expected = completion_panel(images, known[None], found.images, 3)
+    assert np.array_equal(np.asarray(Image.open("deep/panel.png")), np.asarray(expected))
+
+
+def test_a_data_source_by_rows_and_classes(capsys):
+    assert main(["complete", "colour", "data.npz", "--keep-rows", "2", "--images", "3", "--out", "panel.png"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("effective sample size 6.0") == 3
+    assert "3 x 6 completions: panel.png" in out
+    assert main(["complete", "colour", "large.png", "--fit", "--label", "1", "--box", "1,0,2,3", "-n", "1"]) == 0
+    with Image.open("completions.png") as panel:
+        assert panel.size[0] == 3 * (112 + 6) + 6  # no mean of a single draw
+
+
+def test_the_panel_shows_what_is_known():
+    images = torch.full((1, 1, 2, 2), 2, dtype=torch.uint8)
+    known = torch.tensor([[[[True, False], [True, True]]]])
+    draws = torch.tensor([0, 2], dtype=torch.uint8).view(1, 2, 1, 1, 1).expand(1, 2, 1, 2, 2)
+    picture = np.asarray(completion_panel(images, known, draws, 3))
+    cells = [picture[28 + 56 // 2 :: 56, 6 + 118 * k + 28 : 6 + 118 * k + 112 : 56][:2] for k in range(6)]
+    assert (cells[0] == [[[255] * 3, [214, 120, 60]], [[255] * 3] * 2]).all()
+    assert (cells[1] == [[[255] * 3, [0] * 3], [[255] * 3] * 2]).all()
+    assert (cells[2] == 0).all()
+    assert (cells[3] == 255).all()
+    assert (cells[4] == 128).all()
+    assert (cells[5] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["grey", "a.png"], "give one of --keep-rows, --box and --mask, to say what is known"),
+        (["grey", "a.png", "--keep-rows", "1", "--box", "0,0,1,1"], "give one of --keep-rows, --box and --mask"),
+        (["grey", "a.png", "--keep-rows", "6"], "--keep-rows must be in 0..5, got 6"),
+        (["grey", "a.png", "--box", "1,2,3"], "--box must be four integers x,y,w,h, got '1,2,3'"),
+        (["grey", "a.png", "--box", "1,2,5,1"], "--box must lie in the images of 5 x 6 pixels, got '1,2,5,1'"),
+        (["grey", "a.png", "--box", "1,2,0,1"], "--box must lie in the images of 5 x 6 pixels, got '1,2,0,1'"),
+        (["grey", "a.png", "--mask", "large.png"], "large.png is 9 x 7 pixels, and not 5 x 6; --fit scales and crops"),
+        (["grey", "a.png", "--mask", "white.png"], "white.png is white everywhere: nothing is unknown"),
+        (["grey", "a.png", "--mask", "gone.png"], "there is no file 'gone.png'"),
+        (["grey", "gone.png", "a.png", "--keep-rows", "1"], "there is no file 'gone.png'"),
+        (["grey", "broken.png", "--keep-rows", "1"], "broken.png cannot be read as a picture: "),
+        (["grey", "large.png", "--keep-rows", "1"], "large.png is 9 x 7 pixels, and not 5 x 6; --fit scales and crops"),
+        (["grey", "nothing", "--keep-rows", "1"], "unknown data 'nothing'"),
+        (["grey", "--keep-rows", "1"], "IMAGE must be picture files or a data source, got none"),
+        (["grey", "a.png", "--keep-rows", "1", "-n", "0"], "n must be an integer in 1.."),
+        (["grey", "a.png", "--box", "0,0,1,1", "--particles", "2"], "particles must be an integer in 6.."),
+        (["grey", "a.png", "--keep-rows", "1", "--label", "1"], "--label must be left out, got 1: grey has no classes"),
+        (["colour", "data.npz", "--keep-rows", "1", "--label", "2"], "--label must be in 0..1, got 2"),
+        (["colour", "data.npz", "--keep-rows", "1", "--images", "0"], "--images must be at least 1, got 0"),
+        (["grey", "a.png", "--keep-rows", "1", "--out", "panel.jpg"], "--out must end in .png, got 'panel.jpg'"),
+        (["grey", "a.png", "--keep-rows", "1", "--arrays", "all.npy"], "--arrays must end in .npz, got 'all.npy'"),
+        (["nobody", "a.png", "--keep-rows", "1"], "no model 'nobody'"),
+    ],
+)
+def test_wrong_input(arguments, message, capsys, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["complete", *arguments]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]  # what was read before it is told too
+    assert error.startswith(f"pixelcnn: {message}")
+    assert [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts] == before
