@@ -4,7 +4,7 @@ import pytest
 import scipy.stats
 import torch
 
-from pixelcnn.randomness import binarised, part_uniforms, permutation, uniforms
+from pixelcnn.randomness import binarised, mutations, part_uniforms, permutation, uniforms
 
 GAMMA = 0x9E3779B97F4A7C15
 M = 2**64 - 1
@@ -98,3 +98,23 @@ def test_part_uniforms_are_the_documented_function_and_not_the_pixels():
     both = torch.stack([part_uniforms(0, 0, 100_000), uniforms(0, 0, 100_000, 1)[:, 0]])
     assert scipy.stats.kstest(both[0].numpy(), "uniform").pvalue > 1e-7
     assert torch.corrcoef(both)[0, 1].abs() < 6 / 100_000**0.5
+
+
+def test_mutations_replace_a_share_by_uniform_levels():
+    """Counts within 6 standard deviations: a dozen of them, less than 1e-7 that a right one fails."""
+    n, share, levels = 20_000, 0.3, 5
+    images = torch.full((n, 2, 3, 1), 4, dtype=torch.uint8)
+    indices = torch.arange(n)
+    found = mutations(images, indices, share, levels, 7, 3)
+    assert found.dtype == torch.uint8
+    for level in range(levels):
+        p = share / levels + (1 - share) * (level == 4)
+        count = found.eq(level).sum().item()
+        assert abs(count - 6 * n * p) <= 6 * (6 * n * p * (1 - p)) ** 0.5
+    assert torch.equal(mutations(images[5:8], indices[5:8], share, levels, 7, torch.tensor(3)), found[5:8])
+    other = mutations(images, indices, share, levels, 7, 4)
+    both = ((found != 4) & (other != 4)).sum().item()
+    p = (share * (1 - 1 / levels)) ** 2
+    assert abs(both - 6 * n * p) <= 6 * (6 * n * p * (1 - p)) ** 0.5
+    assert torch.equal(mutations(images, indices, 0.0, levels, 7, 3), images)
+    assert mutations(images[:4], indices[:4], 1.0, 2, 7, 3).amax() <= 1

@@ -25,6 +25,7 @@ __all__ = [
     "image_states",
     "label_uniforms",
     "mixed_seed",
+    "mutations",
     "part_uniforms",
     "permutation",
     "scan_orders",
@@ -41,6 +42,7 @@ _PIXELS = 0x706978656C732121
 _ORDERS = 0x6F72646572732121
 _PARTS = 0x7061727473212121
 _DECISIONS = 0x6465636964652121
+_MUTATIONS = 0x6D75746174652121
 
 
 def check_seed(seed: int) -> int:
@@ -142,6 +144,28 @@ def binarised(images: Tensor, indices: Tensor, seed: int, epoch: int | Tensor | 
     steps = torch.arange(1, images[0].numel() + 1, dtype=torch.int64, device=images.device)
     bits = _shift_right(_mix(states[:, None] + steps * _signed(_GAMMA)), 32)
     return (bits * 255 < images.flatten(1).to(torch.int64) << 32).to(torch.uint8).view_as(images)
+
+
+def mutations(images: Tensor, indices: Tensor, share: float, levels: int, seed: int, epoch: int | Tensor) -> Tensor:
+    """Images of which each sub-pixel is, with a probability, replaced by a level that is drawn uniformly.
+
+    Args:
+        images: uint8 levels (N, C, H, W).
+        indices: The images' indices, int64 (N,), on the same device.
+        share: The probability, up to 2^-32.
+        levels: 2..256, all equally probable up to 2^-24.
+        seed: 0..2**63-1.
+        epoch: As for `binarised`.
+
+    Returns:
+        uint8 levels (N, C, H, W).
+    """
+    states = _mix((indices + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _MUTATIONS, epoch))
+    steps = torch.arange(1, images[0].numel() + 1, dtype=torch.int64, device=images.device)
+    keys = _mix(states[:, None] + steps * _signed(_GAMMA))
+    replaced = _shift_right(keys, 32) < round(share * 2**32)
+    drawn = (keys & 0xFFFFFFFF) * levels >> 32
+    return torch.where(replaced, drawn.to(torch.uint8), images.flatten(1)).view_as(images)
 
 
 def scan_orders(images: Tensor, orders: int, seed: int, epoch: int | Tensor) -> Tensor:

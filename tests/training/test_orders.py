@@ -13,7 +13,7 @@ from pixelcnn.cli import main
 from pixelcnn.config import GatedPixelCNNConfig
 from pixelcnn.models import OrderEnsemble, model_of
 from pixelcnn.orders import ORDERS, rearranged
-from pixelcnn.randomness import binarised, scan_orders
+from pixelcnn.randomness import binarised, mutations, scan_orders
 from pixelcnn.training.batches import Batches
 
 CONFIG = dataclasses.replace(
@@ -114,3 +114,12 @@ def test_the_command(tmp_path, capsys):
     images, _ = pixelcnn.datasets.drawn_mnist("test")
     nats = pixelcnn.evaluate(pixelcnn.load(out), images[:20]).nats_per_image
     assert f"nats/image      {nats:.3f}" in capsys.readouterr().out
+
+
+def test_batches_are_mutated():
+    config = dataclasses.replace(CONFIG, orders=1, binarise=False, mutate=0.2)
+    images = stripes(60, 0)
+    indices = torch.tensor([5, 59, 0])
+    batch = Batches(config, model_of(config.model), images).take(indices, 2)
+    assert torch.equal(batch.images, mutations(images[indices], indices, 0.2, 2, config.seed, 2))
+    assert not torch.equal(batch.images, images[indices])

@@ -23,12 +23,13 @@ from pixelcnn.cli.complete import Complete
 from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.sample import Sample
+from pixelcnn.cli.score import ScoreCommand
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, place
 
 __all__ = ["main"]
 
-_DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, complete.
+_DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, score, complete.
 
 `pixelcnn sample mnist` draws digits from the shipped model; `pixelcnn COMMAND --help` explains a command.
 """
@@ -75,6 +76,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Train, tyro.conf.subcommand("train", default=Train.with_preset(arguments))],
         Annotated[Sample, tyro.conf.subcommand("sample")],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[ScoreCommand, tyro.conf.subcommand("score")],
         Annotated[Complete, tyro.conf.subcommand("complete")],
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],

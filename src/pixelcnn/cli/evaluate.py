@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import sys
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from pixelcnn.evaluation import Evaluation
 
 __all__ = ["Evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Evaluate a model on images: nats an image and a sub-pixel, bits/dim, standard error."""
+    """Evaluate a model on images: nats an image and a sub-pixel, bits/dim, standard error, bootstrap interval,
+    throughput; of a class-conditional model by class too.
+    """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A shipped model's name (mnist), a model's folder, or a training run's folder."""
@@ -32,6 +41,8 @@ class Evaluate:
     """Share of the images in DATA:validation; as in training."""
     test: float = 0.0
     """Share of the images in DATA:test; as in training."""
+    json: bool = False
+    """Print a JSON object instead of text."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
 
@@ -65,8 +76,30 @@ class Evaluate:
             )
         images, labels = data.images[: self.images], None if labels is None else labels[: self.images]
         result = evaluate(model, images, labels, progress=True, processes=job())
+        if self.json:
+            print(json.dumps({"model": self.model, "data": self.data, **_values(result, data.classes)}, indent=2))
+            return
         given = "" if labels is None else ", given their classes"
+        low, high = result.interval
         print(f"{self.model} on {result.images:,} images of {self.data}{given}")
         print(f"  nats/image      {result.nats_per_image:.3f} +- {result.standard_error:.3f} (standard error)")
+        print(f"                  {low:.3f} .. {high:.3f} (95 % bootstrap interval)")
         print(f"  nats/sub-pixel  {result.nats_per_subpixel:.5f}")
         print(f"  bits/dim        {result.bits_per_dim:.5f}")
+        for label, part in result.by_class.items():
+            name = (data.classes or ())[label]
+            print(f"  class {name:<10}{part.nats_per_image:.3f} +- {part.standard_error:.3f}, {part.images:,} images")
+        print(f"  {result.images_per_second:,.0f} images/s", file=sys.stderr)
+
+
+def _values(result: Evaluation, classes: tuple[str, ...] | None) -> dict[str, Any]:
+    """The evaluation as JSON values: classes by name, NaN as null."""
+    values = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in dataclasses.asdict(result).items()
+        if name not in ("by_class", "interval")
+    }
+    values["interval"] = None if math.isnan(result.interval[0]) else list(result.interval)
+    if result.by_class:
+        values["by_class"] = {(classes or ())[k]: _values(part, None) for k, part in result.by_class.items()}
+    return values

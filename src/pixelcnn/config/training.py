@@ -59,6 +59,9 @@ class TrainConfig:
     grey / 255; the validation images are binary. The command line takes it from the data: mnist-dynamic."""
     shift: int = 0
     """Training images are moved by up to so many pixels in each direction, drawn anew each epoch; level 0 fills in."""
+    mutate: float = 0.0
+    """Probability that a sub-pixel of a training image is replaced by a level drawn uniformly, anew each epoch: 0.1 to
+    0.3 make the background model of a likelihood ratio (`pixelcnn score --score ratio`)."""
     ema: float | None = None
     """Decay of the exponential moving average of the weights, for example 0.999; the finished model then holds the
     averaged weights. `None`: no average."""
@@ -122,6 +125,7 @@ class TrainConfig:
                 isinstance(self.binarise, bool) and (not self.binarise or self.model.levels == 2),
                 f"be False for {self.model.levels} levels" if self.binarise is True else "be True or False",
             ),
+            "mutate": (0 <= self.mutate <= 1, "be in 0..1"),
             "ema": (self.ema is None or 0 < self.ema < 1, "lie strictly between 0 and 1"),
             "seed": (is_int(self.seed) and 0 <= self.seed < 2**63, "be in 0..2**63-1"),
             "checkpoint_seconds": (self.checkpoint_seconds >= 0, "be at least 0"),

@@ -178,6 +178,35 @@ class AutoregressiveModel(nn.Module, ABC):
         with exact_products(precision, self.device):
             return torch.cat([self.unchecked_log_prob_map(*both, view) for both in zip(parts, conditions, strict=True)])
 
+    def classify(self, images: Tensor, prior: Tensor | None = None) -> Tensor:
+        """Logarithms of the classes' posterior probabilities by Bayes' rule, for a class-conditional model.
+
+            p(y | x) = p(x | y) p(y) / sum over y' of p(x | y') p(y')
+
+        Args:
+            images: uint8 levels (N, C, H, W).
+            prior: p(y), positive, floating-point (num_classes,); uniform by default. Need not sum to 1.
+
+        Returns:
+            (N, num_classes) in the model's dtype; `argmax(1)` is the most probable class.
+
+        Raises:
+            ValueError: If the model has no classes, or an argument does not fit it.
+        """
+        classes: int | None = getattr(self.config, "num_classes", None)
+        if classes is None:
+            raise ValueError("classify needs a class-conditional model, and this one has no classes")
+        if prior is None:
+            prior = torch.ones(classes)
+        if not isinstance(prior, Tensor) or prior.shape != (classes,) or not prior.is_floating_point():
+            raise ValueError(f"prior must be a floating-point tensor of shape ({classes},), got {prior!r}")
+        if not (prior > 0).all() or not prior.isfinite().all():
+            raise ValueError(f"prior must be positive and finite, got {prior.tolist()}")
+        labels = torch.arange(classes)
+        given = [self.log_prob(images, label.expand(len(images))) for label in labels]
+        joint = torch.stack(given, 1) + prior.log().to(self.device, self.dtype)
+        return torch.log_softmax(joint, 1)
+
     def unchecked_log_prob_map(
         self, images: Tensor, condition: Tensor | None = None, view: MakeView = FullView
     ) -> Tensor:

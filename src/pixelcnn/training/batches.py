@@ -1,8 +1,8 @@
-"""Which images a step sees: drawn, shifted, rearranged and with some labels hidden as the recipe says.
+"""Which images a step sees: drawn, shifted, mutated, rearranged and with some labels hidden as the recipe says.
 
-The order of an epoch, the draws, the shifts, the scan orders and the hidden labels are functions of (seed, epoch,
-image), so a resumed run sees the same, on any device and number of processes. Where several processes train together,
-each takes its own slice of every batch, and touches no other image.
+The order of an epoch, the draws, the shifts, the mutations, the scan orders and the hidden labels are functions of
+(seed, epoch, image), so a resumed run sees the same, on any device and number of processes. Where several processes
+train together, each takes its own slice of every batch, and touches no other image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from pixelcnn.config import TrainConfig
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.orders import rearranged_each
-from pixelcnn.randomness import binarised, label_uniforms, permutation, scan_orders
+from pixelcnn.randomness import binarised, label_uniforms, mutations, permutation, scan_orders
 from pixelcnn.training.augmentation import shifted
 
 __all__ = ["Batch", "Batches"]
@@ -98,6 +98,8 @@ class Batches:
         if config.binarise:
             images = binarised(images, indices, config.seed, epoch)
         images = shifted(images, indices, config.shift, config.seed, epoch)
+        if config.mutate:
+            images = mutations(images, indices, config.mutate, self._model.levels, config.seed, epoch)
         condition = None
         if config.orders > 1:  # each image in an order that the model is told
             which = scan_orders(indices, config.orders, config.seed, epoch)

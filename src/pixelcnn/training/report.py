@@ -120,6 +120,7 @@ def _recipe(config: TrainConfig) -> str:
         "each pixel drawn anew every epoch" if config.binarise else "",
         f"images in one of {config.orders} scan orders, drawn anew every epoch" if config.orders > 1 else "",
         f"images shifted by up to {config.shift} pixels" if config.shift else "",
+        f"{config.mutate:.0%} of the sub-pixels replaced at random" if config.mutate else "",
         f"{hidden:.0%} of the labels hidden" if hidden else "",
         f"weights averaged with decay {config.ema}" if config.ema is not None else "",
     ]
