@@ -32,5 +32,6 @@ fi
 rm -rf src/pixelcnn/pretrained/mnist
 mkdir -p src/pixelcnn/pretrained
 cp -r "$runs/mnist/model" src/pixelcnn/pretrained/mnist
-sed -i 's|"path/to/this/folder"|"mnist"|' src/pixelcnn/pretrained/mnist/README.md
+sed -i 's|load(".")|load("mnist")|; s|^license: unknown|license: apache-2.0|
+    s|these weights: unknown|these weights: apache-2.0|' src/pixelcnn/pretrained/mnist/README.md
 cat "$runs/mnist.md" >>src/pixelcnn/pretrained/mnist/README.md

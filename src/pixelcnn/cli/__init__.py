@@ -21,6 +21,7 @@ from pixelcnn import __version__
 from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.info import Info
+from pixelcnn.cli.push import Push
 from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, place
@@ -76,6 +77,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],
+        Annotated[Push, tyro.conf.subcommand("push")],
     ]
     complaint = io.StringIO()
     try:
@@ -87,6 +89,9 @@ def _parse(arguments: list[str]) -> Any:
                 description=_DESCRIPTION,
                 config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
             )
+    except ImportError as error:  # for --tyro-print-completion tcsh, which needs another library
+        print(f"pixelcnn: {_one_line(error)}", file=sys.stderr)
+        return 2
     except SystemExit as stop:
         if stop.code and place().rank == 0:
             print(f"pixelcnn: {_condensed(complaint.getvalue())}", file=sys.stderr)
