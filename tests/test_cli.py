@@ -50,8 +50,9 @@ def test_shell_completion(capsys):
     if bash is not None:
         main(["--tyro-print-completion", "bash"])
         subprocess.run([bash, "-n"], input=capsys.readouterr().out, text=True, check=True)
-    assert main(["--tyro-print-completion", "dos"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    for shell in ("dos", "tcsh"):
+        assert main(["--tyro-print-completion", shell]) == 2
+        assert f"must be followed by bash or zsh or fish, got '{shell}'\n" in capsys.readouterr().err
 
 
 def test_a_presets_values_are_the_defaults(capsys):

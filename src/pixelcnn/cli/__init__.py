@@ -28,6 +28,9 @@ from pixelcnn.processes import joined, place
 
 __all__ = ["main"]
 
+_COMPLETION = "--tyro-print-completion"
+_SHELLS = ("bash", "zsh", "fish")
+
 _DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate.
 
 `pixelcnn sample mnist` draws digits from the shipped model; `pixelcnn COMMAND --help` explains a command.
@@ -48,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pixelcnn {__version__}")
         return 0
     try:
+        if arguments[:1] == [_COMPLETION] and arguments[1:] not in ([shell] for shell in _SHELLS):
+            raise ValueError(
+                f"{_COMPLETION} must be followed by {' or '.join(_SHELLS)}, got {' '.join(arguments[1:])!r}"
+            )
         command = _parse(arguments)
         if isinstance(command, int):
             return command
@@ -89,9 +96,6 @@ def _parse(arguments: list[str]) -> Any:
                 description=_DESCRIPTION,
                 config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
             )
-    except ImportError as error:  # for --tyro-print-completion tcsh, which needs another library
-        print(f"pixelcnn: {_one_line(error)}", file=sys.stderr)
-        return 2
     except SystemExit as stop:
         if stop.code and place().rank == 0:
             print(f"pixelcnn: {_condensed(complaint.getvalue())}", file=sys.stderr)
