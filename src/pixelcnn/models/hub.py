@@ -40,6 +40,8 @@ class HubName:
     """user/name."""
     revision: str | None = None
     """A branch, a tag or a commit; None for the branch `main`."""
+    commit: str | None = None
+    """The commit that this was found to be, which is what is downloaded."""
 
     @classmethod
     def of(cls, name: str) -> HubName | None:
@@ -56,6 +58,7 @@ def download(
     files: Sequence[str],
     optional: Sequence[str] = (),
     *,
+    progress: bool = False,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     force_download: bool = False,
@@ -70,6 +73,7 @@ def download(
         name: Which model.
         files: Names of files that it must have.
         optional: Of files that are downloaded if it has them.
+        progress: Show bars on a terminal, if there is something to download.
         token: A token of the Hub; by default HF_TOKEN or that of `hf auth login`; False sends none.
         cache_dir: Where the cache is; by default as HF_HOME or HF_HUB_CACHE say.
         force_download: Download the files although the cache has them.
@@ -80,13 +84,15 @@ def download(
         ConnectionError: If no server answers and the cache does not have all files.
         OSError: If the cache cannot be written.
     """
-    with _explained(name):
-        import huggingface_hub
+    import huggingface_hub
 
+    with _explained(name):
+        revision = name.commit or name.revision
+        kept = [huggingface_hub.try_to_load_from_cache(name.repo, file, cache_dir, revision) for file in files]
         folder = Path(
             huggingface_hub.snapshot_download(
                 name.repo,
-                revision=name.revision,
+                revision=revision,
                 allow_patterns=[*files, *optional],
                 library_name="pixelcnn",
                 library_version=__version__,
@@ -94,11 +100,13 @@ def download(
                 cache_dir=cache_dir,
                 force_download=force_download,
                 local_files_only=local_files_only,
-                tqdm_class=_patient_bar(),
+                tqdm_class=_bar(progress and (force_download or not all(isinstance(path, str) for path in kept))),
             )
         )
     for file in files:
         if not (folder / file).is_file():
+            if local_files_only or huggingface_hub.constants.HF_HUB_OFFLINE:
+                raise ConnectionError(_absent(name))
             raise HubError(f"{name} on {_endpoint()} is not a model of this package: it has no {file}")
     return folder
 
@@ -127,13 +135,13 @@ def upload(
             file of it has changed then; a repository that was made for it stays, empty.
         ConnectionError: If no server answers.
     """
-    with _explained(name):
-        import huggingface_hub
+    import huggingface_hub
 
+    with _explained(name):
         api = huggingface_hub.HfApi(library_name="pixelcnn", library_version=__version__, token=token)
         api.create_repo(name.repo, private=private, exist_ok=True)
         if private and api.model_info(name.repo).private is False:
-            raise HubError(f"{name.repo} exists and is public: make it private there, or push without --private")
+            raise HubError(f"{name.repo} exists and is public: make it private there, or do not ask for a private one")
         files = sorted(path for path in folder.iterdir() if path.is_file())
         shown = sys.stderr.isatty()  # the library shows a bar for files, and none for bytes
         commit = api.create_commit(
@@ -162,32 +170,39 @@ def _explained(name: HubName) -> Iterator[None]:
 def _explanation(error: BaseException, name: HubName) -> HubError | ConnectionError:
     from huggingface_hub import constants, errors
 
-    missing = isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled)
+    missing = isinstance(error, errors.LocalEntryNotFoundError)
     outer = isinstance(error, RuntimeError) or (missing and not constants.HF_HUB_OFFLINE)
     if outer and error.__cause__ is not None:
         return _explanation(error.__cause__, name)  # why a file was not had, or not taken
     said = " ".join(str(error).split()) or type(error).__name__
     hub, repo = _endpoint(), name.repo
-    meanings: list[tuple[type[BaseException], str]] = [  # a subclass before its base
-        (errors.HFValidationError, f"{repo!r} cannot be a model's name on the Hub: {said}"),
-        (errors.GatedRepoError, f"{name} is gated: ask for access on {hub}/{repo}, then {_LOG_IN}"),
+    nothing = f"no model {repo!r}: neither a folder here nor one that {hub} shows; if it is private, {_LOG_IN}"
+    meanings: list[tuple[type[BaseException], HubError | ConnectionError]] = [  # a subclass before its base
+        (errors.HFValidationError, HubError(f"{repo!r} cannot be a model's name on the Hub: {said}")),
+        (errors.GatedRepoError, HubError(f"{name} is gated: ask for access on {hub}/{repo}, then {_LOG_IN}")),
+        (errors.RepositoryNotFoundError, HubError(nothing)),
         (
-            errors.RepositoryNotFoundError,
-            f"no model {repo!r}: neither a folder here nor one that {hub} shows; if it is private, {_LOG_IN}",
+            errors.RevisionNotFoundError,
+            HubError(f"{repo} on {hub} has no branch, tag or commit {name.revision or 'main'!r}"),
         ),
-        (errors.RevisionNotFoundError, f"{repo} on {hub} has no branch, tag or commit {name.revision or 'main'!r}"),
+        (errors.LocalEntryNotFoundError, ConnectionError(_absent(name))),
+        (errors.OfflineModeIsEnabled, ConnectionError(f"HF_HUB_OFFLINE forbids to ask {hub} for {name}")),
     ]
     for kind, meaning in meanings:
         if isinstance(error, kind):
-            return HubError(meaning)
+            return meaning
     if isinstance(error, errors.HfHubHTTPError):
         return _refusal(error.response.status_code, error.server_message or said, name)
-    if missing:
-        why = f"HF_HUB_OFFLINE forbids to ask {hub}" if constants.HF_HUB_OFFLINE else "no server was to be asked"
-        return ConnectionError(f"{name} is neither a folder here nor whole in the cache, and {why}")
     if any(kind.__name__ == "HTTPError" for kind in type(error).__mro__):  # httpx's, of whichever version
         return ConnectionError(f"{hub} cannot be reached for {name} ({said}): check the connection, or HF_ENDPOINT")
     return HubError(f"{name} on {hub}: {said}")
+
+
+def _absent(name: HubName) -> str:
+    from huggingface_hub import constants
+
+    why = f"HF_HUB_OFFLINE forbids to ask {_endpoint()}" if constants.HF_HUB_OFFLINE else "no server was to be asked"
+    return f"{name} is neither a folder here nor whole in the cache, and {why}"
 
 
 def _refusal(status: int, said: str, name: HubName) -> HubError | ConnectionError:
@@ -199,15 +214,15 @@ def _refusal(status: int, said: str, name: HubName) -> HubError | ConnectionErro
     return HubError(f"{_endpoint()} refuses this for {name} ({said})")
 
 
-def _patient_bar() -> type[Any]:
-    """The library's progress bar, which shows nothing of what takes less than a second."""
+def _bar(shown: bool) -> type[Any]:
+    """The library's progress bar, which is for terminals only, or one that shows nothing."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
-    class Bar(tqdm):  # type: ignore[misc, unused-ignore]
+    class Silent(tqdm):  # type: ignore[misc, unused-ignore]
         def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **{"delay": 1.0, **options})  # type: ignore[no-untyped-call]
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
-    return Bar
+    return tqdm if shown else Silent
 
 
 def _endpoint() -> str:

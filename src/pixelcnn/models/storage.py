@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,8 @@ def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> Autor
     folder = download(name, [_CONFIG], force_download=force, **options)
     try:
         _class_of(folder)  # before anything large is downloaded
-        commit = HubName(name.repo, folder.name)  # all files of one and the same
-        folder = download(commit, [_CONFIG, _WEIGHTS], [_CARD], force_download=force, **options)
+        commit = replace(name, commit=folder.name)  # all files are of one and the same
+        folder = download(commit, [_CONFIG, _WEIGHTS], [_CARD], progress=True, force_download=force, **options)
         return _read(folder)
     except HubError:
         raise
