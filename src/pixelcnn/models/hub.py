@@ -89,6 +89,8 @@ def download(
     with _explained(name):
         revision = name.commit or name.revision
         kept = [huggingface_hub.try_to_load_from_cache(name.repo, file, cache_dir, revision) for file in files]
+        lacking = force_download or not all(isinstance(path, str) for path in kept)
+        shown = progress and lacking and sys.stderr.isatty()
         folder = Path(
             huggingface_hub.snapshot_download(
                 name.repo,
@@ -100,7 +102,7 @@ def download(
                 cache_dir=cache_dir,
                 force_download=force_download,
                 local_files_only=local_files_only,
-                tqdm_class=_bar(progress and (force_download or not all(isinstance(path, str) for path in kept))),
+                tqdm_class=_bar(shown),
             )
         )
     for file in files:
@@ -215,7 +217,7 @@ def _refusal(status: int, said: str, name: HubName) -> HubError | ConnectionErro
 
 
 def _bar(shown: bool) -> type[Any]:
-    """The library's progress bar, which is for terminals only, or one that shows nothing."""
+    """The library's progress bar, or one that shows nothing."""
     from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
 
     class Silent(tqdm):  # type: ignore[misc, unused-ignore]
