@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,11 +34,25 @@ def _elsewhere(tmp_path, monkeypatch):
 def test_help_and_version(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert all(command in out for command in ("train", "sample", "evaluate", "info", "bench"))
+    assert all(command in out for command in ("train", "sample", "evaluate", "info", "bench", "push"))
     assert main(["train", "--help"]) == 0
     assert "--learning-rate" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"pixelcnn {pixelcnn.__version__}\n"
+
+
+def test_shell_completion(capsys):
+    for shell in ("bash", "zsh", "fish"):
+        assert main(["--tyro-print-completion", shell]) == 0
+        printed = capsys.readouterr().out
+        assert all(word in printed for word in ("pixelcnn", "evaluate", "push", "--temperature"))
+    bash = shutil.which("bash")
+    if bash is not None:
+        main(["--tyro-print-completion", "bash"])
+        subprocess.run([bash, "-n"], input=capsys.readouterr().out, text=True, check=True)
+    for shell in ("dos", "tcsh"):
+        assert main(["--tyro-print-completion", shell]) == 2
+        assert f"must be followed by bash or zsh or fish, got '{shell}'\n" in capsys.readouterr().err
 
 
 def test_a_presets_values_are_the_defaults(capsys):

@@ -22,12 +22,16 @@ from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.complete import Complete
 from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.info import Info
+from pixelcnn.cli.push import Push
 from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.score import ScoreCommand
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, place
 
 __all__ = ["main"]
+
+_COMPLETION = "--tyro-print-completion"
+_SHELLS = ("bash", "zsh", "fish")
 
 _DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, score, complete.
 
@@ -49,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pixelcnn {__version__}")
         return 0
     try:
+        if arguments[:1] == [_COMPLETION] and arguments[1:] not in ([shell] for shell in _SHELLS):
+            raise ValueError(
+                f"{_COMPLETION} must be followed by {' or '.join(_SHELLS)}, got {' '.join(arguments[1:])!r}"
+            )
         command = _parse(arguments)
         if isinstance(command, int):
             return command
@@ -80,6 +88,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Complete, tyro.conf.subcommand("complete")],
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],
+        Annotated[Push, tyro.conf.subcommand("push")],
     ]
     complaint = io.StringIO()
     try:

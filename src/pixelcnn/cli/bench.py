@@ -21,7 +21,8 @@ class Bench:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = "mnist"
-    """A shipped model's name (mnist), a model's folder, or a training run's folder."""
+    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
+    user/name or user/name@revision."""
     batches: tuple[int, ...] = (1, 4, 16, 64, 256)
     """Numbers of images drawn at a time."""
     engine: Literal["fast", "native", "triton", "graph", "eager"] = "fast"

@@ -28,7 +28,8 @@ class Complete:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, or a training run's folder."""
+    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
+    user/name or user/name@revision."""
     image: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
     """Picture files of the model's size, or one data source as for `pixelcnn evaluate` (mnist:test), of which the first
     --images are completed."""

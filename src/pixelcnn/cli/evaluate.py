@@ -24,7 +24,8 @@ class Evaluate:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, or a training run's folder."""
+    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
+    user/name or user/name@revision."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """mnist:SPLIT with SPLIT one of train, validation, test, seed-train, seed-validation; mnist means mnist:test.
     mnist-dynamic:SPLIT: the same, each pixel drawn once and for all, white with probability grey / 255. Or

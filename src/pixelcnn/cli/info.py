@@ -15,7 +15,8 @@ class Info:
     """Show a model's layers, parameters, receptive field and sampling schedule."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, or a training run's folder."""
+    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
+    user/name or user/name@revision."""
 
     def run(self) -> None:
         """Prints."""

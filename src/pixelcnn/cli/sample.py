@@ -30,7 +30,8 @@ class Sample:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, or a training run's folder."""
+    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
+    user/name or user/name@revision."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 16
     """How many images."""
     seed: int = 0

@@ -29,7 +29,8 @@ class ScoreCommand:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, or a training run's folder."""
+    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
+    user/name or user/name@revision."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """As for `pixelcnn evaluate`: mnist:test, a folder of pictures, a .npy or .npz file, ..."""
     out: Path = Path("scores.csv")

@@ -13,11 +13,13 @@ from pixelcnn.config import TrainConfig
 from pixelcnn.files import write_file
 from pixelcnn.images import grid, save_png
 from pixelcnn.models import AutoregressiveModel
-from pixelcnn.models.storage import describe
+from pixelcnn.models.card import HeldOut, describe
 from pixelcnn.training.checkpoint import held_out_loss
 from pixelcnn.training.record import RunRecord
 
 __all__ = ["card", "draw_curves", "write_metrics", "write_samples", "write_timing"]
+
+_MNIST_LICENSE = "The data, MNIST by Y. LeCun, C. Cortes and C. J. C. Burges, are under CC BY-SA 3.0."
 
 
 def write_metrics(path: Path, metrics: list[dict[str, Any]]) -> None:
@@ -104,7 +106,15 @@ def card(
     )
     loss = held_out_loss(chosen)
     results = f"Validation loss {loss:.4f} nats a sub-pixel, {loss * model.subpixels:.2f} nats an image."
-    return describe(model, training=training, results=results)
+    mnist = record.data in ("mnist", "mnist-dynamic")
+    return describe(
+        model,
+        training=training,
+        results=results,
+        data_license=_MNIST_LICENSE if mnist else "The training data have a licence of their own.",
+        datasets=["ylecun/mnist"] if mnist else [],
+        held_out=HeldOut(data=f"{record.data}{protocol}", split="validation", nats_per_subpixel=loss),
+    )
 
 
 def _recipe(config: TrainConfig) -> str:

@@ -1,0 +1,39 @@
+"""`pixelcnn push`: uploads a model to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+__all__ = ["Push"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push:
+    """Upload a model to the Hugging Face Hub: config.json, model.safetensors and its card, in one commit.
+
+    Log in by `hf auth login` before, or set HF_TOKEN.
+    """
+
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
+    user/name or user/name@revision."""
+    repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
+    """Where to; it is made if it is not there."""
+    private: bool = False
+    """Make a private repository; without it your settings on the Hub decide."""
+    license: str | None = None
+    """Licence of the weights for the card, as the Hub names it: apache-2.0, cc-by-4.0. By default what the card has."""
+    message: str = "Upload a model of pixelcnn"
+    """The commit's message."""
+
+    def run(self) -> None:
+        """Uploads and prints where it is."""
+        from pixelcnn.models.storage import load
+
+        url = load(self.model).push_to_hub(
+            self.repository, commit_message=self.message, private=self.private or None, license=self.license
+        )
+        print(f"{url}\ndraw from it: pixelcnn sample {self.repository}")
