@@ -19,7 +19,9 @@ import tyro
 
 from pixelcnn import __version__
 from pixelcnn.cli.bench import Bench
+from pixelcnn.cli.convert_keras import ConvertKeras
 from pixelcnn.cli.evaluate import Evaluate
+from pixelcnn.cli.export_keras import ExportKeras
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.train import Train
@@ -76,6 +78,8 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],
+        Annotated[ConvertKeras, tyro.conf.subcommand("convert-keras")],
+        Annotated[ExportKeras, tyro.conf.subcommand("export-keras")],
     ]
     complaint = io.StringIO()
     try:
