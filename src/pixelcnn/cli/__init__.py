@@ -22,6 +22,7 @@ from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.convert_keras import ConvertKeras
 from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.export_keras import ExportKeras
+from pixelcnn.cli.export_onnx import ExportOnnx
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.train import Train
@@ -80,6 +81,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Bench, tyro.conf.subcommand("bench")],
         Annotated[ConvertKeras, tyro.conf.subcommand("convert-keras")],
         Annotated[ExportKeras, tyro.conf.subcommand("export-keras")],
+        Annotated[ExportOnnx, tyro.conf.subcommand("export-onnx")],
     ]
     complaint = io.StringIO()
     try:
