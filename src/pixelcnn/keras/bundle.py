@@ -51,7 +51,7 @@ class Bundle:
             raise ValueError(f"{self._index} is not the example's network: it has {self._index.stat().st_size:,} bytes")
         try:
             self._entries = {key.decode(): fields(value) for key, value in self._table()}
-        except (ValueError, IndexError) as error:
+        except (ValueError, LookupError) as error:
             raise ValueError(f"{self._index} is damaged: {error}") from None
 
     def tensor(self, name: str) -> np.ndarray:

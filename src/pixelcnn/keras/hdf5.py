@@ -27,7 +27,7 @@ __all__ = ["h5py_module", "read_hdf5"]
 
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second until Keras 2.14
 _BLOCK = ("conv1", "pixel_conv/conv", "conv2")  # the example's names for the parts of a residual block
-_MOST = 10_000  # entries of a group
+_MOST, _PARTS = 10_000, 10  # layers, and entries of a layer's group, at most
 
 
 def h5py_module() -> Any:
@@ -106,6 +106,8 @@ def _by_structure(group: Any, structure: Structure, where: Path) -> list[Convolu
 
 
 def _by_class(group: Any, where: Path) -> list[Convolution]:
+    if len(group) > _MOST:
+        raise ValueError(f"{where} is not the example's network: it has {len(group):,} layers")
     classes: dict[str, dict[int, str]] = {}
     for name in group:
         base, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -129,7 +131,7 @@ def _unit(group: Any, where: Path) -> list[Convolution]:
 
 
 def _leaves(group: Any, path: str, where: Path) -> Iterator[tuple[str, Convolution]]:
-    if len(path) > 100 or len(group) > _MOST:
+    if path.count("/") > 1 or len(group) > _PARTS:  # also of a file whose groups contain each other
         raise ValueError(f"{where} is not the example's network: {group.name} has too many parts")
     for name in sorted(group):
         child = _child(group, name, where)

@@ -45,7 +45,7 @@ def read_saved_model(folder: Path) -> Weights:
         objects = [_object(node) for node in fields(bundle.text(_GRAPH)).get(1, [])]
         names = list(_keys(objects))
         size = _size(folder / "saved_model.pb")
-    except (ValueError, IndexError) as error:
+    except (ValueError, LookupError) as error:
         if str(error).startswith(str(folder)):
             raise
         raise ValueError(f"{folder} is damaged: {error}") from None
