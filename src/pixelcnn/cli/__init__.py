@@ -20,7 +20,10 @@ import tyro
 from pixelcnn import __version__
 from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.complete import Complete
+from pixelcnn.cli.convert_keras import ConvertKeras
 from pixelcnn.cli.evaluate import Evaluate
+from pixelcnn.cli.export_keras import ExportKeras
+from pixelcnn.cli.export_onnx import ExportOnnx
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.push import Push
 from pixelcnn.cli.sample import Sample
@@ -89,6 +92,9 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],
         Annotated[Push, tyro.conf.subcommand("push")],
+        Annotated[ConvertKeras, tyro.conf.subcommand("convert-keras")],
+        Annotated[ExportKeras, tyro.conf.subcommand("export-keras")],
+        Annotated[ExportOnnx, tyro.conf.subcommand("export-onnx")],
     ]
     complaint = io.StringIO()
     try:
