@@ -21,8 +21,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install  ## Train the quick network on MNIST (about two minutes) and draw digits into demo/.
 	$(BIN)/python examples/demo.py
 
-test: install  ## Run the test suite (a few minutes).
-	$(BIN)/python -m pytest
+test: install  ## Run the test suite, a process a core (a few minutes).
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-long: install  ## Run the tests that take long (about an hour).
 	$(BIN)/python -m pytest -m long
