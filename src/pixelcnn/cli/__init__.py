@@ -22,6 +22,7 @@ from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.sample import Sample
+from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, place
 
@@ -76,6 +77,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],
+        Annotated[Serve, tyro.conf.subcommand("serve")],
     ]
     complaint = io.StringIO()
     try:

@@ -19,7 +19,7 @@ from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_fold
 from pixelcnn.models import MODELS, OrderEnsemble
 from pixelcnn.models.base import AutoregressiveModel
 
-__all__ = ["checksum", "describe", "load", "save_model", "shipped_models"]
+__all__ = ["checksum", "describe", "folder_of", "load", "save_model", "shipped_models"]
 
 _SHIPPED = Path(__file__).parent.parent / "pretrained"
 _STORED: dict[str, type[AutoregressiveModel]] = MODELS | {"OrderEnsemble": OrderEnsemble}
@@ -62,6 +62,15 @@ def load(name: str | Path) -> AutoregressiveModel:
     model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def folder_of(name: str | Path) -> Path:
+    """The folder that `load` reads for the same name.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    return _find(name)
 
 
 def save_model(model: AutoregressiveModel, folder: Path, card: str | None = None) -> None:
