@@ -7,6 +7,7 @@ import html
 import io
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -20,6 +21,9 @@ __all__ = ["TITLE", "build", "drawn", "status"]
 
 TITLE = "Draw"
 
+_IMAGES = 16  # at first
+_FIRST = 5.0  # seconds that the first drawing may take
+_HEADS = 20  # classes that are named above their columns
 _ANY, _ALL = "any", "all, in columns"
 _SIDE = 640  # of the picture, about, in pixels
 _REPLAY = 4.0  # seconds
@@ -58,21 +62,22 @@ def build(models: Sequence[Served], limits: Limits) -> None:
         return gr.update(visible=guided) if guided else gr.update(visible=False, value=1.0)
 
     most = limits.images_of(first.model)
-    with gr.Row(elem_classes="px-draw"):
+    begun, said = _at_first(first, limits)
+    with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            picture = gr.HTML(_empty(), elem_classes="px-picture-block")
-            told = gr.HTML('<p class="px-status" role="status">Press Draw.</p>')
+            picture = gr.HTML(begun)
+            told = gr.HTML(said)
         with gr.Column(scale=2, min_width=300):
-            with gr.Row(elem_classes="px-buttons"):
-                go = gr.Button("Draw", variant="primary", elem_id="px-go")
-                stop = gr.Button("Stop", elem_id="px-stop")
+            with gr.Row():
+                go = gr.Button("Draw", variant="primary", min_width=120)
+                stop = gr.Button("Stop", min_width=120)
             model = gr.Dropdown(
                 list(by_name), value=first.name, label="Model", filterable=False, visible=len(models) > 1
             )
             label = gr.Dropdown(
                 _choices(first), value=_ANY, label="Class", filterable=False, visible=first.classes > 0
             )
-            images = gr.Slider(1, most, value=min(16, most), step=1, label="Images")
+            images = gr.Slider(1, most, value=min(_IMAGES, most), step=1, label="Images")
             temperature = gr.Slider(
                 0.1,
                 2.0,
@@ -86,7 +91,7 @@ def build(models: Sequence[Served], limits: Limits) -> None:
             )
             with gr.Row(elem_classes="px-seed"):
                 seed = gr.Number(0, precision=0, minimum=0, maximum=2**53 - 1, label="Seed", min_width=140)
-                fresh = gr.Button("New seed", elem_id="px-fresh", min_width=120)
+                fresh = gr.Button("New seed", min_width=120)
             replay = gr.Checkbox(True, label="Replay slowly", info="once drawn, shows again how the images grew")
 
     asked = [model, label, images, temperature, guidance, seed, replay]
@@ -138,44 +143,59 @@ def drawn(served: Served, request: Request, moment: Moment, *, replay: bool) -> 
     Args:
         served: What drew.
         request: What was asked for.
-        moment: The last one has links to keep the picture.
+        moment: Which.
         replay: Whether the last one, where motion is welcome, first shows how the images grew.
     """
     sheets = [_sheet(served, request, canvas) for canvas in (*moment.grown, moment.canvas)]
-    still = _png(sheets[-1:])
-    words = f"{request.images} image{'s' * (request.images > 1)} drawn by {served.name}, seed {request.seed}"
+    words = f"{_count(request)} drawn by {served.name}, seed {request.seed}"
     alt = html.escape(words if moment.finished else f"{words}, step {moment.step} of {moment.steps}", quote=True)
     moving = ""
     if moment.finished and replay and len(sheets) > 2:
         moving = f'<source media="(prefers-reduced-motion: no-preference)" srcset="{_png(sheets[:-1])}">'
     heads = ""
-    if request.label == "all" and request.columns(served) <= 20:
+    if request.label == "all" and request.columns(served) <= _HEADS:
         heads = "".join(f"<span>{k}</span>" for k in range(request.columns(served)))
         heads = f'<div class="px-heads" aria-hidden="true">{heads}</div>'
     width, height = sheets[-1].size
-    keep = f'<picture>{moving}<img src="{still}" alt="{alt}" width="{width}" height="{height}"></picture>'
-    links = ""
-    if moment.finished:
-        file = html.escape(f"{_file_name(served.name)}-{request.seed}.png", quote=True)
-        links = f'<a class="px-keep" href="{still}" download="{file}">Download PNG</a>'
-    return f'<figure class="px-picture">{heads}{keep}<figcaption>{links}</figcaption></figure>'
+    image = f'<img src="{_png(sheets[-1:])}" alt="{alt}" width="{width}" height="{height}">'
+    return f'<div class="px-picture">{heads}<picture>{moving}{image}</picture></div>'
 
 
 def status(served: Served, request: Request, moment: Moment) -> str:
-    """The step, the time and what it would have been otherwise, as HTML."""
+    """The step, as HTML; at the end the time, what it would have been otherwise, and a link to keep the picture."""
     if not moment.finished:
         share = 100 * moment.step / moment.steps
-        return (
-            f'<p class="px-status">step {moment.step} of {moment.steps}</p>'
-            f'<div class="px-bar" aria-hidden="true"><div style="width:{share:.1f}%"></div></div>'
+        return _status(
+            f"step {moment.step} of {moment.steps}",
+            f'<div class="px-bar" aria-hidden="true"><div style="width:{share:.1f}%"></div></div>',
         )
-    count = f"{request.images} image{'s' * (request.images > 1)}"
     pixels = served.model.subpixels
     instead = f" instead of {pixels:,}" if moment.steps < pixels else ""
-    return (
-        f'<p class="px-status" role="status"><strong>{count}</strong> in <strong>{moment.seconds:.2f} s</strong>, '
-        f"<strong>{moment.steps}</strong> exact steps{instead}</p>"
+    file = html.escape(f"{_file_name(served.name)}-{request.seed}.png", quote=True)
+    picture = _png([_sheet(served, request, moment.canvas)])
+    return _status(
+        f"<strong>{_count(request)}</strong> in <strong>{moment.seconds:.2f} s</strong>, "
+        f"<strong>{moment.steps}</strong> exact steps{instead}",
+        f'<a class="px-keep" href="{picture}" download="{file}">Download PNG</a>',
     )
+
+
+def _status(words: str, beside: str = "") -> str:
+    return f'<div class="px-status"><p role="status">{words}</p>{beside}</div>'
+
+
+def _at_first(served: Served, limits: Limits) -> tuple[str, str]:
+    """What a visitor finds: images that the first model drew as the page was built, if it was quick enough."""
+    request = Request(images=min(_IMAGES, limits.images_of(served.model)))
+    try:
+        *_, last = draw(served, request, replace(limits, seconds=_FIRST))
+    except ValueError:
+        return '<div class="px-picture"><div class="px-blank"></div></div>', _status("Press Draw.")
+    return drawn(served, request, last, replay=True), status(served, request, last)
+
+
+def _count(request: Request) -> str:
+    return f"{request.images} image{'s' * (request.images > 1)}"
 
 
 def _sheet(served: Served, request: Request, canvas: Any) -> Image.Image:
@@ -197,9 +217,5 @@ def _file_name(name: str) -> str:
     return kept or "images"
 
 
-def _empty() -> str:
-    return '<figure class="px-picture"><div class="px-blank"></div></figure>'
-
-
 def _stopped() -> str:
-    return '<p class="px-status" role="status">Stopped.</p>'
+    return _status("Stopped.")

@@ -29,6 +29,7 @@ def build(models: Sequence[Served], limits: Limits) -> None:  # noqa: ARG001 - e
     first = models[0].name
     name = gr.Dropdown(list(pages), value=first, label="Model", filterable=False, visible=len(models) > 1)
     about = gr.HTML(pages[first][0])
+    gr.HTML('<h3 class="px-heading">Card</h3>')
     card = gr.Markdown(pages[first][1], elem_classes="px-card", header_links=False)
 
     def on_model(name: str) -> tuple[Any, Any]:
@@ -62,13 +63,16 @@ def explained(served: Served) -> str:
         ]
         head = ("scan order", "drawn by", "weight")
         parts.append(_section("A mixture over scan orders", _table(head, [("", row) for row in rows])))
-    for k, network in enumerate(served.networks):
-        parts += _network(network, f" of network {k}" if len(served.networks) > 1 else "")
+    names = [f" of network {k}" if len(served.networks) > 1 else "" for k in range(len(served.networks))]
+    for network, of in zip(served.networks, names, strict=True):
+        parts += _figures(network, of)
     parts.append(_section("How it learnt", _losses(served)))
+    for network, of in zip(served.networks, names, strict=True):
+        parts.append(_section(f"Layers{of}", _layers(network), wide=True))
     return f'<div class="px-explain">{"".join(parts)}</div>'
 
 
-def _network(network: AutoregressiveModel, of: str) -> list[str]:
+def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     _, h, w = network.image_shape
     wavefront = schedule_of(network).wavefront
     prelude = schedule_of(network).prelude
@@ -88,7 +92,7 @@ def _network(network: AutoregressiveModel, of: str) -> list[str]:
         draws = f"Each pixel waits for the one before it: {wavefront.steps} steps."
     if prelude:
         draws += f" What sees only the rows above is computed {prelude} steps ahead."
-    draws += " The darker, the later; one step is marked."
+    draws += " The stronger the colour, the later; one step is marked."
     masks = "".join(
         f'<figure>{figure}<figcaption>{html.escape(caption)}</figcaption></figure>'
         for caption, figure in mask_figures(network)
@@ -105,7 +109,6 @@ def _network(network: AutoregressiveModel, of: str) -> list[str]:
             f"<p>A masked convolution reads what comes before the pixel: above, and to the left.</p>"
             f'<div class="px-masks">{masks}</div>{own}{part}',
         ),
-        _section(f"Layers{of}", _layers(network), wide=True),
     ]
 
 
@@ -145,7 +148,8 @@ def _card(served: Served) -> str:
 
 
 def _section(title: str, content: str, *, wide: bool = False) -> str:
-    return f'<section class="{"px-wide" if wide else ""}"><h3>{html.escape(title)}</h3>{content}</section>'
+    spread = ' class="px-wide"' if wide else ""
+    return f'<section{spread}><h3 class="px-heading">{html.escape(title)}</h3>{content}</section>'
 
 
 def _key(*entries: tuple[str, str]) -> str:
