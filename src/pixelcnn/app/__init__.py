@@ -53,6 +53,9 @@ def page(models: Sequence[Served], limits: Limits, tabs: Sequence[Tab] = TABS) -
                 with gr.Tab(tab.TITLE, id=tab.TITLE.lower()):
                     tab.build(models, limits)
     blocks.queue(max_size=limits.queue, default_concurrency_limit=limits.concurrency, api_open=False)
+    # What was drawn and is not fetched waits in memory, for so many visitors at most; Gradio's own limit is 2,000.
+    waiting = type(blocks._queue.pending_messages_per_session)
+    blocks._queue.pending_messages_per_session = waiting(4 * (limits.queue + limits.concurrency))
     return blocks
 
 

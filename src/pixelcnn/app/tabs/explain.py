@@ -97,17 +97,23 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
         f'<figure>{figure}<figcaption>{html.escape(caption)}</figcaption></figure>'
         for caption, figure in mask_figures(network)
     )
-    key = _key(("own", "the pixel itself"), ("seen", "seen"), ("unseen", "not seen"))
-    own = _key(("seen", "seen"), ("own", "the own pixel, seen"), ("own-unseen", "not seen"))
-    part = "" if network.image_shape[0] == 1 else _key(("part", "its earlier channels"))
-    far = _key(("far", "seen by attention")) if attention else ""
+    far = [("far", "seen by attention")] if attention else []
+    key = _key(("own", "the pixel itself"), ("seen", "seen"), ("unseen", "not seen"), *far)
+    part = [("part", "its earlier channels")] if network.image_shape[0] > 1 else []
+    own = _key(
+        ("seen", "seen"),
+        ("unseen", "not seen"),
+        ("own", "the own pixel, seen"),
+        ("own-unseen", "the own pixel, not seen"),
+        *part,
+    )
     return [
-        _section(f"What a pixel sees{of}", f"<p>{sees}</p>{field_figure(network)}{key}{far}"),
+        _section(f"What a pixel sees{of}", f"<p>{sees}</p>{field_figure(network)}{key}"),
         _section(f"How it is drawn{of}", f"<p>{draws}</p>{front_figure(wavefront)}"),
         _section(
             f"Masks{of}",
             f"<p>A masked convolution reads what comes before the pixel: above, and to the left.</p>"
-            f'<div class="px-masks">{masks}</div>{own}{part}',
+            f'<div class="px-masks">{masks}</div>{own}',
         ),
     ]
 
