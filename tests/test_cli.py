@@ -33,7 +33,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def test_help_and_version(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert all(command in out for command in ("train", "sample", "evaluate", "info", "bench"))
+    assert all(command in out for command in ("train", "sample", "evaluate", "info", "bench", "serve"))
     assert main(["train", "--help"]) == 0
     assert "--learning-rate" in capsys.readouterr().out
     assert main(["--version"]) == 0
@@ -301,6 +301,9 @@ WRONG = [
     (["bench", "MODEL", "--seconds", "0"], "--seconds must be in 0..3600 and not 0, got 0.0"),
     (["bench", "MODEL", "--out", "afile/bench.json"], "afile"),
     (["info", "."], ". is not a model's folder: it has no config.json"),
+    (["serve", "--port", "70000"], "--port must be in 0..65535, got 70000"),
+    (["serve", "--port", "many"], "--port"),
+    (["serve"], "gradio is not installed: pip install 'pixelcnn[app]'"),
     (["paint"], "paint"),
 ]
 
@@ -308,6 +311,7 @@ WRONG = [
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, model, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "gradio", None)
     Path("afile").touch()
     folders = {"MODEL": model}
     for name in ("TRUNCATED", "FLIPPED", "UNKNOWN"):

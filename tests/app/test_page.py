@@ -76,9 +76,18 @@ def test_nothing_is_fetched_from_elsewhere(blocks):
     assert not re.findall(r"url\(['\"]?https?:", style)
 
 
-def test_draw(blocks):
+def shown(blocks, *arguments):
+    """Everything that a request would see."""
     draw, _ = function(blocks, "on_draw")
-    *_, (picture, said) = draw("mnist", "any", 4, 1.0, 3.0, 2, False)
+
+    async def collect():
+        return [pair async for pair in draw(*arguments)]
+
+    return asyncio.run(collect())
+
+
+def test_draw(blocks):
+    *_, (picture, said) = shown(blocks, "mnist", "any", 4, 1.0, 3.0, 2, False)
     assert "4 images drawn by mnist, seed 2" in picture
     assert "136" in said
 
@@ -95,9 +104,8 @@ def test_draw(blocks):
     ],
 )
 def test_errors_are_messages(blocks, arguments, message):
-    draw, _ = function(blocks, "on_draw")
     with pytest.raises(gr.Error) as caught:
-        list(draw(*arguments))
+        shown(blocks, *arguments)
     assert caught.value.message == message
     assert caught.value.print_exception is False
 

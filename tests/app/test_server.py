@@ -14,12 +14,11 @@ import pytest
 
 pytest.importorskip("gradio", reason="gradio is not installed; make test runs these in .venv-app")
 
-from running import running
-
 import pixelcnn
 from pixelcnn.app import Limits
 from pixelcnn.app.guard import Guard
 from pixelcnn.cli import main
+from running import running
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -137,7 +136,9 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, capsys):
 
 def test_the_space_serves_the_shipped_models(monkeypatch):
     served = []
-    monkeypatch.setattr("pixelcnn.app.server.serve", lambda models, limits, **rest: served.append((models, limits, rest)))
+    monkeypatch.setattr(
+        "pixelcnn.app.server.serve", lambda models, limits, **rest: served.append((models, limits, rest))
+    )
     runpy.run_path(str(ROOT / "apps" / "space" / "app.py"), run_name="__main__")
     ((models, limits, rest),) = served
     assert [model.name for model in models] == ["mnist"]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from pixelcnn.app.limits import Limits
@@ -102,7 +101,7 @@ def draw(
         "temperature": request.temperature,
         "guidance": request.guidance,
     }
-    conditional = labels is not None or isinstance(served.model, OrderEnsemble) and served.model.config.told
+    conditional = labels is not None or (isinstance(served.model, OrderEnsemble) and served.model.config.told)
     steps = steps_of(served, conditional=conditional)
     begun = resumed = looked = clock()
     spent = 0.0
@@ -118,13 +117,9 @@ def draw(
             grown.append(canvas.cpu().clone())
         now = clock()
         if step == steps:
-            yield Moment(
-                canvas=grown[-1], step=step, steps=steps, seconds=spent + now - resumed, grown=tuple(grown)
-            )
+            yield Moment(canvas=grown[-1], step=step, steps=steps, seconds=spent + now - resumed, grown=tuple(grown))
         elif now - begun > limits.seconds:
-            raise ValueError(
-                f"given up after {limits.seconds:g} s at step {step} of {steps}: ask for fewer images"
-            )
+            raise ValueError(f"given up after {limits.seconds:g} s at step {step} of {steps}: ask for fewer images")
         elif now - looked >= 1 / limits.frames:
             spent, looked = spent + now - resumed, now
             yield Moment(canvas=canvas.cpu().clone(), step=step, steps=steps, seconds=spent)

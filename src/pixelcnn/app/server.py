@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -76,14 +77,24 @@ def _run(models: Sequence[Served], limits: Limits, sock: socket.socket, ready: C
         limit_concurrency=16 * (limits.queue + limits.concurrency),
     )
 
-    class Server(uvicorn.Server):
+    class Server(uvicorn.Server):  # type: ignore[misc]  # its types are there only where it is installed
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             name, port = sock.getsockname()[:2]
             ready(f"http://{f'[{name}]' if ':' in name else name}:{port}")
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), _terminated_like_interrupted():
         Server(config).run([sock])
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Uvicorn ends in peace after both signals, and then sends itself the one that it got."""
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 @contextlib.contextmanager
@@ -98,5 +109,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             sock.bind(address)
         except OSError as error:
-            raise ValueError(f"cannot listen at {host}, port {port}: {(error.strerror or str(error)).lower()}") from None
+            raise ValueError(
+                f"cannot listen at {host}, port {port}: {(error.strerror or str(error)).lower()}"
+            ) from None
         yield sock

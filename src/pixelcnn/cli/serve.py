@@ -14,8 +14,8 @@ __all__ = ["Serve"]
 class Serve:
     """Serve a web page that draws from models and explains them (needs the extra `app`).
 
-    It prints its address as soon as it can be visited; Ctrl-C ends it. Only this machine can reach it unless --host says
-    otherwise. What exceeds the limits is refused with a message on the page.
+    It prints its address as soon as it can be visited; Ctrl-C ends it. Only this machine can reach it unless --host
+    says otherwise. What exceeds the limits is refused with a message on the page.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL ...]")] = ()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import html
 import io
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -37,16 +40,24 @@ def build(models: Sequence[Served], limits: Limits) -> None:
     by_name = {served.name: served for served in models}
     first = models[0]
 
-    def on_draw(
+    workers = ThreadPoolExecutor(limits.concurrency, "draw")  # few: each thread keeps some memory for the next drawing
+
+    def moments(name: str, request: Request, replay: bool) -> Iterator[tuple[str, str]]:
+        served = by_name[name]
+        for moment in draw(served, request, limits):
+            yield drawn(served, request, moment, replay=replay), status(served, request, moment)
+
+    async def on_draw(
         name: str, label: str, images: float, temperature: float, guidance: float, seed: float, replay: bool
-    ) -> Iterator[tuple[str, str]]:
+    ) -> AsyncIterator[tuple[str, str]]:
         try:
-            served = by_name[name]
-            request = _request(served, label, images, temperature, guidance, seed)
-            for moment in draw(served, request, limits):
-                yield drawn(served, request, moment, replay=replay), status(served, request, moment)
+            request = _request(by_name[name], label, images, temperature, guidance, seed)
+            shown = moments(name, request, replay)
+            next_of = partial(asyncio.get_running_loop().run_in_executor, workers, next, shown, None)
+            while (latest := await next_of()) is not None:
+                yield latest
         except ValueError as error:
-            raise gr.Error(str(error), title="Not drawn", print_exception=False) from None
+            raise gr.Error(str(error), print_exception=False) from None
 
     def on_model(name: str, images: float) -> tuple[Any, Any, Any]:
         served = by_name[name]
@@ -74,9 +85,7 @@ def build(models: Sequence[Served], limits: Limits) -> None:
             model = gr.Dropdown(
                 list(by_name), value=first.name, label="Model", filterable=False, visible=len(models) > 1
             )
-            label = gr.Dropdown(
-                _choices(first), value=_ANY, label="Class", filterable=False, visible=first.classes > 0
-            )
+            label = gr.Dropdown(_choices(first), value=_ANY, label="Class", filterable=False, visible=first.classes > 0)
             images = gr.Slider(1, most, value=min(_IMAGES, most), step=1, label="Images")
             temperature = gr.Slider(
                 0.1,

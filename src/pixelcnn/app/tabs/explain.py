@@ -86,7 +86,8 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     if wavefront.steps < h * w:
         draws = (
             f"Pixels in row <i>i</i> and column <i>j</i> with the same {slope} · <i>i</i> + <i>j</i> do not depend on "
-            f"each other, so they are drawn together: <strong>{wavefront.steps} exact steps instead of {h * w}</strong>."
+            "each other, so they are drawn together: "
+            f"<strong>{wavefront.steps} exact steps instead of {h * w}</strong>."
         )
     else:
         draws = f"Each pixel waits for the one before it: {wavefront.steps} steps."
@@ -94,7 +95,7 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
         draws += f" What sees only the rows above is computed {prelude} steps ahead."
     draws += " The stronger the colour, the later; one step is marked."
     masks = "".join(
-        f'<figure>{figure}<figcaption>{html.escape(caption)}</figcaption></figure>'
+        f"<figure>{figure}<figcaption>{html.escape(caption)}</figcaption></figure>"
         for caption, figure in mask_figures(network)
     )
     far = [("far", "seen by attention")] if attention else []
