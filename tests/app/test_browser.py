@@ -109,7 +109,8 @@ def screenshot(page, name):
     folder = os.environ.get("PIXELCNN_SCREENSHOTS")
     if folder:
         page.wait_for_timeout(4500)  # until the images have grown again
-        page.screenshot(path=Path(folder) / f"app-{name}.png")
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=Path(folder) / f"app-{name}.png", full_page=name.startswith("draw"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -195,6 +196,19 @@ def test_errors_are_shown(visit):
     page.get_by_label("Seed", exact=True).fill("")
     page.get_by_role("button", name="Draw", exact=True).click()
     expect(page.get_by_text("the seed must be a whole number, got None")).to_be_visible()
+
+
+def test_a_drawing_can_be_stopped(visit):
+    page = visit()
+    page.get_by_role("spinbutton", name="number input for Images").fill("64")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    expect(page.get_by_text(re.compile(r"step \d+ of 136"))).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped.")).to_be_visible()
+    page.wait_for_timeout(3000)
+    expect(page.get_by_text("Stopped.")).to_be_visible()
+    page.get_by_role("button", name="Draw", exact=True).click()
+    expect(page.get_by_text(DRAWN)).to_be_visible(timeout=20_000)
 
 
 def test_motion_is_left_out_where_it_is_unwelcome(visit):

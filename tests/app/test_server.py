@@ -34,6 +34,7 @@ def ask(address, path, data=None):
             return error.code, error.headers, error.read()
 
 
+@pytest.mark.browser  # for it takes as long
 def test_a_server_from_start_to_end(tmp_path):
     """It answers on loopback alone, gives out no file, keeps none, takes no long message, and ends by Ctrl-C."""
     own = tmp_path / "temporary"
