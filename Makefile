@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 BASELINE := .venv-keras/.installed
 KERAS2 := .venv-keras/.keras2
 
-.PHONY: help install demo test test-long test-keras lint bench
+.PHONY: help install demo test test-long test-browser test-keras lint bench
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
 
@@ -29,6 +29,9 @@ test-long: install  ## Run the tests that take long (about an hour).
 
 test-keras: install $(KERAS2)  ## Run the tests that need real Keras (two minutes, and 2 GB for .venv-keras).
 	$(BIN)/python -m pytest -m keras
+
+test-browser: install  ## Run the tests of the web page that need Chromium, `chromium` on the PATH (minutes).
+	$(BIN)/python -m pytest tests/app -m browser
 
 lint: install  ## Check style and types.
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ from pixelcnn.cli.info import Info
 from pixelcnn.cli.push import Push
 from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.score import ScoreCommand
+from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, place
 
@@ -95,6 +96,7 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[ConvertKeras, tyro.conf.subcommand("convert-keras")],
         Annotated[ExportKeras, tyro.conf.subcommand("export-keras")],
         Annotated[ExportOnnx, tyro.conf.subcommand("export-onnx")],
+        Annotated[Serve, tyro.conf.subcommand("serve")],
     ]
     complaint = io.StringIO()
     try:
