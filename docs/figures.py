@@ -10,6 +10,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from pixelcnn.surprise import surprise_of
 FOLDER = Path(__file__).parent / "images"
 SEEN, BLIND, OWN, LATER, INK = "#3b6fb6", "#e07b39", "#22262b", "#eceef1", "#22262b"
 _LAYOUT = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.08)
-STYLE = {"fontsize": 11, "color": INK}
+STYLE: dict[str, Any] = {"fontsize": 11, "color": INK}
 
 
 def masks() -> Image.Image:
@@ -38,7 +39,10 @@ def masks() -> Image.Image:
     figure, (left, right) = _figure(7.6, 4.3, 2)
     first = pixelcnn.PixelCNN(filters=2, blocks=0).input
     later = MaskedConv2d(1, 1, 7, mask_type="B")
-    for axes, layer, title in ((left, first, "mask A: the first layer"), (right, later, "mask B: all layers behind it")):
+    for axes, layer, title in (
+        (left, first, "mask A: the first layer"),
+        (right, later, "mask B: all layers behind it"),
+    ):
         mask = layer.mask[0, 0].numpy()
         _cells(axes, mask, [LATER, SEEN])
         for (y, x), value in np.ndenumerate(mask):
@@ -73,10 +77,9 @@ def wavefront() -> Image.Image:
     """When each pixel of the seed network's image is drawn, with one step marked, and what one of its pixels reads."""
     model = pixelcnn.load("mnist")
     front = schedule_of(model).wavefront
-    times = np.zeros(front.height * front.width, dtype=int)
+    times = np.zeros((front.height, front.width), dtype=int)
     for step in range(front.steps):
-        times[front.pixels(step)] = step
-    times = times.reshape(front.height, front.width)
+        times.reshape(-1)[front.pixels(step)] = step
     figure = Figure(figsize=(9.8, 5.0), layout=_LAYOUT, facecolor="white")
     whole, part = figure.subplots(1, 2, width_ratios=[1.25, 1])
     row, column = 12, 12
@@ -89,7 +92,9 @@ def wavefront() -> Image.Image:
     top, left = 8, 8
     whole.add_patch(Rectangle((left - 0.5, top - 0.5), 9, 6, fill=False, edgecolor=INK, linewidth=1.8))
     pixels = int((times == marked).sum())
-    whole.set_title(f"pixel (i, j) is drawn in step {front.slope} i + j\norange: {pixels} pixels in step {marked}", **STYLE)
+    whole.set_title(
+        f"pixel (i, j) is drawn in step {front.slope} i + j\norange: {pixels} pixels in step {marked}", **STYLE
+    )
     figure.colorbar(drawn, ax=whole, label=f"step, 0 to {front.steps - 1}", shrink=0.8)
 
     taps = {(row + dy, column + dx) for dy, dx in model.masked_layers[0].taps}

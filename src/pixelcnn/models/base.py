@@ -301,7 +301,7 @@ class AutoregressiveModel(nn.Module, ABC):
         Yields:
             uint8 levels (count, C, H, W) in order, on the CPU: together the images of `sample`.
 
-        Example:
+        Examples:
             >>> import pixelcnn
             >>> model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
             >>> [len(images) for images in model.sample_stream(25, chunk=10)]
@@ -354,7 +354,7 @@ class AutoregressiveModel(nn.Module, ABC):
 
         See `pixelcnn.completion.complete`.
 
-        Example:
+        Examples:
             >>> import pixelcnn
             >>> model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
             >>> known = torch.ones(4, 4, dtype=torch.bool)
