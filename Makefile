@@ -1,11 +1,13 @@
-# Everything runs in .venv, made on first use from constraints.txt; the Keras baseline of `make bench` in .venv-keras.
+# Everything runs in .venv, made on first use from constraints.txt; Keras, for `make bench` and `make test-keras`, in
+# .venv-keras.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SITE := .venv/.docs
 BASELINE := .venv-keras/.installed
+KERAS2 := .venv-keras/.keras2
 
-.PHONY: help install demo test test-long lint docs bench
+.PHONY: help install demo test test-long test-browser test-keras lint docs bench
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
 
@@ -20,11 +22,17 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install  ## Train the quick network on MNIST (about two minutes) and draw digits into demo/.
 	$(BIN)/python examples/demo.py
 
-test: install  ## Run the test suite (a few minutes).
-	$(BIN)/python -m pytest
+test: install  ## Run the test suite, a process a core (a few minutes).
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-long: install  ## Run the tests that take long (about an hour).
 	$(BIN)/python -m pytest -m long
+
+test-keras: install $(KERAS2)  ## Run the tests that need real Keras (two minutes, and 2 GB for .venv-keras).
+	$(BIN)/python -m pytest -m keras
+
+test-browser: install  ## Run the tests of the web page that need Chromium, `chromium` on the PATH (minutes).
+	$(BIN)/python -m pytest tests/app -m browser
 
 lint: install  ## Check style and types.
 	$(BIN)/ruff check .
@@ -46,4 +54,8 @@ bench: install $(BASELINE)  ## Measure against Keras and PyTorch, into benchmark
 $(BASELINE): benchmarks/keras/requirements.txt
 	test -x .venv-keras/bin/python || $(PYTHON) -m venv .venv-keras
 	.venv-keras/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(KERAS2): $(BASELINE)  # without its dependencies: it asks for another build of TensorFlow
+	.venv-keras/bin/python -m pip install --quiet --disable-pip-version-check --no-deps tf_keras==2.21.0
 	@touch $@

@@ -55,6 +55,7 @@ for name in mnist mnist-gated mnist-gray; do
     step "$name" env RECIPE=full DEVICE=cuda PYTHON="$python" "runs/$name.sh" "$out/trained"
     if [ -d "$out/trained/$name/model" ]; then cp -r "src/pixelcnn/pretrained/$name" "$out/shipped-$name"; fi
 done
+step completion "$python" benchmarks/completion.py --device cuda --out "$out"
 step families "$python" benchmarks/families.py --device cuda --out "$out"
 for protocol in threshold dynamic gray; do
     step "literature-$protocol" env PYTHON="$python" DEVICE=cuda OUT="$out/literature-$protocol" \

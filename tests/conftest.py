@@ -1,7 +1,16 @@
 """What every test needs."""
 
+import os
+
 import pytest
 import torch
+
+
+def pytest_configure():
+    """Of several processes of `pytest -n` each uses its share of the cores."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 @pytest.fixture(autouse=True)

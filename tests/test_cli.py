@@ -34,7 +34,7 @@ def _elsewhere(tmp_path, monkeypatch):
 def test_help_and_version(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert all(command in out for command in ("train", "sample", "evaluate", "info", "bench", "push"))
+    assert all(command in out for command in ("train", "sample", "evaluate", "info", "bench", "push", "serve"))
     assert main(["train", "--help"]) == 0
     assert "--learning-rate" in capsys.readouterr().out
     assert main(["--version"]) == 0

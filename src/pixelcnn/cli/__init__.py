@@ -20,11 +20,15 @@ import tyro
 from pixelcnn import __version__
 from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.complete import Complete
+from pixelcnn.cli.convert_keras import ConvertKeras
 from pixelcnn.cli.evaluate import Evaluate
+from pixelcnn.cli.export_keras import ExportKeras
+from pixelcnn.cli.export_onnx import ExportOnnx
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.push import Push
 from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.score import ScoreCommand
+from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, place
 
@@ -89,6 +93,10 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],
         Annotated[Push, tyro.conf.subcommand("push")],
+        Annotated[ConvertKeras, tyro.conf.subcommand("convert-keras")],
+        Annotated[ExportKeras, tyro.conf.subcommand("export-keras")],
+        Annotated[ExportOnnx, tyro.conf.subcommand("export-onnx")],
+        Annotated[Serve, tyro.conf.subcommand("serve")],
     ]
     complaint = io.StringIO()
     try:

@@ -24,7 +24,7 @@ from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.card import HERE, describe, with_license, with_name
 from pixelcnn.models.hub import HubError, HubName, download, upload
 
-__all__ = ["card_of", "checksum", "load", "push_model", "save_model", "shipped_models"]
+__all__ = ["card_of", "checksum", "load", "local_folder", "push_model", "save_model", "shipped_models"]
 
 _SHIPPED = Path(__file__).parent.parent / "pretrained"
 _STORED: dict[str, type[AutoregressiveModel]] = MODELS | {"OrderEnsemble": OrderEnsemble}
@@ -62,7 +62,7 @@ def load(
         ValueError: If there is no such model, or a file of it is missing, damaged or does not fit the others.
         ConnectionError: If it is to be downloaded and no server answers.
     """
-    if revision is None and (folder := _local(name)) is not None:
+    if revision is None and (folder := local_folder(name)) is not None:
         return _read(folder)
     found = HubName.of(name) if isinstance(name, str) else None
     if found is None:
@@ -194,8 +194,12 @@ def _is_replaceable(folder: Path) -> bool:
     return isinstance(config, dict) and config.get("model") in _STORED
 
 
-def _local(name: str | Path) -> Path | None:
-    """The folder of a model that is on this machine; None if there is nothing of the name."""
+def local_folder(name: str | Path) -> Path | None:
+    """The folder of a model that is on this machine; None if there is nothing of the name.
+
+    Raises:
+        ValueError: If there is something of the name that is no model.
+    """
     if isinstance(name, str) and name in shipped_models():
         return _SHIPPED / name
     folder = Path(name)

@@ -16,7 +16,7 @@ from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["LayerRow", "layer_rows", "receptive_field", "summary"]
+__all__ = ["LayerRow", "block_of", "layer_rows", "receptive_field", "summary"]
 
 
 _BLOCKS = ("blocks", "layers", "up_u", "up_ul", "down_u", "down_ul", "attention")
@@ -120,11 +120,11 @@ def summary(model: AutoregressiveModel) -> str:
     rows = layer_rows(model)
     blocks: dict[str, int] = {}
     for row in rows:
-        if _block(row.name):
-            blocks[_block(row.name)] = blocks.get(_block(row.name), 0) + row.parameters
+        if block_of(row.name):
+            blocks[block_of(row.name)] = blocks.get(block_of(row.name), 0) + row.parameters
     current = ""
     for row in rows:
-        block = _block(row.name)
+        block = block_of(row.name)
         if block and block != current:
             lines.append(f"{block:<70}{blocks[block]:>11,}")
         current = block
@@ -186,7 +186,7 @@ def _engine(model: AutoregressiveModel) -> str:
     return "native, compiled for this processor" if reason is None else f"eager, not native: {reason}"
 
 
-def _block(name: str) -> str:
-    """The block that a layer belongs to, or nothing."""
+def block_of(name: str) -> str:
+    """The block that a layer of this name belongs to, or nothing."""
     parts = name.split(".")
     return ".".join(parts[:2]) if parts[0] in _BLOCKS else ""

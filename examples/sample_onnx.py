@@ -1,0 +1,58 @@
+"""Draws the images of `pixelcnn sample` in NumPy and onnxruntime, from `pixelcnn export-onnx MODEL FILE --step`."""
+
+import sys
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+
+def mixed(z: Any) -> Any:
+    """SplitMix64's finaliser; products wrap modulo 2**64."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def uniforms(seed: int, n: int, count: int) -> Any:
+    """The numbers in [0, 1) of images 0 .. n-1: (n, count)."""
+    images, places = (np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) for size in (n, count))
+    return (mixed(mixed(images + mixed(np.array([seed], np.uint64)))[:, None] + places) >> np.uint64(11)) * 2.0**-53
+
+
+def cdf(likelihood: str, levels: int, params: Any) -> Any:
+    """The probabilities of at most 0, 1, ..., levels - 2: (..., levels - 1)."""
+    if likelihood == "Bernoulli":
+        return 0.5 - 0.5 * np.tanh(0.5 * params)
+    weights, *rest = np.split(params, 3 if likelihood == "LogisticMixture" else 1, -1)
+    weights = np.exp(weights - weights.max(-1, keepdims=True))
+    if not rest:
+        return weights.cumsum(-1)[..., :-1] / weights.sum(-1, keepdims=True)
+    means, inverse = rest[0][..., None, :], np.exp(-np.maximum(rest[1], -7))[..., None, :]
+    edges = (2 * np.arange(levels - 1)[:, None] + 1) / (levels - 1) - 1
+    each = 0.5 + 0.5 * np.tanh(0.5 * (edges - means) * inverse)
+    return (each * weights[..., None, :]).sum(-1) / weights.sum(-1, keepdims=True)
+
+
+def sample(path: str, n: int, seed: int = 0, label: Any = -1) -> Any:
+    """Images 0 .. n-1 of a seed, uint8 (n, C, H, W)."""
+    session = onnxruntime.InferenceSession(path)
+    about = session.get_modelmeta().custom_metadata_map
+    shapes = {value.name: [n if size == "N" else size for size in value.shape] for value in session.get_inputs()}
+    feed = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name.startswith("cache")}
+    (_, c, h, w), caches = shapes["images"], list(feed)
+    feed |= {"labels": np.full(shapes["labels"], label)} if "labels" in shapes else {}
+    feed["images"] = images = np.zeros((n, c, h, w), np.uint8)
+    canvas, u = images.reshape(n, c, h * w), uniforms(seed, n, h * w * c).reshape(n, h * w, c)
+    for step in range(-int(about["prelude"]), int(about["steps"])):
+        for k in range(c):  # each call sees the channels drawn by those before it
+            pixels, params, *kept = session.run(None, feed | {"step": np.array(step)})
+            here = pixels[pixels < h * w] if step >= 0 else pixels[:0]
+            below = cdf(about["likelihood"], int(about["levels"]), params[: len(here), :, k].astype(float))
+            canvas[:, k, here] = (u[:, here, k].T[..., None] >= below).sum(-1).T
+        feed |= dict(zip(caches, kept, strict=True))
+    return images
+
+
+if __name__ == "__main__":  # python examples/sample_onnx.py FILE OUT.npy N [SEED [CLASS]]
+    np.save(sys.argv[2], sample(sys.argv[1], *map(int, sys.argv[3:])))

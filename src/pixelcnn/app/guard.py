@@ -1,0 +1,75 @@
+"""What stands before the page: a browser may load nothing from elsewhere, and a message to the server has an end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Guard"]
+
+_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' blob: 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+_HEADERS = {
+    b"content-security-policy": _POLICY.encode(),
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
+
+
+class Guard:
+    """ASGI middleware: adds headers that keep the page to its own server, and refuses long messages (status 413).
+
+    Args:
+        app: What is guarded.
+        most: Bytes of one message's body. What declares itself longer is refused at once, what turns out longer is
+            cut off there.
+    """
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        received, refused, begun = 0, False, False
+
+        async def refuse() -> None:
+            nonlocal refused, begun
+            refused = begun = True
+            words = f"a message may have {self._most} bytes".encode()
+            headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": 413, "headers": headers})
+            await send({"type": "http.response.body", "body": words})
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received <= self._most:
+                return message
+            if not begun:
+                await refuse()
+            return {"type": "http.disconnect"}
+
+        async def answered(message: Message) -> None:
+            nonlocal begun
+            if refused:
+                return
+            begun = True
+            if message["type"] == "http.response.start":
+                kept = [(name, value) for name, value in message.get("headers", []) if name not in _HEADERS]
+                message = {**message, "headers": [*kept, *_HEADERS.items()]}
+            await send(message)
+
+        if not declared.isdigit() or int(declared) > self._most:
+            await refuse()
+            return
+        await self._app(scope, counted, answered)

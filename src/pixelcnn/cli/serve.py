@@ -1,0 +1,52 @@
+"""`pixelcnn serve`: the web page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+__all__ = ["Serve"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve a web page that draws from models and explains them (needs the extra `app`).
+
+    It prints its address as soon as it can be visited; Ctrl-C ends it. Only this machine can reach it unless --host
+    says otherwise. What exceeds the limits is refused with a message on the page.
+    """
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL ...]")] = ()
+    """Shipped models' names, models' folders, or training runs' folders; by default all shipped models."""
+    host: str = "127.0.0.1"
+    """The address to listen at; 0.0.0.0 lets every machine of the network in."""
+    port: int = 7860
+    """Its port; 0 takes one that is free."""
+    images: int = 64
+    """Images of one request, at most."""
+    queue: int = 32
+    """Requests that may wait."""
+    concurrency: int = 2
+    """Requests that are worked on at the same time."""
+    device: str = "auto"
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+
+    def run(self) -> None:
+        """Serves until it is stopped."""
+        from pixelcnn.app import Limits, load_models, require_gradio
+        from pixelcnn.app.server import serve
+        from pixelcnn.devices import device_of
+        from pixelcnn.models.storage import shipped_models
+
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"--port must be in 0..65535, got {self.port}")
+        require_gradio()
+        limits = Limits(images=self.images, queue=self.queue, concurrency=self.concurrency)
+        models = load_models(self.models or shipped_models(), device_of(self.device))
+
+        def ready(address: str) -> None:
+            print(f"serving {', '.join(served.name for served in models)} at {address} (Ctrl-C ends it)", flush=True)
+
+        serve(models, limits, host=self.host, port=self.port, ready=ready)

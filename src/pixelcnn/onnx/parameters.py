@@ -1,0 +1,72 @@
+"""What a network's raw output says of each sub-pixel: `subpixel_params` of the models as nodes."""
+
+from __future__ import annotations
+
+import itertools
+
+from pixelcnn.likelihoods import LogisticMixture
+from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.onnx.graph import Graph
+
+__all__ = ["mixture_params"]
+
+_LEAST_LOG_SCALE = -7.0  # as in `pixelcnn.likelihoods`
+
+
+def mixture_params(graph: Graph, model: AutoregressiveModel, raw: str, levels: str) -> str:
+    """The mixture of each channel given the earlier ones, as `PixelCNNPlusPlus.subpixel_params` has it.
+
+    Args:
+        graph: Where the nodes go.
+        model: Of the family PixelCNNPlusPlus.
+        raw: The network's output, (..., raw features).
+        levels: Of the same pixels, float32 (..., C).
+
+    Returns:
+        (..., C, 3 m).
+    """
+    likelihood = model.likelihood
+    assert isinstance(likelihood, LogisticMixture)
+    c = model.image_shape[0]
+    pairs = list(itertools.combinations(range(c), 2))
+    weights, *parts = graph.nodes("Split", 1 + 2 * c + len(pairs), raw, axis=-1)
+    means, log_scales, slopes = parts[:c], parts[c : 2 * c], parts[2 * c :]
+    each = [graph.node("Gather", levels, graph.constant([k]), axis=-1) for k in range(c)]  # (..., 1)
+    top = float(model.levels - 1)
+    values = [_plus(graph, _times(graph, level, 2 / top), -1.0) for level in each]
+    found = []
+    for k in range(c):
+        for j in range(k):
+            slope = graph.node("Tanh", slopes[pairs.index((j, k))])
+            means[k] = graph.node("Add", means[k], graph.node("Mul", slope, values[j]))
+        mixture = graph.node("Concat", weights, means[k], log_scales[k], axis=-1)
+        found.append(graph.node("Unsqueeze", mixture, graph.constant([-2])))
+        if k < c - 1:
+            terms = _log_prob_terms(graph, values[k], means[k], log_scales[k], 1 / top)
+            weights = graph.node("Add", weights, terms)
+    return found[0] if c == 1 else graph.node("Concat", *found, axis=-2)
+
+
+def _log_prob_terms(graph: Graph, x: str, mean: str, log_scale: str, half: float) -> str:
+    """`LogisticMixture.log_prob_terms` of scaled values x."""
+    inverse = graph.node("Exp", graph.node("Neg", graph.node("Max", log_scale, graph.constant(_LEAST_LOG_SCALE))))
+    centred = graph.node("Sub", x, mean)
+    upper, lower = (graph.node("Mul", _plus(graph, centred, edge), inverse) for edge in (half, -half))
+    below = graph.node("Neg", graph.node("Softplus", graph.node("Neg", upper)))  # log sigmoid(upper)
+    above = graph.node("Neg", graph.node("Softplus", lower))
+    # 1 - exp(-w) = tanh(w / 2) (1 + exp(-w)), in which nothing cancels
+    width = graph.node("Sub", upper, lower)
+    grown = _plus(graph, graph.node("Exp", graph.node("Neg", width)), 1.0)
+    inside = graph.node("Log", graph.node("Mul", graph.node("Tanh", _times(graph, width, 0.5)), grown))
+    inside = graph.node("Add", graph.node("Add", below, above), inside)
+    first = graph.node("Less", x, graph.constant(half - 1))  # the lowest level is -1, the next one -1 + 2 half
+    last = graph.node("Greater", x, graph.constant(1 - half))
+    return graph.node("Where", first, below, graph.node("Where", last, above, inside))
+
+
+def _plus(graph: Graph, x: str, number: float) -> str:
+    return graph.node("Add", x, graph.constant(number))
+
+
+def _times(graph: Graph, x: str, number: float) -> str:
+    return graph.node("Mul", x, graph.constant(number))

@@ -1,0 +1,218 @@
+"""The page in a real browser, by clicks and by keyboard (`make test-browser`).
+
+Chromium is the system's: `chromium` on the PATH. With PIXELCNN_SCREENSHOTS=docs/images the pictures of the
+documentation are taken anew.
+"""
+
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("gradio", reason="gradio is not installed")
+pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[dev]'")
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+
+import pixelcnn
+from conftest import made
+from running import running
+
+pytestmark = pytest.mark.browser
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+DRAWN = re.compile(r"\d+ images? in \d+\.\d\d s, \d+ exact steps")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    made(folder)
+    with running("mnist", "classes", cwd=folder) as server:
+        yield server
+        assert server.stop(signal.SIGTERM) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("chromium is not on the PATH: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(server, chromium):
+    """Opens the page; at the end nothing may have failed, gone elsewhere or been complained about."""
+    contexts, complaints = [], []
+
+    def complain(*words):
+        complaints.append(" ".join(map(str, words)))
+
+    def failed(request):
+        if not (request.failure == "net::ERR_ABORTED" and "/queue/data" in request.url):  # a stream that was closed
+            complain("failed", request.url, request.failure)
+
+    def requested(request):
+        if not request.url.startswith((server.address, "data:", "blob:")):
+            complain("elsewhere", request.url)
+
+    def open_page(size=DESKTOP, scheme="light", **options):
+        context = chromium.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, accept_downloads=True, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda said: complain(said.type, said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complain("uncaught", error))
+        page.on("requestfailed", failed)
+        page.on("request", requested)
+        page.on("response", lambda got: complain(got.status, got.url) if got.status >= 400 else None)
+        page.goto(server.address)
+        page.get_by_role("button", name="Draw", exact=True).wait_for()
+        return page
+
+    open_page.complaints = complaints
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def choose(page, label, option):
+    """Chooses from a list on the tab that is open."""
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=option, exact=True).locator("visible=true").click()
+
+
+def fits(page):
+    """Whether nothing reaches beyond the page's width."""
+    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def is_dark(page):
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) < 200
+
+
+def screenshot(page, name):
+    """Keeps a picture for the documentation, if that is asked for."""
+    folder = os.environ.get("PIXELCNN_SCREENSHOTS")
+    if folder:
+        page.wait_for_timeout(4500)  # until the images have grown again
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=Path(folder) / f"app-{name}.png", full_page=name.startswith("draw"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_tab_by_clicks(visit, tmp_path, size, scheme):
+    page = visit(size, scheme)
+    name = f"{'desktop' if size == DESKTOP else 'phone'}-{scheme}"
+    assert is_dark(page) == (scheme == "dark")
+    expect(page.get_by_alt_text("16 images drawn by mnist, seed 0")).to_be_visible()  # drawn before anybody came
+    page.get_by_label("Seed", exact=True).fill("21")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    expect(page.get_by_alt_text("16 images drawn by mnist, seed 21", exact=True)).to_be_visible()
+    expect(page.get_by_text(DRAWN)).to_have_text(re.compile(r"16 images in .* s, 136 exact steps instead of 784"))
+    assert fits(page)
+    screenshot(page, f"draw-{name}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download PNG").click()
+    assert download.value.suggested_filename == "mnist-21.png"
+    download.value.save_as(tmp_path / "kept.png")
+    images = pixelcnn.load("mnist").sample(16, seed=21)
+    with Image.open(tmp_path / "kept.png") as kept:
+        factor = (kept.size[0] - 10) // (4 * 28)
+        shown = np.asarray(kept.convert("L"))
+    assert np.array_equal(shown[2 : 2 + 28 * factor : factor, 2 : 2 + 28 * factor : factor] // 255, images[0, 0])
+
+    expect(page.get_by_label("Class", exact=True)).to_be_hidden()
+    choose(page, "Model", "classes")
+    choose(page, "Class", "all, in columns")
+    expect(page.get_by_text("above 1 exaggerates the class")).to_be_visible()
+    page.get_by_role("spinbutton", name="number input for Images").fill("10")
+    page.get_by_role("spinbutton", name="number input for Guidance").fill("3")
+    page.get_by_role("button", name="New seed").click()
+    expect(page.get_by_alt_text(re.compile(r"10 images drawn by classes, seed \d+$"))).to_be_visible()
+    assert page.locator(".px-heads span").all_inner_texts() == ["0", "1", "2", "3", "4"]
+    seed = page.get_by_label("Seed", exact=True).input_value()
+    expect(page.get_by_alt_text(f"10 images drawn by classes, seed {seed}")).to_be_visible()
+    assert fits(page)
+
+    page.get_by_role("tab", name="Explain").click()
+    for heading in ("What a pixel sees", "How it is drawn", "Masks", "How it learnt", "Layers", "Card"):
+        expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    expect(page.get_by_role("img", name="loss by epoch")).to_be_visible()
+    expect(page.get_by_role("cell", name="532,673")).to_be_visible()
+    expect(page.get_by_role("heading", name="On the official test set")).to_be_visible()
+    assert fits(page)
+    screenshot(page, f"explain-{name}")
+    choose(page, "Model", "classes")
+    expect(page.get_by_text("5 classes")).to_be_visible()
+    expect(page.get_by_text("no table of losses")).to_be_visible()
+    assert fits(page)
+
+
+def test_by_keyboard_alone(visit):
+    page = visit(PHONE)
+
+    def reach(role, name, key="Tab"):
+        """Presses a key until the element that has the focus is the one that is meant."""
+        target = page.get_by_role(role, name=name, exact=True).locator("visible=true")
+        for _ in range(40):
+            page.keyboard.press(key)
+            if target.evaluate("element => element === document.activeElement"):
+                return
+        raise AssertionError(f"{name} cannot be reached by {key}")
+
+    reach("button", "Draw")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(DRAWN)).to_be_visible()
+    reach("slider", "range slider for Images")
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    reach("spinbutton", "Seed")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("77")
+    page.keyboard.press("Enter")
+    expect(page.get_by_alt_text("12 images drawn by mnist, seed 77", exact=True)).to_be_visible()
+    reach("tab", "Explain", "Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="What a pixel sees")).to_be_visible()
+
+
+def test_errors_are_shown(visit):
+    page = visit()
+    page.get_by_label("Seed", exact=True).fill("")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    expect(page.get_by_text("the seed must be a whole number, got None")).to_be_visible()
+
+
+def test_a_drawing_can_be_stopped(visit):
+    page = visit()
+    page.get_by_role("spinbutton", name="number input for Images").fill("64")
+    page.get_by_role("button", name="Draw", exact=True).click()
+    expect(page.get_by_text(re.compile(r"step \d+ of 136"))).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped.")).to_be_visible()
+    page.wait_for_timeout(3000)
+    expect(page.get_by_text("Stopped.")).to_be_visible()
+    page.get_by_role("button", name="Draw", exact=True).click()
+    expect(page.get_by_text(DRAWN)).to_be_visible(timeout=20_000)
+
+
+def test_motion_is_left_out_where_it_is_unwelcome(visit):
+    still = visit(reduced_motion="reduce").locator(".px-picture img")
+    moving = visit(reduced_motion="no-preference").locator(".px-picture img")
+    shown = [image.evaluate("image => image.currentSrc === image.src") for image in (still, moving)]
+    assert shown == [True, False]

@@ -1,0 +1,50 @@
+"""The order of layers, found by merging those of each class."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from pixelcnn.keras.layout import Convolution, in_turn, shapes
+
+
+def network(filters, blocks):
+    """Convolutions in the network's order, named by it."""
+    return [Convolution(str(k), np.zeros(shape), np.zeros(shape[3])) for k, shape in enumerate(shapes(filters, blocks))]
+
+
+def by_class(convolutions, blocks, flat):
+    """As a network has them whose residual blocks are layers, or whose convolutions all are."""
+    masked = [0, *range(2, 3 * blocks + 1, 3), len(convolutions) - 3, len(convolutions) - 2]
+    if not flat:
+        masked = [masked[0], *masked[-2:]]
+    in_blocks = [] if flat else list(range(1, 3 * blocks + 1))
+    others = [k for k in range(len(convolutions)) if k not in masked and k not in in_blocks]
+    names = {"masked": masked, "block": in_blocks, "conv2d": others}
+    return {name: [convolutions[k] for k in places] for name, places in names.items()}
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("blocks", [0, 1, 2, 50])
+@pytest.mark.parametrize("filters", [2, 3, 8])
+def test_the_order_is_found(filters, blocks, flat):
+    convolutions = network(filters, blocks)
+    queues = by_class(convolutions, blocks, flat)
+    for names in itertools.permutations(queues):
+        assert in_turn({name: queues[name] for name in names}, "file") == convolutions
+
+
+def test_an_order_that_cannot_be_told():
+    *others, before, last, out = network(8, 1)
+    with pytest.raises(ValueError, match=r"file: the order of the layers cannot be told; a \.keras file says it"):
+        in_turn({"one": [*others, before, out], "other": [last]}, "file")
+
+
+def test_no_order():
+    first, *others = network(8, 2)
+    with pytest.raises(ValueError, match=r"no convolution of shape \(3, 3, 8, 4\) for blocks\.0\.masked"):
+        in_turn({"one": [first, others[0], *reversed(others[1:])]}, "file")
+    with pytest.raises(ValueError, match="it has 9 convolutions, not 4 and 3 for each block"):
+        in_turn({"one": others}, "file")
+    with pytest.raises(ValueError, match="2 kernels of shape"):
+        in_turn({"one": [first, first, *others[1:]]}, "file")

@@ -1,0 +1,141 @@
+"""ONNX graphs in onnxruntime: the forward is torch's within 1e-5, and what the step's sampler draws is what we draw."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.models import OrderEnsemble
+from pixelcnn.randomness import uniforms
+
+checker = pytest.importorskip("onnx.checker")  # `onnx` alone would be this folder
+onnxruntime = pytest.importorskip("onnxruntime")
+
+SCRIPT = Path(__file__).parent.parent.parent / "examples" / "sample_onnx.py"
+
+MODELS = {
+    "binary": lambda: pixelcnn.PixelCNN((1, 7, 6), filters=8, blocks=2),
+    "colour": lambda: pixelcnn.PixelCNN((3, 5, 6), levels=5, filters=9, blocks=1),
+    "one row": lambda: pixelcnn.PixelCNN((1, 1, 9), filters=4, blocks=1),
+    "gated": lambda: pixelcnn.GatedPixelCNN((1, 6, 7), filters=6, layers=3, num_classes=4),
+    "gated colour": lambda: pixelcnn.GatedPixelCNN((3, 5, 4), levels=4, filters=6, layers=3, condition_dim=3),
+    "one column": lambda: pixelcnn.GatedPixelCNN((1, 9, 1), filters=6, layers=3),
+    "one pixel": lambda: pixelcnn.GatedPixelCNN((1, 1, 1), filters=4, layers=2),
+    "mixture": lambda: pixelcnn.PixelCNNPlusPlus((1, 6, 5), levels=16, filters=6, blocks=1, mixtures=3),
+    "mixture colour": lambda: pixelcnn.PixelCNNPlusPlus((3, 6, 5), filters=6, blocks=2, mixtures=3, num_classes=4),
+    "mixture of two levels": lambda: pixelcnn.PixelCNNPlusPlus((2, 4, 5), levels=2, filters=6, blocks=1, mixtures=2),
+}
+
+
+@pytest.fixture(scope="module")
+def example():
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        import sample_onnx
+    finally:
+        sys.path.pop(0)
+    return sample_onnx
+
+
+@pytest.fixture(params=MODELS)
+def model(request, tmp_path):
+    built = MODELS[request.param]()
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)  # biases and places too
+    built.save_pretrained(tmp_path / "model")
+    return built.eval()
+
+
+def labels_of(model, n):
+    """Every class in turn, -1 among them, or vectors; None for unconditional models."""
+    if (size := getattr(model.config, "condition_dim", None)) is not None:
+        return torch.randn(n, size)
+    classes = getattr(model.config, "num_classes", None)
+    return None if classes is None else torch.arange(-1, n - 1) % (classes + 1) - 1
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_the_forward(model, kind, tmp_path, capsys):
+    file = tmp_path / "forward.onnx"
+    assert main(["export-onnx", str(tmp_path / "model"), str(file), "--input", kind]) == 0
+    assert capsys.readouterr().out == f"wrote {file}: the forward, {file.stat().st_size:,} bytes\n"
+    checker.check_model(str(file), full_check=True)
+    session = onnxruntime.InferenceSession(str(file))
+    for n in (1, 5):
+        images = torch.randint(0, model.levels, (n, *model.image_shape), dtype=torch.uint8)
+        labels = labels_of(model, n)
+        feed = {"images": images.numpy().astype(kind)} | ({} if labels is None else {"labels": labels.numpy()})
+        (params,) = session.run(None, feed)
+        expected = model(images, labels).detach().numpy()
+        assert np.abs(expected).max() > 1e-2
+        np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_step_draws_the_same_images(model, example, tmp_path, capsys):
+    file = tmp_path / "step.onnx"
+    assert main(["export-onnx", str(tmp_path / "model"), str(file), "--step"]) == 0
+    assert capsys.readouterr().out == f"wrote {file}: a step of the sampler, {file.stat().st_size:,} bytes\n"
+    checker.check_model(str(file), full_check=True)
+    labels = labels_of(model, 4)
+    images = example.sample(str(file), 4, 3, -1 if labels is None else labels.numpy())
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, model.sample(4, labels, seed=3, engine="reference").numpy())
+
+
+def test_a_step_needs_no_later_pixel(example, tmp_path):
+    """Levels that are not drawn yet may be anything."""
+    model = pixelcnn.PixelCNN((1, 6, 5), filters=6, blocks=1)
+    model.save_pretrained(tmp_path / "model")
+    main(["export-onnx", str(tmp_path / "model"), str(tmp_path / "step.onnx"), "--step"])
+    session = onnxruntime.InferenceSession(str(tmp_path / "step.onnx"))
+    feed = {i.name: np.zeros([2 if s == "N" else s for s in i.shape], np.float32) for i in session.get_inputs()[2:]}
+    first, other = (np.full((2, 1, 6, 5), level, np.uint8) for level in (0, 1))
+    one, two = (session.run(None, feed | {"step": np.array(0), "images": images})[1] for images in (first, other))
+    assert np.array_equal(one[0], two[0])
+
+
+def test_the_examples_uniforms(example):
+    for seed in (0, 1, 2**63 - 1):
+        assert np.array_equal(example.uniforms(seed, 3, 10), uniforms(seed, 0, 3, 10).numpy())
+
+
+def test_the_example_draws_the_shipped_digits(tmp_path):
+    assert main(["export-onnx", "mnist", str(tmp_path / "mnist.onnx"), "--step"]) == 0
+    forbidden = "import sys; sys.modules['torch'] = sys.modules['pixelcnn'] = None; import runpy; "
+    run = (
+        forbidden
+        + f"sys.argv[1:] = ['mnist.onnx', 'digits.npy', '4', '0']; runpy.run_path({str(SCRIPT)!r}, None, '__main__')"
+    )
+    subprocess.run([sys.executable, "-c", run], cwd=tmp_path, check=True)
+    assert np.array_equal(np.load(tmp_path / "digits.npy"), pixelcnn.load("mnist").sample(4, seed=0).numpy())
+    assert len(SCRIPT.read_text().splitlines()) <= 60
+
+
+def test_what_is_refused(tmp_path, monkeypatch, capsys):
+    gated = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=3, attention=1)
+    gated.save_pretrained(tmp_path / "attention")
+    plain = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=2)
+    OrderEnsemble([plain, plain], ["right-down", "left-up"]).save_pretrained(tmp_path / "both")
+    pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1).double().save_pretrained(tmp_path / "double")
+    for name, said in (
+        ("attention", "models with attention are not exported to ONNX, got attention 1"),
+        ("both", "an OrderEnsemble has no forward of its own and is not exported to ONNX; export its members"),
+        ("double", "models in torch.float32 are exported to ONNX, got torch.float64"),
+    ):
+        for options in ([], ["--step"]):
+            assert main(["export-onnx", str(tmp_path / name), str(tmp_path / "out.onnx"), *options]) == 2
+            assert capsys.readouterr().err == f"pixelcnn: {said}\n"
+    assert main(["export-onnx", "mnist", str(tmp_path / "out.pb")]) == 2
+    assert "OUT must end in .onnx" in capsys.readouterr().err
+    assert main(["export-onnx", "mnist", str(tmp_path / "out.onnx"), "--step", "--input", "float32"]) == 2
+    assert "--input must be uint8 with --step, got float32" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["export-onnx", "mnist", str(tmp_path / "out.onnx")]) == 2
+    assert capsys.readouterr().err == "pixelcnn: exporting to ONNX needs onnx: pip install 'pixelcnn[onnx]'\n"
+    assert not (tmp_path / "out.onnx").exists()
