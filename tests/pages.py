@@ -1,6 +1,9 @@
-"""The README and the pages of docs/, and the code in them."""
+"""The README and the pages of docs/, and the code in them; as a program it runs the commands of docs/."""
 
+import contextlib
 import re
+import shlex
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -30,3 +33,20 @@ def run(page):
 def commands():
     """Every line of every `sh` block, with its page."""
     return [(page, line) for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if line]
+
+
+def run_commands(page):
+    """Runs a page's commands in a folder of its own and in this process, for each start of one takes seconds."""
+    from pixelcnn.cli import main
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        for command in (line for block in blocks(page, "sh") for line in block.splitlines() if line):
+            print(f"+ {command}", flush=True)
+            code = main(shlex.split(command, comments=True)[1:])
+            if code:
+                raise SystemExit(f"{name_of(page)}: exit code {code}: {command}")
+
+
+if __name__ == "__main__":
+    for each in PAGES[1:]:
+        run_commands(each)
