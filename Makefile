@@ -3,10 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SITE := .venv/.docs
 BASELINE := .venv-keras/.installed
 KERAS2 := .venv-keras/.keras2
 
-.PHONY: help install demo test test-long test-browser test-keras lint bench
+.PHONY: help install demo test test-long test-browser test-keras lint docs bench
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
 
@@ -37,6 +38,13 @@ lint: install  ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(SITE)  ## Build the documentation's site into site/; a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(SITE): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 bench: install $(BASELINE)  ## Measure against Keras and PyTorch, into benchmarks-out/ (twenty minutes).
 	$(BIN)/python benchmarks/sampling.py

@@ -114,7 +114,7 @@ class Processes:
     def share(self, n: int, unit: int = 1) -> slice:
         """This process's part of n things, in whole units: the parts of all processes, by rank, are the n things.
 
-        Example:
+        Examples:
             >>> [Processes(rank, 3).share(10, unit=2) for rank in range(3)]
             [slice(0, 2, None), slice(2, 6, None), slice(6, 10, None)]
         """

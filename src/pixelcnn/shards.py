@@ -127,7 +127,7 @@ class SamplesRecord:
 def default_shard_size(image_shape: tuple[int, int, int]) -> int:
     """Images of a shard: 10,000, or as many as fit into 64 MiB.
 
-    Example:
+    Examples:
         >>> default_shard_size((1, 28, 28)), default_shard_size((3, 256, 256))
         (10000, 341)
     """

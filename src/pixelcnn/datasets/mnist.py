@@ -65,7 +65,7 @@ def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If an argument is out of range, or a data file is damaged; the file is named.
 
-    Example:
+    Examples:
         >>> images, labels = mnist("test", levels=4)
         >>> images.shape, images.max(), labels[:4]
         (torch.Size([10000, 1, 28, 28]), tensor(3, dtype=torch.uint8), tensor([7, 2, 1, 0]))
@@ -103,7 +103,7 @@ def drawn_mnist(split: str = "test") -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: As for `mnist`.
 
-    Example:
+    Examples:
         >>> images, labels = drawn_mnist("test")
         >>> images.shape, images.sum(), labels[:4]
         (torch.Size([10000, 1, 28, 28]), tensor(1038736), tensor([7, 2, 1, 0]))

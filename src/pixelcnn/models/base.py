@@ -136,7 +136,7 @@ class AutoregressiveModel(nn.Module, ABC):
             precision: As for `sample`.
 
         Returns:
-            (N, C, H, W, params): one logit of P(x = 1) for 2 levels, `levels` logits for more.
+            (N, C, H, W, params), of which there is one logit of P(x = 1) for 2 levels, and `levels` logits for more.
 
         Raises:
             ValueError: If the shape, type or range of an argument is wrong.
@@ -299,9 +299,9 @@ class AutoregressiveModel(nn.Module, ABC):
         one can have fewer; the images do not depend on it. `pixelcnn.shards` keeps such a stream in a folder.
 
         Yields:
-            uint8 levels (count, C, H, W) in order, on the CPU: together the images of `sample`.
+            uint8 levels (count, C, H, W) in order, on the CPU, which together are the images of `sample`.
 
-        Example:
+        Examples:
             >>> import pixelcnn
             >>> model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
             >>> [len(images) for images in model.sample_stream(25, chunk=10)]
@@ -327,7 +327,7 @@ class AutoregressiveModel(nn.Module, ABC):
         Arguments and errors as for `sample`.
 
         Yields:
-            uint8 (n, C, H, W), the same tensor each time: pixels not drawn yet are 0. Clone it to keep a step.
+            uint8 (n, C, H, W), the same tensor each time, in which pixels not drawn yet are 0. Clone it to keep a step.
         """
         draw = sampling.Draw(
             seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision
@@ -354,7 +354,7 @@ class AutoregressiveModel(nn.Module, ABC):
 
         See `pixelcnn.completion.complete`.
 
-        Example:
+        Examples:
             >>> import pixelcnn
             >>> model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
             >>> known = torch.ones(4, 4, dtype=torch.bool)

@@ -64,7 +64,7 @@ class OrderEnsemble(AutoregressiveModel):
     Raises:
         ValueError: If the members' shapes, levels, conditions or types do not fit each other and the orders.
 
-    Example:
+    Examples:
         >>> import pixelcnn
         >>> rows, columns = pixelcnn.PixelCNN((1, 4, 6), filters=4), pixelcnn.PixelCNN((1, 6, 4), filters=4)
         >>> both = OrderEnsemble([rows, rows, columns], ["right-down", "left-up", "down-right"])

@@ -122,7 +122,7 @@ class GatedPixelCNN(AutoregressiveModel):
     Raises:
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> model = GatedPixelCNN(image_shape=(1, 8, 8), filters=8, layers=3, num_classes=10)
         >>> images = model.sample(3, labels=torch.tensor([0, 4, 9]))
         >>> images.shape, images.dtype

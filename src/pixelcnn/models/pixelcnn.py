@@ -54,7 +54,7 @@ class PixelCNN(AutoregressiveModel):
     Raises:
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> model = PixelCNN(image_shape=(1, 8, 8), levels=4, filters=16, blocks=2)
         >>> images = model.sample(3, seed=1)
         >>> images.shape, images.dtype

@@ -103,7 +103,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
     Raises:
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> model = PixelCNNPlusPlus(image_shape=(3, 4, 4), levels=256, filters=8, blocks=1, mixtures=3)
         >>> model.sample(2).shape
         torch.Size([2, 3, 4, 4])

@@ -184,7 +184,7 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
 def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> Tensor | None:
     """The labels of images `first` and on where classes take turns, int64 (count,); None for no classes.
 
-    Example:
+    Examples:
         >>> labels_in_turn((3, 5), 1, 4)
         tensor([5, 3, 5, 3])
     """

@@ -24,7 +24,7 @@ __all__ = ["Wavefront"]
 class Wavefront:
     """The schedule for images of a height and width: at time t the pixels (i, t - slope * i) inside the image.
 
-    Example:
+    Examples:
         >>> wavefront = Wavefront(height=28, width=28, slope=4)
         >>> wavefront.steps
         136
