@@ -5,8 +5,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BASELINE := .venv-keras/.installed
 KERAS2 := .venv-keras/.keras2
+KERNEL := .venv/.kernel
+OUT ?= notebooks/pixelcnn.ipynb
 
-.PHONY: help install demo test test-long test-browser test-keras lint bench
+.PHONY: help install demo test test-long test-browser test-keras lint notebook bench
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
 
@@ -37,6 +39,13 @@ lint: install  ## Check style and types.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+notebook: install $(KERNEL)  ## Execute the notebook in place, or into OUT=FILE (a few minutes).
+	$(BIN)/python notebooks/execute.py $(OUT)
+
+$(KERNEL): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebook]'
+	@touch $@
 
 bench: install $(BASELINE)  ## Measure against Keras and PyTorch, into benchmarks-out/ (twenty minutes).
 	$(BIN)/python benchmarks/sampling.py
