@@ -6,8 +6,10 @@ INSTALLED := .venv/.installed
 SITE := .venv/.docs
 BASELINE := .venv-keras/.installed
 KERAS2 := .venv-keras/.keras2
+KERNEL := .venv/.kernel
+OUT ?= notebooks/pixelcnn.ipynb
 
-.PHONY: help install demo test test-long test-browser test-keras lint docs bench
+.PHONY: help install demo test test-long test-browser test-keras lint docs notebook bench
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
 
@@ -44,6 +46,11 @@ docs: $(SITE)  ## Build the documentation's site into site/; a warning is an err
 
 $(SITE): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+notebook: install $(KERNEL)  ## Execute the notebook in place, or into OUT=FILE (a few minutes).
+	$(BIN)/python notebooks/execute.py $(OUT)
+
+$(KERNEL): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebook]'
 	@touch $@
 
 bench: install $(BASELINE)  ## Measure against Keras and PyTorch, into benchmarks-out/ (twenty minutes).

@@ -85,7 +85,7 @@ def test_the_tree_names_every_file():
             assert name.endswith("/"), f"{name} has no phrase"
     for path in named:
         assert (pages.ROOT / path).exists(), f"{path} is not there"
-    tops = ("src", "tests", "benchmarks", "examples", "runs", "docs", "apps")
+    tops = ("src", "tests", "benchmarks", "examples", "runs", "docs", "apps", "notebooks")
     for file in (f for top in tops for f in (pages.ROOT / top).rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             path = file.relative_to(pages.ROOT).as_posix()
