@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The shipped model `mnist-gated`: MNIST in black and white by class, a gated network. RECIPE=short: 80,000 images, half
-# an hour of one core. RECIPE=full: 100 epochs of a larger one, of at most as many parameters as the seed network, on the
+# The shipped model `mnist-gated`: MNIST in black and white by class, a gated network. RECIPE=short: 80,000 images,
+# forty minutes of one core. RECIPE=full: 100 epochs of a larger one, of at most as many parameters as the seed network, on the
 # clean split, and a twin on the `seed` split, for comparison with the Keras example. How it is called: see
 # runs/shipped.bash.
 source "$(dirname "$0")/shipped.bash"
