@@ -16,7 +16,7 @@ pixelcnn() { "${PYTHON:-.venv/bin/python}" -m pixelcnn "$@" --device "${DEVICE:-
 evaluated() {  # evaluated HEADING RUN DATA OPTIONS...: a section of the card
     local heading=$1
     shift
-    printf '\n## %s\n\n`pixelcnn evaluate %s`:\n\n```text\n' "$heading" "${*:2}"
+    printf '\n## %s\n\n`pixelcnn evaluate %s`:\n\n```text\n' "$heading" "$*"
     pixelcnn evaluate "$@"
     printf '```\n'
 }
