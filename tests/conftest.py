@@ -10,7 +10,9 @@ def pytest_configure():
     """Of several processes of `pytest -n` each uses its share of the cores."""
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1:
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+        threads = max(1, torch.get_num_threads() // processes)
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that tests start
 
 
 @pytest.fixture(autouse=True)

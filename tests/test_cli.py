@@ -277,7 +277,10 @@ WRONG = [
     (["train"], "DATA"),
     (["train", "mnist", "--out", "/proc/run"], "/proc/run"),
     (["train", "mnist", "--resume", "elsewhere"], "elsewhere is not a checkpoint"),
-    (["sample", "nothing"], "no model 'nothing': neither a shipped model (mnist) nor a folder"),
+    (
+        ["sample", "nothing"],
+        "no model 'nothing': neither a shipped model (mnist, mnist-gated, mnist-gray) nor a folder",
+    ),
     (["sample", "MODEL", "-n", "0"], "n must be an integer in 1..2**63-1, got 0"),
     (["sample", "MODEL", "-n", "0", "--out", "sub/dir/x.png"], "n must be an integer in 1..2**63-1, got 0"),
     (["sample", "MODEL", "-n", "99999999999999999999"], "n must be an integer in 1..2**63-1, got 99999"),
