@@ -147,7 +147,7 @@ def check_distribution(model, known, seed, runs=2000, particles=64):
 def test_completions_have_the_enumerated_distribution(build):
     model = build()
     for k, known in enumerate(masks(model, 2)):
-        check_distribution(model, known, k, runs=1000)
+        check_distribution(model, known, k, runs=600)
 
 
 @pytest.mark.long
@@ -177,7 +177,7 @@ def test_total_variation_shrinks_as_one_over_the_square_root():
 
 @pytest.mark.parametrize("build", [binary, ternary])
 def test_ignoring_later_pixels_fails_the_same_test(build):
-    model, runs, p_values = build(), 1000, []
+    model, runs, p_values = build(), 600, []
     for k, known in enumerate(masks(model, 3)):
         image = model.sample(1, seed=k)[0]
         images, probabilities, _ = conditional(model, image, known)

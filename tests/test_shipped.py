@@ -21,14 +21,14 @@ def test_they_are_small():
 
 @pytest.mark.parametrize("name", ["mnist", "mnist-gated", "mnist-gray"])
 def test_the_card_is_right(name):
-    """The official test set's mean in the card, which was measured on all 10,000, against 500 of them."""
+    """The official test set's mean in the card, which was measured on all 10,000, against 200 of them."""
     model, card = pixelcnn.load(name), (FOLDER / name / "README.md").read_text()
     assert json.loads((FOLDER / name / "config.json").read_text())["levels"] == model.levels
     assert f'pixelcnn.load("{name}")' in card
     stated = re.search(r"10,000 images of mnist:test.*\n\s+nats/image\s+([\d.]+) \+- ([\d.]+)", card)
     images, labels = pixelcnn.datasets.mnist("test", model.levels)
     result = pixelcnn.evaluate(
-        model, images[::20], labels[::20] if getattr(model.config, "num_classes", None) else None
+        model, images[::50], labels[::50] if getattr(model.config, "num_classes", None) else None
     )
     assert abs(result.nats_per_image - float(stated[1])) < 5 * result.standard_error
 
@@ -41,5 +41,5 @@ def test_samples_are_of_their_class():
     assert guided.float().mean().item() >= 0.95
     plain = judge.classes(model.sample(200, labels[:200])) == labels[:200]
     assert 0.75 < plain.float().mean().item() < 0.95
-    by_chance = judge.classes(pixelcnn.load("mnist").sample(200)) == labels[:200]
+    by_chance = judge.classes(pixelcnn.load("mnist").sample(100)) == labels[:100]
     assert by_chance.float().mean().item() < 0.3

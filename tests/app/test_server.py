@@ -112,7 +112,11 @@ def test_the_guard_ends_messages():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "no model 'nothing': neither a shipped model (mnist, mnist-gated, mnist-gray) nor a folder"),
+        (
+            ["nothing"],
+            "no model 'nothing': neither a shipped model (mnist, mnist-gated, mnist-gray) nor a folder; one "
+            "on the Hub is user/name",
+        ),
         (["mnist", "mnist"], "each MODEL may be given once, got mnist twice"),
         (["--queue", "0"], "queue must be an integer in 1..1024, got 0"),
         (["--images", "5000"], "images must be an integer in 1..1024, got 5000"),

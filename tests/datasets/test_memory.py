@@ -76,6 +76,7 @@ def test_many_files():
     assert many[0] < few[0] + 4e6
 
 
+@pytest.mark.long
 def test_many_patches():
     """19,200 patches of 60 pictures against 4,800 of 15: 17 MB more of images."""
     files("few", 15, (320, 416, 3))
@@ -86,6 +87,7 @@ def test_many_patches():
     assert many[0] < few[0] + 6e6
 
 
+@pytest.mark.long
 def test_a_long_array():
     """40 MB more, in an archive and not of bytes: read as a stream and copied."""
     for name, n in (("few", 2000), ("many", 12_000)):
