@@ -25,7 +25,7 @@ demo: install  ## Train the quick network on MNIST (about two minutes) and draw 
 	$(BIN)/python examples/demo.py
 
 test: install  ## Run the test suite, a process a core (a few minutes).
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 test-long: install  ## Run the tests that take long (about an hour).
 	$(BIN)/python -m pytest -m long

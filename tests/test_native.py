@@ -289,7 +289,8 @@ def test_other_types_are_refused():
 
 
 @needs_compiler
-@pytest.mark.parametrize("build", [small, pytest.param(attentive, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("build", [small, attentive])
 def test_the_width_of_vectors_does_not_change_a_bit(build, no_library, monkeypatch):
     """As long as multiply and add are fused, which half-width vectors of the same processor are."""
     params = {}

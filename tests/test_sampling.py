@@ -60,6 +60,7 @@ def test_the_wavefront_visits_every_pixel_once_after_its_taps(height, width):
                 assert when[(i + dy) * width + j + dx] < when[i * width + j]
 
 
+@pytest.mark.long
 def test_the_shipped_model_draws_the_same_with_both_engines():
     model = pixelcnn.load("mnist")
     assert torch.equal(model.sample(1, seed=0), model.sample(1, seed=0, engine="reference"))

@@ -69,6 +69,9 @@ def assert_alike(folder, other, rel=1e-5):
     assert not list(folder.rglob(".*"))
 
 
+pytestmark = pytest.mark.xdist_group("processes")  # in one process of `pytest -n`: they share `two`
+
+
 @pytest.fixture(scope="module")
 def single_thread():
     threads = torch.get_num_threads()
@@ -190,6 +193,7 @@ def test_a_full_disk_ends_all_and_leaves_what_was_saved(two):
     assert not list(folder.rglob(".*"))
 
 
+@pytest.mark.long
 def test_a_job_ends_with_one_message_and_goes_on(tmp_path, single_thread):
     """One process is killed, the launcher of the next two gets SIGTERM; at last one process goes on alone.
 

@@ -44,7 +44,11 @@ SCRIPT = """
 
 @pytest.mark.parametrize(
     ("signum", "where", "code", "step"),
-    [("SIGINT", "training", 130, 11), ("SIGTERM", "training", 143, 11), ("SIGTERM", "validating", 143, 8)],
+    [
+        ("SIGINT", "training", 130, 11),
+        pytest.param("SIGTERM", "training", 143, 11, marks=pytest.mark.long),
+        ("SIGTERM", "validating", 143, 8),
+    ],
 )
 def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, signum, where, code, step):
     """While validating, everything is saved already: it ends at once, in what a scheduler grants."""
