@@ -39,7 +39,8 @@ def test_a_server_from_start_to_end(tmp_path):
     """It answers on loopback alone, gives out no file, keeps none, takes no long message, and ends by Ctrl-C."""
     own = tmp_path / "temporary"
     own.mkdir()
-    with running(cwd=tmp_path, env={"TMPDIR": str(own)}) as server:
+    elsewhere = {"TMPDIR": str(own), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "torch")}  # PyTorch makes one of its own
+    with running(cwd=tmp_path, env=elsewhere) as server:
         status, headers, body = ask(server.address, "/")
         assert status == 200
         assert "default-src 'self'" in headers["content-security-policy"]
@@ -58,8 +59,8 @@ def test_a_server_from_start_to_end(tmp_path):
         status, _, body = ask(server.address, "/gradio_api/queue/join", b"{}")
         assert status == 422
         port = int(server.address.rpartition(":")[2])
-        with socket.socket() as elsewhere, pytest.raises(ConnectionRefusedError):
-            elsewhere.connect(("127.0.0.2", port))  # this machine by another name
+        with socket.socket() as other, pytest.raises(ConnectionRefusedError):
+            other.connect(("127.0.0.2", port))  # this machine by another name
         assert [folder.name.startswith("pixelcnn-") for folder in own.iterdir()] == [True]
         assert server.stop(signal.SIGINT) == (0, "")
         assert list(own.iterdir()) == []

@@ -116,7 +116,7 @@ def build(models: Sequence[Served], limits: Limits) -> None:
             on_draw, asked, shown, api_visibility="private", **work
         ),
     ]
-    stop.click(_stopped, None, told, cancels=drawing, **private)
+    stop.click(None, cancels=drawing, api_visibility="private").then(_stopped, None, told, **private)
 
 
 def _choices(served: Served) -> list[str]:
@@ -197,6 +197,8 @@ def _at_first(served: Served, limits: Limits) -> tuple[str, str]:
     """What a visitor finds: images that the first model drew as the page was built, if it was quick enough."""
     request = Request(images=min(_IMAGES, limits.images_of(served.model)))
     try:
+        # What is compiled on first use is compiled by this one, before the clock runs.
+        next(draw(served, replace(request, images=1), limits))
         *_, last = draw(served, request, replace(limits, seconds=_FIRST))
     except ValueError:
         return '<div class="px-picture"><div class="px-blank"></div></div>', _status("Press Draw.")
