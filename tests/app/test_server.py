@@ -53,6 +53,13 @@ def test_a_server_from_start_to_end(tmp_path):
             status, _, body = ask(server.address, f"/gradio_api/file={path}")
             assert status == 403, path
             assert b"not for you" not in body
+        for path in ("upload", "upload?upload_id=1", "process_recording", "component_server", "vibe-edit", "deep_link"):
+            status, _, body = ask(server.address, f"/gradio_api/{path}", b"left here")
+            assert (status, body) == (403, b"the page has no use for this"), path
+        status, _, _ = ask(server.address, "/upload", b"left here")
+        assert status in (404, 405)
+        (folder,) = own.iterdir()
+        assert not [path for path in folder.rglob("*") if path.is_file()]
         status, _, body = ask(server.address, "/gradio_api/queue/join", b"[" + b"0," * 2**20)
         assert status == 413
         assert body == b"a message may have 1048576 bytes"
@@ -89,7 +96,7 @@ def guarded(messages, headers=(), most=10):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Guard(app, most)({"type": "http", "headers": list(headers)}, receive, send))
+    asyncio.run(Guard(app, most)({"type": "http", "path": "/", "headers": list(headers)}, receive, send))
     return sent, read
 
 

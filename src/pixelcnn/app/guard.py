@@ -1,4 +1,4 @@
-"""What stands before the page: a browser may load nothing from elsewhere, and a message to the server has an end."""
+"""What stands before the page: browsers load nothing from elsewhere, nobody leaves files, and a message has an end."""
 
 from __future__ import annotations
 
@@ -18,10 +18,16 @@ _HEADERS = {
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
+_API = "/gradio_api/"
+_OPEN = {"app_id", "call", "cancel", "heartbeat", "info", "login_check", "queue", "reset", "run", "startup-events"}
+_OPEN |= {"theme.css", "token", "user"}
 
 
 class Guard:
     """ASGI middleware: adds headers that keep the page to its own server, and refuses long messages (status 413).
+
+    Of Gradio's interface it lets through what the page and `gradio_client` need to run its events, and refuses the rest
+    (403), files that are left or fetched above all: a picture travels within a message, and the disk stays as it is.
 
     Args:
         app: What is guarded.
@@ -41,13 +47,12 @@ class Guard:
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         received, refused, begun = 0, False, False
 
-        async def refuse() -> None:
+        async def refuse(status: int = 413, words: str = f"a message may have {self._most} bytes") -> None:
             nonlocal refused, begun
             refused = begun = True
-            words = f"a message may have {self._most} bytes".encode()
             headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
-            await send({"type": "http.response.start", "status": 413, "headers": headers})
-            await send({"type": "http.response.body", "body": words})
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": words.encode()})
 
         async def counted() -> Message:
             nonlocal received
@@ -69,6 +74,10 @@ class Guard:
                 message = {**message, "headers": [*kept, *_HEADERS.items()]}
             await send(message)
 
+        path = scope["path"]
+        if path.startswith(_API) and path.removeprefix(_API).split("/")[0] not in _OPEN:
+            await refuse(403, "the page has no use for this")
+            return
         if not declared.isdigit() or int(declared) > self._most:
             await refuse()
             return
