@@ -1,5 +1,6 @@
 """Models on the Hub: huggingface_hub's own client against a server on loopback, in this process and in others."""
 
+import inspect
 import os
 import re
 import signal
@@ -509,3 +510,15 @@ def test_one_line_and_exit_code_2(hub, pushed, capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     assert main(["push", "mnist", "user/new"]) == 2
     assert "does not allow this for user/new" in capsys.readouterr().err
+
+
+def test_the_methods_take_what_huggingface_hubs_mixin_takes():
+    """By the same names, but for what has no meaning here (docs/decisions.md)."""
+    import huggingface_hub
+
+    without = {"config", "allow_patterns", "ignore_patterns", "delete_patterns", "model_card_kwargs", "model_kwargs"}
+    for name in ("push_to_hub", "from_pretrained"):
+        theirs = inspect.signature(getattr(huggingface_hub.ModelHubMixin, name)).parameters
+        ours = inspect.signature(getattr(pixelcnn.PixelCNN, name)).parameters
+        assert set(theirs) - without <= set(ours), name
+        assert set(ours) - set(theirs) - {"self"} == ({"card", "license"} if name == "push_to_hub" else set()), name
