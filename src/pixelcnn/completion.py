@@ -47,11 +47,12 @@ from pixelcnn.sampling.particles import Particles, particles_of
 if TYPE_CHECKING:
     from pixelcnn.models.base import AutoregressiveModel
 
-__all__ = ["Completion", "Method", "checked_mask", "complete"]
+__all__ = ["FEW", "Completion", "Method", "checked_mask", "comes_first", "complete"]
 
 Method = Literal["auto", "particles", "raster"]
 
-_COLLAPSED = 4.0  # effective particles, of which a warning is given
+FEW = 4.0
+"""Effective sample size below which a warning is given."""
 _MOVES = 2**48  # images from which moves take their uniforms
 
 
@@ -136,15 +137,15 @@ def complete(
     if len(images) == 0:
         raise ValueError("images must be at least one, got 0")
     options = [
-        _Options(n=n, seed=seed, moves=moves, exact=method == "raster" or (method == "auto" and _is_first(mask)))
+        _Options(n=n, seed=seed, moves=moves, exact=method == "raster" or (method == "auto" and comes_first(mask)))
         for mask in known
     ]
     work = _Work(model, images, known, condition, particles, method == "raster", engine)
     ends = work.run(options, progress)
-    collapsed = [k for k, end in enumerate(ends) if end.ess < min(_COLLAPSED, particles) and not options[k].exact]
+    collapsed = [k for k, end in enumerate(ends) if end.ess < min(FEW, particles) and not options[k].exact]
     if collapsed:
         warnings.warn(
-            f"the effective sample size fell below {_COLLAPSED:g} for {len(collapsed)} of {len(ends)} images (the "
+            f"the effective sample size fell below {FEW:g} for {len(collapsed)} of {len(ends)} images (the "
             f"first: {collapsed[0]}): their draws are few and alike; more particles or moves will help",
             stacklevel=2,
         )
@@ -178,8 +179,8 @@ def checked_mask(known: Tensor, shape: torch.Size) -> Tensor:
     return known
 
 
-def _is_first(known: Tensor) -> bool:
-    """Whether the known sub-pixels all come first in raster order, channels innermost."""
+def comes_first(known: Tensor) -> bool:
+    """Whether the known sub-pixels, bool (C, H, W), all come first in raster order, channels innermost."""
     in_order = known.permute(1, 2, 0).flatten()
     return bool(in_order[: int(in_order.sum())].all())
 
