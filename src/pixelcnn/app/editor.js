@@ -7,18 +7,24 @@ const canvas = element.querySelector("canvas");
 const file = element.querySelector("input[type=file]");
 const brush = element.querySelector("input[type=range]");
 const told = element.querySelector(".px-editor-told");
+const context = canvas.getContext("2d", { willReadFrequently: true });
 const pixels = document.createElement("canvas"); // as many as the image has
 let said, height, width, image, hidden, scale;
 let tool = "hide", cursor = null, last = null;
 
 function open() {
+  const before = said, mask = hidden;
   said = JSON.parse(props.value);
   [, height, width] = said.shape;
   image = Uint8Array.from(atob(said.image), (letter) => letter.charCodeAt(0));
   hidden = Uint8Array.from(said.hidden, Number);
   scale = Math.max(1, Math.floor(448 / Math.max(height, width)));
   [pixels.width, pixels.height, canvas.width, canvas.height] = [width, height, width * scale, height * scale];
-  draw();
+  const stays = before && String(before.shape) === String(said.shape) && !mask.every(Number);
+  if (stays && mask.join("") !== said.hidden) {
+    hidden = mask; // another image, the same pixels hidden
+    keep();
+  } else draw();
 }
 
 function draw() {
@@ -32,7 +38,6 @@ function draw() {
     shown.data[4 * k + 3] = 255;
   }
   pixels.getContext("2d").putImageData(shown, 0, 0);
-  const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.drawImage(pixels, 0, 0, canvas.width, canvas.height);
   if (cursor && document.activeElement === canvas) {

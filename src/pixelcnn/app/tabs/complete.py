@@ -57,10 +57,10 @@ def build(models: Sequence[Served], limits: Limits) -> None:
         def job() -> tuple[str, str]:
             served = by_name[name]
             given = edited(served, text)
-            numbers = {"number of completions": n, "number of particles": particles, "seed": seed}
-            whole = [_whole(value, name) for name, value in numbers.items()]
-            found = completed(served, given, *whole[:2], _class(served, label), whole[2], limits)
-            return shown(served, given, found, whole[2]), status(served, given, found, whole[2])
+            draws, many = _whole(n, "number of completions"), _whole(particles, "number of particles")
+            chosen, which = _class(served, label), _whole(seed, "seed")
+            found = completed(served, given, draws, many, chosen, which, limits)
+            return shown(served, given, found, which), status(served, given, found, which)
 
         return await working(job)
 
