@@ -30,6 +30,7 @@ import concurrent.futures
 import dataclasses
 import math
 import queue
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,15 @@ class _Options:
     moves: int
     exact: bool
     """Whether all known sub-pixels come first, or later ones are to be ignored."""
+    seconds: float
+    """Time after which it is given up."""
+    begun: float
+    """By `time.monotonic`."""
+
+    def check_time(self) -> None:
+        """Raises ValueError when the time is over."""
+        if time.monotonic() - self.begun > self.seconds:
+            raise ValueError(f"given up after {self.seconds:g} s: ask for fewer particles")
 
 
 def complete(
@@ -95,6 +105,7 @@ def complete(
     moves: int = 0,
     engine: str = "fast",
     progress: bool = False,
+    seconds: float = math.inf,
 ) -> Completion:
     """Draws from the distribution of the unknown sub-pixels given the known ones.
 
@@ -113,6 +124,7 @@ def complete(
         moves: Metropolis-Hastings moves of each draw at the end. Each costs about twice the time of a sample.
         engine: `fast`, `native`, `eager` or `reference`, as for `AutoregressiveModel.sample`.
         progress: Show a bar on standard error.
+        seconds: Time after which it is given up.
 
     Returns:
         The draws on the model's device.
@@ -122,7 +134,7 @@ def complete(
 
     Raises:
         ValueError: If an argument is out of range or of the wrong shape, an image has no unknown sub-pixel, or its
-            known ones have probability zero.
+            known ones have probability zero, or it takes longer than `seconds`.
     """
     model.check_images(images)
     known = checked_mask(known, images.shape)
@@ -136,8 +148,16 @@ def complete(
     images = images.to(model.device)
     if len(images) == 0:
         raise ValueError("images must be at least one, got 0")
+    begun = time.monotonic()
     options = [
-        _Options(n=n, seed=seed, moves=moves, exact=method == "raster" or (method == "auto" and comes_first(mask)))
+        _Options(
+            n=n,
+            seed=seed,
+            moves=moves,
+            exact=method == "raster" or (method == "auto" and comes_first(mask)),
+            seconds=seconds,
+            begun=begun,
+        )
         for mask in known
     ]
     work = _Work(model, images, known, condition, particles, method == "raster", engine)
@@ -281,6 +301,7 @@ class _Work:
         c, h, w = model.image_shape
         condition, accepted = _expanded(given, n), 0
         for move in range(options.moves):
+            options.check_time()
             index = (k * options.moves + move) * n + _MOVES
             u = decision_uniforms(options.seed, index, n + 4)
             top, left = int(u[0] * h), int(u[1] * w)
@@ -318,6 +339,7 @@ def _walk(particles: Particles, known: Tensor, options: _Options, u: list[float]
     last_unknown = max(step for step in range(wavefront.steps) if not flat[:, wavefront.pixels(step)].all())
     total, least = 0.0, float(size)
     for step in range(wavefront.steps):
+        options.check_time()
         particles.step(step)
         if options.exact or not flat[:, wavefront.pixels(step)].any():
             continue

@@ -190,6 +190,16 @@ def test_limits(served, n, particles, label, message):
         completed(served[0], given, n, particles, label, 0, LIMITS)
 
 
+def test_completions_are_given_up(served):
+    quick = Limits(seconds=1e-3)
+    member = pixelcnn.GatedPixelCNN((1, 12, 10), filters=4, layers=2)
+    mixture = Served(name="mixture", model=OrderEnsemble([member], ["right-down"]), card="", losses={})
+    for each in (*served, mixture):
+        given = edited(each, opened(each))
+        with pytest.raises(ValueError, match=r"^given up after 0\.001 s: ask for fewer particles$"):
+            completed(each, given, 2, 64, None, 0, quick)
+
+
 def test_particles_are_bounded_by_memory_and_by_number(served):
     assert Limits(memory=1).particles_of(served[0].model) == 1
     assert Limits(particles=7).particles_of(served[0].model) == 7

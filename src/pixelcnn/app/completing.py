@@ -192,7 +192,7 @@ def completed(
         particles: At least n; not used where the draws are exact.
         label: A class, or None for any.
         seed: Which draws.
-        limits: Bounds the particles.
+        limits: Bounds the particles and the time.
 
     Raises:
         ValueError: If more is asked for than the model or the server can give, or what is known is impossible.
@@ -208,7 +208,9 @@ def completed(
         raise ValueError(f"the class must be in 0..{served.classes - 1}, got {label}")
     labels = None if label is None else torch.tensor([label])
     begun = time.monotonic()
-    found = served.model.complete(given.image[None], given.known[None], n, particles, labels, seed)
+    found = served.model.complete(
+        given.image[None], given.known[None], n, particles, labels, seed, seconds=limits.seconds
+    )
     seconds = time.monotonic() - begun
     orders = served.model.config.orders if isinstance(served.model, OrderEnsemble) else ("right-down",)
     exact = any(comes_first(rearranged(given.known, order)) for order in orders)

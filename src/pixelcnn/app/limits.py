@@ -23,7 +23,7 @@ class Limits:
     concurrency: int = 2
     """Requests that are worked on at the same time."""
     seconds: float = 120.0
-    """Time after which a drawing is given up."""
+    """Time after which a drawing or completion is given up."""
     frames: float = 10.0
     """Pictures a second that are sent while a drawing grows."""
     memory: int = 2**28
