@@ -30,6 +30,7 @@ import concurrent.futures
 import dataclasses
 import math
 import queue
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,11 +48,12 @@ from pixelcnn.sampling.particles import Particles, particles_of
 if TYPE_CHECKING:
     from pixelcnn.models.base import AutoregressiveModel
 
-__all__ = ["Completion", "Method", "checked_mask", "complete"]
+__all__ = ["FEW", "Completion", "Method", "checked_mask", "comes_first", "complete"]
 
 Method = Literal["auto", "particles", "raster"]
 
-_COLLAPSED = 4.0  # effective particles, of which a warning is given
+FEW = 4.0
+"""Effective sample size below which a warning is given."""
 _MOVES = 2**48  # images from which moves take their uniforms
 
 
@@ -79,6 +81,15 @@ class _Options:
     moves: int
     exact: bool
     """Whether all known sub-pixels come first, or later ones are to be ignored."""
+    seconds: float
+    """Time after which it is given up."""
+    begun: float
+    """By `time.monotonic`."""
+
+    def check_time(self) -> None:
+        """Raises ValueError when the time is over."""
+        if time.monotonic() - self.begun > self.seconds:
+            raise ValueError(f"given up after {self.seconds:g} s: ask for fewer particles")
 
 
 def complete(
@@ -94,6 +105,7 @@ def complete(
     moves: int = 0,
     engine: str = "fast",
     progress: bool = False,
+    seconds: float = math.inf,
 ) -> Completion:
     """Draws from the distribution of the unknown sub-pixels given the known ones.
 
@@ -112,6 +124,7 @@ def complete(
         moves: Metropolis-Hastings moves of each draw at the end. Each costs about twice the time of a sample.
         engine: `fast`, `native`, `eager` or `reference`, as for `AutoregressiveModel.sample`.
         progress: Show a bar on standard error.
+        seconds: Time after which it is given up.
 
     Returns:
         The draws on the model's device.
@@ -121,7 +134,7 @@ def complete(
 
     Raises:
         ValueError: If an argument is out of range or of the wrong shape, an image has no unknown sub-pixel, or its
-            known ones have probability zero.
+            known ones have probability zero, or it takes longer than `seconds`.
     """
     model.check_images(images)
     known = checked_mask(known, images.shape)
@@ -135,16 +148,24 @@ def complete(
     images = images.to(model.device)
     if len(images) == 0:
         raise ValueError("images must be at least one, got 0")
+    begun = time.monotonic()
     options = [
-        _Options(n=n, seed=seed, moves=moves, exact=method == "raster" or (method == "auto" and _is_first(mask)))
+        _Options(
+            n=n,
+            seed=seed,
+            moves=moves,
+            exact=method == "raster" or (method == "auto" and comes_first(mask)),
+            seconds=seconds,
+            begun=begun,
+        )
         for mask in known
     ]
     work = _Work(model, images, known, condition, particles, method == "raster", engine)
     ends = work.run(options, progress)
-    collapsed = [k for k, end in enumerate(ends) if end.ess < min(_COLLAPSED, particles) and not options[k].exact]
+    collapsed = [k for k, end in enumerate(ends) if end.ess < min(FEW, particles) and not options[k].exact]
     if collapsed:
         warnings.warn(
-            f"the effective sample size fell below {_COLLAPSED:g} for {len(collapsed)} of {len(ends)} images (the "
+            f"the effective sample size fell below {FEW:g} for {len(collapsed)} of {len(ends)} images (the "
             f"first: {collapsed[0]}): their draws are few and alike; more particles or moves will help",
             stacklevel=2,
         )
@@ -178,8 +199,8 @@ def checked_mask(known: Tensor, shape: torch.Size) -> Tensor:
     return known
 
 
-def _is_first(known: Tensor) -> bool:
-    """Whether the known sub-pixels all come first in raster order, channels innermost."""
+def comes_first(known: Tensor) -> bool:
+    """Whether the known sub-pixels, bool (C, H, W), all come first in raster order, channels innermost."""
     in_order = known.permute(1, 2, 0).flatten()
     return bool(in_order[: int(in_order.sum())].all())
 
@@ -280,6 +301,7 @@ class _Work:
         c, h, w = model.image_shape
         condition, accepted = _expanded(given, n), 0
         for move in range(options.moves):
+            options.check_time()
             index = (k * options.moves + move) * n + _MOVES
             u = decision_uniforms(options.seed, index, n + 4)
             top, left = int(u[0] * h), int(u[1] * w)
@@ -317,6 +339,7 @@ def _walk(particles: Particles, known: Tensor, options: _Options, u: list[float]
     last_unknown = max(step for step in range(wavefront.steps) if not flat[:, wavefront.pixels(step)].all())
     total, least = 0.0, float(size)
     for step in range(wavefront.steps):
+        options.check_time()
         particles.step(step)
         if options.exact or not flat[:, wavefront.pixels(step)].any():
             continue

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pixelcnn.images import to_pil
 
-__all__ = ["completion_panel", "panel"]
+__all__ = ["completion_panel", "hidden", "panel", "shades"]
 
 _PAPER, _INK = (255, 255, 255), (40, 40, 40)
 _UNKNOWN = np.array([214, 120, 60])  # of what is hidden
@@ -57,15 +57,15 @@ def completion_panel(images: Tensor, known: Tensor, draws: Tensor, levels: int, 
     rows = []
     for image, mask, several in zip(images, known, draws, strict=True):
         values = several.double() / (levels - 1)
-        row = [_hidden(image, mask, levels), _mask(mask), *(to_pil(each, levels) for each in several[:shown])]
+        row = [hidden(image, mask, levels), _mask(mask), *(to_pil(each, levels) for each in several[:shown])]
         if deviating:
-            row += [_shades(values.mean(0)), _shades(2 * values.std(0))]  # of two equally likely extremes: white
+            row += [shades(values.mean(0)), shades(2 * values.std(0))]  # of two equally likely extremes: white
         rows.append(row)
     return panel(rows, headings)
 
 
-def _hidden(image: Tensor, known: Tensor, levels: int) -> Image.Image:
-    """The image, with what is unknown of any channel painted over."""
+def hidden(image: Tensor, known: Tensor, levels: int) -> Image.Image:
+    """An image of levels (C, H, W), with what is unknown of any channel painted over."""
     picture = np.asarray(to_pil(image, levels).convert("RGB")).copy()
     picture[~known.all(0).cpu().numpy()] = _UNKNOWN
     return Image.fromarray(picture)
@@ -76,6 +76,6 @@ def _mask(known: Tensor) -> Image.Image:
     return to_pil(known.all(0, keepdim=True).to(torch.uint8), 2)
 
 
-def _shades(values: Tensor) -> Image.Image:
-    """Values (C, H, W), 0 black and 1 white."""
+def shades(values: Tensor) -> Image.Image:
+    """Values (C, H, W) as a picture: 0 black and 1 white."""
     return to_pil((values.clamp(0, 1) * 255).round().to(torch.uint8), 256)

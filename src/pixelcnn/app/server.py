@@ -7,8 +7,11 @@ import os
 import signal
 import socket
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from pixelcnn.app import Served, page, require_gradio
 from pixelcnn.app.guard import Guard
@@ -83,7 +86,9 @@ def _run(models: Sequence[Served], limits: Limits, sock: socket.socket, ready: C
             name, port = sock.getsockname()[:2]
             ready(f"http://{f'[{name}]' if ':' in name else name}:{port}")
 
-    with contextlib.suppress(KeyboardInterrupt), _terminated_like_interrupted():
+    with contextlib.suppress(KeyboardInterrupt), _terminated_like_interrupted(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the effective sample size fell below")  # the page says so itself
+        warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # which the page tells the visitor
         Server(config).run([sock])
 
 

@@ -10,6 +10,7 @@ follow from it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -349,6 +350,7 @@ class AutoregressiveModel(nn.Module, ABC):
         moves: int = 0,
         engine: str = "fast",
         progress: bool = False,
+        seconds: float = math.inf,
     ) -> Completion:
         """Draws from the exact conditional distribution of unknown sub-pixels given any known ones.
 
@@ -365,7 +367,7 @@ class AutoregressiveModel(nn.Module, ABC):
         """
         return complete(
             self, images, known, n, particles, labels, seed, method=method, moves=moves, engine=engine,
-            progress=progress,
+            progress=progress, seconds=seconds,
         )  # fmt: skip
 
     # Storage ---------------------------------------------------------------------------------------------------

@@ -210,6 +210,7 @@ class OrderEnsemble(AutoregressiveModel):
         moves: int = 0,
         engine: str = "fast",
         progress: bool = False,
+        seconds: float = math.inf,
     ) -> Completion:
         """As `AutoregressiveModel.complete`, by one part: the one in whose order most known sub-pixels come first.
 
@@ -235,6 +236,7 @@ class OrderEnsemble(AutoregressiveModel):
                 moves=moves,
                 engine=engine,
                 progress=progress,
+                seconds=seconds,
             )
         places = [(part, found[:k].count(part)) for k, part in enumerate(found)]
         accepted = [ends[part].accepted for part in found]
