@@ -4,6 +4,7 @@
 
 The photographs are china.jpg and flower.jpg, which scikit-learn carries (`pip install scikit-learn`): 520 patches of
 32 x 32, of which some 50 are held out. Everything is written into FOLDER, by default photographs/.
+Photographs: danielbuechele (china.jpg) and, as scikit-learn has it, danielbuechele / vultilion (flower.jpg), CC BY 2.0.
 """
 
 from __future__ import annotations

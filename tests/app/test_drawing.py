@@ -106,6 +106,8 @@ def test_an_ensemble_is_drawn_at_once(tmp_path):
     assert torch.equal(moment.canvas, both.model.sample(5, seed=2))
     assert moment.finished
     assert len(both.networks) == 1
+    with pytest.raises(ValueError, match=r"given up after 0\.15 s at image 4 of 20: ask for fewer images"):
+        list(draw(both, Request(images=20), Limits(seconds=0.15), Clock()))
 
 
 def test_losses_and_card(served, tmp_path):

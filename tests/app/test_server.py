@@ -162,8 +162,14 @@ def test_the_space_serves_the_shipped_models(monkeypatch):
 def test_the_space_is_pinned_to_what_was_tested():
     import gradio
 
-    lines = (ROOT / "apps" / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    def pins_of(path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        pinned = (line.split("==") for line in lines if not line.startswith(("#", "--")))
+        return {re.sub(r"[-_.]+", "-", name).lower(): version.removesuffix("+cpu") for name, version in pinned}
+
+    requirements = ROOT / "apps" / "space" / "requirements.txt"
+    pins = pins_of(requirements)
+    assert re.search(r"^torch==.*\+cpu$", requirements.read_text(encoding="utf-8"), re.MULTILINE)  # a Space has no GPU
     assert pins["pixelcnn[app,native]"] == pixelcnn.__version__
     assert pins["gradio"] == gradio.__version__
     readme = (ROOT / "apps" / "space" / "README.md").read_text(encoding="utf-8")
@@ -171,10 +177,6 @@ def test_the_space_is_pinned_to_what_was_tested():
     assert front["sdk"] == "gradio"
     assert front["sdk_version"] == pins["gradio"]
     assert (ROOT / "apps" / "space" / front["app_file"]).is_file()
-    common = dict(
-        line.split("==")
-        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-        if not line.startswith("#")
-    )
+    common = pins_of(ROOT / "constraints.txt")
     assert not {name for name, version in common.items() if pins.get(name, version) != version}
     assert sys.version_info[:2] >= tuple(map(int, front["python_version"].strip('"').split(".")))

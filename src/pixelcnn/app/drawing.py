@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from pixelcnn.app.limits import Limits
@@ -19,6 +20,7 @@ from pixelcnn.sampling.schedule import schedule_of
 __all__ = ["Moment", "Request", "draw", "steps_of"]
 
 _REPLAYED = 40  # moments that are kept of a drawing
+_PART = 4  # images that an ensemble draws between looks at the clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,16 @@ def draw(
     begun = resumed = looked = clock()
     spent = 0.0
     if isinstance(served.model, OrderEnsemble):  # its parts have no step in common to look at
-        canvas = served.model.sample(request.images, **asked).cpu()
+        parts: list[Tensor] = []
+        for first in range(0, request.images, _PART):
+            if clock() - begun > limits.seconds:
+                raise ValueError(
+                    f"given up after {limits.seconds:g} s at image {first} of {request.images}: ask for fewer images"
+                )
+            n = min(_PART, request.images - first)
+            asked["labels"] = None if labels is None else labels[first : first + n]
+            parts.append(served.model.sample(n, **asked, first=first).cpu())
+        canvas = torch.cat(parts)
         yield Moment(canvas=canvas, step=steps, steps=steps, seconds=clock() - begun, grown=(canvas,))
         return
     kept = min(_REPLAYED, steps)
