@@ -35,6 +35,17 @@ def commands():
     return [(page, line) for page in PAGES for block in blocks(page, "sh") for line in block.splitlines() if line]
 
 
+def shown():
+    """Every command on one line of a `text` block, also through torchrun, with its page."""
+    found = []
+    for page in PAGES:
+        for line in (line for block in blocks(page, "text") for line in block.splitlines()):
+            command = re.fullmatch(r"(?:torchrun .* -m )?(pixelcnn [^&\\]*)", line)
+            if command:
+                found.append((page, command[1]))
+    return found
+
+
 def run_commands(page):
     """Runs a page's commands in a folder of its own and in this process, for each start of one takes seconds."""
     from pixelcnn.cli import main

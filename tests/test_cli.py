@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,18 +42,46 @@ def test_help_and_version(capsys):
     assert capsys.readouterr().out == f"pixelcnn {pixelcnn.__version__}\n"
 
 
+def completions(script, *words):
+    """What bash offers for the last of the words."""
+    asked = f'{script}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tyro_pixelcnn\n'
+    asked += '(( ${#COMPREPLY[@]} )) && printf "%s\\0" "${COMPREPLY[@]}"; complete -p pixelcnn'
+    *offered, registered = subprocess.run(
+        ["bash", "-c", asked, "bash", "pixelcnn", *words], capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    assert registered == "complete -o default -F _tyro_pixelcnn pixelcnn\n"  # files, where nothing is offered
+    return offered
+
+
 def test_shell_completion(capsys):
     for shell in ("bash", "zsh", "fish"):
         assert main(["--tyro-print-completion", shell]) == 0
         printed = capsys.readouterr().out
         assert all(word in printed for word in ("pixelcnn", "evaluate", "push", "--temperature"))
-    bash = shutil.which("bash")
-    if bash is not None:
-        main(["--tyro-print-completion", "bash"])
-        subprocess.run([bash, "-n"], input=capsys.readouterr().out, text=True, check=True)
+        (spec,) = (line for line in printed.splitlines() if "COMPLETION_SPEC = " in line)
+        assert "\\n" not in spec
+        assert "(default: " not in spec  # one sentence
+        assert ('-z "$completions"' in printed) == (shell == "zsh")
+        assert ('-z "$results"' in printed) == (shell == "fish")
     for shell in ("dos", "tcsh"):
         assert main(["--tyro-print-completion", shell]) == 2
         assert f"must be followed by bash or zsh or fish, got '{shell}'\n" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_completion_in_bash(capsys):
+    main(["--tyro-print-completion", "bash"])
+    script = capsys.readouterr().out
+    assert completions(script, "train", "mnist", "--pre") == ["--preset", "--precision"]
+    assert completions(script, "ev") == ["evaluate"]
+    assert completions(script, "train", "mnist", "--preset", "f") == ["fast"]
+    for command in ("train", "sample", "evaluate", "score", "complete", "bench", "push", "convert-keras", "serve"):
+        offered = completions(script, command, "-")
+        assert "--help" in offered
+        assert all(re.fullmatch(r"--?[a-z][a-z-]*", word) for word in offered), offered
+        assert completions(script, command, "tra") == []
+    Path("trained").mkdir()
+    assert completions(script, "sample", "mnist", "--out", "tra") == ["trained"]
 
 
 def test_a_presets_values_are_the_defaults(capsys):

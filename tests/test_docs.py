@@ -41,6 +41,20 @@ def test_the_commands_parse(page, command):
     assert not isinstance(_parse(arguments), int), page
 
 
+@pytest.mark.parametrize(("page", "command"), pages.shown(), ids=lambda value: getattr(value, "name", value))
+def test_the_commands_that_are_not_run_parse(page, command):
+    """They need data, time or a network."""
+    words = shlex.split(command, comments=True)
+    words = words[: words.index(">")] if ">" in words else words
+    parsed = _parse(words[1:])
+    assert parsed == 0 if words[1].startswith("--tyro") else not isinstance(parsed, int), page
+
+
+def test_a_renamed_option_is_noticed():
+    assert len(pages.shown()) > 20
+    assert _parse(["train", "mnist", "--renamed", "3"]) == 2
+
+
 def test_every_block_is_of_a_known_kind():
     """A block in a language that no test looks at would go unchecked."""
     for page in pages.PAGES:

@@ -54,11 +54,17 @@ def test_truncated_folders(name, written, tmp_path, refused):
         content = (folder / file).read_bytes()
         for part in (0, len(content) // 2, len(content) - 1):
             (folder / file).write_bytes(content[:part])
-            if part or file != "saved_model.pb":  # an empty message is a message: it says no size
-                refused(folder)
+            refused(folder)
         (folder / file).unlink()
         assert file.split("/")[-1] in refused(folder)
         (folder / file).write_bytes(content)
+
+
+def test_a_saved_model_without_a_graph(written, tmp_path, refused):
+    shutil.copytree(written / "keras3-saved", tmp_path / "saved")
+    for content in (b"", b"\x08\x01"):  # nothing; the version alone
+        (tmp_path / "saved" / "saved_model.pb").write_bytes(content)
+        assert "saved_model.pb is damaged: it holds no graph" in refused(tmp_path / "saved")
 
 
 @pytest.mark.parametrize("name", FILES + FOLDERS)

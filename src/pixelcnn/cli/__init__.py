@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(
                 f"{_COMPLETION} must be followed by {' or '.join(_SHELLS)}, got {' '.join(arguments[1:])!r}"
             )
-        command = _parse(arguments)
+        command = _print_completion(arguments) if arguments[:1] == [_COMPLETION] else _parse(arguments)
         if isinstance(command, int):
             return command
         with warnings.catch_warnings(), joined() as processes:
@@ -112,6 +112,36 @@ def _parse(arguments: list[str]) -> Any:
         if stop.code and place().rank == 0:
             print(f"pixelcnn: {_condensed(complaint.getvalue())}", file=sys.stderr)
         return stop.code or 0
+
+
+def _print_completion(arguments: list[str]) -> int:
+    """Prints tyro's script with one line for each option, and files' names where it knows no word, as for MODEL."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = _parse(arguments)
+    script = re.sub("^.*COMPLETION_SPEC = .*$", lambda line: _short(line[0]), printed.getvalue(), flags=re.MULTILINE)
+    marker = "__TYRO_COMPLETE_FILES__"
+    for theirs, ours in (
+        ("complete -F ", "complete -o default -F "),  # bash
+        ('  COMPREPLY=("${matches[@]}")\n', '  COMPREPLY=()\n  [[ -z $completions ]] || COMPREPLY=("${matches[@]}")\n'),
+        (
+            f'[[ "$completions" == "{marker}" ]]; then\n    _files',
+            f'[[ -z "$completions" || "$completions" == "{marker}" ]]; then\n    _files',
+        ),  # zsh
+        (f'if test "$results" = {marker}', f'if test -z "$results"; or test "$results" = {marker}'),  # fish
+    ):
+        script = script.replace(theirs, ours)
+    print(script)
+    return int(code)
+
+
+def _short(spec: str) -> str:
+    """The completion's data, as quoted for some shell, with one line and one sentence for each description."""
+    return re.sub(
+        r"""('description': (\\?["']))(.*?)(?=\2, '(?:type|options)')""",
+        lambda found: found[1] + found[3].split(". ")[0],
+        re.sub(r"\\+n", " ", spec),
+    )
 
 
 def _condensed(box: str) -> str:

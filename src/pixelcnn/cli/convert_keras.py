@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConvertKeras"]
 
+_CHECKED = ("Keras archive", "SavedModel")  # formats whose weights have checksums
 _EXAMPLE = (28, 28)  # the example's images
 
 
@@ -68,6 +69,8 @@ def _tell(converted: Converted, weights: Weights, file: Path, size: tuple[int, i
     )
     print(f"images of {rows} x {columns}: {source}")
     print(_masked(converted))
+    if weights.format not in _CHECKED:
+        print("no checksum: exchanged tensors of one shape would not be noticed; compare the loss")
 
 
 def _masked(converted: Converted) -> str:

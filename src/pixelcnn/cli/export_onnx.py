@@ -21,7 +21,8 @@ class ExportOnnx:
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, or a training run's folder."""
+    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
+    user/name or user/name@revision."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The .onnx file. The forward reads `images` (N, C, H, W) and, of a conditional model, `labels` (-1: any), and
     gives `params` (N, C, H, W, parameters): a logit for 2 levels, logits for more, a mixture's parameters."""

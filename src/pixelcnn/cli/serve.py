@@ -19,7 +19,8 @@ class Serve:
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL ...]")] = ()
-    """Shipped models' names, models' folders, or training runs' folders; by default all shipped models."""
+    """Shipped models' names, models' folders, training runs' folders, or models on the Hugging Face Hub, user/name or
+    user/name@revision; by default all shipped models."""
     host: str = "127.0.0.1"
     """The address to listen at; 0.0.0.0 lets every machine of the network in."""
     port: int = 7860

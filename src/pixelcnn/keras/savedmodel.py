@@ -110,7 +110,10 @@ def _size(path: Path) -> tuple[int, int] | None:
         raise ValueError(f"{path} is missing")
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"{path} is not the example's network: it has {path.stat().st_size:,} bytes")
-    for graph in map(message, fields(path.read_bytes()).get(2, [])):
+    graphs = fields(path.read_bytes()).get(2, [])
+    if not graphs:
+        raise ValueError(f"{path} is damaged: it holds no graph")
+    for graph in map(message, graphs):
         for signature in map(message, graph.get(5, [])):
             for entry in message(signature.get(2, [b""])[0]).get(1, []):
                 info = message(message(entry).get(2, [b""])[0])
