@@ -4,11 +4,7 @@ Chromium is the system's: `chromium` on the PATH. With PIXELCNN_SCREENSHOTS=docs
 documentation are taken anew.
 """
 
-import os
 import re
-import shutil
-import signal
-from pathlib import Path
 
 import pytest
 
@@ -17,100 +13,14 @@ pytest.importorskip("playwright", reason="playwright is not installed: pip insta
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import pixelcnn
-from conftest import made
-from running import running
+from visiting import DESKTOP, PHONE, choose, fits, is_dark, screenshot
 
 pytestmark = pytest.mark.browser
 
-DESKTOP, PHONE = (1280, 900), (390, 844)
 DRAWN = re.compile(r"\d+ images? in \d+\.\d\d s, \d+ exact steps")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    made(folder)
-    with running("mnist", "classes", cwd=folder) as server:
-        yield server
-        assert server.stop(signal.SIGTERM) == (0, "")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.fail("chromium is not on the PATH: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def visit(server, chromium):
-    """Opens the page; at the end nothing may have failed, gone elsewhere or been complained about."""
-    contexts, complaints = [], []
-
-    def complain(*words):
-        complaints.append(" ".join(map(str, words)))
-
-    def failed(request):
-        if not (request.failure == "net::ERR_ABORTED" and "/queue/data" in request.url):  # a stream that was closed
-            complain("failed", request.url, request.failure)
-
-    def requested(request):
-        if not request.url.startswith((server.address, "data:", "blob:")):
-            complain("elsewhere", request.url)
-
-    def open_page(size=DESKTOP, scheme="light", **options):
-        context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, accept_downloads=True, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("console", lambda said: complain(said.type, said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complain("uncaught", error))
-        page.on("requestfailed", failed)
-        page.on("request", requested)
-        page.on("response", lambda got: complain(got.status, got.url) if got.status >= 400 else None)
-        page.goto(server.address)
-        page.get_by_role("button", name="Draw", exact=True).wait_for()
-        return page
-
-    open_page.complaints = complaints
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def choose(page, label, option):
-    """Chooses from a list on the tab that is open."""
-    page.get_by_label(label, exact=True).locator("visible=true").click()
-    page.get_by_role("option", name=option, exact=True).locator("visible=true").click()
-
-
-def fits(page):
-    """Whether nothing reaches beyond the page's width."""
-    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-
-
-def is_dark(page):
-    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    return sum(map(int, re.findall(r"\d+", colour)[:3])) < 200
-
-
-def screenshot(page, name):
-    """Keeps a picture for the documentation, if that is asked for."""
-    folder = os.environ.get("PIXELCNN_SCREENSHOTS")
-    if folder:
-        page.wait_for_timeout(4500)  # until the images have grown again
-        page.evaluate("window.scrollTo(0, 0)")
-        page.screenshot(path=Path(folder) / f"app-{name}.png", full_page=name.startswith("draw"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

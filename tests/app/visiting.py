@@ -1,0 +1,32 @@
+"""What the tests of the page in a browser do with it."""
+
+import os
+import re
+from pathlib import Path
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+
+
+def choose(page, label, option):
+    """Chooses from a list on the tab that is open."""
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=option, exact=True).locator("visible=true").click()
+
+
+def fits(page):
+    """Whether nothing reaches beyond the page's width."""
+    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def is_dark(page):
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) < 200
+
+
+def screenshot(page, name):
+    """Keeps a picture for the documentation, if that is asked for."""
+    folder = os.environ.get("PIXELCNN_SCREENSHOTS")
+    if folder:
+        page.wait_for_timeout(4500)  # until the images have grown again
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=Path(folder) / f"app-{name}.png", full_page=name.startswith("draw"))
