@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
-from pixelcnn.app.tabs import draw, explain
+from pixelcnn.app.tabs import draw, explain, score
 
 __all__ = ["TABS", "Tab"]
 
@@ -33,4 +33,4 @@ class Tab(Protocol):
         ...
 
 
-TABS: tuple[Tab, ...] = (draw, explain)
+TABS: tuple[Tab, ...] = (draw, score, explain)
