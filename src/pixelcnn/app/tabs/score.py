@@ -301,7 +301,7 @@ _PAD = (
 )
 
 _PAINT = """
-const canvas = element.querySelector("canvas"), brush = canvas.getContext("2d");
+const canvas = element.querySelector("canvas"), brush = canvas.getContext("2d", {willReadFrequently: true});
 const clear = () => { brush.fillStyle = "#000"; brush.fillRect(0, 0, canvas.width, canvas.height); };
 const place = (event) => {
   const box = canvas.getBoundingClientRect();
