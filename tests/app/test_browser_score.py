@@ -81,3 +81,4 @@ def test_a_file_and_classes(visit, tmp_path):
     choose(page, "Class", "2")
     go.click()
     expect(bits).to_have_text(re.compile(r"^[\d.]+ bits, given class 2$"))
+    assert fits(page)
