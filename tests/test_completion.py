@@ -219,6 +219,20 @@ def test_threads_and_other_images_do_not_matter():
     assert torch.equal(complete(model, images[:3], known[:3], n=2, particles=32).images, found[0].images[:3])
 
 
+@pytest.mark.filterwarnings("ignore:the effective sample size")
+@pytest.mark.parametrize("engine", ["eager", "native"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_the_callers_grad_mode_does_not_matter(mode, engine):
+    model = sharp(MODELS["gated-colour"])
+    images, known = model.sample(3), torch.rand(3, *model.image_shape) < 0.5
+    options = {"n": 2, "particles": 8, "moves": 2, "engine": engine}
+    expected = complete(model, images, known, **options)
+    with mode():
+        found = complete(model, images, known, **options)
+    assert torch.equal(found.images, expected.images)
+    assert torch.equal(found.log_evidence, expected.log_evidence)
+
+
 def test_an_ensemble_picks_the_order_in_which_the_known_come_first():
     member = sharp(lambda: pixelcnn.GatedPixelCNN((1, 4, 4), levels=3, filters=6, layers=2))
     both = OrderEnsemble([member, member], ["right-down", "left-up"])

@@ -249,11 +249,17 @@ class _Work:
         for size in sizes:
             for _ in range(workers - 1):
                 self._free[size].put(self._made(size, first.seed))
+        inference = torch.is_inference_mode_enabled()
+
+        def complete_one(k: int, each: _Options) -> _End:
+            with torch.inference_mode(inference):  # a thread does not inherit it
+                return self._complete(k, each)
+
         with (
             progress_bar(f"completing {len(options)}", len(options), "img", show=progress) as bar,
             concurrent.futures.ThreadPoolExecutor(workers) as pool,
         ):
-            jobs = [pool.submit(self._complete, k, each) for k, each in enumerate(options)]
+            jobs = [pool.submit(complete_one, k, each) for k, each in enumerate(options)]
             try:
                 for job in concurrent.futures.as_completed(jobs):
                     job.result()
