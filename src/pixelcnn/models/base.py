@@ -180,6 +180,7 @@ class AutoregressiveModel(nn.Module, ABC):
         with exact_products(precision, self.device):
             return torch.cat([self.unchecked_log_prob_map(*both, view) for both in zip(parts, conditions, strict=True)])
 
+    @torch.no_grad()
     def classify(self, images: Tensor, prior: Tensor | None = None) -> Tensor:
         """Logarithms of the classes' posterior probabilities by Bayes' rule, for a class-conditional model.
 
@@ -190,7 +191,8 @@ class AutoregressiveModel(nn.Module, ABC):
             prior: p(y), positive, floating-point (num_classes,); uniform by default. Need not sum to 1.
 
         Returns:
-            (N, num_classes) in the model's dtype; `argmax(1)` is the most probable class.
+            (N, num_classes) in the model's dtype, without a gradient (`log_prob` has one); `argmax(1)` is the most
+            probable class. Memory is bounded whatever N.
 
         Raises:
             ValueError: If the model has no classes, or an argument does not fit it.

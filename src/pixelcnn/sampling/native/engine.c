@@ -593,37 +593,39 @@ void run_steps(const struct plan *plan, const struct share *share, int64_t start
     }
 }
 
-/* Image `to[k]` becomes what image `from[k]` is, which is none of `to`, after the steps up to and with `step`: its
- * pixels, and of its features what later steps read. */
-void copy_images(const struct plan *plan, const struct share *share, int64_t step, const int64_t *from,
-                 const int64_t *to, int64_t count)
+/* Image `to[k]` of `share` becomes what image `from[k]` of `other` is, after the steps up to and with `step`: its pixels,
+ * and of its features what later steps read. The two are of one network, but may be laid out for other numbers of
+ * images; where they are the same, none of `from` is one of `to`. */
+void copy_images(const struct plan *plan, const struct share *share, const struct plan *others_plan,
+                 const struct share *other, int64_t step, const int64_t *from, const int64_t *to, int64_t count)
 {
     const int64_t subpixels = plan->channels * plan->height * plan->width;
-    const struct place *image = plan->places;
     for (int64_t i = 0; i < plan->height; i++) {
-        real *row = share->arena + image->offset + plan->slope * i * image->per_step + i * image->per_row;
+        const struct place *target = plan->places, *source = others_plan->places;
+        real *row = share->arena + target->offset + plan->slope * i * target->per_step + i * target->per_row;
+        real *seen = other->arena + source->offset + plan->slope * i * source->per_step + i * source->per_row;
         for (int64_t k = 0; k < count; k++)
-            memcpy(row + to[k] * image->stride, row + from[k] * image->stride,
+            memcpy(row + to[k] * target->stride, seen + from[k] * source->stride,
                    plan->width * plan->channels * sizeof(real));
     }
     for (int64_t k = 0; k < count; k++)
-        memcpy(share->images + to[k] * subpixels, share->images + from[k] * subpixels, subpixels);
+        memcpy(share->images + to[k] * subpixels, other->images + from[k] * subpixels, subpixels);
     for (int64_t p = 1; p < plan->place_count; p++) {
-        const struct place *place = plan->places + p;
-        const int64_t stride = place->stride, size = stride * sizeof(real);
-        if (!place->slots && !place->per_row) continue;     /* scratch, or the same for all images */
-        if (!place->slots) {                                /* keys, values */
-            real *all = share->arena + place->offset;
-            for (int64_t k = 0; k < count; k++) memcpy(all + to[k] * stride, all + from[k] * stride, size);
+        const struct place *target = plan->places + p, *source = others_plan->places + p;
+        const int64_t stride = target->stride, size = stride * sizeof(real);
+        if (!target->slots && !target->per_row) continue;   /* scratch, or the same for all images */
+        if (!target->slots) {                               /* keys, values */
+            real *all = share->arena + target->offset, *seen = other->arena + source->offset;
+            for (int64_t k = 0; k < count; k++) memcpy(all + to[k] * stride, seen + from[k] * stride, size);
             continue;
         }
-        const int64_t last = step + place->lead;
-        for (int64_t time = last - place->slots + 1; time <= last; time++) {
+        const int64_t last = step + target->lead;
+        for (int64_t time = last - target->slots + 1; time <= last; time++) {
             if (time + plan->origin < 0) continue;
             const int64_t end = plan->rows[2 * (time + plan->origin) + 1];
             for (int64_t i = plan->rows[2 * (time + plan->origin)]; i < end; i++) {
-                real *row = at(place, share->arena, time, i);
-                for (int64_t k = 0; k < count; k++) memcpy(row + to[k] * stride, row + from[k] * stride, size);
+                real *row = at(target, share->arena, time, i), *seen = at(source, other->arena, time, i);
+                for (int64_t k = 0; k < count; k++) memcpy(row + to[k] * stride, seen + from[k] * stride, size);
             }
         }
     }
