@@ -21,6 +21,7 @@ _HEADERS = {
 _API = "/gradio_api/"
 _OPEN = {"app_id", "call", "cancel", "heartbeat", "info", "login_check", "queue", "reset", "run", "startup-events"}
 _OPEN |= {"theme.css", "token", "user"}
+_PATIENCE = 16
 
 
 class Guard:
@@ -31,8 +32,9 @@ class Guard:
 
     Args:
         app: What is guarded.
-        most: Bytes of one message's body. What declares itself longer is refused at once, what turns out longer is
-            cut off there.
+        most: Bytes of one message's body. What declares itself longer is refused, what turns out longer is cut off
+            there. A body of less than 16 times as much is read to its end first, and thrown away: who sends it would
+            otherwise find the connection broken, and not the answer.
     """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
@@ -47,7 +49,9 @@ class Guard:
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         received, refused, begun = 0, False, False
 
-        async def refuse(status: int = 413, words: str = f"a message may have {self._most} bytes") -> None:
+        too_long = f"a message may have {self._most} bytes"
+
+        async def refuse(status: int, words: str) -> None:
             nonlocal refused, begun
             refused = begun = True
             headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
@@ -61,7 +65,7 @@ class Guard:
             if received <= self._most:
                 return message
             if not begun:
-                await refuse()
+                await refuse(413, too_long)
             return {"type": "http.disconnect"}
 
         async def answered(message: Message) -> None:
@@ -74,11 +78,20 @@ class Guard:
                 message = {**message, "headers": [*kept, *_HEADERS.items()]}
             await send(message)
 
+        async def refuse_after_body(status: int, words: str) -> None:
+            left = int(declared) if declared.isdigit() else 0
+            while 0 < left <= _PATIENCE * self._most:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    break
+            await refuse(status, words)
+
         path = scope["path"]
         if path.startswith(_API) and path.removeprefix(_API).split("/")[0] not in _OPEN:
-            await refuse(403, "the page has no use for this")
+            await refuse_after_body(403, "the page has no use for this")
             return
         if not declared.isdigit() or int(declared) > self._most:
-            await refuse()
+            await refuse_after_body(413, too_long)
             return
         await self._app(scope, counted, answered)

@@ -1,0 +1,106 @@
+"""A network over whole images on the grid: see `pixelcnn.exact.grid`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixelcnn.attention import PlaceTable
+from pixelcnn.exact import grid
+from pixelcnn.layers import MaskedConv2d
+
+__all__ = ["ExactView"]
+
+_SHARE_BITS = 16  # of what a pixel of attention counts: the sum over 2^12 pixels of values below 2^10 is exact
+
+
+class ExactView:
+    """Whole images, like `pixelcnn.layers.FullView`, for a network whose parameters are on their grids.
+
+    What a layer computes is rounded to the activations' grid and held within its limit; sums of such are exact as they
+    are. Convolutions are matrix products of the taps, never a transform.
+
+    Args:
+        image: Scaled pixel values, float64 (N, H, W, C).
+        condition: What the images are conditioned on, float64 (N, D); None for nothing.
+    """
+
+    def __init__(self, image: Tensor, condition: Tensor | None = None) -> None:
+        self._image = grid.rounded(image)
+        self._condition = None if condition is None else grid.clamped(condition)
+
+    def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
+        """See `View.input_conv`: (N, H, W, out)."""
+        return self.conv(layer, self._image, add)
+
+    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """See `View.conv`: (N, H, W, in) to (N, H, W, out)."""
+        y = F.linear(_columns(layer, x), _matrix(layer), layer.bias)
+        y = grid.clamped(y if add is None else y + add)
+        return y.relu_() if layer.activation == "relu" else y
+
+    def gate(self, x: Tensor, groups: int) -> Tensor:
+        """See `View.gate`."""
+        a, b = x.view(*x.shape[:-1], groups, 2, x.shape[-1] // groups // 2).unbind(-2)
+        return grid.rounded(grid.tanh(a) * grid.sigmoid(b)).flatten(-2)
+
+    def glu(self, x: Tensor) -> Tensor:
+        """See `View.glu`."""
+        a, b = x.chunk(2, -1)
+        return grid.rounded(a * grid.sigmoid(b))
+
+    def concat_elu(self, x: Tensor) -> Tensor:
+        """See `View.concat_elu`."""
+        return grid.elu(torch.cat([x, -x], -1))
+
+    def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:  # noqa: ARG002 - all groups are here
+        """See `View.condition`: (N, H, W, out), not copied."""
+        if self._condition is None:
+            return None
+        n, h, w, _ = self._image.shape
+        return grid.clamped(F.linear(self._condition, layer.weight, layer.bias))[:, None, None].expand(n, h, w, -1)
+
+    def place(self, table: PlaceTable, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
+        """See `View.place`: (1, H, W, features)."""
+        return grid.clamped(table.forward())[None]
+
+    def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
+        """See `View.attention`: (N, H, W, groups * heads * d)."""
+        n, h, w, features = query.shape
+        size = features // (groups * heads)
+        q, k, v = (x.reshape(n, h * w, -1, size).transpose(1, 2) for x in (query, keys, values))  # (N, heads, P, d)
+        k, v = k.repeat(1, groups, 1, 1), v.repeat(1, groups, 1, 1)
+        found = torch.zeros_like(q)
+        for p in range(1, h * w):  # a row of the triangle at a time
+            scores = grid.clamped((q[:, :, p : p + 1] * k[:, :, :p]).sum(-1))
+            found[:, :, p] = weighted(scores, v[:, :, :p], size)
+        return found.transpose(1, 2).reshape(query.shape)
+
+    def dropout(self, x: Tensor) -> Tensor:
+        """See `View.dropout`: nothing is dropped."""
+        return x
+
+
+def weighted(scores: Tensor, values: Tensor, size: int) -> Tensor:
+    """The mean of values (..., P, d) weighted by scores (..., P), products of so many features: (..., d)."""
+    scale = round(size**-0.5 * 2.0**grid.WEIGHT_BITS) * 2.0**-grid.WEIGHT_BITS
+    scaled = grid.rounded(scores * scale)
+    shares = grid.rounded(grid.exp_negative(scaled.amax(-1, keepdim=True) - scaled), _SHARE_BITS)
+    return grid.rounded((shares.unsqueeze(-1) * values).sum(-2) / shares.sum(-1, keepdim=True))
+
+
+def _matrix(layer: MaskedConv2d) -> Tensor:
+    """The taps' weights side by side: (out, taps * in)."""
+    return torch.cat([layer.kernel_at(*tap) for tap in layer.taps], 1)
+
+
+def _columns(layer: MaskedConv2d, x: Tensor) -> Tensor:
+    """What the taps of every pixel read, side by side: (N, H, W, taps * in)."""
+    if layer.pointwise and layer.taps:
+        return x
+    _, h, w, _ = x.shape
+    up, left = -min(dy for dy, _ in layer.taps), max(0, -min(dx for _, dx in layer.taps))
+    right = max(0, *(dx for _, dx in layer.taps), 0)
+    padded = F.pad(x, (0, 0, left, right, up, 0))
+    return torch.cat([padded[:, up + dy : up + dy + h, left + dx : left + dx + w] for dy, dx in layer.taps], -1)

@@ -1,0 +1,174 @@
+"""Exact twins: the same bits by any way of computing, causal, as good as the model, and refused where not provable."""
+
+import fractions
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import pixelcnn
+from pixelcnn.exact import TOTAL_BITS, grid, prepare
+from pixelcnn.exact.view import ExactView
+
+MODELS = {
+    "pixelcnn": lambda: pixelcnn.PixelCNN((1, 6, 5), filters=8, blocks=2),
+    "pixelcnn-colour": lambda: pixelcnn.PixelCNN((3, 4, 5), levels=4, filters=9, blocks=1),
+    "gated": lambda: pixelcnn.GatedPixelCNN((1, 5, 6), levels=4, filters=6, layers=3, num_classes=3),
+    "vector": lambda: pixelcnn.GatedPixelCNN((1, 4, 4), filters=6, layers=2, condition_dim=2),
+    "attention": lambda: pixelcnn.GatedPixelCNN((2, 5, 4), levels=3, filters=6, layers=3, attention=1),
+    "plusplus": lambda: pixelcnn.PixelCNNPlusPlus((3, 4, 5), levels=7, filters=6, blocks=1, mixtures=3),
+    "plusplus-attention": lambda: pixelcnn.PixelCNNPlusPlus(
+        (1, 5, 5), levels=256, filters=6, blocks=1, mixtures=3, attention=1
+    ),
+}
+
+
+def built(name):
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    with torch.no_grad():
+        for layer in model.masked_layers:
+            layer.weight.mul_(2)
+            layer.bias.uniform_(-0.5, 0.5)
+    return model
+
+
+def inputs(model, n):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(model.levels, (n, *model.image_shape), generator=generator).to(torch.uint8)
+    if getattr(model.config, "num_classes", None):
+        return images, torch.arange(n) % 3
+    return images, torch.randn(n, 2, generator=generator) if getattr(model.config, "condition_dim", None) else None
+
+
+class ShuffledView(ExactView):
+    """Sums in another order, and one product at a time."""
+
+    def conv(self, layer, x, add=None):
+        y = torch.zeros(*x.shape[:3], layer.out_channels, dtype=torch.float64)
+        up, beside = -layer.window.top, max(-layer.window.left, layer.window.right, 0)
+        padded = F.pad(x, (0, 0, beside, beside, up, 0))
+        _, h, w, _ = x.shape
+        for dy, dx in reversed(layer.taps):
+            for feature in torch.randperm(layer.in_channels).tolist():
+                seen = padded[:, up + dy : up + dy + h, beside + dx : beside + dx + w, feature : feature + 1]
+                y += seen * layer.kernel_at(dy, dx)[:, feature]
+        y = grid.clamped(y + layer.bias + (0 if add is None else add))
+        return y.relu_() if layer.activation == "relu" else y
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_order_batch_and_threads_do_not_matter(name):
+    prepared = prepare(built(name))
+    model = prepared.model
+    images, labels = inputs(model, 7)
+    expected = prepared.cumulative(images, labels)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            one = [
+                prepared.cumulative(images[k : k + 1], None if labels is None else labels[k : k + 1]) for k in range(7)
+            ]
+            assert torch.equal(torch.cat(one), expected)
+    finally:
+        torch.set_num_threads(threads)
+    view = images.permute(0, 2, 3, 1).double() / (model.levels - 1), model.condition_of(labels, 7)
+    with torch.no_grad():
+        assert torch.equal(model.network(ShuffledView(*view)), model.network(ExactView(*view)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_subpixel_depends_on_earlier_ones_alone(name):
+    prepared = prepare(built(name))
+    model = prepared.model
+    images, labels = inputs(model, 1)
+    c, h, w = model.image_shape
+    before = prepared.cumulative(images, labels).permute(0, 2, 3, 1, 4).reshape(h * w * c, -1)
+    changed = 0
+    for k in range(h * w * c):
+        other = images.permute(0, 2, 3, 1).reshape(1, -1).long()
+        other[0, k] = (other[0, k] + 1) % model.levels
+        after = prepared.cumulative(other.to(torch.uint8).view(1, h, w, c).permute(0, 3, 1, 2), labels)
+        after = after.permute(0, 2, 3, 1, 4).reshape(h * w * c, -1)
+        assert torch.equal(after[: k + 1], before[: k + 1])
+        changed += int((after != before).any())
+    assert changed > h * w * c / 2
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_says_what_the_model_says(name):
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    images, labels = inputs(model, 64)
+    bits = prepare(model).bits(images, labels)
+    with torch.no_grad():
+        floating = -model.log_prob(images, labels).double() / torch.log(torch.tensor(2.0).double())
+    assert abs(bits.sum() / floating.sum() - 1) < 1e-3
+
+
+def test_sums_are_those_of_fractions():
+    """The first layer of one pixel, in rational arithmetic."""
+    prepared = prepare(built("gated"))
+    model = prepared.model
+    images, _ = inputs(model, 1)
+    layer = model.layers[0].horizontal
+    image = images.permute(0, 2, 3, 1).double() / (model.levels - 1)
+    found = ExactView(image).input_conv(layer)[0, 4, 5]
+    seen = grid.rounded(image)
+    for out in range(layer.out_channels):
+        total = fractions.Fraction(float(layer.bias[out]))
+        for dy, dx in layer.taps:
+            if 0 <= 4 + dy < 5 and 0 <= 5 + dx < 6:
+                total += fractions.Fraction(float(layer.kernel_at(dy, dx)[out, 0])) * fractions.Fraction(
+                    float(seen[0, 4 + dy, 5 + dx, 0])
+                )
+        assert float(found[out]) == round(total * 4096) / 4096
+
+
+@pytest.mark.parametrize(("name", "most"), [("mnist", 1e-4), ("mnist-gated", 1e-3), ("mnist-gray", 1e-3)])
+def test_the_shipped_models_lose_next_to_nothing(name, most):
+    model = pixelcnn.load(name)
+    images = pixelcnn.datasets.mnist("test", model.levels)[0][:64]
+    labels = (
+        pixelcnn.datasets.mnist("test", model.levels)[1][:64] if getattr(model.config, "num_classes", None) else None
+    )
+    prepared = prepare(model)
+    with torch.no_grad():
+        floating = -model.log_prob(images, labels).double().sum() / torch.log(torch.tensor(2.0).double())
+    assert abs(prepared.bits(images, labels).sum() / floating - 1) < most
+    assert prepared.largest < 0.1
+
+
+def test_identity_is_of_what_is_computed():
+    model = built("pixelcnn")
+    first = prepare(model).identity
+    assert prepare(model.double()).identity == first
+    with torch.no_grad():
+        model.output.bias[0] = grid.rounded(model.output.bias[0], grid.WEIGHT_BITS)
+        assert prepare(model).identity == first
+        model.output.bias[0] += 2.0**-grid.WEIGHT_BITS
+        assert prepare(model).identity != first
+    assert len(first) == 64
+
+
+def test_large_weights_are_refused():
+    model = built("pixelcnn")
+    with torch.no_grad():
+        model.blocks[1].masked.weight.mul_(1e6)
+    with pytest.raises(ValueError, match=r"the weights of blocks\.1\.masked are too large for exact arithmetic"):
+        prepare(model)
+
+
+def test_values_that_are_not_finite_are_refused():
+    model = built("pixelcnn")
+    with torch.no_grad():
+        model.output.bias[0] = torch.nan
+    with pytest.raises(ValueError, match=r"output\.bias has values that are not finite"):
+        prepare(model)
+
+
+def test_frequencies_have_the_stated_total():
+    prepared = prepare(built("plusplus"))
+    images, labels = inputs(prepared.model, 2)
+    assert (prepared.cumulative(images, labels)[..., -1] == 2**TOTAL_BITS).all()
