@@ -43,6 +43,7 @@ def chromium():
         pytest.fail("chromium is not on the PATH: apt-get install chromium")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
+        sync_api.expect.set_options(timeout=20_000)  # machines may be slow, or busy
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
