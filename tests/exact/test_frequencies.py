@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn.exact import TOTAL_BITS, cumulative_frequencies, grid
+from pixelcnn.exact import grid
+from pixelcnn.exact.frequencies import TOTAL_BITS, cumulative_frequencies
 from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
 
 

@@ -5,9 +5,5 @@
 - `frequencies`: what a coder wants, cumulative frequencies in integers, for every likelihood.
 - `view`: a network over whole images, on the grid.
 - `prepared`: a model's exact twin, with the bounds that prove it, and its identity.
+- `walk`: images made a wavefront at a time, each pixel chosen by what its frequencies are, as sampling and decoding do.
 """
-
-from pixelcnn.exact.frequencies import TOTAL_BITS, cumulative_frequencies
-from pixelcnn.exact.prepared import PreparedModel, prepare
-
-__all__ = ["TOTAL_BITS", "PreparedModel", "cumulative_frequencies", "prepare"]

@@ -7,12 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelcnn.attention import PlaceTable
-from pixelcnn.exact import grid
+from pixelcnn.exact import grid, units
 from pixelcnn.layers import MaskedConv2d
 
 __all__ = ["ExactView"]
-
-_SHARE_BITS = 16  # of what a pixel of attention counts: the sum over 2^12 pixels of values below 2^10 is exact
 
 
 class ExactView:
@@ -42,17 +40,15 @@ class ExactView:
 
     def gate(self, x: Tensor, groups: int) -> Tensor:
         """See `View.gate`."""
-        a, b = x.view(*x.shape[:-1], groups, 2, x.shape[-1] // groups // 2).unbind(-2)
-        return grid.rounded(grid.tanh(a) * grid.sigmoid(b)).flatten(-2)
+        return units.gated(x, groups)
 
     def glu(self, x: Tensor) -> Tensor:
         """See `View.glu`."""
-        a, b = x.chunk(2, -1)
-        return grid.rounded(a * grid.sigmoid(b))
+        return units.glu(x)
 
     def concat_elu(self, x: Tensor) -> Tensor:
         """See `View.concat_elu`."""
-        return grid.elu(torch.cat([x, -x], -1))
+        return units.concat_elu(x)
 
     def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:  # noqa: ARG002 - all groups are here
         """See `View.condition`: (N, H, W, out), not copied."""
@@ -71,23 +67,14 @@ class ExactView:
         size = features // (groups * heads)
         q, k, v = (x.reshape(n, h * w, -1, size).transpose(1, 2) for x in (query, keys, values))  # (N, heads, P, d)
         k, v = k.repeat(1, groups, 1, 1), v.repeat(1, groups, 1, 1)
-        found = torch.zeros_like(q)
+        found = q.new_zeros(q.shape)
         for p in range(1, h * w):  # a row of the triangle at a time
-            scores = grid.clamped((q[:, :, p : p + 1] * k[:, :, :p]).sum(-1))
-            found[:, :, p] = weighted(scores, v[:, :, :p], size)
+            found[:, :, p : p + 1] = units.attend(q[:, :, p : p + 1], k[:, :, :p], v[:, :, :p])
         return found.transpose(1, 2).reshape(query.shape)
 
     def dropout(self, x: Tensor) -> Tensor:
         """See `View.dropout`: nothing is dropped."""
         return x
-
-
-def weighted(scores: Tensor, values: Tensor, size: int) -> Tensor:
-    """The mean of values (..., P, d) weighted by scores (..., P), products of so many features: (..., d)."""
-    scale = round(size**-0.5 * 2.0**grid.WEIGHT_BITS) * 2.0**-grid.WEIGHT_BITS
-    scaled = grid.rounded(scores * scale)
-    shares = grid.rounded(grid.exp_negative(scaled.amax(-1, keepdim=True) - scaled), _SHARE_BITS)
-    return grid.rounded((shares.unsqueeze(-1) * values).sum(-2) / shares.sum(-1, keepdim=True))
 
 
 def _matrix(layer: MaskedConv2d) -> Tensor:

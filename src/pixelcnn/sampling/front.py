@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.attention import attend
+from pixelcnn.exact import grid, units
 from pixelcnn.layers import MaskedConv2d, concat_elu, gated, group_bounds
 from pixelcnn.precision import Precision, as_operand
 from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit
@@ -54,14 +55,23 @@ class Front:
         n: Number of images.
         like: A tensor of the network's type and device.
         precision: What operands are rounded to, see `pixelcnn.precision`.
+        exact: Whether to compute on the grid, see `pixelcnn.exact`: for a network whose parameters are on it.
     """
 
     def __init__(
-        self, schedule: Schedule, channels: int, n: int, like: Tensor, precision: Precision | None = None
+        self,
+        schedule: Schedule,
+        channels: int,
+        n: int,
+        like: Tensor,
+        precision: Precision | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
         self.schedule = schedule
         self.n = n
         self.precision = precision
+        self.exact = exact
         self.step = 0
         self.now: dict[int, Tensor] = {}
         """What this step has computed of each value: all of it, or the current colour group."""
@@ -98,7 +108,8 @@ class Front:
         for op, values in self._conditions.items():
             assert condition is not None
             x, weight = (as_operand(tensor, self.precision) for tensor in (condition, op.layer.weight))
-            values.copy_(F.linear(x, weight, op.layer.bias))
+            added = F.linear(x, weight, op.layer.bias)
+            values.copy_(grid.clamped(added) if self.exact else added)
 
     def begin(self, step: int) -> None:
         """Moves to a step."""
@@ -256,9 +267,21 @@ def _prepare(
     if isinstance(op, Sum):
         left, right = op.left, op.right
         return lambda: front.operand(left, target, columns) + front.operand(right, target, columns)
-    function = {"gate": lambda x: gated(x, 1), "glu": lambda x: F.glu(x, -1), "concat_elu": concat_elu}[op.kind]
+    function = (_EXACT_UNITS if front.exact else _UNITS)[op.kind]
     source, of_source = op.source, group_bounds(front.schedule.program.features[op.source], op.groups)[group]
     return lambda: function(front.operand(source, target, of_source))
+
+
+_UNITS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gate": lambda x: gated(x, 1),
+    "glu": lambda x: F.glu(x, -1),
+    "concat_elu": concat_elu,
+}
+_EXACT_UNITS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gate": lambda x: units.gated(x, 1),
+    "glu": units.glu,
+    "concat_elu": units.concat_elu,
+}
 
 
 class _Product:
@@ -300,6 +323,8 @@ class _Product:
             add = front.operand(op.add, op.target, self._columns)
             one_an_image = len(add) != len(y)
             y = y.view(-1, front.n, y.shape[1]).add_(add).view(y.shape) if one_an_image else y.add_(add)
+        if front.exact:
+            y = grid.clamped(y)
         y = y.relu_() if self._relu else y
         return y if op.residual is None else y.add_(front.operand(op.residual, op.target, self._columns))
 
@@ -310,7 +335,8 @@ class _Places:
     def __init__(self, op: Place, front: Front, columns: tuple[int, int]) -> None:
         self._front = front
         self._lead = front.schedule.leads[op.target]
-        self._table = op.table.forward().flatten(0, 1)[:, slice(*columns)].clone()
+        table = op.table.forward().flatten(0, 1)[:, slice(*columns)]
+        self._table = grid.clamped(table) if front.exact else table.clone()
 
     def __call__(self) -> Tensor:
         front = self._front
@@ -335,6 +361,7 @@ class _Attention:
         found = []
         for k, pixel in enumerate(range(pixels.start, pixels.stop, pixels.step)):
             asked = query[k * front.n : (k + 1) * front.n].reshape(front.n * op.heads, 1, -1)
-            seen = attend(asked, self._keys.before(pixel), self._values.before(pixel), front.precision)
+            keys, values = self._keys.before(pixel), self._values.before(pixel)
+            seen = units.attend(asked, keys, values) if front.exact else attend(asked, keys, values, front.precision)
             found.append(seen.view(front.n, -1))
         return torch.cat(found) if found else query[:0]

@@ -1,0 +1,87 @@
+"""Images made a wavefront at a time on the grid, each pixel chosen by its cumulative frequencies.
+
+Sampling chooses by uniform numbers, decoding by what a stream says; both see the integers that one forward over the
+whole images gives (`PreparedModel.cumulative`), whatever the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from pixelcnn.exact import grid
+from pixelcnn.exact.frequencies import TOTAL_BITS, cumulative_frequencies
+from pixelcnn.exact.prepared import PreparedModel
+from pixelcnn.randomness import check_seed, uniforms
+from pixelcnn.sampling.front import Front
+from pixelcnn.sampling.schedule import schedule_of
+
+__all__ = ["Choose", "sample_exactly", "walk"]
+
+Choose = Callable[[int, slice, Tensor], Tensor]
+"""Of a channel, the raster indices of the front's P pixels and their cumulative frequencies, int64 (P, n, levels + 1):
+the levels, int64 (P, n)."""
+
+
+@torch.inference_mode()
+def walk(prepared: PreparedModel, images: Tensor, condition: Tensor | None, choose: Choose) -> Iterator[None]:
+    """Fills images, uint8 zeros (n, C, H, W), and yields after every step of the wavefront.
+
+    Args:
+        prepared: A model's exact twin.
+        images: Filled.
+        condition: What each image is conditioned on, (n, D); None for nothing.
+        choose: Says which levels.
+    """
+    model, n = prepared.model, len(images)
+    c, h, w = model.image_shape
+    schedule = schedule_of(model, conditional=condition is not None)
+    front = Front(schedule, c, n, model.masked_layers[0].weight, exact=True)
+    front.start(None if condition is None else grid.clamped(condition))
+    canvas = images.view(n, c, h * w)
+    for step in range(-schedule.prelude, schedule.wavefront.steps):
+        front.begin(step)
+        if step < 0:
+            front.compute(0)  # only what is ahead has anything to do
+            continue
+        pixels = schedule.wavefront.pixels(step)
+        drawn = torch.zeros(len(schedule.wavefront.rows(step)) * n, c, dtype=torch.uint8)
+        for channel in range(c):
+            if model.grouped or channel == 0:
+                params = front.compute(channel)
+            cumulative = cumulative_frequencies(model.likelihood, params, drawn, channel)
+            levels = choose(channel, pixels, cumulative.view(-1, n, cumulative.shape[1]))
+            drawn[:, channel] = levels.flatten()
+            canvas[:, channel, pixels] = levels.t().to(torch.uint8)
+            front.observe(channel, grid.rounded(levels.flatten().double() / (model.levels - 1)))
+        yield
+
+
+def sample_exactly(
+    prepared: PreparedModel, n: int, labels: Tensor | None = None, seed: int = 0, first: int = 0
+) -> Tensor:
+    """Draws images that are the same bits on any machine, in any batch: uint8 levels (n, C, H, W).
+
+    Image k is drawn with the uniform numbers of image `first + k` of the seed, as by `AutoregressiveModel.sample`, from
+    the distribution that the cumulative frequencies give.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    model = prepared.model
+    check_seed(seed)
+    condition = model.condition_of(labels, n)
+    c, h, w = model.image_shape
+    u = uniforms(seed, first, n, h * w * c, model.device).view(n, h * w, c)
+    goals = torch.floor(u * 2.0**TOTAL_BITS).long()
+
+    def choose(channel: int, pixels: slice, cumulative: Tensor) -> Tensor:
+        goal = goals[:, pixels, channel].t().unsqueeze(-1)
+        return (cumulative[..., 1:-1] <= goal).sum(-1)
+
+    images = torch.zeros(n, c, h, w, dtype=torch.uint8)
+    for _ in walk(prepared, images, condition, choose):
+        pass
+    return images
