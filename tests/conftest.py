@@ -1,13 +1,16 @@
 """What every test needs."""
 
 import os
+import signal
 
 import pytest
 import torch
 
 
 def pytest_configure():
-    """Of several processes of `pytest -n` each uses its share of the cores."""
+    """Of several processes of `pytest -n` each uses its share of the cores. Ctrl-C works, as from a terminal."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what it puts in the background like that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1:
         threads = max(1, torch.get_num_threads() // processes)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pixelcnn import datasets
+    from pixelcnn.codec import compress, decompress
     from pixelcnn.completion import Completion
     from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
@@ -33,7 +34,9 @@ __all__ = [
     "PixelCNNPlusPlusConfig",
     "TrainConfig",
     "__version__",
+    "compress",
     "datasets",
+    "decompress",
     "evaluate",
     "load",
     "train",
@@ -51,6 +54,8 @@ _HOMES = {
     "PixelCNNPlusPlus": "pixelcnn.models",
     "PixelCNNPlusPlusConfig": "pixelcnn.config",
     "TrainConfig": "pixelcnn.config",
+    "compress": "pixelcnn.codec",
+    "decompress": "pixelcnn.codec",
     "evaluate": "pixelcnn.evaluation",
     "load": "pixelcnn.models.storage",
     "train": "pixelcnn.training",

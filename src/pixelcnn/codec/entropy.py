@@ -1,0 +1,103 @@
+"""The entropy coder: symbols with integer frequencies to bytes and back (asymmetric numeral systems).
+
+A number x in [2^32, 2^64) holds what was coded so far. A symbol whose frequencies start at s and are f of 2^24 takes
+x to
+
+    (x div f) * 2^24 + s + x mod f
+
+after the lowest 32 bits have been moved out to a word, if the result would not fit otherwise. What is coded last is
+decoded first, so an encoder goes backwards. A decoder that has read all symbols is back at 2^32 with no words left,
+which a damaged payload hardly ever meets.
+
+All numbers are integers: the bytes are the same everywhere. A symbol costs log2(2^24 / f) bits, a payload 8 bytes more
+for the last x, of which about 4 carry something.
+
+References:
+    | Asymmetric numeral systems (Duda, 2013), https://arxiv.org/abs/1311.2540
+"""
+
+from __future__ import annotations
+
+import bisect
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelcnn.exact.frequencies import TOTAL_BITS
+
+__all__ = ["Decoder", "PayloadError", "encode"]
+
+_LEAST = 1 << 32
+_WORD = (1 << 32) - 1
+_SLOT = (1 << TOTAL_BITS) - 1
+
+
+class PayloadError(ValueError):
+    """The bytes are not what an encoder made."""
+
+
+def encode(starts: NDArray[np.int64], frequencies: NDArray[np.int64]) -> bytes:
+    """The payload of symbols, in the order in which they are to be decoded.
+
+    Args:
+        starts: Where the symbols' frequencies start, (n,), in 0..2^24-1.
+        frequencies: (n,), at least 1; start and frequency together at most 2^24.
+    """
+    words: list[int] = []
+    x = _LEAST
+    for start, frequency in zip(reversed(starts.tolist()), reversed(frequencies.tolist()), strict=True):
+        if x >= frequency << (64 - TOTAL_BITS):
+            words.append(x & _WORD)
+            x >>= 32
+        high, low = divmod(x, frequency)
+        x = (high << TOTAL_BITS) + start + low
+    words += [x & _WORD, x >> 32]
+    return np.array(words[::-1], dtype="<u4").tobytes()
+
+
+class Decoder:
+    """Reads symbols from a payload.
+
+    Raises:
+        PayloadError: If it is too short, or its length no multiple of 4.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        if len(payload) < 8 or len(payload) % 4:
+            raise PayloadError(f"a payload has at least 8 bytes and a multiple of 4, got {len(payload)}")
+        words = np.frombuffer(payload, dtype="<u4").tolist()
+        self._x = words[0] << 32 | words[1]
+        self._words = iter(words[2:])
+        if self._x < _LEAST:
+            raise PayloadError("a payload begins with a number of at least 2^32")
+
+    def take(self, cumulative: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The next symbols, (n,), of the cumulative frequencies 0, ..., 2^24 in the rows of (n, levels + 1).
+
+        Raises:
+            PayloadError: If the words do not suffice.
+        """
+        found = np.empty(len(cumulative), dtype=np.int64)
+        x = self._x
+        for k, row in enumerate(cumulative.tolist()):
+            slot = x & _SLOT
+            symbol = bisect.bisect_right(row, slot) - 1
+            start = row[symbol]
+            x = (row[symbol + 1] - start) * (x >> TOTAL_BITS) + slot - start
+            if x < _LEAST:
+                word = next(self._words, None)
+                if word is None:
+                    raise PayloadError("the payload ends too early")
+                x = x << 32 | word
+            found[k] = symbol
+        self._x = x
+        return found
+
+    def end(self) -> None:
+        """Tells that all symbols have been taken.
+
+        Raises:
+            PayloadError: If something is left.
+        """
+        if self._x != _LEAST or next(self._words, None) is not None:
+            raise PayloadError("the payload does not end where its symbols do")

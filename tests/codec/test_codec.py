@@ -1,0 +1,168 @@
+"""Streams: the same images back, from the same bytes however they are made, or an error."""
+
+import io
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pixelcnn
+from pixelcnn.codec import StreamError, decompress_with_labels, entropy
+from pixelcnn.exact.frequencies import TOTAL_BITS
+from pixelcnn.exact.prepared import prepare
+from twins import MODELS, built, inputs
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def classes_of(labels):
+    return None if labels is None or labels.is_floating_point() else labels
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_round_trip(name):
+    prepared = prepare(built(name))
+    images, labels = inputs(prepared.model, 7)
+    labels = classes_of(labels)
+    data = pixelcnn.compress(prepared, images, labels)
+    found, found_labels = decompress_with_labels(prepared, data)
+    assert torch.equal(found, images)
+    assert (found_labels is None) == (labels is None)
+    assert labels is None or torch.equal(found_labels, labels)
+    bits = prepared.bits(images, labels).sum()
+    assert 8 * len(data) <= bits + (0 if labels is None else 7 * math.log2(3)) + 8 * 80
+
+
+@pytest.mark.parametrize("name", ["pixelcnn", "gated", "plusplus"])
+def test_bytes_do_not_depend_on_batch_or_threads(name, monkeypatch):
+    prepared = prepare(built(name))
+    images, labels = inputs(prepared.model, 9)
+    expected = pixelcnn.compress(prepared, images, classes_of(labels))
+    threads = torch.get_num_threads()
+    try:
+        for count, size in itertools.product((1, 2), (1, 7, 512)):
+            torch.set_num_threads(count)
+            monkeypatch.setattr(type(prepared.model), "slice_size", size)
+            assert pixelcnn.compress(prepared, images, classes_of(labels)) == expected
+            assert torch.equal(pixelcnn.decompress(prepared, expected), images)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_several_chunks_and_groups(monkeypatch):
+    monkeypatch.setattr("pixelcnn.codec._per_chunk", lambda _: 5)
+    monkeypatch.setattr("pixelcnn.codec._per_group", lambda _: 2)
+    model = built("pixelcnn")
+    images, _ = inputs(model, 13)
+    data = pixelcnn.compress(model, images)
+    monkeypatch.undo()
+    assert torch.equal(pixelcnn.decompress(model, data), images)
+
+
+@pytest.mark.parametrize("name", ["gated", "plusplus"])
+def test_every_flip_and_every_cut_is_an_error(name):
+    prepared = prepare(built(name))
+    images, labels = inputs(prepared.model, 2)
+    data = pixelcnn.compress(prepared, images, classes_of(labels))
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(StreamError):
+            pixelcnn.decompress(prepared, bytes(damaged))
+    for length in range(len(data)):
+        with pytest.raises(StreamError):
+            pixelcnn.decompress(prepared, data[:length])
+    with pytest.raises(StreamError, match="1 bytes follow the stream's end"):
+        pixelcnn.decompress(prepared, data + b"x")
+
+
+def test_what_is_refused():
+    model, other = built("gated"), built("pixelcnn")
+    images, labels = inputs(model, 3)
+    data = pixelcnn.compress(model, images, labels)
+    with pytest.raises(StreamError, match=r"the stream is of another model: it needs [0-9a-f]{32}, this one is"):
+        pixelcnn.decompress(other, data)
+    with pytest.raises(StreamError, match="this is no pixelcnn stream"):
+        pixelcnn.decompress(model, b"GIF89a")
+    with pytest.raises(StreamError, match="the images have 90 bytes, and most_bytes is 89"):
+        pixelcnn.decompress(model, data, most_bytes=89)
+    with pytest.raises(ValueError, match="images must be at least one"):
+        pixelcnn.compress(model, images[:0])
+    with pytest.raises(ValueError, match="levels"):
+        pixelcnn.compress(model, images + 4)
+    with pytest.raises(ValueError, match="labels must be classes to be coded"):
+        pixelcnn.compress(built("vector"), torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.zeros(1, 2))
+    with pytest.raises(StreamError, match="version 9"):
+        pixelcnn.decompress(model, data[:4] + b"\x09" + data[5:])
+
+
+def reference_decode(payload, rows):
+    """The coder's definition in other words: the whole payload is one number."""
+    words = np.frombuffer(payload, "<u4")[::-1].tolist()  # the least significant word, which is read last, first
+    state = words.pop() << 32
+    state |= words.pop()
+    found = []
+    for row in rows:
+        slot = state % 2**TOTAL_BITS
+        symbol = max(k for k in range(len(row) - 1) if row[k] <= slot)
+        state = (row[symbol + 1] - row[symbol]) * (state // 2**TOTAL_BITS) + slot - row[symbol]
+        if state < 2**32:
+            state = (state << 32) + words.pop()
+        found.append(symbol)
+    assert not words
+    assert state == 2**32
+    return found
+
+
+def test_the_coder_against_its_definition():
+    generator = np.random.default_rng(0)
+    for levels in (2, 3, 256):
+        weights = generator.dirichlet(np.full(levels, 0.3), 500)
+        inner = np.floor(weights.cumsum(1)[:, :-1] * (2**TOTAL_BITS - levels)).astype(np.int64) + np.arange(1, levels)
+        rows = np.concatenate([np.zeros((500, 1), np.int64), inner, np.full((500, 1), 2**TOTAL_BITS)], 1)
+        symbols = np.array([generator.choice(levels, p=w) for w in weights])
+        starts, ends = rows[np.arange(500), symbols], rows[np.arange(500), symbols + 1]
+        payload = entropy.encode(starts, ends - starts)
+        assert reference_decode(payload, rows.tolist()) == symbols.tolist()
+        decoder = entropy.Decoder(payload)
+        assert decoder.take(rows[:300]).tolist() + decoder.take(rows[300:]).tolist() == symbols.tolist()
+        decoder.end()
+        bits = (TOTAL_BITS - np.log2(ends - starts)).sum()
+        assert 0 <= 8 * len(payload) - bits <= 64
+    with pytest.raises(entropy.PayloadError, match="does not end"):
+        entropy.Decoder(payload).end()
+
+
+def golden(name):
+    """A shipped model, and test images of MNIST with their classes."""
+    model = pixelcnn.load(name)
+    images, labels = pixelcnn.datasets.mnist("test", model.levels)
+    count = 20 if model.levels == 2 else 4
+    return model, images[:count], labels[:count] if name == "mnist-gated" else None
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist-gated", "mnist-gray"])
+def test_golden_streams(name):
+    """Written by the first encoder of this version: the bytes must stay, and what they decode to."""
+    model, images, labels = golden(name)
+    prepared = prepare(model)
+    data = (GOLDEN / f"{name}.pxcn").read_bytes()
+    assert pixelcnn.compress(prepared, images, labels) == data
+    found, found_labels = decompress_with_labels(prepared, data)
+    assert torch.equal(found, images)
+    assert labels is None or torch.equal(found_labels, labels)
+
+
+def test_it_beats_png():
+    model, images, _ = golden("mnist")
+    from PIL import Image
+
+    def png(image):
+        buffer = io.BytesIO()
+        Image.fromarray(image[0].numpy() * 255).convert("1").save(buffer, "PNG", optimize=True)
+        return len(buffer.getvalue())
+
+    assert len(pixelcnn.compress(model, images)) < sum(map(png, images)) / 5
