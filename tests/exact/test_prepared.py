@@ -5,13 +5,13 @@ import fractions
 import pytest
 import torch
 import torch.nn.functional as F
-from twins import MODELS, built, inputs
 
 import pixelcnn
 from pixelcnn.exact import grid
 from pixelcnn.exact.frequencies import TOTAL_BITS
 from pixelcnn.exact.prepared import prepare
 from pixelcnn.exact.view import ExactView
+from twins import MODELS, built, inputs
 
 
 class ShuffledView(ExactView):

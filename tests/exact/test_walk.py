@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from twins import MODELS, built, inputs
 
 import pixelcnn
 from pixelcnn.exact.frequencies import TOTAL_BITS
 from pixelcnn.exact.prepared import prepare
 from pixelcnn.exact.walk import sample_exactly, walk
 from pixelcnn.randomness import uniforms
+from twins import MODELS, built, inputs
 
 
 @pytest.mark.parametrize("name", MODELS)
