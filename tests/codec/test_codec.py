@@ -22,8 +22,11 @@ def classes_of(labels):
     return None if labels is None or labels.is_floating_point() else labels
 
 
+@pytest.mark.parametrize("engine", ["native", "eager"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_round_trip(name):
+def test_a_round_trip(name, engine, monkeypatch):
+    if engine == "eager":
+        monkeypatch.setattr("pixelcnn.codec.why_not_native", lambda _: "not now")
     prepared = prepare(built(name))
     images, labels = inputs(prepared.model, 7)
     labels = classes_of(labels)
@@ -60,6 +63,25 @@ def test_several_chunks_and_groups(monkeypatch):
     data = pixelcnn.compress(model, images)
     monkeypatch.undo()
     assert torch.equal(pixelcnn.decompress(model, data), images)
+
+
+def test_without_checksums_the_coder_notices(monkeypatch):
+    """A payload that was changed together with its checksum: an error or, never, other images."""
+    prepared = prepare(built("gated"))
+    images, _ = inputs(prepared.model, 3)
+    data = pixelcnn.compress(prepared, images)
+    monkeypatch.setattr("zlib.crc32", lambda _: 0)
+    payload = data[56 + 8 :]
+    for native, length in itertools.product((True, False), range(8, len(payload), 4)):
+        cut = data[:52] + bytes(4) + length.to_bytes(4, "little") + bytes(4) + payload[:length]
+        monkeypatch.setattr("pixelcnn.codec.why_not_native", lambda _, native=native: None if native else "not now")
+        with pytest.raises(StreamError, match="chunk 0 is damaged: the payload ends too early"):
+            pixelcnn.decompress(prepared, cut)
+    for bit in range(0, 8 * len(payload), 7):
+        damaged = bytearray(payload)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(StreamError):
+            pixelcnn.decompress(prepared, data[:52] + bytes(4) + data[56:60] + bytes(4) + bytes(damaged))
 
 
 @pytest.mark.parametrize("name", ["gated", "plusplus"])

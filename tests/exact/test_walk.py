@@ -30,8 +30,9 @@ def test_the_walk_sees_what_whole_images_say(name):
     assert torch.equal(seen.view_as(expected), expected)
 
 
-@pytest.mark.parametrize("name", ["pixelcnn-colour", "gated", "plusplus", "plusplus-attention"])
-def test_samples_are_those_of_one_forward_a_subpixel(name):
+@pytest.mark.parametrize("engine", ["native", "eager"])
+@pytest.mark.parametrize("name", MODELS)
+def test_samples_are_those_of_one_forward_a_subpixel(name, engine):
     prepared = prepare(built(name))
     c, h, w = prepared.model.image_shape
     _, labels = inputs(prepared.model, 3)
@@ -43,17 +44,26 @@ def test_samples_are_those_of_one_forward_a_subpixel(name):
                 cumulative = prepared.cumulative(expected, labels)[:, k, i, j]
                 goal = (u[:, i, j, k] * 2**TOTAL_BITS).floor().long()
                 expected[:, k, i, j] = (cumulative[:, 1:-1] <= goal.unsqueeze(1)).sum(1).to(torch.uint8)
-    assert torch.equal(sample_exactly(prepared, 3, labels, seed=7, first=2), expected)
+    assert torch.equal(sample_exactly(prepared, 3, labels, seed=7, first=2, engine=engine), expected)
 
 
-def test_batch_and_threads_do_not_matter():
+@pytest.mark.parametrize("name", MODELS)
+def test_engines_draw_the_same_of_many(name):
+    prepared = prepare(built(name))
+    _, labels = inputs(prepared.model, 40)
+    native = sample_exactly(prepared, 40, labels, engine="native")
+    assert torch.equal(native, sample_exactly(prepared, 40, labels, engine="eager"))
+
+
+@pytest.mark.parametrize("engine", ["native", "eager"])
+def test_batch_and_threads_do_not_matter(engine):
     prepared = prepare(built("attention"))
-    expected = sample_exactly(prepared, 6, seed=1)
+    expected = sample_exactly(prepared, 6, seed=1, engine=engine)
     threads = torch.get_num_threads()
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            parts = [sample_exactly(prepared, n, seed=1, first=k) for k, n in ((0, 1), (1, 3), (4, 2))]
+            parts = [sample_exactly(prepared, n, seed=1, first=k, engine=engine) for k, n in ((0, 1), (1, 3), (4, 2))]
             assert torch.equal(torch.cat(parts), expected)
     finally:
         torch.set_num_threads(threads)
@@ -66,9 +76,13 @@ def test_they_are_next_to_the_models_own_samples():
     assert same.float().mean() > 0.5
 
 
-def test_wrong_arguments_are_refused():
+def test_wrong_arguments_are_refused(monkeypatch):
     prepared = prepare(built("gated"))
     with pytest.raises(ValueError, match="seed must be"):
         sample_exactly(prepared, 1, seed=-1)
     with pytest.raises(ValueError, match="labels"):
         sample_exactly(prepared, 2, labels=torch.tensor([0, 9]))
+    monkeypatch.setattr("pixelcnn.exact.walk.why_not_native", lambda _: "no compiler")
+    with pytest.raises(ValueError, match="engine 'native' cannot run this model here: no compiler"):
+        sample_exactly(prepared, 2, engine="native")
+    assert len(sample_exactly(prepared, 2)) == 2

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor
 from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, StreamError, pack, payload_of, unpack
 from pixelcnn.exact.frequencies import TOTAL_BITS
+from pixelcnn.exact.native import NativeWalk, why_not_native
 from pixelcnn.exact.prepared import PreparedModel, prepare
 from pixelcnn.exact.walk import walk
 from pixelcnn.models.base import AutoregressiveModel
@@ -35,7 +37,7 @@ from pixelcnn.sampling.schedule import schedule_of
 __all__ = ["StreamError", "compress", "decompress", "decompress_with_labels"]
 
 _CHUNK_SUBPIXELS = 2**20
-_GROUP_BYTES = 2**28
+_GROUP_BYTES = 2**26
 _GROUP_SUBPIXELS = 2**18
 _MOST_BYTES = 2**31
 
@@ -127,14 +129,24 @@ def decompress_with_labels(
     size = header.count * int(np.prod(header.shape))
     if size > most_bytes:
         raise StreamError(f"the images have {size} bytes, and most_bytes is {most_bytes}")
+    native = why_not_native(prepared) is None
+
+    def decoded(chunk: int) -> tuple[Tensor, Tensor | None]:
+        count = len(header.images_of(chunk))
+        try:
+            with torch.inference_mode():
+                return _decoded(prepared, header, payload_of(data, places[chunk], chunk), count, native)
+        except entropy.PayloadError as error:
+            raise StreamError(f"chunk {chunk} is damaged: {error}") from None
+
     parts = []
-    with progress_bar(f"decompressing {header.count}", header.count, "img", show=progress) as bar:
-        for chunk, place in enumerate(places):
-            try:
-                parts.append(_decoded(prepared, header, payload_of(data, place, chunk), len(header.images_of(chunk))))
-            except entropy.PayloadError as error:
-                raise StreamError(f"chunk {chunk} is damaged: {error}") from None
-            bar.update(len(header.images_of(chunk)))
+    with (
+        progress_bar(f"decompressing {header.count}", header.count, "img", show=progress) as bar,
+        ThreadPoolExecutor(torch.get_num_threads() if native else 1) as pool,
+    ):
+        for part in pool.map(decoded, range(header.chunks)):
+            parts.append(part)
+            bar.update(len(part[0]))
     images = torch.cat([images for images, _ in parts])
     labels = torch.cat([labels for _, labels in parts if labels is not None]) if header.labelled else None
     if _digest(images, labels) != header.digest:
@@ -162,8 +174,8 @@ def _digest(images: Tensor, labels: Tensor | None) -> bytes:
 
 
 def _has_room(twin: AutoregressiveModel, header: Header) -> bool:
-    """Whether a group fits into four times the memory that an encoder of today plans with."""
-    return header.per_group == 1 or header.per_group * cache_bytes(twin) <= 4 * _GROUP_BYTES
+    """Whether a group fits into sixteen times the memory that an encoder of today plans with."""
+    return header.per_group == 1 or header.per_group * cache_bytes(twin) <= 16 * _GROUP_BYTES
 
 
 def _encoded(prepared: PreparedModel, header: Header, order: Tensor, images: Tensor, labels: Tensor | None) -> bytes:
@@ -187,7 +199,9 @@ def _encoded(prepared: PreparedModel, header: Header, order: Tensor, images: Ten
     return entropy.encode(edges_of_all[:, 0], edges_of_all[:, 1] - edges_of_all[:, 0])
 
 
-def _decoded(prepared: PreparedModel, header: Header, payload: bytes, count: int) -> tuple[Tensor, Tensor | None]:
+def _decoded(
+    prepared: PreparedModel, header: Header, payload: bytes, count: int, native: bool
+) -> tuple[Tensor, Tensor | None]:
     twin, decoder = prepared.model, entropy.Decoder(payload)
     labels = None
     if header.labelled:
@@ -198,10 +212,18 @@ def _decoded(prepared: PreparedModel, header: Header, payload: bytes, count: int
         return torch.from_numpy(decoder.take(cumulative.flatten(0, 1).numpy())).view(cumulative.shape[:2])
 
     images = torch.zeros(count, *header.shape, dtype=torch.uint8)
+    walks: dict[int, NativeWalk] = {}
     for start in range(0, count, header.per_group):
         group = images[start : start + header.per_group]
         given = None if labels is None else labels[start : start + header.per_group]
-        for _ in walk(prepared, group, twin.condition_of(given, len(group)), choose):
+        condition, size = twin.condition_of(given, len(group)), len(group)
+        if native:
+            if size not in walks:
+                walks[size] = NativeWalk(prepared, size, conditional=condition is not None)
+            walks[size].decode(group, condition, state := decoder.state())
+            decoder.go_on_from(state)
+            continue
+        for _ in walk(prepared, group, condition, choose):
             pass
     decoder.end()
     return images, labels

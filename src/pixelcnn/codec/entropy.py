@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelcnn.exact.frequencies import TOTAL_BITS
+from pixelcnn.exact.native import Coder
 
 __all__ = ["Decoder", "PayloadError", "encode"]
 
@@ -65,11 +66,26 @@ class Decoder:
     def __init__(self, payload: bytes) -> None:
         if len(payload) < 8 or len(payload) % 4:
             raise PayloadError(f"a payload has at least 8 bytes and a multiple of 4, got {len(payload)}")
-        words = np.frombuffer(payload, dtype="<u4").tolist()
-        self._x = words[0] << 32 | words[1]
-        self._words = iter(words[2:])
+        words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
+        self._x = int(words[0]) << 32 | int(words[1])
+        self._words = words[2:]
+        self._position = 0
         if self._x < _LEAST:
             raise PayloadError("a payload begins with a number of at least 2^32")
+
+    def state(self) -> Coder:
+        """Where it stands, for compiled code to go on from; valid as long as the decoder lives."""
+        return Coder(self._x, self._words.ctypes.data, self._position, len(self._words), 0)
+
+    def go_on_from(self, state: Coder) -> None:
+        """Stands where compiled code has come to.
+
+        Raises:
+            PayloadError: If the words did not suffice.
+        """
+        if state.failed:
+            raise PayloadError("the payload ends too early")
+        self._x, self._position = state.x, state.position
 
     def take(self, cumulative: NDArray[np.int64]) -> NDArray[np.int64]:
         """The next symbols, (n,), of the cumulative frequencies 0, ..., 2^24 in the rows of (n, levels + 1).
@@ -85,10 +101,10 @@ class Decoder:
             start = row[symbol]
             x = (row[symbol + 1] - start) * (x >> TOTAL_BITS) + slot - start
             if x < _LEAST:
-                word = next(self._words, None)
-                if word is None:
+                if self._position == len(self._words):
                     raise PayloadError("the payload ends too early")
-                x = x << 32 | word
+                x = x << 32 | int(self._words[self._position])
+                self._position += 1
             found[k] = symbol
         self._x = x
         return found
@@ -99,5 +115,5 @@ class Decoder:
         Raises:
             PayloadError: If something is left.
         """
-        if self._x != _LEAST or next(self._words, None) is not None:
+        if self._x != _LEAST or self._position != len(self._words):
             raise PayloadError("the payload does not end where its symbols do")

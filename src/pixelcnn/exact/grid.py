@@ -35,6 +35,7 @@ __all__ = [
     "exp_negative",
     "rounded",
     "sigmoid",
+    "tables",
     "tables_digest",
     "tanh",
 ]
@@ -89,6 +90,11 @@ def elu(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, rounded(exp_negative(x.abs()) - 1))
 
 
+def tables() -> tuple[Tensor, Tensor]:
+    """The two tables of exponentials, float64 (2048,) and (64,), on the CPU; always the same tensors."""
+    return _tables_on(torch.device("cpu"))
+
+
 def tables_digest() -> str:
     """SHA-256 of the tables' integers, little-endian int64, `head` before `tail`: hexadecimal."""
     numbers = [*_powers(_PER_HEAD, _heads(), _HEAD_BITS), *_powers(1, _PER_HEAD, _TAIL_BITS)]
@@ -117,7 +123,7 @@ def _powers(step: int, count: int, bits: int) -> tuple[int, ...]:
 
 
 @functools.cache
-def _tables_on(device: torch.device) -> tuple[Tensor, Tensor]:
+def _tables_on(device: torch.device) -> tuple[Tensor, Tensor]:  # kept: compiled code has their address
     head = torch.tensor(_powers(_PER_HEAD, _heads(), _HEAD_BITS), dtype=torch.float64) * 2.0**-_HEAD_BITS
     tail = torch.tensor(_powers(1, _PER_HEAD, _TAIL_BITS), dtype=torch.float64) * 2.0**-_TAIL_BITS
     return head.to(device), tail.to(device)

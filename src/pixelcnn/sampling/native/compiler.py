@@ -26,7 +26,9 @@ import torch
 __all__ = ["NativeError", "native_library"]
 
 _SOURCE = Path(__file__).with_name("engine.c")
+_EXACT_SOURCE = Path(__file__).with_name("exact.h")
 _TYPES = {torch.float32: "float", torch.float64: "double"}
+_FLAGS = {"float": ["-DREAL=float"], "double": ["-DREAL=double"], "exact": ["-DREAL=double", "-DEXACT"]}
 _OPTIONS = ["-O3", "-ffp-contract=fast", "-fPIC", "-shared"]
 _SECONDS = 120  # that a compiler may take
 
@@ -35,33 +37,33 @@ class NativeError(RuntimeError):
     """There is no native library on this machine, and why."""
 
 
-def native_library(dtype: torch.dtype) -> ctypes.CDLL:
-    """The compiled `engine.c` for a type of parameters.
+def native_library(dtype: torch.dtype, *, exact: bool = False) -> ctypes.CDLL:
+    """The compiled `engine.c` for a type of parameters, or for exact twins, which are in float64.
 
     Raises:
         NativeError: If the type has none, or no compiler is found, or it fails.
     """
     if dtype not in _TYPES:
         raise NativeError(f"the native engine computes in float32 and float64, not in {dtype}")
-    library = _library(_TYPES[dtype])
+    library = _library("exact" if exact else _TYPES[dtype])
     if isinstance(library, str):
         raise NativeError(library)
     return library
 
 
 @functools.cache
-def _library(real: str) -> ctypes.CDLL | str:
+def _library(kind: str) -> ctypes.CDLL | str:
     """The library, or why there is none: what fails is not tried again."""
     try:
-        return _load(real)
+        return _load(kind)
     except NativeError as error:
         return str(error)
     except OSError as error:
         return f"the native library cannot be made or loaded: {error}"
 
 
-def _load(real: str) -> ctypes.CDLL:
-    name = f"native-{real}-{_fingerprint()}.so"
+def _load(kind: str) -> ctypes.CDLL:
+    name = f"native-{kind}-{_fingerprint()}.so"
     folder = _cache_folder()
     path = folder / name
     if path.exists():
@@ -72,14 +74,14 @@ def _load(real: str) -> ctypes.CDLL:
     temporary = Path(tempfile.mkdtemp(dir=folder))
     try:
         compiled = temporary / name
-        _compile(compiled, real)
+        _compile(compiled, kind)
         compiled.replace(path)
         return ctypes.CDLL(str(path))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _compile(target: Path, real: str) -> None:
+def _compile(target: Path, kind: str) -> None:
     compilers = _compilers()
     if not compilers:
         raise NativeError("no C compiler found (cc, gcc, clang, or `pip install ziglang`)")
@@ -87,7 +89,7 @@ def _compile(target: Path, real: str) -> None:
     complaint = ""
     for compiler in compilers:
         for flags in ([tune], []):
-            command = [*compiler, *_OPTIONS, *flags, f"-DREAL={real}"]
+            command = [*compiler, *_OPTIONS, *flags, *_FLAGS[kind]]
             try:
                 done = subprocess.run(
                     [*command, "-o", str(target), str(_SOURCE), "-lm"],
@@ -114,7 +116,7 @@ def _compilers() -> list[list[str]]:
 
 def _fingerprint() -> str:
     """What the library depends on: its source and the processor's abilities."""
-    digest = hashlib.sha256(_SOURCE.read_bytes())
+    digest = hashlib.sha256(_SOURCE.read_bytes() + _EXACT_SOURCE.read_bytes())
     digest.update(f"{sys.platform} {platform.machine()}".encode())
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

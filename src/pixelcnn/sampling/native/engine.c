@@ -1,7 +1,7 @@
 /* The native engine's inner loop: a recorded network, run over the wavefront of a share of the images.
  *
- * `compiler.py` compiles this file, once for float and once for double; `layout.py` lays the memory out and describes
- * the network as a plan. Everything is a matrix product of rows, the front's pixels times the images, by a
+ * `compiler.py` compiles this file, for float, for double, and for double with EXACT, where numbers stay on a grid
+ * (exact.h); `layout.py` lays the memory out and describes the network as a plan. Everything is a matrix product of rows, the front's pixels times the images, by a
  * convolution's taps; bias, ReLU, the residual's sum and the write to the next convolution's cache happen while the
  * result is in registers.
  *
@@ -90,6 +90,8 @@ struct plan {
     int64_t reach;                                   /* zero columns to the right that some convolution sees */
 };
 
+struct coder;
+
 struct share {
     real *arena;
     uint8_t *images;                                 /* (n, channels, height, width) */
@@ -99,6 +101,7 @@ struct share {
     const uint8_t *known;                            /* (channels, height, width): which levels `images` brings along,
                                                         of all images; null for none */
     double *evidence;                                /* each image's: the logarithm of their probability is added */
+    struct coder *coder;                             /* EXACT: what is decoded; null to draw */
 };
 
 int64_t panel(void) { return PANEL; }
@@ -138,6 +141,13 @@ struct product {
 static ALWAYS vec positive(vec x)
 {
     return (vec)((x > (vec){0}) & (__typeof__(x > (vec){0}))x);
+}
+
+static ALWAYS vec clamped(vec x, real limit)
+{
+    vec low = (vec){0} - limit, high = (vec){0} + limit;
+    x = (vec)(((__typeof__(x > low))x & (x > low)) | ((__typeof__(x > low))low & ~(x > low)));
+    return (vec)(((__typeof__(x > low))x & (x < high)) | ((__typeof__(x > low))high & ~(x < high)));
 }
 
 static ALWAYS void tile(const int rows, const int panels, const struct product *p, int64_t row, int64_t first_panel)
@@ -190,6 +200,9 @@ static ALWAYS void tile(const int rows, const int panels, const struct product *
             UNROLL
             for (int c = 0; c < PARTS; c++) {
                 vec y = sums[r][q * PARTS + c];
+#ifdef EXACT
+                y = clamped((y + 0x1.8p40) - 0x1.8p40, 1024); /* to multiples of 2^-12 */
+#endif
                 if (p->relu) y = positive(y);
                 if (left >= PANEL) {
                     if (residual) y += *(const loose *)(residual + c * LANES);
@@ -225,6 +238,9 @@ static void multiply(const struct product *p, int64_t rows)
     }
 }
 
+#ifdef EXACT
+#include "exact.h"
+#else
 /* exp for floats between -87 and 87, to about one unit in the last place. */
 static ALWAYS vec exponential(vec x)
 {
@@ -244,13 +260,6 @@ static ALWAYS vec exponential(vec x)
     y = y * r * r + r + 1;
     typedef int32_t bits __attribute__((vector_size(VECTOR_BYTES)));
     return y * (vec)(((bits)shifted << 23) + (127 << 23));
-}
-
-static ALWAYS vec clamped(vec x, real limit)
-{
-    vec low = (vec){0} - limit, high = (vec){0} + limit;
-    x = (vec)(((__typeof__(x > low))x & (x > low)) | ((__typeof__(x > low))low & ~(x > low)));
-    return (vec)(((__typeof__(x > low))x & (x < high)) | ((__typeof__(x > low))high & ~(x < high)));
 }
 
 static ALWAYS vec unit(const int64_t kind, vec a, vec b)
@@ -329,6 +338,7 @@ static void attend(const real *query, const real *keys, int64_t per_feature, con
         for (int64_t lane = 0; lane < LANES && c + lane < size; lane++) out[c + lane] = y[lane];
     }
 }
+#endif
 
 /* PLACE, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on where a pixel lies, one row of one image at a time. */
 static void apply_in_place(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
@@ -426,6 +436,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
     multiply(&p, rows);
 }
 
+#ifndef EXACT
 /* The number of levels k with CDF(k) <= u, in double, see likelihoods.py. */
 static int64_t level(const struct plan *plan, const double *params, double u, double temperature)
 {
@@ -565,6 +576,7 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
             seen[0] = seen[copy * image->stride] = (real)x / (real)(plan->levels - 1);
         }
 }
+#endif
 
 /* Beyond the right end of an image row a convolution sees zeros, where the ring of steps still holds older pixels. */
 static void clear_ended(const struct plan *plan, const struct share *share, int64_t step)

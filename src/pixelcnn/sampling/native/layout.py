@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pixelcnn.exact import grid
 from pixelcnn.sampling.native.packing import ALIGNMENT, PackedNetwork
 from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit, reads
 
@@ -123,7 +124,8 @@ class Plan:
                 assert condition is not None
                 offset, stride = self._places[self._place_of[op.target]][:2]
                 values = np.zeros((self.n, stride), dtype=arena.dtype)
-                values[: self.images] = condition.numpy() @ op.layer.weight.detach().numpy().T
+                added = condition @ op.layer.weight.detach().T
+                values[: self.images] = (grid.clamped(added) if self._network.exact else added).numpy()
                 repeated = np.tile(values, (self.rows // self.n, 1))
                 arena[offset : offset + self.rows * stride] = repeated.reshape(-1)
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixelcnn.exact import grid
 from pixelcnn.layers import MaskedConv2d, group_bounds
 from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
 from pixelcnn.sampling.autoregressive import Autoregressive
@@ -27,23 +28,33 @@ ALIGNMENT = 16
 _MOST_RUNS = 64  # as in engine.c
 
 
-def packed(model: Autoregressive, panel: int, slope: int | None = None, *, conditional: bool = False) -> PackedNetwork:
+def packed(
+    model: Autoregressive, panel: int, slope: int | None = None, *, conditional: bool = False, exact: bool = False
+) -> PackedNetwork:
     """The model's network, packed again only if its weights have changed since the last time."""
 
     def pack() -> PackedNetwork:
-        return PackedNetwork(model, schedule_of(model, slope, conditional=conditional), panel)
+        return PackedNetwork(model, schedule_of(model, slope, conditional=conditional), panel, exact=exact)
 
-    return _networks.get(model, (panel, slope, conditional), pack)
+    return _networks.get(model, (panel, slope, conditional, exact), pack)
 
 
 _networks: Kept[PackedNetwork] = Kept(most=4)
 
 
 class PackedNetwork:
-    """A program with its weights packed: what does not depend on the number of images."""
+    """A program with its weights packed: what does not depend on the number of images.
 
-    def __init__(self, model: Autoregressive, schedule: Schedule, panel: int) -> None:
+    Args:
+        model: Any model.
+        schedule: Of its network.
+        panel: Columns of a panel of weights.
+        exact: Whether it is an exact twin, computed on the grid (`pixelcnn.exact`).
+    """
+
+    def __init__(self, model: Autoregressive, schedule: Schedule, panel: int, *, exact: bool = False) -> None:
         assert schedule.program is not None
+        self.exact = exact
         self.schedule = schedule
         self.program: Program = schedule.program
         self.image_shape = model.image_shape
@@ -92,7 +103,7 @@ class PackedNetwork:
         """An operation of one colour group: first column, columns, ReLU, first run, runs, weights, bias."""
         if not isinstance(op, Conv):
             start, stop = group_bounds(self.program.features[op.target], op.groups)[channel if op.groups > 1 else 0]
-            table = self._keep(op.table.forward()[..., start:stop]) if isinstance(op, Place) else 0
+            table = self._keep(self._on_grid(op.table.forward())[..., start:stop]) if isinstance(op, Place) else 0
             heads = op.heads if isinstance(op, Attention) else 0
             return start, stop - start, 0, 0, heads, table, 0
         layer = op.layer
@@ -122,6 +133,9 @@ class PackedNetwork:
         if op.source != IMAGE:
             return [[tap] for tap in inside]
         return [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
+
+    def _on_grid(self, values: Tensor) -> Tensor:
+        return grid.clamped(values) if self.exact else values
 
     def _keep(self, values: Tensor) -> int:
         """Puts numbers behind the others, aligned, and says where."""

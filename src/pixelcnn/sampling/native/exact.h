@@ -1,0 +1,182 @@
+/* Arithmetic on the grid of pixelcnn.exact, for engine.c compiled with EXACT: the same bits as in Python, everywhere. */
+
+#define SLOT_BITS 24
+
+/* Adding and taking away 1.5 * 2^(52 - bits) rounds to multiples of 2^-bits, ties to even. */
+#define ON_GRID(x, bits) (((x) + 0x1.8p52 / (1LL << (bits))) - 0x1.8p52 / (1LL << (bits)))
+
+static const double *heads, *tails;                  /* of exponentials, see exact/grid.py */
+
+void set_tables(const double *head, const double *tail) { heads = head, tails = tail; }
+
+static ALWAYS double held(double x, double limit) { return x > limit ? limit : x < -limit ? -limit : x; }
+
+static ALWAYS double exp_negative(double t)
+{
+    int64_t i = (int64_t)(t < 31.999 ? t * 4096 : 131071);
+    return ON_GRID(heads[i >> 6] * tails[i & 63], 28);
+}
+
+static ALWAYS double sigmoid(double x)
+{
+    double upper = ON_GRID(1 / (1 + exp_negative(fabs(x))), 24);
+    return x < 0 ? 1 - upper : upper;
+}
+
+static ALWAYS double tanh_on_grid(double x)
+{
+    double e = exp_negative(2 * fabs(x)), y = ON_GRID((1 - e) / (1 + e), 24);
+    return x < 0 ? -y : y;
+}
+
+/* target = unit(sign * a, b), both of so many columns. */
+static ALWAYS void units(const int64_t kind, real *target, const real *a, const real *b, real sign, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c++) {
+        double x = sign * a[c];
+        target[c] = kind == CONCAT_ELU ? (x > 0 ? x : ON_GRID(exp_negative(fabs(x)) - 1, 12))
+                    : kind == GLU      ? ON_GRID(x * sigmoid(b[c]), 12)
+                                       : ON_GRID(tanh_on_grid(x) * sigmoid(b[c]), 12);
+    }
+}
+
+/* See `attend` in exact/units.py: sums are exact, so they may run in any order. */
+static void attend(const real *query, const real *keys, int64_t per_feature, const real *values, int64_t per_pixel,
+                   real *out, int64_t size, int64_t seen, real *scores)
+{
+    const double scale = (double)(((int64_t)sqrt((double)((1LL << 30) / size)) + 1) / 2) / 16384;
+    double top = -INFINITY, sum = 0;
+    for (int64_t p = 0; p < seen; p++) scores[p] = 0;
+    for (int64_t k = 0; k < size; k++)
+        for (int64_t p = 0; p < seen; p++) scores[p] += query[k] * keys[k * per_feature + p];
+    for (int64_t p = 0; p < seen; p++) {
+        scores[p] = ON_GRID(held(ON_GRID(scores[p], 12), 1024) * scale, 12);
+        top = scores[p] > top ? scores[p] : top;
+    }
+    for (int64_t p = 0; p < seen; p++) sum += scores[p] = ON_GRID(exp_negative(top - scores[p]), 16);
+    for (int64_t c = 0; c < size; c++) out[c] = 0;
+    for (int64_t p = 0; p < seen; p++)
+        for (int64_t c = 0; c < size; c++) out[c] += scores[p] * values[p * per_pixel + c];
+    for (int64_t c = 0; c < size; c++) out[c] = ON_GRID(out[c] / sum, 12);
+}
+
+/* A sub-pixel's distribution: weights and what sums of them are frequencies of, see exact/frequencies.py. */
+struct distribution {
+    double total, sums[256];                         /* sums of the weights up to each level; not of a mixture */
+    double weights[MOST_MIXTURES], means[MOST_MIXTURES], inverses[MOST_MIXTURES];
+};
+
+static ALWAYS double edge_of(int64_t k, int64_t levels)
+{
+    return ON_GRID((double)(2 * k + 1) / (double)(levels - 1) - 1, 18);
+}
+
+static ALWAYS double logistic(double edge, double mean, double inverse)
+{
+    return ON_GRID(sigmoid(held(ON_GRID((edge - mean) * inverse, 12), 1024)), 22);
+}
+
+/* The mixture of one channel given the levels `x` of the earlier ones, `apart` from each other, see exact/mixture.py. */
+static void mix_logistics(const struct plan *plan, const real *raw, const uint8_t *x, int64_t apart, int64_t channel,
+                          struct distribution *d)
+{
+    const int64_t m = plan->mixtures, channels = plan->channels, levels = plan->levels;
+    const real *means = raw + m, *log_scales = means + channels * m, *slopes = log_scales + channels * m;
+    double top = -INFINITY;
+    for (int64_t k = 0; k < m; k++) top = raw[k] > top ? raw[k] : top;
+    for (int64_t k = 0; k < m; k++) d->weights[k] = ON_GRID(exp_negative(top - raw[k]), 24);
+    for (int64_t c = 0; c <= channel; c++) {
+        double largest = 0;
+        for (int64_t k = 0; k < m; k++) {
+            double mean = means[c * m + k], log_scale = held(log_scales[c * m + k], 7), e = exp_negative(fabs(log_scale));
+            for (int64_t j = 0; j < c; j++) {
+                int64_t pair = j * (2 * channels - j - 1) / 2 + c - j - 1;
+                mean += tanh_on_grid(slopes[pair * m + k]) * ON_GRID(2.0 * x[j * apart] / (double)(levels - 1) - 1, 12);
+            }
+            d->means[k] = held(ON_GRID(mean, 12), 4);
+            d->inverses[k] = ON_GRID(log_scale > 0 ? e : 1 / e, 20);
+            if (c == channel) continue;
+            int64_t level = x[c * apart];
+            double above = level == levels - 1 ? 1 : logistic(edge_of(level, levels), d->means[k], d->inverses[k]);
+            double below = level == 0 ? 0 : logistic(edge_of(level - 1, levels), d->means[k], d->inverses[k]);
+            d->weights[k] *= above - below > 0x1p-22 ? above - below : 0x1p-22;
+            largest = d->weights[k] > largest ? d->weights[k] : largest;
+        }
+        for (int64_t k = 0; k < m && c < channel; k++) d->weights[k] = ON_GRID(d->weights[k] / largest, 24);
+    }
+    d->total = 0;
+    for (int64_t k = 0; k < m; k++) d->total += d->weights[k];
+}
+
+static void weigh_levels(const struct plan *plan, const real *params, struct distribution *d)
+{
+    if (plan->likelihood == BERNOULLI) {
+        d->sums[0] = 1 - sigmoid(params[0]), d->total = 1;
+        return;
+    }
+    double top = params[0], sum = 0;
+    for (int64_t k = 1; k < plan->levels; k++) top = params[k] > top ? params[k] : top;
+    for (int64_t k = 0; k < plan->levels; k++) d->sums[k] = sum += exp_negative(top - params[k]);
+    d->total = sum;
+}
+
+/* Where the frequencies of level k start. */
+static int64_t start_of(const struct plan *plan, const struct distribution *d, int64_t k)
+{
+    if (k == 0) return 0;
+    if (k == plan->levels) return 1LL << SLOT_BITS;
+    double sum = 0;
+    if (plan->likelihood != MIXTURE) sum = d->sums[k - 1];
+    else
+        for (int64_t m = 0; m < plan->mixtures; m++)
+            sum += d->weights[m] * logistic(edge_of(k - 1, plan->levels), d->means[m], d->inverses[m]);
+    return (int64_t)floor(sum / d->total * (double)((1LL << SLOT_BITS) - plan->levels)) + k;
+}
+
+/* What is left of a payload, see codec/entropy.py. */
+struct coder {
+    uint64_t x;
+    const uint32_t *words;
+    int64_t position, count, failed;
+};
+
+/* The level whose frequencies hold the uniform number or, if there is a coder, the next symbol of it. */
+static int64_t choose(const struct plan *plan, const struct distribution *d, double u, struct coder *coder)
+{
+    const int64_t slot = coder ? (int64_t)(coder->x & ((1 << SLOT_BITS) - 1)) : (int64_t)(u * (1 << SLOT_BITS));
+    int64_t low = 0, high = plan->levels;            /* start_of(low) <= slot < start_of(high) */
+    int64_t start = 0, stop = 1LL << SLOT_BITS;
+    while (high - low > 1) {
+        int64_t middle = (low + high) / 2, at_middle = start_of(plan, d, middle);
+        if (at_middle <= slot) low = middle, start = at_middle;
+        else high = middle, stop = at_middle;
+    }
+    if (!coder) return low;
+    coder->x = (uint64_t)(stop - start) * (coder->x >> SLOT_BITS) + (uint64_t)(slot - start);
+    if (coder->x >> 32) return low;
+    if (coder->position == coder->count) coder->failed = 1, coder->x |= 1ULL << 32;
+    else coder->x = coder->x << 32 | coder->words[coder->position++];
+    return low;
+}
+
+static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t channel)
+{
+    const struct place *output = plan->places + plan->output, *image = plan->places;
+    int64_t first_row = plan->rows[2 * (step + plan->origin)], end = plan->rows[2 * (step + plan->origin) + 1];
+    const int mixture = plan->likelihood == MIXTURE;
+    const int64_t area = plan->height * plan->width;
+    const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
+    real *seen = at(image, share->arena, step, first_row) + channel;
+    struct distribution d;
+    for (int64_t i = first_row; i < end; i++)
+        for (int64_t n = 0; n < share->count; n++, params += output->stride, seen += image->stride) {
+            int64_t pixel = i * plan->width + step - plan->slope * i;
+            double u = uniform(share->root, share->first + n, pixel * plan->channels + channel);
+            uint8_t *levels = share->images + n * plan->channels * area + pixel;
+            if (mixture) mix_logistics(plan, params, levels, area, channel, &d);
+            else weigh_levels(plan, params, &d);
+            int64_t x = choose(plan, &d, u, share->coder);
+            levels[channel * area] = (uint8_t)x;
+            seen[0] = ON_GRID((double)x / (double)(plan->levels - 1), 12);
+        }
+}
