@@ -27,6 +27,7 @@ from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, StreamError, pack, payload_of, unpack
 from pixelcnn.exact.frequencies import TOTAL_BITS
 from pixelcnn.exact.native import NativeWalk, why_not_native
+from pixelcnn.exact.native import encode as encode_natively
 from pixelcnn.exact.prepared import PreparedModel, prepare
 from pixelcnn.exact.walk import walk
 from pixelcnn.models.base import AutoregressiveModel
@@ -82,14 +83,23 @@ def compress(
         labelled=labels is not None,
         digest=_digest(images, labels),
     )
-    order, payloads = _order(twin, labels is not None), []
-    with progress_bar(f"compressing {len(images)}", len(images), "img", show=progress) as bar:
-        for chunk in range(header.chunks):
-            members = header.images_of(chunk)
-            part = slice(members.start, members.stop)
-            given = None if labels is None else labels[part]
-            payloads.append(_encoded(prepared, header, order, images[part], given))
-            bar.update(len(members))
+    order, native = _order(twin, labels is not None), why_not_native(prepared) is None
+
+    def encoded(chunk: int) -> bytes:
+        members = header.images_of(chunk)
+        part = slice(members.start, members.stop)
+        given = None if labels is None else labels[part]
+        with torch.inference_mode():
+            return _encoded(prepared, header, order, images[part], given, native)
+
+    payloads = []
+    with (
+        progress_bar(f"compressing {len(images)}", len(images), "img", show=progress) as bar,
+        ThreadPoolExecutor(torch.get_num_threads() if native else 1) as pool,
+    ):
+        for chunk, payload in enumerate(pool.map(encoded, range(header.chunks))):
+            payloads.append(payload)
+            bar.update(len(header.images_of(chunk)))
     return pack(header, payloads)
 
 
@@ -178,25 +188,39 @@ def _has_room(twin: AutoregressiveModel, header: Header) -> bool:
     return header.per_group == 1 or header.per_group * cache_bytes(twin) <= 16 * _GROUP_BYTES
 
 
-def _encoded(prepared: PreparedModel, header: Header, order: Tensor, images: Tensor, labels: Tensor | None) -> bytes:
+def _encoded(
+    prepared: PreparedModel, header: Header, order: Tensor, images: Tensor, labels: Tensor | None, native: bool
+) -> bytes:
     """A chunk's payload: its classes, then group by group what the walk asks for."""
-    symbols: list[NDArray[np.int64]] = []
+    edges: list[NDArray[np.uint32]] = []
     if labels is not None:
-        symbols.append(_of_classes(prepared)[labels.numpy()[:, None] + np.array([0, 1])])
-    size = prepared.model.slice_size
+        edges.append(_of_classes(prepared)[labels.numpy()[:, None] + np.array([0, 1])].astype(np.uint32))
+    walks: dict[int, NativeWalk] = {}
     for start in range(0, len(images), header.per_group):
         group = images[start : start + header.per_group]
         given = None if labels is None else labels[start : start + header.per_group]
-        parts = []
-        for k in range(0, len(group), size):
-            x = group[k : k + size]
-            cumulative = prepared.cumulative(x, None if given is None else given[k : k + size])
-            levels = x.long().unsqueeze(-1)
-            edges = torch.cat([cumulative.gather(-1, levels), cumulative.gather(-1, levels + 1)], -1)
-            parts.append(edges.flatten(1, 3)[:, order])
-        symbols.append(torch.cat(parts).transpose(0, 1).reshape(-1, 2).numpy())
-    edges_of_all = np.concatenate(symbols)
-    return entropy.encode(edges_of_all[:, 0], edges_of_all[:, 1] - edges_of_all[:, 0])
+        if not native:
+            edges.append(_edges(prepared, order, group, given))
+            continue
+        size = len(group)
+        if size not in walks:
+            walks[size] = NativeWalk(prepared, size, conditional=given is not None)
+        edges.append(walks[size].edges(group, prepared.model.condition_of(given, size)))
+    every = np.concatenate(edges)
+    return encode_natively(every) if native else entropy.encode(every)
+
+
+def _edges(prepared: PreparedModel, order: Tensor, group: Tensor, labels: Tensor | None) -> NDArray[np.uint32]:
+    """Where the frequencies of each sub-pixel start and stop, in the order of the walk, by forwards of whole images."""
+    size, parts = prepared.model.slice_size, []
+    for k in range(0, len(group), size):
+        x = group[k : k + size]
+        cumulative = prepared.cumulative(x, None if labels is None else labels[k : k + size])
+        levels = x.long().unsqueeze(-1)
+        edges = torch.cat([cumulative.gather(-1, levels), cumulative.gather(-1, levels + 1)], -1)
+        parts.append(edges.flatten(1, 3)[:, order])
+    found: NDArray[np.uint32] = torch.cat(parts).transpose(0, 1).reshape(-1, 2).numpy().astype(np.uint32)
+    return found
 
 
 def _decoded(

@@ -37,16 +37,16 @@ class PayloadError(ValueError):
     """The bytes are not what an encoder made."""
 
 
-def encode(starts: NDArray[np.int64], frequencies: NDArray[np.int64]) -> bytes:
+def encode(edges: NDArray[np.uint32]) -> bytes:
     """The payload of symbols, in the order in which they are to be decoded.
 
     Args:
-        starts: Where the symbols' frequencies start, (n,), in 0..2^24-1.
-        frequencies: (n,), at least 1; start and frequency together at most 2^24.
+        edges: Where the frequencies of each symbol start and stop, in 0..2^24: (n, 2).
     """
     words: list[int] = []
     x = _LEAST
-    for start, frequency in zip(reversed(starts.tolist()), reversed(frequencies.tolist()), strict=True):
+    for start, stop in edges[::-1].tolist():
+        frequency = stop - start
         if x >= frequency << (64 - TOTAL_BITS):
             words.append(x & _WORD)
             x >>= 32
@@ -75,7 +75,7 @@ class Decoder:
 
     def state(self) -> Coder:
         """Where it stands, for compiled code to go on from; valid as long as the decoder lives."""
-        return Coder(self._x, self._words.ctypes.data, self._position, len(self._words), 0)
+        return Coder(self._x, self._words.ctypes.data, self._position, len(self._words), 0, None)
 
     def go_on_from(self, state: Coder) -> None:
         """Stands where compiled code has come to.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelcnn.exact import grid
@@ -17,7 +19,7 @@ from pixelcnn.sampling.native.layout import Plan
 from pixelcnn.sampling.native.packing import packed
 from pixelcnn.sampling.native.share import Share
 
-__all__ = ["Coder", "NativeWalk", "why_not_native"]
+__all__ = ["Coder", "NativeWalk", "encode", "why_not_native"]
 
 _MOST_MIXTURES = 64  # as in engine.c
 
@@ -31,6 +33,7 @@ class Coder(ctypes.Structure):
         ("position", ctypes.c_int64),
         ("count", ctypes.c_int64),
         ("failed", ctypes.c_int64),
+        ("edges", ctypes.c_void_p),
     ]
 
 
@@ -70,6 +73,13 @@ class NativeWalk:
         """Decodes uint8 (n, C, H, W); if the words do not suffice, `coder.failed` is 1 and the images are anything."""
         self._run(images, condition, 0, 0, ctypes.addressof(coder))
 
+    def edges(self, images: Tensor, condition: Tensor | None) -> NDArray[np.uint32]:
+        """Where the frequencies of each sub-pixel start and stop, in the order of the walk: (sub-pixels, 2)."""
+        found = np.empty((images.numel(), 2), dtype=np.uint32)
+        coder = Coder(0, None, 0, 0, 0, found.ctypes.data)
+        self._run(images.contiguous(), condition, 0, 0, ctypes.addressof(coder))
+        return found
+
     def _run(self, images: Tensor, condition: Tensor | None, first: int, root: int, coder: int | None) -> None:
         assert len(images) == self._plan.images, images.shape
         assert images.is_contiguous()
@@ -91,8 +101,18 @@ class NativeWalk:
         self._library.run_steps(*job, *map(ctypes.c_int64, self._steps))
 
 
+def encode(edges: NDArray[np.uint32]) -> bytes:
+    """What `pixelcnn.codec.entropy.encode` does, in compiled code."""
+    edges = np.ascontiguousarray(edges, dtype=np.uint32)
+    words = np.empty(len(edges) + 2, dtype=np.uint32)  # a symbol moves out a word at most
+    places = ctypes.c_void_p(edges.ctypes.data), ctypes.c_int64(len(edges)), ctypes.c_void_p(words.ctypes.data)
+    written = _library().encode(*places)
+    return words[:written][::-1].astype("<u4").tobytes()
+
+
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = native_library(torch.float64, exact=True)
+    library.encode.restype = ctypes.c_int64
     library.set_tables(*(ctypes.c_void_p(table.data_ptr()) for table in grid.tables()))
     return library

@@ -133,12 +133,28 @@ static int64_t start_of(const struct plan *plan, const struct distribution *d, i
     return (int64_t)floor(sum / d->total * (double)((1LL << SLOT_BITS) - plan->levels)) + k;
 }
 
-/* What is left of a payload, see codec/entropy.py. */
+/* What is left of a payload, see codec/entropy.py; or where what is needed for one goes. */
 struct coder {
     uint64_t x;
     const uint32_t *words;
     int64_t position, count, failed;
+    uint32_t *edges;                                 /* where a symbol's frequencies start and stop; null to decode */
 };
+
+/* Writes the words of symbols whose frequencies start and stop at `edges`, the last one first, and returns how many. */
+int64_t encode(const uint32_t *edges, int64_t count, uint32_t *words)
+{
+    uint64_t x = 1ULL << 32;
+    int64_t written = 0;
+    for (int64_t k = count - 1; k >= 0; k--) {
+        uint64_t start = edges[2 * k], frequency = edges[2 * k + 1] - start;
+        if (x >= frequency << (64 - SLOT_BITS)) words[written++] = (uint32_t)x, x >>= 32;
+        x = (x / frequency << SLOT_BITS) + start + x % frequency;
+    }
+    words[written++] = (uint32_t)x;
+    words[written++] = (uint32_t)(x >> 32);
+    return written;
+}
 
 /* The level whose frequencies hold the uniform number or, if there is a coder, the next symbol of it. */
 static int64_t choose(const struct plan *plan, const struct distribution *d, double u, struct coder *coder)
@@ -175,8 +191,13 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
             uint8_t *levels = share->images + n * plan->channels * area + pixel;
             if (mixture) mix_logistics(plan, params, levels, area, channel, &d);
             else weigh_levels(plan, params, &d);
-            int64_t x = choose(plan, &d, u, share->coder);
-            levels[channel * area] = (uint8_t)x;
+            int64_t x = levels[channel * area];
+            if (share->coder && share->coder->edges) {
+                uint32_t *edges = share->coder->edges + 2 * share->coder->position++;
+                edges[0] = (uint32_t)start_of(plan, &d, x);
+                edges[1] = (uint32_t)start_of(plan, &d, x + 1);
+            } else
+                levels[channel * area] = (uint8_t)(x = choose(plan, &d, u, share->coder));
             seen[0] = ON_GRID((double)x / (double)(plan->levels - 1), 12);
         }
 }
