@@ -57,6 +57,14 @@ def test_bytes_do_not_depend_on_batch_or_threads(name, monkeypatch):
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (3, 1, 1), (1, 7, 1)])
+def test_tiny_images(shape):
+    """Of which more fit into a group than its number in the header can say."""
+    model = pixelcnn.PixelCNN(shape, filters=6, blocks=1)
+    images = torch.randint(2, (70_000 if shape == (1, 1, 1) else 50, *shape)).to(torch.uint8)
+    assert torch.equal(pixelcnn.decompress(model, pixelcnn.compress(model, images)), images)
+
+
 def test_several_chunks_and_groups(monkeypatch):
     monkeypatch.setattr("pixelcnn.codec._per_chunk", lambda _: 5)
     monkeypatch.setattr("pixelcnn.codec._per_group", lambda _: 2)

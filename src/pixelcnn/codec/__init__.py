@@ -112,7 +112,8 @@ def decompress(
         model: The one that compressed them; its twin, if it is prepared already.
         data: What `compress` returned.
         progress: Show a progress bar on standard error.
-        most_bytes: What the result may have. Beyond it, about 256 MiB and the model's own memory are needed.
+        most_bytes: What the result may have. Beyond it a thread needs some 64 MiB for what an encoder of today wrote,
+            and at most about 1 GiB, or what a single image needs, for what a header may ask for.
 
     Raises:
         StreamError: If the data is damaged, cut, of another version or another model, or the result too large. It is a
@@ -174,7 +175,8 @@ def _per_chunk(twin: AutoregressiveModel) -> int:
 
 def _per_group(twin: AutoregressiveModel) -> int:
     """As many as a decoder has room for."""
-    return max(1, min(_GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // int(np.prod(twin.image_shape))))
+    most = min(_GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // int(np.prod(twin.image_shape)), 2**16 - 1)
+    return max(1, most)
 
 
 def _digest(images: Tensor, labels: Tensor | None) -> bytes:

@@ -12,16 +12,14 @@ from torch import Tensor
 
 from pixelcnn.exact import grid
 from pixelcnn.exact.prepared import PreparedModel
-from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.randomness import mixed_seed
+from pixelcnn.sampling import native as sampling
 from pixelcnn.sampling.native.compiler import NativeError, native_library
 from pixelcnn.sampling.native.layout import Plan
 from pixelcnn.sampling.native.packing import packed
 from pixelcnn.sampling.native.share import Share
 
 __all__ = ["Coder", "NativeWalk", "encode", "why_not_native"]
-
-_MOST_MIXTURES = 64  # as in engine.c
 
 
 class Coder(ctypes.Structure):
@@ -39,9 +37,9 @@ class Coder(ctypes.Structure):
 
 def why_not_native(prepared: PreparedModel) -> str | None:
     """Why compiled code cannot run this twin here; None if it can."""
-    likelihood = prepared.model.likelihood
-    if isinstance(likelihood, LogisticMixture) and likelihood.mixtures > _MOST_MIXTURES:
-        return f"a mixture may have {_MOST_MIXTURES} distributions"
+    reason = sampling.why_not_native(prepared.model)
+    if reason is not None:
+        return reason
     try:
         _library()
     except NativeError as error:
