@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import html
-import io
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from PIL import Image
-
+from pixelcnn.app import pieces
 from pixelcnn.app.completing import Completed, Edited, completed, digit, edited, has_digits, opened, read_picture
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
@@ -98,7 +95,7 @@ def build(models: Sequence[Served], limits: Limits) -> None:
             another = gr.Button("Another digit", visible=has_digits(first))
         with gr.Column(scale=3, min_width=320):
             go = gr.Button("Complete", variant="primary")
-            told = gr.HTML(_status("What is orange is drawn from all the rest. Press Complete."))
+            told = gr.HTML(pieces.status("What is orange is drawn from all the rest. Press Complete."))
             pictures = gr.HTML("")
             with gr.Row():
                 model = gr.Dropdown(
@@ -158,7 +155,7 @@ def shown(served: Served, given: Edited, found: Completed, seed: int) -> str:
         values = found.draws.double() / (levels - 1)
         pictures += [("mean", shades(values.mean(0))), ("deviation", shades(2 * values.std(0)))]
     figures = "".join(
-        f'<figure><img src="{_png(picture)}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure><img src="{pieces.png(picture)}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
         for caption, picture in pictures
     )
     words = html.escape(f"{_count(n)} by {served.name}, seed {seed}", quote=True)
@@ -176,27 +173,16 @@ def status(served: Served, given: Edited, found: Completed, seed: int) -> str:
     if found.few:
         warned = '<p class="px-warning">The draws are few and alike: take more particles, or hide less.</p>'
     panel = completion_panel(given.image[None], given.known[None], found.draws[None], served.model.levels, _MOST)
-    name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in served.name).strip("-")
-    file = html.escape(f"{name or 'images'}-completed-{seed}.png", quote=True)
-    return _status(
+    file = html.escape(f"{pieces.file_name(served.name)}-completed-{seed}.png", quote=True)
+    return pieces.status(
         f"<strong>{_count(n)}</strong> in <strong>{found.seconds:.2f} s</strong>, {trust}; "
         f"log p(known) {found.log_evidence:.2f} nats",
-        f'<a class="px-keep" href="{_png(panel)}" download="{file}">Download PNG</a>{warned}',
+        f'<a class="px-keep" href="{pieces.png(panel)}" download="{file}">Download PNG</a>{warned}',
     )
-
-
-def _status(words: str, beside: str = "") -> str:
-    return f'<div class="px-status"><p role="status">{words}</p>{beside}</div>'
 
 
 def _count(n: int) -> str:
     return f"{n} completion{'s' * (n > 1)}"
-
-
-def _png(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 _EDITOR = """

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import html
-import io
 import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from pixelcnn.app import pieces
 from pixelcnn.app.drawing import Moment, Request, draw
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
@@ -174,23 +173,19 @@ def status(served: Served, request: Request, moment: Moment) -> str:
     """The step, as HTML; at the end the time, what it would have been otherwise, and a link to keep the picture."""
     if not moment.finished:
         share = 100 * moment.step / moment.steps
-        return _status(
+        return pieces.status(
             f"step {moment.step} of {moment.steps}",
             f'<div class="px-bar" aria-hidden="true"><div style="width:{share:.1f}%"></div></div>',
         )
     pixels = served.model.subpixels
     instead = f" instead of {pixels:,}" if moment.steps < pixels else ""
-    file = html.escape(f"{_file_name(served.name)}-{request.seed}.png", quote=True)
+    file = html.escape(f"{pieces.file_name(served.name)}-{request.seed}.png", quote=True)
     picture = _png([_sheet(served, request, moment.canvas)])
-    return _status(
+    return pieces.status(
         f"<strong>{_count(request)}</strong> in <strong>{moment.seconds:.2f} s</strong>, "
         f"<strong>{moment.steps}</strong> exact steps{instead}",
         f'<a class="px-keep" href="{picture}" download="{file}">Download PNG</a>',
     )
-
-
-def _status(words: str, beside: str = "") -> str:
-    return f'<div class="px-status"><p role="status">{words}</p>{beside}</div>'
 
 
 def _at_first(served: Served, limits: Limits) -> tuple[str, str]:
@@ -201,7 +196,7 @@ def _at_first(served: Served, limits: Limits) -> tuple[str, str]:
         next(draw(served, replace(request, images=1), limits))
         *_, last = draw(served, request, replace(limits, seconds=_FIRST))
     except ValueError:
-        return '<div class="px-picture"><div class="px-blank"></div></div>', _status("Press Draw.")
+        return '<div class="px-picture"><div class="px-blank"></div></div>', pieces.status("Press Draw.")
     return drawn(served, request, last, replay=True), status(served, request, last)
 
 
@@ -216,17 +211,11 @@ def _sheet(served: Served, request: Request, canvas: Any) -> Image.Image:
 
 def _png(frames: Sequence[Image.Image]) -> str:
     """One picture, or an animation that runs once and stays at its end, as a data address."""
-    buffer = io.BytesIO()
+    if len(frames) == 1:
+        return pieces.png(frames[0])
     each = round(1000 * _REPLAY / len(frames))
-    more: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "duration": each, "loop": 1}
-    frames[0].save(buffer, format="PNG", **(more if len(frames) > 1 else {}))
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _file_name(name: str) -> str:
-    kept = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name).strip("-")
-    return kept or "images"
+    return pieces.png(frames[0], save_all=True, append_images=frames[1:], duration=each, loop=1)
 
 
 def _stopped() -> str:
-    return _status("Stopped.")
+    return pieces.status("Stopped.")

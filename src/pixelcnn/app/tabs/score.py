@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pixelcnn.app import pieces
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
 from pixelcnn.config import DataConfig
@@ -112,7 +113,7 @@ def build(models: Sequence[Served], limits: Limits) -> None:
     kinds = _kinds(first)
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            told = gr.HTML(_status("Choose an image, and press Score."))
+            told = gr.HTML(pieces.status("Choose an image, and press Score."))
         with gr.Column(scale=2, min_width=300):
             go = gr.Button("Score", variant="primary")
             model = gr.Dropdown(
@@ -234,7 +235,7 @@ def scored(served: Served, image: Tensor, label: int | None, title: str, referen
     else:
         figure = surprise_map(image, model.log_prob_map(one, labels)[0], model.levels, title)
         alt += f", and its map of surprise{given}"
-    address = "data:image/png;base64," + base64.b64encode(figure).decode()
+    address = pieces.data_address(figure)
     share = reference.share_below(served, bits) if label is None else None
     beside = "" if share is None else f", more than <strong>{share:.0%}</strong> of {_REFERENCE} MNIST test images"
     rows = [
@@ -246,7 +247,7 @@ def scored(served: Served, image: Tensor, label: int | None, title: str, referen
     classes = _classes(served, one) if 0 < served.classes <= _MOST_CLASSES else ""
     return (
         f'<div class="px-surprise"><img src="{address}" alt="{html.escape(alt, quote=True)}"></div>'
-        f"{_status(f'<strong>{bits:.1f} bits</strong>{given}{beside}')}"
+        f"{pieces.status(f'<strong>{bits:.1f} bits</strong>{given}{beside}')}"
         f'<div class="px-table"><table><tbody>{table}</tbody></table></div>{classes}'
     )
 
@@ -272,10 +273,6 @@ def _classes(served: Served, one: Tensor) -> str:
         '<h3 class="px-heading px-after">Class, by Bayes\' rule</h3>'
         f'<div class="px-table px-classes"><table><tbody>{rows}</tbody></table></div>'
     )
-
-
-def _status(words: str) -> str:
-    return f'<div class="px-status"><p role="status">{words}</p></div>'
 
 
 _CHOOSER = (
