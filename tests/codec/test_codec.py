@@ -3,6 +3,8 @@
 import io
 import itertools
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn.codec import StreamError, decompress_with_labels, entropy
+from pixelcnn.codec import Stream, StreamError, decompress_with_labels, entropy, read_header
+from pixelcnn.codec.container import unpack
 from pixelcnn.exact.frequencies import TOTAL_BITS
 from pixelcnn.exact.native import encode
 from pixelcnn.exact.prepared import prepare
@@ -27,7 +30,7 @@ def classes_of(labels):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_round_trip(name, engine, monkeypatch):
     if engine == "eager":
-        monkeypatch.setattr("pixelcnn.codec.why_not_native", lambda _: "not now")
+        monkeypatch.setattr("pixelcnn.codec.groups.why_not_native", lambda _: "not now")
     prepared = prepare(built(name))
     images, labels = inputs(prepared.model, 7)
     labels = classes_of(labels)
@@ -50,7 +53,9 @@ def test_bytes_do_not_depend_on_batch_or_threads(name, monkeypatch):
         for count, size, native in itertools.product((1, 2), (1, 7, 512), (True, False)):
             torch.set_num_threads(count)
             monkeypatch.setattr(type(prepared.model), "slice_size", size)
-            monkeypatch.setattr("pixelcnn.codec.why_not_native", lambda _, native=native: None if native else "not now")
+            monkeypatch.setattr(
+                "pixelcnn.codec.groups.why_not_native", lambda _, native=native: None if native else "not now"
+            )
             assert pixelcnn.compress(prepared, images, classes_of(labels)) == expected
             assert torch.equal(pixelcnn.decompress(prepared, expected), images)
     finally:
@@ -65,14 +70,73 @@ def test_tiny_images(shape):
     assert torch.equal(pixelcnn.decompress(model, pixelcnn.compress(model, images)), images)
 
 
-def test_several_chunks_and_groups(monkeypatch):
-    monkeypatch.setattr("pixelcnn.codec._per_chunk", lambda _: 5)
-    monkeypatch.setattr("pixelcnn.codec._per_group", lambda _: 2)
-    model = built("pixelcnn")
-    images, _ = inputs(model, 13)
-    data = pixelcnn.compress(model, images)
+@pytest.mark.parametrize("name", ["pixelcnn", "gated"])
+@pytest.mark.parametrize("chunk", [1, 5, 13, 14])
+def test_several_chunks_and_groups(name, chunk, monkeypatch):
+    monkeypatch.setattr("pixelcnn.codec.encoding._per_group", lambda *_: 2)
+    model = prepare(built(name))
+    images, labels = inputs(model.model, 13)
+    data = pixelcnn.compress(model, images, classes_of(labels), chunk=chunk)
     monkeypatch.undo()
     assert torch.equal(pixelcnn.decompress(model, data), images)
+    for first, n in ((0, 1), (4, 2), (4, 7), (12, None), (3, None)):
+        part = slice(first, None if n is None else first + n)
+        found, found_labels = decompress_with_labels(model, data, first=first, n=n)
+        assert torch.equal(found, images[part])
+        assert classes_of(labels) is None or torch.equal(found_labels, labels[part])
+
+
+def test_damage_stays_in_its_chunk():
+    model = prepare(built("pixelcnn"))
+    images, _ = inputs(model.model, 12)
+    data = bytearray(pixelcnn.compress(model, images, chunk=4))
+    _, places = unpack(bytes(data))
+    data[places[1][0]] ^= 1
+    assert torch.equal(pixelcnn.decompress(model, bytes(data), first=8), images[8:])
+    with pytest.raises(StreamError, match="chunk 1 is damaged: the checksum does not match"):
+        pixelcnn.decompress(model, bytes(data), first=2, n=3)
+    lost = []
+    found = dict(Stream(model, bytes(data)).decode(range(3), damaged=lambda chunk, error: lost.append((chunk, error))))
+    assert [chunk for chunk, _ in lost] == [1]
+    assert {chunk: torch.equal(part, images[4 * chunk : 4 * chunk + 4]) for chunk, (part, _) in found.items()} == {
+        0: True,
+        2: True,
+    }
+
+
+def test_notes_are_kept():
+    model = prepare(built("pixelcnn"))
+    images, _ = inputs(model.model, 3)
+    notes = {"names": ["Zürich.png", "b", ""], "x": [1, None, {"y": 0.5}]}
+    data = pixelcnn.compress(model, images, notes=notes)
+    assert read_header(data).notes == notes
+    assert torch.equal(pixelcnn.decompress(model, data), images)
+    assert read_header(pixelcnn.compress(model, images)).notes == {}
+    with pytest.raises(ValueError, match="notes must be what JSON can say"):
+        pixelcnn.compress(model, images, notes={"x": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (zlib.compress(b"[1]"), "no object of JSON"),
+        (zlib.compress(b"{"), "notes are damaged"),
+        (zlib.compress(b'"' + b"\xff" + b'"'), "notes are damaged"),
+        (zlib.compress(b"[" * 100_000), "notes are damaged"),
+        (zlib.compress(bytes(2**26 + 1)), "damaged, or too long"),
+        (zlib.compress(b"{}")[:-1], "damaged, or too long"),
+        (zlib.compress(b"{}") + b"x", "damaged, or too long"),
+        (b"nothing", "notes are damaged"),
+    ],
+)
+def test_bad_notes_are_refused(text, said):
+    model = prepare(built("pixelcnn"))
+    images, _ = inputs(model.model, 1)
+    data = pixelcnn.compress(model, images, notes={"a": 1})
+    (length,) = struct.unpack_from("<I", data, 56)
+    changed = data[:56] + struct.pack("<II", len(text), zlib.crc32(text)) + text + data[64 + length :]
+    with pytest.raises(StreamError, match=said):
+        pixelcnn.decompress(model, changed)
 
 
 def test_without_checksums_the_coder_notices(monkeypatch):
@@ -84,7 +148,9 @@ def test_without_checksums_the_coder_notices(monkeypatch):
     payload = data[56 + 8 :]
     for native, length in itertools.product((True, False), range(8, len(payload), 4)):
         cut = data[:52] + bytes(4) + length.to_bytes(4, "little") + bytes(4) + payload[:length]
-        monkeypatch.setattr("pixelcnn.codec.why_not_native", lambda _, native=native: None if native else "not now")
+        monkeypatch.setattr(
+            "pixelcnn.codec.groups.why_not_native", lambda _, native=native: None if native else "not now"
+        )
         with pytest.raises(StreamError, match="chunk 0 is damaged: the payload ends too early"):
             pixelcnn.decompress(prepared, cut)
     for bit in range(0, 8 * len(payload), 7):
@@ -121,6 +187,12 @@ def test_what_is_refused():
         pixelcnn.decompress(model, b"GIF89a")
     with pytest.raises(StreamError, match="the images have 90 bytes, and most_bytes is 89"):
         pixelcnn.decompress(model, data, most_bytes=89)
+    for wrong in ({"first": 3}, {"first": -1}, {"n": 0}, {"first": 1, "n": 3}, {"first": 0.0}, {"n": True}):
+        with pytest.raises(ValueError, match=r"(first|n) must be in"):
+            pixelcnn.decompress(model, data, **wrong)
+    for wrong in (0, -1, 1.5, True, 2**32):
+        with pytest.raises(ValueError, match="chunk must be an integer in 1"):
+            pixelcnn.compress(model, images, chunk=wrong)
     with pytest.raises(ValueError, match="images must be at least one"):
         pixelcnn.compress(model, images[:0])
     with pytest.raises(ValueError, match="levels"):
@@ -183,7 +255,7 @@ def golden(name):
 def test_golden_streams(name, engine, monkeypatch):
     """Written by the first encoder of this version: the bytes must stay, and what they decode to."""
     if engine == "eager":
-        monkeypatch.setattr("pixelcnn.codec.why_not_native", lambda _: "not now")
+        monkeypatch.setattr("pixelcnn.codec.groups.why_not_native", lambda _: "not now")
     model, images, labels = golden(name)
     prepared = prepare(model)
     data = (GOLDEN / f"{name}.pxcn").read_bytes()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import struct
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["VERSION", "Header", "StreamError", "pack", "unpack"]
+__all__ = ["VERSION", "Header", "StreamError", "pack", "payload_of", "read_header", "unpack"]
 
 MAGIC = b"PXCN"
 VERSION = 1
@@ -15,8 +18,9 @@ _HEADER = struct.Struct("<4sBB16sHHHHQIH8s")  # without the check at its end
 _CHECK = struct.Struct("<I")
 _CHUNK = struct.Struct("<II")
 _MOST_SUBPIXELS = 2**24  # of a group: what a decoder has to hold at a time
+_MOST_NOTES = 2**26  # bytes, inflated
 
-LABELLED = 1
+LABELLED, NOTED = 1, 2
 
 
 class StreamError(ValueError):
@@ -42,6 +46,8 @@ class Header:
     """Whether there is a class for each image."""
     digest: bytes
     """The first 8 bytes of the SHA-256 of labels and levels."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What was kept with the images; whoever reads it checks it."""
 
     @property
     def chunks(self) -> int:
@@ -52,17 +58,46 @@ class Header:
         """Which images a chunk has."""
         return range(chunk * self.per_chunk, min((chunk + 1) * self.per_chunk, self.count))
 
+    def groups_of(self, chunk: int) -> list[slice]:
+        """Which images each of a chunk's groups has."""
+        members = self.images_of(chunk)
+        bounds = itertools.pairwise([*range(members.start, members.stop, self.per_group), members.stop])
+        return list(itertools.starmap(slice, bounds))
+
 
 def pack(header: Header, payloads: Iterable[bytes]) -> bytes:
-    """The stream."""
+    """The stream.
+
+    Raises:
+        ValueError: If JSON cannot say the notes, or they are too long.
+    """
+    noted = b""
+    if header.notes:
+        try:
+            text = json.dumps(header.notes, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"notes must be what JSON can say: {error}") from None
+        if len(text) > _MOST_NOTES:
+            raise ValueError(f"notes must have at most {_MOST_NOTES} bytes as JSON, got {len(text)}")
+        noted = _block(zlib.compress(text, 9))
     begin = _HEADER.pack(
-        MAGIC, VERSION, LABELLED * header.labelled, header.identity, *header.shape, header.levels, header.count,
-        header.per_chunk, header.per_group, header.digest,
+        MAGIC, VERSION, LABELLED * header.labelled + NOTED * bool(noted), header.identity, *header.shape, header.levels,
+        header.count, header.per_chunk, header.per_group, header.digest,
     )  # fmt: skip
-    parts = [begin, _CHECK.pack(zlib.crc32(begin))]
-    for payload in payloads:
-        parts += [_CHUNK.pack(len(payload), zlib.crc32(payload)), payload]
-    return b"".join(parts)
+    return b"".join([begin, _CHECK.pack(zlib.crc32(begin)), noted, *map(_block, payloads)])
+
+
+def _block(payload: bytes) -> bytes:
+    return _CHUNK.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def read_header(data: bytes) -> Header:
+    """What a stream says of itself: its model's identity, images, notes. Looks at no chunk.
+
+    Raises:
+        StreamError: If it does not begin like a sound stream of this version.
+    """
+    return _read_header(data)[0]
 
 
 def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
@@ -71,6 +106,21 @@ def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
     Raises:
         StreamError: If it is not a whole stream of this version.
     """
+    header, position = _read_header(data)
+    if header.chunks > (len(data) - position) // _CHUNK.size:
+        raise StreamError(f"the stream is too short for its {header.chunks} chunks")
+    places = []
+    for chunk in range(header.chunks):
+        length = _length_at(data, position, f"chunk {chunk} of {header.chunks}")
+        places.append((position + _CHUNK.size, length))
+        position += _CHUNK.size + length
+    if position != len(data):
+        raise StreamError(f"{len(data) - position} bytes follow the stream's end")
+    return header, places
+
+
+def _read_header(data: bytes) -> tuple[Header, int]:
+    """The header, and where the chunks begin."""
     if data[: len(MAGIC)] != MAGIC:
         raise StreamError("this is no pixelcnn stream: it does not begin with PXCN")
     size = _HEADER.size + _CHECK.size
@@ -83,28 +133,45 @@ def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
     if zlib.crc32(data[: _HEADER.size]) != check:
         raise StreamError("the header is damaged: its checksum does not match")
     _, _, flags, identity, c, h, w, levels, count, per_chunk, per_group, digest = fields
-    sound = 0 < per_group <= per_chunk and count > 0 and 2 <= levels <= 256 and c * h * w > 0 and flags <= LABELLED
-    if not sound or (per_group > 1 and per_group * c * h * w > _MOST_SUBPIXELS):
+    sound = 0 < per_group <= per_chunk and count > 0 and 2 <= levels <= 256 and c * h * w > 0
+    if not sound or flags > LABELLED | NOTED or (per_group > 1 and per_group * c * h * w > _MOST_SUBPIXELS):
         raise StreamError("the header has values that no encoder writes")
+    notes: dict[str, Any] = {}
+    if flags & NOTED:
+        length = _length_at(data, size, "its notes")
+        notes = _notes_of(_checked(data, (size + _CHUNK.size, length), "the notes are"))
+        size += _CHUNK.size + length
     header = Header(
         identity=identity, shape=(c, h, w), levels=levels, count=count, per_chunk=per_chunk, per_group=per_group,
-        labelled=bool(flags & LABELLED), digest=digest,
+        labelled=bool(flags & LABELLED), digest=digest, notes=notes,
     )  # fmt: skip
-    if header.chunks > (len(data) - size) // _CHUNK.size:
-        raise StreamError(f"the stream is too short for its {header.chunks} chunks")
-    places, position = [], size
-    for chunk in range(header.chunks):
-        if len(data) - position < _CHUNK.size:
-            raise StreamError(f"the stream ends before chunk {chunk} of {header.chunks}")
-        length, _ = _CHUNK.unpack_from(data, position)
-        position += _CHUNK.size
-        if len(data) - position < length:
-            raise StreamError(f"the stream ends within chunk {chunk} of {header.chunks}")
-        places.append((position, length))
-        position += length
-    if position != len(data):
-        raise StreamError(f"{len(data) - position} bytes follow the stream's end")
-    return header, places
+    return header, size
+
+
+def _notes_of(deflated: bytes) -> dict[str, Any]:
+    inflate = zlib.decompressobj()
+    try:
+        text = inflate.decompress(deflated, _MOST_NOTES)
+        if not inflate.eof or inflate.unused_data:
+            raise StreamError("the notes are damaged, or too long")
+        notes = json.loads(text)
+    except (zlib.error, ValueError, RecursionError) as error:
+        if isinstance(error, StreamError):
+            raise
+        raise StreamError(f"the notes are damaged: {error}") from None
+    if not isinstance(notes, dict):
+        raise StreamError("the notes are damaged: they are no object of JSON")
+    return notes
+
+
+def _length_at(data: bytes, position: int, what: str) -> int:
+    """The length of the block that begins there, all of which is there."""
+    if len(data) - position < _CHUNK.size:
+        raise StreamError(f"the stream ends before {what}")
+    length: int = _CHUNK.unpack_from(data, position)[0]
+    if len(data) - position - _CHUNK.size < length:
+        raise StreamError(f"the stream ends within {what}")
+    return length
 
 
 def payload_of(data: bytes, place: tuple[int, int], chunk: int) -> bytes:
@@ -113,9 +180,13 @@ def payload_of(data: bytes, place: tuple[int, int], chunk: int) -> bytes:
     Raises:
         StreamError: If it is damaged.
     """
+    return _checked(data, place, f"chunk {chunk} is")
+
+
+def _checked(data: bytes, place: tuple[int, int], what: str) -> bytes:
     start, length = place
     payload = data[start : start + length]
     (_, check) = _CHUNK.unpack_from(data, start - _CHUNK.size)
     if zlib.crc32(payload) != check:
-        raise StreamError(f"chunk {chunk} is damaged: its checksum does not match")
+        raise StreamError(f"{what} damaged: the checksum does not match")
     return payload

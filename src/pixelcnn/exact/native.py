@@ -1,9 +1,15 @@
-"""The walk in compiled code: exact samples and decoding on the CPU, by one thread, with the same bits as in Python."""
+"""The walk in compiled code: exact samples and decoding on the CPU, with the same bits as in Python.
+
+A group of images is filled by a team of threads, each computing a share of them. A payload's symbols have one order,
+so after every step of the wavefront all wait while the first one takes the symbols: little against the network.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
+import threading
 
 import numpy as np
 import torch
@@ -47,21 +53,41 @@ def why_not_native(prepared: PreparedModel) -> str | None:
     return None
 
 
+class _Team(ctypes.Structure):
+    """`struct team` of exact.h."""
+
+    _fields_ = [
+        ("members", ctypes.c_int64),
+        ("arrived", ctypes.c_int64),
+        ("meetings", ctypes.c_int64),
+        ("shares", ctypes.c_void_p),
+        ("coder", ctypes.c_void_p),
+        ("found", ctypes.c_void_p),
+        ("room", ctypes.c_int64),
+    ]
+
+
 class NativeWalk:
-    """Fills batches of n images.
+    """Fills groups of n images, one at a time.
 
     Args:
         prepared: A twin of which `why_not_native` says None.
-        n: Images of a batch.
+        n: Images of a group.
         conditional: Whether they are conditioned on something.
+        threads: How many fill a group together, at most one an image.
     """
 
-    def __init__(self, prepared: PreparedModel, n: int, *, conditional: bool) -> None:
+    def __init__(self, prepared: PreparedModel, n: int, *, conditional: bool, threads: int = 1) -> None:
         self._library = _library()
         network = packed(prepared.model, self._library.panel(), None, conditional=conditional, exact=True)
         self._steps = -network.schedule.prelude, network.schedule.wavefront.steps
-        self._plan = Plan(network, n)
-        self._arena = self._plan.arena()
+        self._n = n
+        count = min(threads, n)
+        bounds = list(itertools.pairwise(k * n // count for k in range(count + 1)))
+        plans = {size: Plan(network, size) for size in {stop - start for start, stop in bounds}}
+        self._members = [(start, plans[stop - start], plans[stop - start].arena()) for start, stop in bounds]
+        self._room = max(plan.rows for plan in plans.values())
+        self._found = np.zeros(count * self._room * self._library.distribution_size(), dtype=np.uint8)
 
     def sample(self, images: Tensor, condition: Tensor | None, seed: int, first: int) -> None:
         """Draws uint8 (n, C, H, W) with the uniform numbers of images `first ..` of a seed."""
@@ -69,34 +95,59 @@ class NativeWalk:
 
     def decode(self, images: Tensor, condition: Tensor | None, coder: Coder) -> None:
         """Decodes uint8 (n, C, H, W); if the words do not suffice, `coder.failed` is 1 and the images are anything."""
-        self._run(images, condition, 0, 0, ctypes.addressof(coder))
+        self._run(images, condition, 0, 0, coder)
 
     def edges(self, images: Tensor, condition: Tensor | None) -> NDArray[np.uint32]:
         """Where the frequencies of each sub-pixel start and stop, in the order of the walk: (sub-pixels, 2)."""
         found = np.empty((images.numel(), 2), dtype=np.uint32)
-        coder = Coder(0, None, 0, 0, 0, found.ctypes.data)
-        self._run(images.contiguous(), condition, 0, 0, ctypes.addressof(coder))
+        self._run(images.contiguous(), condition, 0, 0, Coder(0, None, 0, 0, 0, found.ctypes.data))
         return found
 
-    def _run(self, images: Tensor, condition: Tensor | None, first: int, root: int, coder: int | None) -> None:
-        assert len(images) == self._plan.images, images.shape
+    def _run(self, images: Tensor, condition: Tensor | None, first: int, root: int, coder: Coder | None) -> None:
+        assert len(images) == self._n, images.shape
         assert images.is_contiguous()
-        self._plan.begin(self._arena, None if condition is None else grid.clamped(condition))
-        share = Share(
-            self._arena.ctypes.data,
-            images.data_ptr(),
-            len(images),
-            self._plan.n,
-            first,
-            root,
-            1.0,
-            1.0,
-            None,
-            None,
-            coder,
+        count = len(self._members)
+        shares, subpixels = (Share * count)(), images[0].numel()
+        team = _Team(
+            count,
+            0,
+            0,
+            ctypes.addressof(shares),
+            None if coder is None else ctypes.addressof(coder),
+            self._found.ctypes.data,
+            self._room,
         )
-        job = ctypes.byref(self._plan.struct), ctypes.byref(share)
-        self._library.run_steps(*job, *map(ctypes.c_int64, self._steps))
+        for member, (start, plan, arena) in enumerate(self._members):
+            given = None if condition is None else grid.clamped(condition[start : start + plan.images])
+            plan.begin(arena, given)
+            place = arena.ctypes.data, images.data_ptr() + start * subpixels
+            one = 1.0  # neither temperature nor guidance
+            shares[member] = Share(
+                *place, plan.images, plan.n, first + start, root, one, one, None, None, ctypes.addressof(team)
+            )
+
+        all_here, lacking = threading.Event(), False
+
+        def fill(member: int) -> None:
+            all_here.wait()
+            if lacking:
+                return
+            plan = self._members[member][1]
+            job = ctypes.byref(plan.struct), ctypes.byref(shares[member])
+            self._library.run_steps(*job, *map(ctypes.c_int64, self._steps))
+
+        others = [threading.Thread(target=fill, args=(member,)) for member in range(1, count)]
+        try:
+            for thread in others:
+                thread.start()
+        except RuntimeError:  # there cannot be as many: those that have begun must not wait for the rest
+            lacking = True
+            raise
+        finally:
+            all_here.set()
+        fill(0)
+        for thread in others:
+            thread.join()
 
 
 def encode(edges: NDArray[np.uint32]) -> bytes:
@@ -112,5 +163,6 @@ def encode(edges: NDArray[np.uint32]) -> bytes:
 def _library() -> ctypes.CDLL:
     library = native_library(torch.float64, exact=True)
     library.encode.restype = ctypes.c_int64
+    library.distribution_size.restype = ctypes.c_int64
     library.set_tables(*(ctypes.c_void_p(table.data_ptr()) for table in grid.tables()))
     return library

@@ -29,7 +29,7 @@ class PreparedModel:
     """What `prepare` makes: `model` has float64 parameters on their grids and is not to be changed.
 
     Args:
-        model: The twin.
+        model: The twin, on the device of the model that it is of.
         identity: SHA-256 of configuration, parameters as integers, and tables: hexadecimal. Equal identities compute
             equal bits.
         largest: The largest sum that a layer could come to, whatever the image, as a share of what is exact.
@@ -91,12 +91,13 @@ def prepare(model: AutoregressiveModel) -> PreparedModel:
         ValueError: If a parameter is not finite, or weights are so large that a sum could be inexact, or the images too
             large for exact attention; says which.
     """
-    twin = copy.deepcopy(model).cpu().double().eval().requires_grad_(requires_grad=False)
+    twin = copy.deepcopy(model).cpu().double().eval().requires_grad_(requires_grad=False)  # MPS has no float64
     for name, parameter in twin.named_parameters():
         if not parameter.isfinite().all():
             raise ValueError(f"{name} has values that are not finite")
         parameter.copy_(grid.rounded(parameter, grid.WEIGHT_BITS))
-    return PreparedModel(twin, _identity(twin), _largest_sum(twin) / _EXACT)
+    identity, largest = _identity(twin), _largest_sum(twin) / _EXACT
+    return PreparedModel(twin.to(model.device) if model.device.type == "cuda" else twin, identity, largest)
 
 
 def _identity(twin: AutoregressiveModel) -> str:

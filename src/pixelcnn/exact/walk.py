@@ -36,7 +36,7 @@ def walk(prepared: PreparedModel, images: Tensor, condition: Tensor | None, choo
 
     Args:
         prepared: A model's exact twin.
-        images: Filled.
+        images: Filled; on the twin's device.
         condition: What each image is conditioned on, (n, D); None for nothing.
         choose: Says which levels.
     """
@@ -52,7 +52,7 @@ def walk(prepared: PreparedModel, images: Tensor, condition: Tensor | None, choo
             front.compute(0)  # only what is ahead has anything to do
             continue
         pixels = schedule.wavefront.pixels(step)
-        drawn = torch.zeros(len(schedule.wavefront.rows(step)) * n, c, dtype=torch.uint8)
+        drawn = torch.zeros(len(schedule.wavefront.rows(step)) * n, c, dtype=torch.uint8, device=images.device)
         for channel in range(c):
             if model.grouped or channel == 0:
                 params = front.compute(channel)

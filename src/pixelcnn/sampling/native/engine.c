@@ -101,7 +101,7 @@ struct share {
     const uint8_t *known;                            /* (channels, height, width): which levels `images` brings along,
                                                         of all images; null for none */
     double *evidence;                                /* each image's: the logarithm of their probability is added */
-    struct coder *coder;                             /* EXACT: what is decoded; null to draw */
+    struct team *team;                               /* EXACT: who fills a group of images together */
 };
 
 int64_t panel(void) { return PANEL; }

@@ -62,8 +62,11 @@ static void attend(const real *query, const real *keys, int64_t per_feature, con
 
 /* A sub-pixel's distribution: weights and what sums of them are frequencies of, see exact/frequencies.py. */
 struct distribution {
-    double total, sums[256];                         /* sums of the weights up to each level; not of a mixture */
-    double weights[MOST_MIXTURES], means[MOST_MIXTURES], inverses[MOST_MIXTURES];
+    double total;
+    union {
+        double sums[256];                            /* of the weights up to each level; not of a mixture */
+        struct { double weights[MOST_MIXTURES], means[MOST_MIXTURES], inverses[MOST_MIXTURES]; };
+    };
 };
 
 static ALWAYS double edge_of(int64_t k, int64_t levels)
@@ -175,29 +178,74 @@ static int64_t choose(const struct plan *plan, const struct distribution *d, dou
     return low;
 }
 
+/* Threads that fill a group of images, each those of its share, which follow each other: all compute a step's
+ * distributions, and the first one chooses all levels by them. */
+struct team {
+    int64_t members, arrived, meetings;
+    const struct share *shares;                      /* the members' */
+    struct coder *coder;                             /* what is decoded; null to draw */
+    struct distribution *found;                      /* of the front's pixels, image after image */
+    int64_t room;                                    /* for so many of each member */
+};
+
+int64_t distribution_size(void) { return sizeof(struct distribution); }
+
+/* Returns when all members have come. */
+static void meet(struct team *team)
+{
+    int64_t meeting = __atomic_load_n(&team->meetings, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_ACQ_REL) == team->members) {
+        __atomic_store_n(&team->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&team->meetings, meeting + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int64_t tries = 0; __atomic_load_n(&team->meetings, __ATOMIC_ACQUIRE) == meeting; tries++)
+        if (tries > 200000) nanosleep(&(struct timespec){0, 20000}, 0); /* somebody has lost the core */
+}
+
+/* Row by row, in each image after image. */
+static void choose_levels(const struct plan *plan, const struct team *team, int64_t step, int64_t channel)
+{
+    const int64_t area = plan->height * plan->width;
+    struct coder *coder = team->coder;
+    int64_t first_row = plan->rows[2 * (step + plan->origin)], end = plan->rows[2 * (step + plan->origin) + 1];
+    for (int64_t i = first_row; i < end; i++)
+        for (int64_t m = 0; m < team->members; m++) {
+            const struct share *share = team->shares + m;
+            const struct distribution *d = team->found + m * team->room + (i - first_row) * share->count;
+            int64_t pixel = i * plan->width + step - plan->slope * i;
+            uint8_t *level = share->images + channel * area + pixel;
+            for (int64_t n = 0; n < share->count; n++, d++, level += plan->channels * area)
+                if (coder && coder->edges) {
+                    uint32_t *edges = coder->edges + 2 * coder->position++;
+                    edges[0] = (uint32_t)start_of(plan, d, level[0]);
+                    edges[1] = (uint32_t)start_of(plan, d, level[0] + 1);
+                } else
+                    level[0] = (uint8_t)choose(
+                        plan, d, uniform(share->root, share->first + n, pixel * plan->channels + channel), coder);
+        }
+}
+
 static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t channel)
 {
     const struct place *output = plan->places + plan->output, *image = plan->places;
     int64_t first_row = plan->rows[2 * (step + plan->origin)], end = plan->rows[2 * (step + plan->origin) + 1];
-    const int mixture = plan->likelihood == MIXTURE;
-    const int64_t area = plan->height * plan->width;
+    const int64_t area = plan->height * plan->width, subpixels = plan->channels * area;
+    const int mixture = plan->likelihood == MIXTURE; /* has one output for all channels */
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
     real *seen = at(image, share->arena, step, first_row) + channel;
-    struct distribution d;
+    struct team *team = share->team;
+    struct distribution *d = team->found + (share - team->shares) * team->room;
+#define LEVELS (share->images + n * subpixels + i * plan->width + step - plan->slope * i)
     for (int64_t i = first_row; i < end; i++)
-        for (int64_t n = 0; n < share->count; n++, params += output->stride, seen += image->stride) {
-            int64_t pixel = i * plan->width + step - plan->slope * i;
-            double u = uniform(share->root, share->first + n, pixel * plan->channels + channel);
-            uint8_t *levels = share->images + n * plan->channels * area + pixel;
-            if (mixture) mix_logistics(plan, params, levels, area, channel, &d);
-            else weigh_levels(plan, params, &d);
-            int64_t x = levels[channel * area];
-            if (share->coder && share->coder->edges) {
-                uint32_t *edges = share->coder->edges + 2 * share->coder->position++;
-                edges[0] = (uint32_t)start_of(plan, &d, x);
-                edges[1] = (uint32_t)start_of(plan, &d, x + 1);
-            } else
-                levels[channel * area] = (uint8_t)(x = choose(plan, &d, u, share->coder));
-            seen[0] = ON_GRID((double)x / (double)(plan->levels - 1), 12);
-        }
+        for (int64_t n = 0; n < share->count; n++, params += output->stride, d++)
+            if (mixture) mix_logistics(plan, params, LEVELS, area, channel, d);
+            else weigh_levels(plan, params, d);
+    meet(team);
+    if (share == team->shares) choose_levels(plan, team, step, channel);
+    meet(team);
+    for (int64_t i = first_row; i < end; i++)
+        for (int64_t n = 0; n < share->count; n++, seen += image->stride)
+            seen[0] = ON_GRID((double)LEVELS[channel * area] / (double)(plan->levels - 1), 12);
+#undef LEVELS
 }

@@ -21,5 +21,5 @@ class Share(ctypes.Structure):
         ("guidance", ctypes.c_double),
         ("known", ctypes.c_void_p),
         ("evidence", ctypes.c_void_p),
-        ("coder", ctypes.c_void_p),
+        ("team", ctypes.c_void_p),
     ]

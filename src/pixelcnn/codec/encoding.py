@@ -1,0 +1,119 @@
+"""From images to a stream."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelcnn.codec import entropy
+from pixelcnn.codec.container import Header, pack
+from pixelcnn.codec.groups import Groups, workers
+from pixelcnn.exact.native import encode as encode_natively
+from pixelcnn.exact.prepared import PreparedModel, prepare
+from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.progress import progress_bar
+from pixelcnn.sampling.eager import cache_bytes
+
+__all__ = ["GROUP_BYTES", "compress", "digest_of"]
+
+_CHUNK_SUBPIXELS = 2**20
+GROUP_BYTES = 2**26
+"""What a group's features may take, where an encoder has the choice."""
+_GROUP_SUBPIXELS = 2**18
+
+
+def compress(
+    model: AutoregressiveModel | PreparedModel,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    chunk: int | None = None,
+    notes: Mapping[str, object] | None = None,
+    progress: bool = False,
+) -> bytes:
+    """A stream from which `decompress` makes the same images.
+
+    The bytes are a function of model, images, labels, chunk and notes alone: not of threads, batches, device or
+    machine. Memory beyond images and stream does not grow with their number.
+
+    Args:
+        model: What knows such images; its twin, if it is prepared already.
+        images: uint8 levels (N, C, H, W), N at least 1.
+        labels: For a class-conditional model, classes, int64 (N,), which are coded too; None is its unconditional
+            distribution.
+        chunk: Images of a chunk, which is what can be decoded without the rest, and what damage is confined to; each
+            costs some 16 bytes. By default as many as have 2^20 sub-pixels.
+        notes: Anything that JSON can say, to be kept with the images, such as their names; deflated.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        ValueError: If the shape, type or range of an argument is wrong, or the model cannot be prepared.
+    """
+    prepared = model if isinstance(model, PreparedModel) else prepare(model)
+    twin = prepared.model
+    twin.check_images(images)
+    if len(images) == 0:
+        raise ValueError("images must be at least one, got none")
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or not 1 <= chunk < 2**32):
+        raise ValueError(f"chunk must be an integer in 1..2**32-1, got {chunk!r}")
+    twin.condition_of(labels, len(images))
+    if labels is not None and labels.is_floating_point():
+        raise ValueError("labels must be classes to be coded: vectors cannot be")
+    images, labels = images.cpu(), None if labels is None else labels.cpu()
+    subpixels = int(np.prod(twin.image_shape))
+    per_chunk = min(chunk or max(1, _CHUNK_SUBPIXELS // subpixels), 2**32 - 1)
+    header = Header(
+        identity=bytes.fromhex(prepared.identity)[:16],
+        shape=twin.image_shape,
+        levels=twin.levels,
+        count=len(images),
+        per_chunk=per_chunk,
+        per_group=min(per_chunk, _per_group(twin, subpixels)),
+        labelled=labels is not None,
+        digest=digest_of(images, labels),
+        notes=dict(notes) if notes else {},
+    )
+    with progress_bar(f"compressing {len(images)}", len(images), "img", show=progress) as bar:
+        return pack(header, list(_payloads(prepared, header, images, labels, bar.update)))
+
+
+def _payloads(
+    prepared: PreparedModel, header: Header, images: Tensor, labels: Tensor | None, done: Callable[[int], object]
+) -> Iterator[bytes]:
+    """The chunks', groups side by side; `done` is told of images."""
+    groups = [header.groups_of(chunk) for chunk in range(header.chunks)]
+    every = [group for chunk in groups for group in chunk]
+    threads = torch.get_num_threads()
+    coder = Groups(prepared, labelled=labels is not None, threads=max(1, threads // len(every)))
+
+    def edges_of(group: slice) -> NDArray[np.uint32]:
+        return coder.edges(images[group], None if labels is None else labels[group])
+
+    with workers(threads if coder.native else 1) as pool:
+        found = pool.map(edges_of, every)
+        for chunk in groups:
+            edges = []
+            if labels is not None:
+                edges.append(coder.edges_of_labels(labels[chunk[0].start : chunk[-1].stop]))
+            for group in chunk:
+                edges.append(next(found))
+                done(group.stop - group.start)
+            symbols = np.concatenate(edges)
+            yield encode_natively(symbols) if coder.native else entropy.encode(symbols)
+
+
+def _per_group(twin: AutoregressiveModel, subpixels: int) -> int:
+    """As many as a decoder has room for."""
+    return max(1, min(GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // subpixels, 2**16 - 1))
+
+
+def digest_of(images: Tensor, labels: Tensor | None) -> bytes:
+    """The first 8 bytes of the SHA-256 of labels and levels."""
+    digest = hashlib.sha256(b"" if labels is None else labels.numpy().astype("<i8").tobytes())
+    digest.update(images.contiguous().numpy().tobytes())
+    return digest.digest()[:8]

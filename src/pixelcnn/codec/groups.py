@@ -1,0 +1,140 @@
+"""Groups of images as symbols of the entropy coder: what is coded side by side, in compiled code where there is any."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelcnn.codec.entropy import Decoder
+from pixelcnn.exact.frequencies import TOTAL_BITS
+from pixelcnn.exact.native import NativeWalk, why_not_native
+from pixelcnn.exact.prepared import PreparedModel
+from pixelcnn.exact.walk import walk
+from pixelcnn.sampling.schedule import schedule_of
+
+__all__ = ["Groups", "workers"]
+
+
+class Groups:
+    """Codes groups of images by one twin; any number of threads may, of which each group has `threads`.
+
+    Args:
+        prepared: The twin.
+        labelled: Whether images have classes, which come before the images.
+        threads: That compute a group together, in compiled code.
+    """
+
+    def __init__(self, prepared: PreparedModel, *, labelled: bool, threads: int = 1) -> None:
+        self._prepared = prepared
+        self._labelled = labelled
+        self._threads = threads
+        self.native = why_not_native(prepared) is None
+        """Whether compiled code does it; else PyTorch, which has threads of its own."""
+        self._order = None if self.native else _order(prepared, labelled)
+        self._idle: dict[int, list[NativeWalk]] = defaultdict(list)
+        self._lock = threading.Lock()
+
+    def edges_of_labels(self, labels: Tensor) -> NDArray[np.uint32]:
+        """Where the frequencies of classes start and stop, (N, 2)."""
+        edges: NDArray[np.uint32] = _of_classes(self._prepared)[labels.numpy()[:, None] + np.array([0, 1])]
+        return edges.astype(np.uint32)
+
+    def decode_labels(self, count: int, decoder: Decoder) -> Tensor:
+        """The next classes, int64 (count,)."""
+        cumulative = _of_classes(self._prepared)
+        return torch.from_numpy(decoder.take(np.broadcast_to(cumulative, (count, len(cumulative)))))
+
+    @torch.inference_mode()
+    def edges(self, images: Tensor, labels: Tensor | None) -> NDArray[np.uint32]:
+        """Where the frequencies of a group's sub-pixels start and stop, in the order of the walk: (sub-pixels, 2)."""
+        if self._order is not None:
+            return _edges(self._prepared, self._order, images, labels)
+        native = self._borrow(len(images))
+        found = native.edges(images, self._prepared.model.condition_of(labels, len(images)))
+        self._give_back(len(images), native)
+        return found
+
+    @torch.inference_mode()
+    def decode(self, images: Tensor, labels: Tensor | None, decoder: Decoder) -> None:
+        """Fills a group's images, uint8 zeros (n, C, H, W) on the CPU, with the decoder's next symbols.
+
+        Raises:
+            PayloadError: If they do not suffice.
+        """
+        twin = self._prepared.model
+        condition = twin.condition_of(labels, len(images))
+        if self.native:
+            native = self._borrow(len(images))
+            native.decode(images, condition, state := decoder.state())
+            self._give_back(len(images), native)
+            decoder.go_on_from(state)
+            return
+
+        def choose(_channel: int, _pixels: slice, cumulative: Tensor) -> Tensor:
+            levels = torch.from_numpy(decoder.take(cumulative.flatten(0, 1).cpu().numpy()))
+            return levels.view(cumulative.shape[:2]).to(cumulative.device)
+
+        drawn = images.to(twin.device)
+        for _ in walk(self._prepared, drawn, condition, choose):
+            pass
+        images.copy_(drawn)
+
+    def _borrow(self, size: int) -> NativeWalk:
+        with self._lock:
+            if self._idle[size]:
+                return self._idle[size].pop()
+        return NativeWalk(self._prepared, size, conditional=self._labelled, threads=self._threads)
+
+    def _give_back(self, size: int, native: NativeWalk) -> None:
+        with self._lock:
+            self._idle[size].append(native)
+
+
+@contextlib.contextmanager
+def workers(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that begin nothing more once the block ends with an error or Ctrl-C."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _edges(prepared: PreparedModel, order: Tensor, group: Tensor, labels: Tensor | None) -> NDArray[np.uint32]:
+    """The same by forwards of whole images."""
+    twin, parts = prepared.model, []
+    for k in range(0, len(group), twin.slice_size):
+        x = group[k : k + twin.slice_size].to(twin.device)
+        given = None if labels is None else labels[k : k + twin.slice_size].to(twin.device)
+        cumulative, levels = prepared.cumulative(x, given), x.long().unsqueeze(-1)
+        edges = torch.cat([cumulative.gather(-1, levels), cumulative.gather(-1, levels + 1)], -1).cpu()
+        parts.append(edges.flatten(1, 3)[:, order])
+    found: NDArray[np.uint32] = torch.cat(parts).transpose(0, 1).reshape(-1, 2).numpy().astype(np.uint32)
+    return found
+
+
+def _of_classes(prepared: PreparedModel) -> NDArray[np.int64]:
+    """The cumulative frequencies of classes, as even as integers are."""
+    classes = getattr(prepared.model.config, "num_classes", None)
+    assert classes is not None
+    edges: NDArray[np.int64] = np.arange(classes + 1, dtype=np.int64) * 2**TOTAL_BITS // classes
+    return edges
+
+
+def _order(prepared: PreparedModel, conditional: bool) -> Tensor:
+    """The indices of sub-pixels, in (C, H, W), in the order of the walk."""
+    c, h, w = prepared.model.image_shape
+    wavefront = schedule_of(prepared.model, conditional=conditional).wavefront
+    steps = [range(h * w)[wavefront.pixels(step)] for step in range(wavefront.steps)]
+    return torch.tensor([
+        channel * h * w + pixel for pixels, channel in itertools.product(steps, range(c)) for pixel in pixels
+    ])  # fmt: skip
