@@ -90,6 +90,8 @@ class SamplesRecord:
     """Version of this package."""
     torch: str
     """Version of PyTorch."""
+    exact: bool = False
+    """Whether they were drawn in exact arithmetic, see `pixelcnn.exact`."""
 
     def count(self, start: int) -> int:
         """How many images the shard that begins with image `start` has; 0 if none begins there."""
@@ -107,14 +109,14 @@ class SamplesRecord:
                 f"{where} holds samples of another model: {earlier.model} with SHA-256 {earlier.sha256}, not "
                 f"{self.model} with {self.sha256}; choose another folder"
             )
-        for name in ("seed", "temperature", "classes", "guidance", "precision", "first", "shard_size"):
+        for name in ("seed", "temperature", "classes", "guidance", "precision", "exact", "first", "shard_size"):
             old, new = getattr(earlier, name), getattr(self, name)
             if old != new:
                 raise ValueError(f"{where} holds samples with {name} = {old!r}, not {new!r}; choose another folder")
 
     def warn_of_other_means(self, earlier: SamplesRecord, where: str) -> None:
         """Warns if what draws now may add numbers in another order than what drew before."""
-        for name in ("engine", "device", "pixelcnn", "torch"):
+        for name in () if self.exact else ("engine", "device", "pixelcnn", "torch"):
             old, new = getattr(earlier, name), getattr(self, name)
             if old != new:
                 warnings.warn(
@@ -146,6 +148,7 @@ def write_shards(
     classes: tuple[int, ...] | None = None,
     guidance: float = 1.0,
     precision: Precision | None = None,
+    exact: bool = False,
     shard_size: int | None = None,
     name: str = "",
     progress: bool = False,
@@ -166,6 +169,7 @@ def write_shards(
         classes: For a class-conditional model, the classes that take turns, image by image.
         guidance: See `AutoregressiveModel.sample`.
         precision: See `AutoregressiveModel.sample`.
+        exact: See `AutoregressiveModel.sample`.
         shard_size: Images of a shard; `default_shard_size` by default.
         name: What the model is called in the record; its class's name by default.
         progress: Show a bar and messages on standard error.
@@ -184,8 +188,8 @@ def write_shards(
     if classes is not None and not classes:
         raise ValueError("classes must name at least one class, or be None, got ()")
     each = 1 if classes is None else len(classes)
-    _draw(seed, first, temperature, classes, guidance, precision, each).check(model, each)
-    _draw(seed, first, temperature, None, 1.0, precision, 1).check(model, n)
+    _draw(seed, first, temperature, classes, guidance, precision, exact, each).check(model, each)
+    _draw(seed, first, temperature, None, 1.0, precision, exact, 1).check(model, n)
     if shard_size is None:
         shard_size = default_shard_size(model.image_shape)
     elif isinstance(shard_size, bool) or not isinstance(shard_size, int) or shard_size < 1:
@@ -204,10 +208,11 @@ def write_shards(
         first=first,
         n=n,
         shard_size=shard_size,
-        engine=engine_of(model, engine, precision, classes is not None).name,
+        engine=engine_of(model, engine, precision, classes is not None, exact).name,
         device=model.device.type,
         pixelcnn=__version__,
         torch=torch.__version__,
+        exact=exact,
     )
     folder = Path(folder)
     with contextlib.ExitStack() as stack:
@@ -247,10 +252,19 @@ def _draw(
     classes: tuple[int, ...] | None,
     guidance: float,
     precision: Precision | None,
+    exact: bool,
     count: int,
 ) -> Draw:
     labels = labels_in_turn(classes, first, count)
-    return Draw(seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision)
+    return Draw(
+        seed=seed,
+        first=first,
+        temperature=temperature,
+        labels=labels,
+        guidance=guidance,
+        precision=precision,
+        exact=exact,
+    )
 
 
 def _whole_shards(folder: Path, record: SamplesRecord) -> dict[int, int]:
@@ -303,6 +317,7 @@ def _fill(
                     record.classes,
                     record.guidance,
                     record.precision,
+                    record.exact,
                     count,
                 )
                 images = sample(model, count, draw, engine=record.engine, progress=False, drawn=bar.update)

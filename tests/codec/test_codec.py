@@ -198,6 +198,8 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="levels"):
         pixelcnn.compress(model, images + 4)
     with pytest.raises(ValueError, match="labels must be classes to be coded"):
+        pixelcnn.compress(model, images, torch.tensor([0, -1, 2]))
+    with pytest.raises(ValueError, match="labels must be classes to be coded"):
         pixelcnn.compress(built("vector"), torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.zeros(1, 2))
     with pytest.raises(StreamError, match="version 9"):
         pixelcnn.decompress(model, data[:4] + b"\x09" + data[5:])

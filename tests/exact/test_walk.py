@@ -1,13 +1,14 @@
-"""The front on the grid is what whole images are, to the bit; samples do not depend on how they are drawn."""
+"""The front on the grid is what whole images are, to the bit, in PyTorch and in compiled code, alone or in a team."""
 
+import threading
+
+import numpy as np
 import pytest
 import torch
 
-import pixelcnn
-from pixelcnn.exact.frequencies import TOTAL_BITS
+from pixelcnn.exact.native import NativeWalk
 from pixelcnn.exact.prepared import prepare
-from pixelcnn.exact.walk import sample_exactly, walk
-from pixelcnn.randomness import uniforms
+from pixelcnn.exact.walk import walk
 from twins import MODELS, built, inputs
 
 
@@ -30,59 +31,38 @@ def test_the_walk_sees_what_whole_images_say(name):
     assert torch.equal(seen.view_as(expected), expected)
 
 
-@pytest.mark.parametrize("engine", ["native", "eager"])
 @pytest.mark.parametrize("name", MODELS)
-def test_samples_are_those_of_one_forward_a_subpixel(name, engine):
+def test_a_team_sees_what_one_alone_sees(name):
     prepared = prepare(built(name))
-    c, h, w = prepared.model.image_shape
-    _, labels = inputs(prepared.model, 3)
-    u = uniforms(7, 2, 3, h * w * c, torch.device("cpu")).view(3, h, w, c)
-    expected = torch.zeros(3, c, h, w, dtype=torch.uint8)
-    for i in range(h):
-        for j in range(w):
-            for k in range(c):
-                cumulative = prepared.cumulative(expected, labels)[:, k, i, j]
-                goal = (u[:, i, j, k] * 2**TOTAL_BITS).floor().long()
-                expected[:, k, i, j] = (cumulative[:, 1:-1] <= goal.unsqueeze(1)).sum(1).to(torch.uint8)
-    assert torch.equal(sample_exactly(prepared, 3, labels, seed=7, first=2, engine=engine), expected)
+    images, labels = inputs(prepared.model, 7)
+    condition = prepared.model.condition_of(labels, 7)
+    found = []
+    for threads in (1, 2, 3, 7, 9):
+        native = NativeWalk(prepared, 7, conditional=labels is not None, threads=threads)
+        for _ in range(2):  # what one group left does not reach the next
+            edges = native.edges(images, condition)
+            drawn = torch.zeros_like(images)
+            native.sample(drawn, condition, 5, 3)
+            found.append((edges, drawn))
+    assert all(np.array_equal(edges, found[0][0]) and torch.equal(drawn, found[0][1]) for edges, drawn in found)
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_engines_draw_the_same_of_many(name):
-    prepared = prepare(built(name))
-    _, labels = inputs(prepared.model, 40)
-    native = sample_exactly(prepared, 40, labels, engine="native")
-    assert torch.equal(native, sample_exactly(prepared, 40, labels, engine="eager"))
+def test_a_team_that_lacks_a_thread_is_an_error_and_no_hang(monkeypatch):
+    prepared = prepare(built("pixelcnn"))
+    images, _ = inputs(prepared.model, 4)
+    native = NativeWalk(prepared, 4, conditional=False, threads=4)
+    started = []
 
+    class Scarce(threading.Thread):
+        def start(self):
+            if len(started) == 2:
+                raise RuntimeError("can't start new thread")
+            started.append(self)
+            super().start()
 
-@pytest.mark.parametrize("engine", ["native", "eager"])
-def test_batch_and_threads_do_not_matter(engine):
-    prepared = prepare(built("attention"))
-    expected = sample_exactly(prepared, 6, seed=1, engine=engine)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            parts = [sample_exactly(prepared, n, seed=1, first=k, engine=engine) for k, n in ((0, 1), (1, 3), (4, 2))]
-            assert torch.equal(torch.cat(parts), expected)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_they_are_next_to_the_models_own_samples():
-    """The same uniform numbers: nearly every digit is the same."""
-    model = pixelcnn.load("mnist")
-    same = (sample_exactly(prepare(model), 16, seed=3) == model.sample(16, seed=3)).flatten(1).all(1)
-    assert same.float().mean() > 0.5
-
-
-def test_wrong_arguments_are_refused(monkeypatch):
-    prepared = prepare(built("gated"))
-    with pytest.raises(ValueError, match="seed must be"):
-        sample_exactly(prepared, 1, seed=-1)
-    with pytest.raises(ValueError, match="labels"):
-        sample_exactly(prepared, 2, labels=torch.tensor([0, 9]))
-    monkeypatch.setattr("pixelcnn.exact.walk.why_not_native", lambda _: "no compiler")
-    with pytest.raises(ValueError, match="engine 'native' cannot run this model here: no compiler"):
-        sample_exactly(prepared, 2, engine="native")
-    assert len(sample_exactly(prepared, 2)) == 2
+    monkeypatch.setattr("pixelcnn.exact.native.threading.Thread", Scarce)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        native.edges(images, None)
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()

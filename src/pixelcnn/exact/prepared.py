@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,8 +15,11 @@ from pixelcnn.config import to_dict
 from pixelcnn.exact import grid
 from pixelcnn.exact.frequencies import TOTAL_BITS, cumulative_frequencies
 from pixelcnn.exact.view import ExactView
-from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.sampling.kept import Kept
 from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, record
+
+if TYPE_CHECKING:
+    from pixelcnn.models.base import AutoregressiveModel  # which draws exact samples, so it imports this module
 
 __all__ = ["PreparedModel", "prepare"]
 
@@ -53,9 +57,12 @@ class PreparedModel:
         Raises:
             ValueError: If the shape, type or range of an argument is wrong.
         """
+        self.model.check_images(images)
+        return self.cumulative_given(images, self.model.condition_of(labels, len(images)))
+
+    def cumulative_given(self, images: Tensor, condition: Tensor | None) -> Tensor:
+        """`cumulative` without looking at its arguments, and with what `condition_of` makes of labels."""
         model = self.model
-        model.check_images(images)
-        condition = model.condition_of(labels, len(images))
         levels_nhwc = images.permute(0, 2, 3, 1)
         raw = model.network(ExactView(levels_nhwc.double() / (model.levels - 1), condition))
         channels = range(model.image_shape[0])
@@ -85,12 +92,19 @@ class PreparedModel:
 
 
 def prepare(model: AutoregressiveModel) -> PreparedModel:
-    """The exact twin of a model.
+    """The exact twin of a model; kept as long as the model is and its weights are the same.
 
     Raises:
         ValueError: If a parameter is not finite, or weights are so large that a sum could be inexact, or the images too
             large for exact attention; says which.
     """
+    return _kept.get(model, "twin", lambda: _prepared(model))
+
+
+_kept: Kept[PreparedModel] = Kept(1)
+
+
+def _prepared(model: AutoregressiveModel) -> PreparedModel:
     twin = copy.deepcopy(model).cpu().double().eval().requires_grad_(requires_grad=False)  # MPS has no float64
     for name, parameter in twin.named_parameters():
         if not parameter.isfinite().all():

@@ -246,6 +246,7 @@ class AutoregressiveModel(nn.Module, ABC):
         first: int = 0,
         guidance: float = 1.0,
         precision: Precision | None = None,
+        exact: bool = False,
     ) -> Tensor:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
@@ -271,6 +272,9 @@ class AutoregressiveModel(nn.Module, ABC):
                 every product to bfloat16 (`pixelcnn.precision`): faster on a GPU, other images, and slightly another
                 distribution, whose likelihood `log_prob` gives for the same precision; there engines agree on most
                 images only. "float32" is what None means for such a model.
+            exact: Draw in exact arithmetic (`pixelcnn.exact`), from a distribution next to the model's own (see
+                docs/results.md): the same images to the bit on any machine, device and engine, for ever. About half as
+                fast; engines are "native", "eager" and "reference"; neither temperature nor guidance.
 
         Returns:
             uint8 levels (n, C, H, W) on the model's device.
@@ -279,8 +283,9 @@ class AutoregressiveModel(nn.Module, ABC):
             ValueError: If an argument is out of range.
         """
         draw = sampling.Draw(
-            seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision
-        )
+            seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision,
+            exact=exact,
+        )  # fmt: skip
         return sampling.sample(self, n, draw, engine=engine, progress=progress)
 
     def sample_stream(
@@ -295,6 +300,7 @@ class AutoregressiveModel(nn.Module, ABC):
         guidance: float = 1.0,
         precision: Precision | None = None,
         chunk: int = 1024,
+        exact: bool = False,
     ) -> Iterator[Tensor]:
         """Draws any number of images, a chunk at a time, in memory that does not depend on their number.
 
@@ -311,8 +317,9 @@ class AutoregressiveModel(nn.Module, ABC):
             [10, 10, 5]
         """
         draw = sampling.Draw(
-            seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision
-        )
+            seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision,
+            exact=exact,
+        )  # fmt: skip
         return sampling.sample_stream(self, n, draw, engine=engine, progress=progress, chunk=chunk)
 
     def sample_steps(
@@ -324,6 +331,7 @@ class AutoregressiveModel(nn.Module, ABC):
         first: int = 0,
         guidance: float = 1.0,
         precision: Precision | None = None,
+        exact: bool = False,
     ) -> Iterator[Tensor]:
         """Draws images with the fast engine and yields the canvas after every step.
 
@@ -333,8 +341,9 @@ class AutoregressiveModel(nn.Module, ABC):
             uint8 (n, C, H, W), the same tensor each time, in which pixels not drawn yet are 0. Clone it to keep a step.
         """
         draw = sampling.Draw(
-            seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision
-        )
+            seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision,
+            exact=exact,
+        )  # fmt: skip
         return sampling.sample_steps(self, n, draw)
 
     # Completion ------------------------------------------------------------------------------------------------

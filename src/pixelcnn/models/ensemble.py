@@ -186,10 +186,13 @@ class OrderEnsemble(AutoregressiveModel):
                 drawn(len(own))
         return images
 
-    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[sampling.Sampler]]:
+    def engines(
+        self, engine: str, precision: Precision | None, conditional: bool, exact: bool
+    ) -> set[type[sampling.Sampler]]:
         """The classes that an engine's name stands for, of all networks; see `pixelcnn.sampling.engine_of`."""
         told = conditional or self.config.told
-        return {sampling.engine_of(self._network(k), engine, precision, told) for k in range(len(self.networks))}
+        networks = map(self._network, range(len(self.networks)))
+        return {sampling.engine_of(network, engine, precision, told, exact) for network in networks}
 
     def sample_steps(self, *_: object, **__: object) -> Iterator[Tensor]:
         """Raises ValueError: the images of a batch grow in different orders."""

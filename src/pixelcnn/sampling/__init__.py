@@ -15,7 +15,8 @@ They add the same numbers in another order; a float32 parameter then differs in 
 uniform falls into that gap: none of 10,000 images of the seed network (`benchmarks/agreement.py`). In float64 that does
 not happen in practice. Within the native engine there is one order, so image i is the same bit for bit for every batch
 and number of threads. `precision="bf16"` is another model, so to say (`pixelcnn.precision`), with the same engines but
-`native`.
+`native`. With `exact` the distribution is on a grid of integers (`pixelcnn.exact`), and all engines and machines draw
+the same to the bit.
 """
 
 from __future__ import annotations
@@ -58,7 +59,34 @@ __all__ = [
 ]
 
 Engine = Literal["fast", "native", "triton", "graph", "eager", "reference"]
-Sampler = NativeSampler | TritonSampler | GraphSampler | EagerSampler | ReferenceSampler
+
+
+class Sampler(Protocol):
+    """Draws batches of `n` images, each by as many steps."""
+
+    name: str
+    """The engine's."""
+    steps: int
+    """Steps of a batch."""
+
+    def __init__(
+        self,
+        model: Autoregressive,
+        n: int,
+        condition: Tensor | None = None,
+        guidance: float = 1.0,
+        precision: Precision | None = None,
+        /,
+    ) -> None: ...
+
+    @staticmethod
+    def batch(model: Autoregressive, precision: Precision | None = None, /) -> int:
+        """The best `n` for many images."""
+        ...
+
+    def run(self, images: Tensor, seed: int, first: int, temperature: float, /) -> Iterator[None]:
+        """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +99,7 @@ class Draw:
     labels: Tensor | None
     guidance: float
     precision: Precision | None
+    exact: bool = False
 
     def check(self, model: Autoregressive, n: int) -> None:
         """Looks at everything before anything is done.
@@ -83,6 +112,11 @@ class Draw:
             raise ValueError(f"guidance must be finite, got {self.guidance!r}")
         check_precision(self.precision, model.dtype)
         model.condition_of(self.labels, n)
+        if self.exact and (self.temperature, self.guidance, self.precision) != (1, 1, None):
+            raise ValueError(
+                "exact samples are of the model's own distribution: temperature and guidance must be 1 and precision "
+                f"None, got {self.temperature!r}, {self.guidance!r} and {self.precision!r}"
+            )
         if self.guidance == 1:
             return
         if self.labels is None:
@@ -106,7 +140,7 @@ class Mixture(Protocol):
         """What `sample` does, of arguments that have been checked."""
         ...
 
-    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[Sampler]]:
+    def engines(self, engine: str, precision: Precision | None, conditional: bool, exact: bool) -> set[type[Sampler]]:
         """`engine_of` each part."""
         ...
 
@@ -122,7 +156,7 @@ def sample(
 ) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
     draw.check(model, n)
-    sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None)
+    sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None, draw.exact)
     if isinstance(model, Mixture):
         return model.draw_by_parts(n, draw, engine=engine, progress=progress, drawn=drawn)
     c, h, w = model.image_shape
@@ -152,7 +186,7 @@ def sample_stream(
     draw.check(model, n)
     if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
         raise ValueError(f"chunk must be an integer of at least 1, got {chunk!r}")
-    engine_of(model, engine, draw.precision, draw.labels is not None)
+    engine_of(model, engine, draw.precision, draw.labels is not None, draw.exact)
 
     def chunks() -> Iterator[Tensor]:
         with progress_bar(f"sampling {n}", n, "img", show=progress) as bar:
@@ -170,9 +204,10 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     condition = model.condition_of(draw.labels, n)
-    sampler_class = engine_of(model, "fast", draw.precision)
+    # Not all engines stop after a step.
+    sampler_class = engine_of(model, "eager" if draw.exact else "fast", draw.precision, exact=draw.exact)
     if sampler_class in (GraphSampler, TritonSampler):
-        sampler_class = EagerSampler  # those take all steps at once
+        sampler_class = EagerSampler
     sampler = (
         NativeSampler(model, n, condition, draw.guidance, lockstep=True)
         if sampler_class is NativeSampler
@@ -192,7 +227,11 @@ def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> T
 
 
 def engine_of(
-    model: Autoregressive, engine: str, precision: Precision | None = None, conditional: bool = False
+    model: Autoregressive,
+    engine: str,
+    precision: Precision | None = None,
+    conditional: bool = False,
+    exact: bool = False,
 ) -> type[Sampler]:
     """The class that an engine's name stands for, for this model on this machine, in a precision, with labels or not.
 
@@ -203,11 +242,18 @@ def engine_of(
     """
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
+    choices: _Choices = _CHOICES
+    if exact:
+        from pixelcnn.exact.sampler import EXACT_CHOICES  # which are made of this package's parts
+
+        choices = EXACT_CHOICES
     if isinstance(model, Mixture):
-        found = model.engines(engine, precision, conditional)
-        return [sampler_class for sampler_class, _ in _CHOICES.values() if sampler_class in found][-1]
-    for name in _CHOICES if engine == "fast" else [engine]:
-        sampler_class, why_not = _CHOICES[name]
+        found = model.engines(engine, precision, conditional, exact)
+        return [sampler_class for sampler_class, _ in choices.values() if sampler_class in found][-1]
+    if engine != "fast" and engine not in choices:
+        raise ValueError(f"engine must be one of fast, {', '.join(choices)} for exact samples, got {engine!r}")
+    for name in choices if engine == "fast" else [engine]:
+        sampler_class, why_not = choices[name]
         reason = why_not(model, precision, conditional)
         if reason is None:
             return sampler_class
@@ -222,7 +268,8 @@ def _why_not_eager(model: Autoregressive, _precision: Precision | None, _conditi
     return None
 
 
-_CHOICES: dict[str, tuple[type[Sampler], Callable[[Autoregressive, Precision | None, bool], str | None]]] = {
+_Choices = dict[str, tuple[type[Sampler], Callable[[Autoregressive, Precision | None, bool], str | None]]]
+_CHOICES: _Choices = {
     "native": (NativeSampler, why_not_native),
     "triton": (TritonSampler, why_not_triton),
     "graph": (GraphSampler, why_not_graph),
