@@ -20,7 +20,9 @@ import tyro
 from pixelcnn import __version__
 from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.complete import Complete
+from pixelcnn.cli.compress import Compress
 from pixelcnn.cli.convert_keras import ConvertKeras
+from pixelcnn.cli.decompress import Decompress
 from pixelcnn.cli.evaluate import Evaluate
 from pixelcnn.cli.export_keras import ExportKeras
 from pixelcnn.cli.export_onnx import ExportOnnx
@@ -37,7 +39,8 @@ __all__ = ["main"]
 _COMPLETION = "--tyro-print-completion"
 _SHELLS = ("bash", "zsh", "fish")
 
-_DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, score, complete.
+_DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, score, complete,
+compress.
 
 `pixelcnn sample mnist` draws digits from the shipped model; `pixelcnn COMMAND --help` explains a command.
 """
@@ -90,6 +93,8 @@ def _parse(arguments: list[str]) -> Any:
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[ScoreCommand, tyro.conf.subcommand("score")],
         Annotated[Complete, tyro.conf.subcommand("complete")],
+        Annotated[Compress, tyro.conf.subcommand("compress")],
+        Annotated[Decompress, tyro.conf.subcommand("decompress")],
         Annotated[Info, tyro.conf.subcommand("info")],
         Annotated[Bench, tyro.conf.subcommand("bench")],
         Annotated[Push, tyro.conf.subcommand("push")],

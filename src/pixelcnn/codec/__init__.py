@@ -17,5 +17,15 @@ The bytes are specified in docs/format.md.
 from pixelcnn.codec.container import Header, StreamError, read_header
 from pixelcnn.codec.decoding import Stream, decompress, decompress_with_labels
 from pixelcnn.codec.encoding import compress
+from pixelcnn.codec.finding import find_model
 
-__all__ = ["Header", "Stream", "StreamError", "compress", "decompress", "decompress_with_labels", "read_header"]
+__all__ = [
+    "Header",
+    "Stream",
+    "StreamError",
+    "compress",
+    "decompress",
+    "decompress_with_labels",
+    "find_model",
+    "read_header",
+]

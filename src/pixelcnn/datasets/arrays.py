@@ -54,7 +54,8 @@ class ArraySource:
         with _opened(path, self._key) as array:
             array.check_integers("(x * 255).round().astype('uint8')")
             self.shape = _image_shape(array.shape, array.where)
-            self._dtype = array.dtype
+            self.dtype, self.dimensions = array.dtype, len(array.shape)
+            """How the images are stored: 3 dimensions are (N, H, W), 4 are (N, C, H, W)."""
         if len(array) == 0:
             raise ValueError(f"{array.where} holds no images: its shape is {array.shape}")
 
@@ -73,7 +74,7 @@ class ArraySource:
         Raises:
             ValueError: If a value is not in 0 .. levels-1.
         """
-        if self._key is not None or self._dtype != np.uint8:
+        if self._key is not None or self.dtype != np.uint8:
             return None
         with _opened(self.path, None) as array:
             for start, chunk in array.chunks():

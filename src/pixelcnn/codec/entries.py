@@ -1,0 +1,160 @@
+"""What the files of a stream were called and how they were stored, kept in its notes so that they can be made again.
+
+    {"files": [["a/007.png", "1", 3], ["codes.npy", "int64", 100, 3]], "labels": "chosen", "model": "mnist"}
+
+A picture has a name and a mode (Pillow's: "1" black and white, "L" grey, "RGB"), and is one image; with a number behind
+them, so many pictures whose names count up, here to a/009.png. An array has a name, a NumPy type, how many images it
+holds, and how many dimensions it had. `labels` says what the stream's classes
+are: "given" with the files, or "chosen" for what they save; or it is a list, of classes that the model does not know.
+`model` is what the model was called. Whoever wrote a stream may have written anything, so nothing of it is believed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from pixelcnn.codec.container import Header, StreamError
+
+__all__ = ["KEPT_SUFFIXES", "MODES", "Entry", "Labels", "check_names", "entries_of", "labels_of", "notes_of"]
+
+Mode = Literal["1", "L", "RGB"]
+MODES = get_args(Mode)
+KEPT_SUFFIXES = {
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".pbm": "PPM",
+    ".pgm": "PPM",
+    ".ppm": "PPM",
+}
+"""Endings of pictures that are made again as they were, and Pillow's name for them; others become PNG files."""
+_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+
+Labels = Literal["given", "chosen"] | list[int] | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file."""
+
+    name: str
+    """Where it goes, from the folder that is unpacked to; parts are separated by slashes."""
+    kind: str
+    """A picture's mode, or an array's type."""
+    count: int = 1
+    """Images."""
+    dimensions: int = 0
+    """Of an array: 3 for (N, H, W), 4 for (N, C, H, W)."""
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it is an array; else it is a picture."""
+        return self.dimensions > 0
+
+
+def notes_of(entries: Iterable[Entry], labels: Labels, model: str) -> dict[str, Any]:
+    """What goes into a stream."""
+    files: list[list[Any]] = []
+    last: Entry | None = None
+    for entry in entries:
+        if entry.is_array:
+            files.append([entry.name, entry.kind, entry.count, entry.dimensions])
+        elif last is not None and not last.is_array and (entry.name, entry.kind) == (_next(last.name), last.kind):
+            files[-1][2:] = [files[-1][2] + 1 if len(files[-1]) > 2 else 2]
+        else:
+            files.append([entry.name, entry.kind])
+        last = entry
+    said: dict[str, Any] = {"files": files, "model": model}
+    return said if labels is None else {**said, "labels": labels}
+
+
+def entries_of(header: Header) -> list[Entry]:
+    """The files of a stream; one array, images.npy, of a stream without notes.
+
+    Raises:
+        StreamError: If what the notes say cannot be, or a name leads out of the folder that is unpacked to.
+    """
+    if "files" not in header.notes:
+        return [Entry("images.npz" if header.labelled else "images.npy", "uint8", header.count, 4)]
+    files = header.notes["files"]
+    if not isinstance(files, list):
+        raise StreamError("the notes are damaged: files is no list")
+    runs = [_entry(file) for file in files]
+    if sum(entry.count for entry in runs) != header.count:
+        raise StreamError("the notes are damaged: the files do not have as many images as the stream")
+    entries = [entry for run in runs for entry in _each(run)]
+    check_names(entry.name for entry in entries)
+    for entry in entries:
+        if not entry.is_array and header.shape[0] not in (1, 3):
+            raise StreamError(f"the notes are damaged: {entry.name!r} cannot be a picture of mode {entry.kind}")
+        if entry.is_array and entry.dimensions == 3 and header.shape[0] != 1:
+            raise StreamError(f"the notes are damaged: {entry.name!r} cannot have 3 dimensions")
+    return entries
+
+
+def labels_of(header: Header) -> Labels:
+    """What a stream's classes are.
+
+    Raises:
+        StreamError: If it cannot be.
+    """
+    labels = header.notes.get("labels", "given" if header.labelled else None)
+    known = isinstance(labels, list) and len(labels) == header.count and all(type(k) is int for k in labels)
+    if not (known or (labels in ("given", "chosen") and header.labelled) or labels is None):
+        raise StreamError("the notes are damaged: labels are no labels of these images")
+    return cast(Labels, labels)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Looks whether files of these names can be made inside a folder.
+
+    Raises:
+        StreamError: If one leads out of it, two are the same but perhaps for capitals, or one is another's folder.
+    """
+    seen: set[str] = set()
+    folders: set[str] = set()
+    for name in names:
+        parts = name.split("/")
+        if any(part in ("", ".", "..") or "\\" in part or not part.isprintable() for part in parts):
+            raise StreamError(f"{name!r} is no name for a file inside a folder")
+        if any(len(part.encode(errors="replace")) > 255 for part in parts) or len(name) > 4096:
+            raise StreamError(f"{name[:40]!r}... is too long for a file's name")
+        if name.casefold() in seen:
+            raise StreamError(f"two files would be called {name!r}")
+        seen.add(name.casefold())
+        folders.update("/".join(parts[:k]).casefold() for k in range(1, len(parts)))
+    if both := folders & seen:
+        raise StreamError(f"{min(both)!r} would be a file and a folder")
+
+
+def _entry(file: object) -> Entry:
+    match file:
+        case [str(name), str(kind)] if kind in MODES:
+            return Entry(name, kind)
+        case [str(name), str(kind), int(count)] if kind in MODES and count > 1 and _next(name) is not None:
+            return Entry(name, kind, int(count))
+        case [str(name), str(kind), int(count), 3 | 4 as dimensions] if kind in _DTYPES and count > 0:
+            return Entry(name, kind, int(count), int(dimensions))
+    raise StreamError(f"the notes are damaged: {str(file)[:60]!r} is no file")
+
+
+def _each(run: Entry) -> Iterator[Entry]:
+    """The pictures of a run; an array is one file."""
+    if run.is_array:
+        yield run
+        return
+    name: str | None = run.name
+    for _ in range(run.count):
+        assert name is not None
+        yield Entry(name, run.kind)
+        name = _next(name)
+
+
+def _next(name: str) -> str | None:
+    """The name with its last number one larger; None without one."""
+    found = re.fullmatch(r"(.*?)([0-9]{1,18})([^0-9]*)", name, re.DOTALL)
+    return found and found[1] + str(int(found[2]) + 1).zfill(len(found[2])) + found[3]

@@ -1,0 +1,226 @@
+"""Files to be compressed as images of one model, without losing a value: what cannot be kept as it is, is refused.
+
+A picture keeps its pixels and its mode, black and white, grey or colour. What else its file held (metadata, profiles, a
+palette, how it was compressed) is not kept; JPEG, WebP and GIF files come back as PNG.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixelcnn.codec.container import StreamError
+from pixelcnn.codec.entries import KEPT_SUFFIXES, Entry, check_names
+from pixelcnn.datasets import name_of, open_data
+from pixelcnn.datasets.arrays import ArraySource
+from pixelcnn.datasets.pictures import FORMATS, SUFFIXES
+from pixelcnn.progress import progress_bar
+
+__all__ = ["Gathered", "gather"]
+
+_FORMATS = (*FORMATS, "BMP", "PPM")
+_SUFFIXES = {*SUFFIXES, *KEPT_SUFFIXES}
+_ARRAYS = (".npy", ".npz")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Images and what files they are of."""
+
+    images: Tensor
+    """uint8 levels (N, C, H, W)."""
+    labels: Tensor | None
+    """Classes that came with all of them, int64 (N,)."""
+    entries: list[Entry]
+    """The files, in the order of the images."""
+    file_bytes: int
+    """What the files have on the disk; 0 for data that are none."""
+
+
+def gather(
+    sources: Sequence[str],
+    shape: tuple[int, int, int],
+    levels: int,
+    classes: int | None = None,
+    *,
+    progress: bool = False,
+) -> Gathered:
+    """Reads files.
+
+    Args:
+        sources: Picture files; folders of them, at any depth; .npy and .npz files as for `pixelcnn.datasets`; or names
+            of published data, such as mnist:test.
+        shape: Channels, height and width that all must have.
+        levels: 2..256; grey values must be those of the levels, evenly from black to white.
+        classes: How many the model knows; without any, published data are taken without theirs.
+        progress: Show a bar on standard error.
+
+    Warns:
+        UserWarning: If a folder holds other files than pictures, which are left out.
+
+    Raises:
+        ValueError: If a file cannot be read or kept as it is, or two would have one name.
+        OSError: If a file cannot be read.
+    """
+    if not sources:
+        raise ValueError("IN must be files, folders or data, got none")
+    parts: list[_Part] = []
+    pictures = [(source, *named) for source in sources for named in _pictures(source, len(sources) > 1)]
+    with (
+        progress_bar("reading pictures", len(pictures) or None, "img", show=progress and len(pictures) > 0) as bar,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        reading = pool.map(lambda one: _picture(one[1], one[2], shape, levels), pictures)
+        try:
+            for source in sources:
+                count = sum(1 for other, *_ in pictures if other == source)
+                if count == 0:
+                    parts.append(_array(source, shape, levels, classes, progress=progress))
+                for _ in range(count):
+                    parts.append(next(reading))
+                    bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    entries = [part.entry for part in parts]
+    try:
+        check_names(entry.name for entry in entries)
+    except StreamError as error:
+        raise ValueError(f"{error}; rename one, or compress them apart") from None
+    labels = [part.labels for part in parts if part.labels is not None]
+    return Gathered(
+        torch.cat([part.images for part in parts]),
+        torch.cat(labels) if len(labels) == len(parts) else None,
+        entries,
+        sum(part.file_bytes for part in parts),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    entry: Entry
+    images: Tensor
+    labels: Tensor | None
+    file_bytes: int
+
+
+def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
+    """The pictures of a source, and their names in the stream."""
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() not in _ARRAYS:
+        yield path, path.name
+    elif path.is_dir() and not (path / "test_batch.bin").exists():
+        found = sorted(_walk(path), key=lambda one: _as_counted(one.relative_to(path).as_posix()))
+        others = [one for one in found if one.suffix.lower() not in _SUFFIXES]
+        if len(others) == len(found):
+            raise ValueError(f"{source} holds no pictures")
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            warnings.warn(f"{others[0]}{more} left out: no pictures by their endings", stacklevel=3)
+        above = f"{path.resolve().name}/" if several else ""
+        for one in found:
+            if one.suffix.lower() in _SUFFIXES:
+                yield one, above + one.relative_to(path).as_posix()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder but hidden ones; a link to a folder is not followed."""
+    for above, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(above, name) for name in names if not name.startswith("."))
+
+
+def _as_counted(name: str) -> list[tuple[str, int]]:
+    """A key that puts 9.png before 10.png."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]{0,18})", name)]
+
+
+def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) -> _Part:
+    channels, height, width = shape
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{str(path)!r} has a name that is not UTF-8; rename it") from None
+    if channels not in (1, 3):
+        raise ValueError(f"{path} is a picture, and the model's images have {channels} channels: give it arrays")
+    try:
+        with Image.open(path, formats=_FORMATS) as file:
+            if getattr(file, "n_frames", 1) > 1:
+                raise ValueError("it has several frames or pages")
+            if file.size != (width, height):
+                raise ValueError(f"it is {file.width} x {file.height} pixels, and not {width} x {height}")
+            picture = _plain(file)
+            grey = np.asarray(picture.convert("L" if picture.mode == "1" else picture.mode))
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {str(path)!r}") from None
+    except Exception as error:  # Pillow raises anything for damaged files
+        raise ValueError(f"{path} cannot be compressed: {error}") from None
+    if channels == 3:
+        values = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, -1)
+    elif grey.ndim == 3:
+        if (grey != grey[..., :1]).any():
+            raise ValueError(f"{path} is in colour, and the model's images have one channel")
+        values = grey[..., :1]
+    else:
+        values = grey[..., None]
+    found = _levels_of(levels)[values]
+    if (found < 0).any():
+        wrong = int(values[found < 0][0])
+        raise ValueError(
+            f"{path} has the grey value {wrong}, which is none of the {levels} evenly from 0 to 255 that the model "
+            "has: nothing would bring it back"
+        )
+    if Path(name).suffix.lower() not in KEPT_SUFFIXES:
+        name += ".png"
+    image = torch.from_numpy(found.astype(np.uint8).transpose(2, 0, 1).copy())
+    return _Part(Entry(name, picture.mode), image[None], None, path.stat().st_size)
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """The same pixels in mode 1, L or RGB.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    if picture.mode in ("1", "L", "RGB") and "transparency" not in picture.info:
+        return picture
+    if picture.mode in ("P", "PA", "LA", "RGBA", "L", "RGB", "1"):
+        full = picture.convert("RGBA")
+        if full.getchannel("A").getextrema() != (255, 255):
+            raise ValueError("it is transparent in places")
+        return full.convert("L" if picture.mode in ("LA", "L", "1") else "RGB")
+    raise ValueError(f"its pixels are stored as {picture.mode}, and not in grey or RGB of 8 bits")
+
+
+def _levels_of(levels: int) -> np.ndarray:
+    """The level of each grey value; -1 for what is none."""
+    found = np.full(256, -1, dtype=np.int16)
+    found[np.rint(np.arange(levels) * (255 / (levels - 1))).astype(int)] = np.arange(levels)
+    return found
+
+
+def _array(source: str, shape: tuple[int, int, int], levels: int, classes: int | None, *, progress: bool) -> _Part:
+    path = Path(source)
+    data = open_data(source, levels, progress=progress)
+    _, *of_data = data.images.shape
+    if tuple(of_data) != shape:
+        raise ValueError(f"{source} has images of {tuple(of_data)}, and the model {shape} (C, H, W)")
+    images = torch.from_numpy(np.ascontiguousarray(data.images.numpy()))
+    labels = None if data.labels is None else data.labels.long().clone()
+    if path.suffix.lower() in _ARRAYS and path.is_file():
+        stored = ArraySource(path, levels)
+        entry = Entry(path.name, stored.dtype.name, len(images), stored.dimensions)
+        return _Part(entry, images, labels, path.stat().st_size)
+    labels = None if classes is None else labels
+    name = name_of(source) + (".npy" if labels is None else ".npz")
+    return _Part(Entry(name, "uint8", len(images), 4), images, labels, 0)

@@ -1,0 +1,378 @@
+"""pixelcnn compress and decompress: the files come back as they were, or nothing is written."""
+
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.codec import StreamError, read_header
+from pixelcnn.codec.container import Header, unpack
+from pixelcnn.codec.entries import Entry, entries_of, notes_of
+
+SHAPE = (6, 5)  # rows, columns
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders of an untrained model of each kind."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, model in {
+        "binary": pixelcnn.PixelCNN((1, *SHAPE), filters=4, blocks=1),
+        "gray": pixelcnn.PixelCNN((1, *SHAPE), 256, filters=4, blocks=1),
+        "colour": pixelcnn.PixelCNNPlusPlus((3, *SHAPE), filters=6, blocks=1, mixtures=2),
+        "classes": pixelcnn.GatedPixelCNN((1, *SHAPE), 4, filters=4, layers=2, num_classes=3),
+        "two": pixelcnn.PixelCNN((2, *SHAPE), 4, filters=4, blocks=1),
+    }.items():
+        model.save_pretrained(folder / name)
+    return folder
+
+
+def picture(mode, seed=0, size=SHAPE):
+    values = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    if mode == "1":
+        return Image.fromarray((values[..., 0] > 127).astype(np.uint8) * 255).convert("1")
+    return Image.fromarray(values[..., 0] if mode == "L" else values)
+
+
+def run(capsys, *arguments):
+    code = main([*map(str, arguments), "--device", "cpu"])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def same(a, b):
+    return a.mode == b.mode and a.size == b.size and a.tobytes() == b.tobytes()
+
+
+def test_a_folder_comes_back(models, tmp_path, capsys):
+    source = tmp_path / "in"
+    kinds = {
+        "1.png": "1", "2.png": "1", "10.png": "1", "deep/er/scan.bmp": "1", "deep/page.tiff": "1", "x.pbm": "1",
+        "L.png": "L", "g.pgm": "L", "Grün.png": "L",
+    }  # fmt: skip
+    pictures = {name: picture(kind, k) for k, (name, kind) in enumerate(kinds.items())}
+    for name, each in pictures.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        each.save(source / name)
+    code, out, err = run(capsys, "compress", models / "gray", source, "--out", tmp_path / "s.pxcn")
+    assert code == 0, err
+    assert f"9 images of 1 x 6 x 5 in 256 levels, 9 files: {tmp_path / 's.pxcn'}" in out
+    assert "decoded again and compared" in out
+    assert f"{(tmp_path / 's.pxcn').stat().st_size:,} bytes" in out
+    code, out, err = run(capsys, "decompress", models / "gray", tmp_path / "s.pxcn", "--out", tmp_path / "back")
+    assert code == 0, err
+    found = {str(path.relative_to(tmp_path / "back")) for path in (tmp_path / "back").rglob("*") if path.is_file()}
+    assert found == set(kinds)
+    for name, each in pictures.items():
+        with Image.open(tmp_path / "back" / name) as again, Image.open(source / name) as before:
+            assert same(again, before), name
+            assert again.format == before.format
+            assert again.mode == kinds[name]
+        assert each.size == again.size
+
+
+def test_modes_that_become_others(models, tmp_path, capsys):
+    """What has no place of its own in a stream keeps its pixels."""
+    grey, colour = picture("L"), picture("RGB")
+    palette = colour.quantize(8)
+    opaque = colour.convert("RGBA")
+    both = Image.merge("RGB", [grey] * 3)
+    palette.save(tmp_path / "p.gif")
+    opaque.save(tmp_path / "a.png")
+    colour.save(tmp_path / "w.webp", lossless=True)
+    grey.save(tmp_path / "g.png")
+    colour.save(tmp_path / "j.jpg")
+    names = ["p.gif", "a.png", "w.webp", "g.png", "j.jpg"]
+    files = [tmp_path / name for name in names]
+    assert run(capsys, "compress", models / "colour", *files, "--out", tmp_path / "s")[0] == 0
+    assert run(capsys, "decompress", models / "colour", tmp_path / "s", "--out", tmp_path / "back")[0] == 0
+    for name, stored in {"p.gif": "p.gif.png", "a.png": "a.png", "w.webp": "w.webp.png", "j.jpg": "j.jpg.png"}.items():
+        with Image.open(tmp_path / "back" / stored) as again, Image.open(tmp_path / name) as before:
+            assert (again.format, again.mode) == ("PNG", "RGB")
+            assert again.tobytes() == before.convert("RGB").tobytes(), name
+    with Image.open(tmp_path / "back" / "g.png") as again:
+        assert same(again, grey)
+    both.save(tmp_path / "both.png")  # in colour that is grey: a model of grey images takes it
+    assert run(capsys, "compress", models / "gray", tmp_path / "both.png", "--out", tmp_path / "t.pxcn")[0] == 0
+    assert run(capsys, "decompress", models / "gray", tmp_path / "t.pxcn", "--out", tmp_path / "again")[0] == 0
+    with Image.open(tmp_path / "again" / "both.png") as again:
+        assert same(again, both)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "bool"])
+@pytest.mark.parametrize("dimensions", [3, 4])
+def test_arrays_come_back(models, tmp_path, capsys, dtype, dimensions):
+    array = np.random.default_rng(0).integers(0, 2, (7, 1, *SHAPE)).astype(dtype)
+    array = array[:, 0] if dimensions == 3 else array
+    labels = np.array([5, 0, 1, 2, 9, 9, 3], dtype=np.int64)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "b.npz", images=array, labels=labels)
+    picture("1").save(tmp_path / "c.png")
+    sources = [tmp_path / name for name in ("a.npy", "b.npz", "c.png")]
+    assert run(capsys, "compress", models / "binary", *sources, "--out", tmp_path / "s.pxcn", "--chunk", "4")[0] == 0
+    assert run(capsys, "decompress", models / "binary", tmp_path / "s.pxcn", "--out", tmp_path / "back")[0] == 0
+    again = np.load(tmp_path / "back" / "a.npy")
+    assert again.dtype == array.dtype
+    assert np.array_equal(again, array)
+    with np.load(tmp_path / "back" / "b.npz") as both:
+        assert np.array_equal(both["images"], array)
+        assert "labels" not in both.files  # the other files have none
+    assert run(capsys, "compress", models / "binary", tmp_path / "b.npz", "--out", tmp_path / "t.pxcn")[0] == 0
+    assert run(capsys, "decompress", models / "binary", tmp_path / "t.pxcn", "--out", tmp_path / "more")[0] == 0
+    with np.load(tmp_path / "more" / "b.npz") as both:
+        assert np.array_equal(both["labels"], labels)
+
+
+def test_classes(models, tmp_path, capsys):
+    model = pixelcnn.load(models / "classes")
+    labels = torch.tensor([0, 2, 1, 1, 0, 2])
+    images = model.sample(6, labels)
+    np.savez(tmp_path / "x.npz", images=images.numpy(), labels=labels.numpy())
+    np.save(tmp_path / "x.npy", images.numpy())
+    for source, choice, coded in (("x.npz", "given", True), ("x.npz", "none", False), ("x.npz", "best", True),
+                                  ("x.npy", "given", False), ("x.npy", "best", True)):  # fmt: skip
+        out, back = tmp_path / f"{source}-{choice}.pxcn", tmp_path / f"{source}-{choice}"
+        assert run(capsys, "compress", models / "classes", tmp_path / source, "--classes", choice, "--out", out)[0] == 0
+        assert read_header(out.read_bytes()).labelled == coded
+        assert run(capsys, "decompress", models / "classes", out, "--out", back)[0] == 0
+        with np.load(back / source) if source == "x.npz" else open(back / source, "rb") as again:
+            if source == "x.npz":
+                assert np.array_equal(again["images"], images.numpy())
+                assert np.array_equal(again["labels"], labels.numpy())
+            else:
+                assert np.array_equal(np.load(again), images.numpy())
+    best = pixelcnn.codec.decompress_with_labels(model, (tmp_path / "x.npy-best.pxcn").read_bytes())[1]
+    assert torch.equal(best, model.classify(images).argmax(1))
+
+
+def test_published_data_and_the_model_by_its_identity(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = pixelcnn.datasets.mnist("test")[0][:30]
+    np.save(tmp_path / "some.npy", images.numpy())
+    code, out, err = run(capsys, "compress", "mnist", "some.npy", "--no-verify")
+    assert code == 0, err
+    assert "not verified" in out
+    code, out, err = run(capsys, "decompress", "some.pxcn")
+    assert code == 0, err
+    assert "30 images in 1 files, decoded with mnist: some" in out
+    assert np.array_equal(np.load("some/some.npy"), images.numpy())
+    code, _, err = run(capsys, "decompress", "mnist-gray", "some.pxcn", "--out", "more")
+    assert code == 2
+    assert "needs the model of identity" in err
+    assert "called 'mnist' where it was compressed" in err
+    assert "it is the shipped model mnist" in err
+    assert not (tmp_path / "more").exists()
+
+
+def test_without_notes_an_array_comes_out(models, tmp_path, capsys):
+    model = pixelcnn.load(models / "two")
+    images = model.sample(3)
+    (tmp_path / "x.pxcn").write_bytes(pixelcnn.compress(model, images))
+    assert run(capsys, "decompress", models / "two", tmp_path / "x.pxcn", "--out", tmp_path / "x")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "x" / "images.npy"), images.numpy())
+
+
+def test_salvage(models, tmp_path, capsys):
+    for k in range(9):
+        picture("1", k).save(tmp_path / f"{k}.png")
+    np.save(tmp_path / "x.npy", np.stack([np.asarray(picture("1", k)) for k in range(4)]))
+    files = [*(tmp_path / f"{k}.png" for k in range(9)), tmp_path / "x.npy"]
+    assert run(capsys, "compress", models / "binary", *files, "--out", tmp_path / "s.pxcn", "--chunk", "3")[0] == 0
+    data = bytearray((tmp_path / "s.pxcn").read_bytes())
+    _, places = unpack(bytes(data))
+    for chunk in (1, 4):
+        data[places[chunk][0] + 1] ^= 4
+    (tmp_path / "s.pxcn").write_bytes(data)
+    code, _, err = run(capsys, "decompress", models / "binary", tmp_path / "s.pxcn", "--out", tmp_path / "back")
+    assert code == 2
+    assert "chunk 1 is damaged" in err
+    assert "--salvage" in err
+    assert not (tmp_path / "back").exists()
+    again = ["decompress", models / "binary", tmp_path / "s.pxcn", "--out", tmp_path / "back", "--salvage"]
+    code, out, err = run(capsys, *again)
+    assert code == 0
+    assert "chunk 1 is damaged" in err
+    assert "chunk 4 is damaged" in err
+    assert "1 of 4 images of x.npy" in err
+    assert "9 images in 7 files, 4 images lost" in out
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == [
+        "0.png", "1.png", "2.png", "6.png", "7.png", "8.png", "x.npy",
+    ]  # fmt: skip
+    assert len(np.load(tmp_path / "back" / "x.npy")) == 3
+
+
+def bad_sources(folder):
+    """What cannot be compressed, and why."""
+    picture("L").save(folder / "grey.png")
+    picture("1", size=(5, 6)).save(folder / "turned.png")
+    picture("RGB").save(folder / "colour.png")
+    Image.fromarray(np.full((*SHAPE, 4), 100, np.uint8)).save(folder / "clear.png")
+    Image.fromarray(np.full(SHAPE, 700, np.uint16)).save(folder / "deep.png")
+    picture("1").save(folder / "frames.gif", save_all=True, append_images=[picture("1", 1)])
+    (folder / "text.png").write_text("no picture")
+    picture("1").save(folder / "whole.png")
+    (folder / "cut.png").write_bytes((folder / "whole.png").read_bytes()[:-40])
+    (folder / "empty").mkdir()
+    (folder / "twice").mkdir()
+    picture("1").save(folder / "twice" / "whole.png")
+    np.save(folder / "wrong.npy", np.zeros((2, 3, 3), np.uint8))
+    np.save(folder / "large.npy", np.full((2, *SHAPE), 2, np.uint8))
+    return [
+        (["grey.png"], "has the grey value"),
+        (["turned.png"], "it is 6 x 5 pixels, and not 5 x 6"),
+        (["colour.png"], "is in colour, and the model's images have one channel"),
+        (["clear.png"], "it is transparent in places"),
+        (["deep.png"], "its pixels are stored as I;16"),
+        (["frames.gif"], "several frames"),
+        (["text.png"], "cannot be compressed"),
+        (["cut.png"], "cannot be compressed"),
+        (["empty"], "holds no pictures"),
+        (["whole.png", "twice/whole.png"], "two files would be called 'whole.png'"),
+        (["wrong.npy"], "has images of"),
+        (["large.npy"], "but levels are 0..1"),
+        (["missing.png"], "unknown data"),
+        ([], "IN must be files, folders or data"),
+        (["whole.png", "--classes", "best"], "has no classes"),
+        (["whole.png", "--chunk", "0"], "chunk must be an integer in 1"),
+    ]
+
+
+def test_what_cannot_be_kept_is_refused(models, tmp_path, capsys):
+    for arguments, said in bad_sources(tmp_path):
+        given = [tmp_path / each if k == 0 or "." in str(each) else each for k, each in enumerate(arguments)]
+        code, _, err = run(capsys, "compress", models / "binary", *given, "--out", tmp_path / "out.pxcn")
+        assert code == 2, arguments
+        lines = [line for line in err.splitlines() if line.startswith("pixelcnn: ")]
+        assert len(lines) == 1, err
+        assert said in lines[0], (arguments, lines)
+        assert not list(tmp_path.glob("*out.pxcn*")), arguments
+    picture("1").save(tmp_path / "w.png")
+    code, _, err = run(capsys, "compress", models / "two", tmp_path / "w.png", "--out", tmp_path / "out.pxcn")
+    assert code == 2
+    assert "2 channels: give it arrays" in err
+
+
+@pytest.mark.filterwarnings("default")
+def test_other_files_of_a_folder_are_told(models, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    picture("1").save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    (tmp_path / "in" / ".hidden").write_text("x")
+    code, _, err = run(capsys, "compress", models / "binary", tmp_path / "in", "--out", tmp_path / "o.pxcn")
+    assert code == 0
+    assert "notes.txt left out: no pictures by their endings" in err
+    assert "hidden" not in err
+
+
+def test_a_stream_that_does_not_verify_is_not_written(models, tmp_path, capsys, monkeypatch):
+    picture("1").save(tmp_path / "a.png")
+    decode = pixelcnn.codec.decompress_with_labels
+    monkeypatch.setattr("pixelcnn.codec.decompress_with_labels", lambda *a, **k: (1 - decode(*a, **k)[0], None))
+    code, _, err = run(capsys, "compress", models / "binary", tmp_path / "a.png", "--out", tmp_path / "o.pxcn")
+    assert code == 2
+    assert "does not decode to the same images, so nothing is written" in err
+    assert not (tmp_path / "o.pxcn").exists()
+
+
+def test_what_cannot_be_decompressed(models, tmp_path, capsys):
+    picture("1").save(tmp_path / "a.png")
+    stream = tmp_path / "s.pxcn"
+    assert run(capsys, "compress", models / "binary", tmp_path / "a.png", "--out", stream)[0] == 0
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("mine")
+    (tmp_path / "cut.pxcn").write_bytes(stream.read_bytes()[:-3])
+    for arguments, said in (
+        ([], "FILE must be a stream"),
+        ([tmp_path / "none.pxcn"], "there is no file"),
+        ([tmp_path / "a.png"], "this is no pixelcnn stream"),
+        ([models / "binary", tmp_path / "cut.pxcn"], "the stream ends within chunk 0"),
+        ([models / "gray", models / "colour", stream], "none of"),
+        ([models / "binary", stream, "--out", tmp_path / "full"], "is not an empty folder"),
+        ([models / "binary", stream, "--out", tmp_path / "a.png"], "is not an empty folder"),
+    ):
+        where = [] if "--out" in arguments else ["--out", tmp_path / "back"]
+        code, _, err = run(capsys, "decompress", *arguments, *where)
+        assert code == 2, arguments
+        assert said in err, (said, err)
+        assert len([line for line in err.splitlines() if line.startswith("pixelcnn:")]) == 1
+        assert not (tmp_path / "back").exists()
+    assert (tmp_path / "full" / "x").read_text() == "mine"
+
+
+def noted(files, count, shape=(1, *SHAPE), **more):
+    return Header(
+        identity=bytes(16), shape=shape, levels=2, count=count, per_chunk=count, per_group=1, labelled=False,
+        digest=bytes(8), notes={"files": files, **more},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../x.png", "a/../../x", "a//b", "", ".", "a\\b", "a\nb", "a\0b", "x" * 256, "a/" * 2100 + "b",
+     "\ud800.png"],
+)  # fmt: skip
+def test_names_that_lead_elsewhere_are_refused(name):
+    with pytest.raises(StreamError, match=r"is no name for a file|is too long"):
+        entries_of(noted([[name, "1"]], 1))
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ([["a.png", "1"]], 2), ([["a.png", "CMYK"]], 1), ([["a.png"]], 1), (["a.png"], 1), ("a.png", 1), (None, 1),
+        ([["a.npy", "object", 1, 4]], 1), ([["a.npy", "uint8", 1, 5]], 1), ([["a.npy", "uint8", -1, 4]], 1),
+        ([["a.png", "1", 2]], 2), ([["1.png", "1", 2], ["2.png", "1"]], 3), ([["a", "1"], ["a/b", "1"]], 2),
+        ([["A.png", "1"], ["a.png", "1"]], 2), ([["1.png", "1", 10**30]], 3), ([["x.npy", "uint8", True, 4]], 2),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_are_refused(files, count):
+    with pytest.raises(StreamError):
+        entries_of(noted(files, count))
+
+
+def test_names_that_count_up_take_no_room():
+    names = [f"train/{k:05d}.png" for k in range(8, 12)] + ["x9.png", "x10.png", "x010.png", "y"]
+    entries = [Entry(name, "1") for name in names] + [Entry("z.npy", "uint8", 2, 3)]
+    notes = notes_of(entries, None, "m")
+    assert notes["files"][:2] == [["train/00008.png", "1", 4], ["x9.png", "1", 2]]
+    assert entries_of(noted(json.loads(json.dumps(notes["files"])), 10)) == entries
+    long = notes_of([Entry(f"{k}.png", "1") for k in range(10_000)], None, "m")
+    assert len(zlib.compress(json.dumps(long).encode())) < 100
+
+
+def test_a_full_disk_leaves_nothing(models, tmp_path, capsys, monkeypatch):
+    picture("1").save(tmp_path / "a.png")
+    stream = tmp_path / "s.pxcn"
+    assert run(capsys, "compress", models / "binary", tmp_path / "a.png", "--out", stream)[0] == 0
+
+    def full(path, content):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("pixelcnn.files.write_file", full)
+    code, _, err = run(capsys, "decompress", models / "binary", stream, "--out", tmp_path / "back")
+    assert code == 2
+    assert "No space left on device" in err
+    assert not list(tmp_path.glob("*back*"))
+    before = stream.read_bytes()
+    assert run(capsys, "compress", models / "binary", tmp_path / "a.png", "--out", stream)[0] == 2
+    assert stream.read_bytes() == before
+
+
+def test_pictures_are_kept_by_their_own_bytes(tmp_path):
+    """What the notes add to a stream is what they deflate to, and two words."""
+    model = pixelcnn.PixelCNN((1, *SHAPE), filters=4, blocks=1)
+    images = model.sample(2)
+    bare = pixelcnn.compress(model, images)
+    notes = {"files": [["a.png", "1"], ["b.png", "1"]]}
+    with_notes = pixelcnn.compress(model, images, notes=notes)
+    text = json.dumps(notes, separators=(",", ":")).encode()
+    assert len(with_notes) - len(bare) == 8 + len(zlib.compress(text, 9))
+    assert struct.unpack_from("<B", with_notes, 5) == (2,)
+    assert io.BytesIO(with_notes).read(4) == b"PXCN"
