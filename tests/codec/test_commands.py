@@ -171,6 +171,23 @@ def test_published_data_and_the_model_by_its_identity(tmp_path, capsys, monkeypa
     assert not (tmp_path / "more").exists()
 
 
+def test_info_tells_what_a_stream_is(tmp_path, capsys, models):
+    for k in range(23):
+        picture("1", k).save(tmp_path / f"{k}.png")
+    stream = tmp_path / "s.pxcn"
+    assert run(capsys, "compress", models / "binary", tmp_path, "--out", stream, "--chunk", "10")[0] == 0
+    assert main(["info", str(stream)]) == 0
+    said = capsys.readouterr().out
+    assert f"{stream}: {stream.stat().st_size:,} bytes" in said
+    assert f"model    {read_header(stream.read_bytes()).identity.hex()}, called {str(models / 'binary')!r}" in said
+    assert "images   23 of 1 x 6 x 5 in 2 levels\n" in said
+    assert "chunks   3 of 10 images" in said
+    assert "19.png (mode 1)\n         and 3 more" in said
+    stream.write_bytes(stream.read_bytes()[:-1])
+    assert main(["info", str(stream)]) == 2
+    assert "the stream ends within chunk 2 of 3" in capsys.readouterr().err
+
+
 def test_without_notes_an_array_comes_out(models, tmp_path, capsys):
     model = pixelcnn.load(models / "two")
     images = model.sample(3)
