@@ -42,8 +42,8 @@ def decompress(
         n: How many are wanted; all from `first` on by default. Only the chunks that have them are decoded.
         progress: Show a progress bar on standard error.
         most_bytes: What the result may have, classes with 8 bytes each. Beyond it and a chunk's images a thread needs
-            some 64 MiB for what an encoder of today wrote, and at most about 1 GiB, or what a single image needs, for
-            what a header may ask for.
+            some 64 MiB for what an encoder of today wrote (thrice that without compiled code), and at most about 1 GiB,
+            or what a single image needs, for what a header may ask for. A stream's notes may take 0.6 GiB.
 
     Raises:
         StreamError: If the data is damaged, cut, of another version or another model, or the result too large. It is a

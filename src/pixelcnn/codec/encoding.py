@@ -25,6 +25,7 @@ _CHUNK_SUBPIXELS = 2**20
 GROUP_BYTES = 2**26
 """What a group's features may take, where an encoder has the choice."""
 _GROUP_SUBPIXELS = 2**18
+_GROUP_IMAGES = 2**14
 
 
 def compress(
@@ -115,7 +116,7 @@ def _payloads(
 
 def _per_group(twin: AutoregressiveModel, subpixels: int) -> int:
     """As many as a decoder has room for."""
-    return max(1, min(GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // subpixels, 2**16 - 1))
+    return max(1, min(GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // subpixels, _GROUP_IMAGES))
 
 
 def digest_of(images: Tensor, labels: Tensor | None) -> bytes:
