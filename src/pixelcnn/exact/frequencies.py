@@ -33,10 +33,10 @@ def cumulative_frequencies(likelihood: Likelihood, params: Tensor, levels: Tenso
         levels: The pixels' levels, (..., C), of which a mixture reads the first `channel`.
         channel: Which one.
     """
-    most = max(1, _NUMBERS // (likelihood.levels * getattr(likelihood, "mixtures", 1)))
+    most = max(1, _NUMBERS // (256 * getattr(likelihood, "mixtures", 1)))
     if len(params) > most:
-        parts = zip(params.split(most), levels.split(most), strict=True)
-        return torch.cat([cumulative_frequencies(likelihood, *part, channel) for part in parts])
+        parts = [slice(k, k + most) for k in range(0, len(params), most)]
+        return torch.cat([cumulative_frequencies(likelihood, params[k], levels[k], channel) for k in parts])
     if isinstance(likelihood, Bernoulli):
         upper = grid.sigmoid(params.squeeze(-1))
         sums, total = (1 - upper).unsqueeze(-1), torch.ones_like(params)
