@@ -1,18 +1,20 @@
 """Any model, any images: the same back, from the same bytes by either engine, any threads and any batch."""
 
+import itertools
 from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
-from streams import engine, groups_of, threads
+from streams import engine, groups_of, header_of, threads
 
 import pixelcnn
 from pixelcnn.codec import decompress_with_labels
 from pixelcnn.config import TrainConfig
 from pixelcnn.exact.prepared import PreparedModel, prepare
 from pixelcnn.exact.walk import walk
+from twins import MODELS, built, inputs
 
 FAMILIES = ["pixelcnn", "gated", "plusplus", "trained"]
 SHIPPED = ["mnist", "mnist-gated", "mnist-gray"]
@@ -185,3 +187,56 @@ def test_200_images_come_back(family, request):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_10_000_images_come_back(family, request):
     round_trips(family, 2500, 64, trained_for(family, request))
+
+
+@pytest.mark.parametrize("name", ["pixelcnn", "gated", "plusplus"])
+def test_bytes_are_those_of_any_batch_and_thread(name):
+    """Groups of 1, 7 and 512 images: what one engine and number of threads writes every other writes, and reads."""
+    prepared = prepare(built(name))
+    images, labels = inputs(prepared.model, 513)
+    ways = [("native", 1), ("native", 2), ("eager", 1), ("eager", 2)]
+    for group in (1, 7, 512):
+        some = slice(min(513, 2 * group + 1))
+        given_labels = None if labels is None else labels[some]
+        written = []
+        for how, count in ways:
+            with engine(how), threads(count), groups_of(group):
+                written.append(pixelcnn.compress(prepared, images[some], given_labels))
+        assert written == written[:1] * len(ways)
+        assert header_of(written[0])["per_group"] == group
+        for how, count in ways:
+            with engine(how), threads(count):
+                found, found_labels = decompress_with_labels(prepared, written[0])
+            assert torch.equal(found, images[some])
+            assert labels is None or torch.equal(found_labels, given_labels)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_frequencies_are_those_of_any_batch_and_thread(name):
+    prepared = prepare(built(name))
+    images, labels = inputs(prepared.model, 512)
+    expected = prepared.cumulative(images, labels)
+    for count, batch in itertools.product((1, 2), (1, 7)):
+        with threads(count):
+            for k in range(0, 4 * batch, batch):
+                part = slice(k, k + batch)
+                found = prepared.cumulative(images[part], None if labels is None else labels[part])
+                assert torch.equal(found, expected[part])
+    with threads(2):
+        assert torch.equal(prepared.cumulative(images, labels), expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "vector"])
+def test_a_cuda_device_writes_and_reads_the_same(name):
+    model = built(name)
+    images, labels = inputs(model, 70)
+    expected = pixelcnn.compress(model, images, labels)
+    model, on_device = model.cuda(), None if labels is None else labels.cuda()
+    prepared = prepare(model)
+    frequencies = prepared.cumulative(images.to(prepared.model.device), on_device)
+    assert torch.equal(frequencies.cpu(), prepare(built(name)).cumulative(images, labels))
+    assert pixelcnn.compress(model, images.cuda(), on_device) == expected
+    found, found_labels = decompress_with_labels(model, expected)
+    assert torch.equal(found.cpu(), images)
+    assert labels is None or torch.equal(found_labels.cpu(), labels)

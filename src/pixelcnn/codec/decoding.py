@@ -156,7 +156,10 @@ class Stream:
                 if not isinstance(found, StreamError):
                     yield chunk, found
                 elif damaged is None:
-                    raise found
+                    try:
+                        raise found
+                    finally:
+                        del found  # it has this frame, and that one the images, until garbage is collected
                 else:
                     damaged(chunk, found)
 
