@@ -15,6 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+import pixelcnn
+from fuzz import MOST_BYTES, Target
+from pixelcnn.codec import StreamError, decompress_with_labels
+from pixelcnn.exact.prepared import prepare
 from streams import (
     any_digest,
     block,
@@ -27,10 +32,6 @@ from streams import (
     repaired,
     with_header,
 )  # fmt: skip
-
-import pixelcnn
-from pixelcnn.codec import StreamError, decompress_with_labels
-from pixelcnn.exact.prepared import prepare
 from twins import MODELS, built, inputs
 
 CODED = [name for name in MODELS if name != "vector"]  # whose classes are vectors
@@ -337,3 +338,18 @@ def test_a_bomb_of_notes_is_refused_in_little_time():
         with pytest.raises(StreamError, match="notes"):
             pixelcnn.decompress(prepared, noted)
         assert time.perf_counter() - started < 30
+
+
+@pytest.mark.parametrize("mode", MOST_BYTES)
+def test_what_make_fuzz_calls(mode, monkeypatch):
+    """It takes its own seeds, decodes them, and lets through what is no StreamError."""
+    target = Target(mode)
+    seeds = list(target.seeds())
+    for data in seeds:
+        target(data)
+        target(data[: len(data) // 2])
+    assert target.calls == 2 * len(seeds)
+    assert target.decoded >= len(seeds) - 2
+    monkeypatch.setattr("pixelcnn.codec.decoding.payload_of", lambda *_: b"1"[1])
+    with pytest.raises(IndexError):
+        target(seeds[-1])

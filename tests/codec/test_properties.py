@@ -7,13 +7,13 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
-from streams import engine, groups_of, header_of, threads
 
 import pixelcnn
 from pixelcnn.codec import decompress_with_labels
 from pixelcnn.config import TrainConfig
 from pixelcnn.exact.prepared import PreparedModel, prepare
 from pixelcnn.exact.walk import walk
+from streams import engine, groups_of, header_of, threads
 from twins import MODELS, built, inputs
 
 FAMILIES = ["pixelcnn", "gated", "plusplus", "trained"]
