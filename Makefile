@@ -7,9 +7,11 @@ SITE := .venv/.docs
 BASELINE := .venv-keras/.installed
 KERAS2 := .venv-keras/.keras2
 KERNEL := .venv/.kernel
+FUZZER := .venv/.fuzz
+FUZZ_SECONDS ?= 600
 OUT ?= notebooks/pixelcnn.ipynb
 
-.PHONY: help install demo test test-long test-browser test-keras lint docs notebook bench
+.PHONY: help install demo test test-long test-browser test-keras lint docs notebook bench fuzz
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
 
@@ -51,6 +53,16 @@ notebook: install $(KERNEL)  ## Execute the notebook in place, or into OUT=FILE 
 
 $(KERNEL): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[notebook]'
+	@touch $@
+
+fuzz: install $(FUZZER)  ## Fuzz the codec's decoder for ten minutes, or FUZZ_SECONDS, on two cores.
+	@for mode in raw repaired; do \
+	    $(BIN)/python tests/codec/fuzz.py $$mode -max_total_time=$(FUZZ_SECONDS) & all="$$all $$!"; \
+	done; \
+	for one in $$all; do wait $$one || failed=1; done; exit $${failed:-0}
+
+$(FUZZER): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
 bench: install $(BASELINE)  ## Measure against Keras and PyTorch, into benchmarks-out/ (twenty minutes).

@@ -133,6 +133,13 @@ def test_large_weights_are_refused():
         prepare(model)
 
 
+def test_large_mixtures_are_refused():
+    """Of a thousand distributions most sums depend on their order."""
+    prepare(pixelcnn.PixelCNNPlusPlus((1, 2, 2), filters=4, blocks=0, mixtures=64))
+    with pytest.raises(ValueError, match="a mixture is exact of at most 64 distributions, got 65"):
+        prepare(pixelcnn.PixelCNNPlusPlus((1, 2, 2), filters=4, blocks=0, mixtures=65))
+
+
 def test_values_that_are_not_finite_are_refused():
     model = built("pixelcnn")
     with torch.no_grad():

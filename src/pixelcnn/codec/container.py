@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["VERSION", "Header", "StreamError", "pack", "payload_of", "read_header", "unpack"]
+__all__ = ["VERSION", "Header", "StreamError", "deflated", "pack", "payload_of", "read_header", "unpack"]
 
 MAGIC = b"PXCN"
 VERSION = 1
@@ -18,7 +17,9 @@ _HEADER = struct.Struct("<4sBB16sHHHHQIH8s")  # without the check at its end
 _CHECK = struct.Struct("<I")
 _CHUNK = struct.Struct("<II")
 _MOST_SUBPIXELS = 2**24  # of a group: what a decoder has to hold at a time
-_MOST_NOTES = 2**26  # bytes, inflated
+_LEAST_PAYLOAD = 8
+_MOST_NOTES = 2**24  # bytes, inflated
+_MOST_VALUES = 2**20  # of the notes: each may take a hundred bytes
 
 LABELLED, NOTED = 1, 2
 
@@ -58,11 +59,11 @@ class Header:
         """Which images a chunk has."""
         return range(chunk * self.per_chunk, min((chunk + 1) * self.per_chunk, self.count))
 
-    def groups_of(self, chunk: int) -> list[slice]:
-        """Which images each of a chunk's groups has."""
+    def groups_of(self, chunk: int) -> Iterator[slice]:
+        """Which images each of a chunk's groups has; as many as a header likes, so they are not kept."""
         members = self.images_of(chunk)
-        bounds = itertools.pairwise([*range(members.start, members.stop, self.per_group), members.stop])
-        return list(itertools.starmap(slice, bounds))
+        for start in range(members.start, members.stop, self.per_group):
+            yield slice(start, min(start + self.per_group, members.stop))
 
 
 def pack(header: Header, payloads: Iterable[bytes]) -> bytes:
@@ -71,20 +72,30 @@ def pack(header: Header, payloads: Iterable[bytes]) -> bytes:
     Raises:
         ValueError: If JSON cannot say the notes, or they are too long.
     """
-    noted = b""
-    if header.notes:
-        try:
-            text = json.dumps(header.notes, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"notes must be what JSON can say: {error}") from None
-        if len(text) > _MOST_NOTES:
-            raise ValueError(f"notes must have at most {_MOST_NOTES} bytes as JSON, got {len(text)}")
-        noted = _block(zlib.compress(text, 9))
+    noted = _block(deflated(header.notes)) if header.notes else b""
     begin = _HEADER.pack(
         MAGIC, VERSION, LABELLED * header.labelled + NOTED * bool(noted), header.identity, *header.shape, header.levels,
         header.count, header.per_chunk, header.per_group, header.digest,
     )  # fmt: skip
     return b"".join([begin, _CHECK.pack(zlib.crc32(begin)), noted, *map(_block, payloads)])
+
+
+def deflated(notes: Mapping[str, Any]) -> bytes:
+    """Notes as they are kept.
+
+    Raises:
+        ValueError: If JSON cannot say them, or they are too long.
+    """
+    try:
+        text = json.dumps(notes, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"notes must be what JSON can say: {error}") from None
+    if len(text) > _MOST_NOTES or _values(text) > _MOST_VALUES:
+        raise ValueError(
+            f"notes may have {_MOST_NOTES:,} bytes as JSON and {_MOST_VALUES:,} commas, colons and brackets, got "
+            f"{len(text):,} and {_values(text):,}; compress fewer files at a time"
+        )
+    return zlib.compress(text, 9)
 
 
 def _block(payload: bytes) -> bytes:
@@ -107,7 +118,7 @@ def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
         StreamError: If it is not a whole stream of this version.
     """
     header, position = _read_header(data)
-    if header.chunks > (len(data) - position) // _CHUNK.size:
+    if header.chunks > (len(data) - position) // (_CHUNK.size + _LEAST_PAYLOAD):
         raise StreamError(f"the stream is too short for its {header.chunks} chunks")
     places = []
     for chunk in range(header.chunks):
@@ -154,6 +165,8 @@ def _notes_of(deflated: bytes) -> dict[str, Any]:
         text = inflate.decompress(deflated, _MOST_NOTES)
         if not inflate.eof or inflate.unused_data:
             raise StreamError("the notes are damaged, or too long")
+        if _values(text) > _MOST_VALUES:
+            raise StreamError("the notes have too many values")
         notes = json.loads(text)
     except (zlib.error, ValueError, RecursionError) as error:
         if isinstance(error, StreamError):
@@ -162,6 +175,11 @@ def _notes_of(deflated: bytes) -> dict[str, Any]:
     if not isinstance(notes, dict):
         raise StreamError("the notes are damaged: they are no object of JSON")
     return notes
+
+
+def _values(text: bytes) -> int:
+    """At least how many values there are, but one; what strings have of these characters counts as well."""
+    return sum(map(text.count, (b",", b":", b"[", b"{")))
 
 
 def _length_at(data: bytes, position: int, what: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, StreamError, payload_of, unpack
 from pixelcnn.codec.encoding import GROUP_BYTES, digest_of
-from pixelcnn.codec.groups import Groups, workers
+from pixelcnn.codec.groups import Groups, mapped, workers
 from pixelcnn.exact.prepared import PreparedModel, prepare
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
@@ -40,8 +41,9 @@ def decompress(
         first: The first image that is wanted.
         n: How many are wanted; all from `first` on by default. Only the chunks that have them are decoded.
         progress: Show a progress bar on standard error.
-        most_bytes: What the result may have. Beyond it a thread needs some 64 MiB for what an encoder of today wrote,
-            and at most about 1 GiB, or what a single image needs, for what a header may ask for.
+        most_bytes: What the result may have, classes with 8 bytes each. Beyond it and a chunk's images a thread needs
+            some 64 MiB for what an encoder of today wrote (thrice that without compiled code), and at most about 1 GiB,
+            or what a single image needs, for what a header may ask for. A stream's notes may take 0.2 GiB.
 
     Raises:
         StreamError: If the data is damaged, cut, of another version or another model, or the result too large. It is a
@@ -71,13 +73,18 @@ def decompress_with_labels(
     wanted = range(first, first + (n or most))
     chunks = range(wanted.start // header.per_chunk, (wanted.stop - 1) // header.per_chunk + 1)
     members = range(header.images_of(chunks[0]).start, header.images_of(chunks[-1]).stop)
-    size = len(members) * int(np.prod(header.shape))
+    size = len(members) * (math.prod(header.shape) + 8 * header.labelled)
     if size > most_bytes:
         raise StreamError(f"the images have {size} bytes, and most_bytes is {most_bytes}")
+    images = torch.from_numpy(np.zeros((len(members), *header.shape), np.uint8))
+    labels = torch.from_numpy(np.zeros(len(members), np.int64)) if header.labelled else None
     with progress_bar(f"decompressing {len(members)}", len(members), "img", show=progress) as bar:
-        parts = [part for _, part in stream.decode(chunks, bar.update)]
-    images = torch.cat([images for images, _ in parts])
-    labels = torch.cat([labels for _, labels in parts if labels is not None]) if header.labelled else None
+        for chunk, part in stream.decode(chunks, bar.update):
+            start = header.images_of(chunk).start - members.start
+            into = slice(start, start + len(part[0]))
+            images[into] = part[0]
+            if labels is not None and part[1] is not None:
+                labels[into] = part[1]
     if len(members) == header.count and digest_of(images, labels) != header.digest:
         raise StreamError("the images are not those that were compressed: their digest does not match")
     within = slice(wanted.start - members.start, wanted.stop - members.start)
@@ -145,11 +152,14 @@ class Stream:
                 return error
 
         with workers(threads if apart and coder.native else 1) as pool:
-            for chunk, found in zip(chunks, pool.map(decoded, chunks), strict=True):
+            for chunk, found in zip(chunks, mapped(pool, decoded, chunks, 2 * threads), strict=True):
                 if not isinstance(found, StreamError):
                     yield chunk, found
                 elif damaged is None:
-                    raise found
+                    try:
+                        raise found
+                    finally:
+                        del found  # it has this frame, and that one the images, until garbage is collected
                 else:
                     damaged(chunk, found)
 
@@ -158,7 +168,7 @@ class Stream:
         decoder = entropy.Decoder(payload_of(self._data, self._places[chunk], chunk))
         members = header.images_of(chunk)
         labels = coder.decode_labels(len(members), decoder) if header.labelled else None
-        images = torch.zeros(len(members), *header.shape, dtype=torch.uint8)
+        images = torch.from_numpy(np.zeros((len(members), *header.shape), np.uint8))  # of no memory until it is filled
         for group in header.groups_of(chunk):
             part = slice(group.start - members.start, group.stop - members.start)
             coder.decode(images[part], None if labels is None else labels[part], decoder)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelcnn.codec import entropy
-from pixelcnn.codec.container import Header, pack
-from pixelcnn.codec.groups import Groups, workers
+from pixelcnn.codec.container import Header, deflated, pack
+from pixelcnn.codec.groups import Groups, mapped, workers
 from pixelcnn.exact.native import encode as encode_natively
 from pixelcnn.exact.prepared import PreparedModel, prepare
 from pixelcnn.models.base import AutoregressiveModel
@@ -25,6 +25,7 @@ _CHUNK_SUBPIXELS = 2**20
 GROUP_BYTES = 2**26
 """What a group's features may take, where an encoder has the choice."""
 _GROUP_SUBPIXELS = 2**18
+_GROUP_IMAGES = 2**14
 
 
 def compress(
@@ -44,8 +45,8 @@ def compress(
     Args:
         model: What knows such images; its twin, if it is prepared already.
         images: uint8 levels (N, C, H, W), N at least 1.
-        labels: For a class-conditional model, classes, int64 (N,), which are coded too; None is its unconditional
-            distribution.
+        labels: For a class-conditional model, classes, int64 (N,), which are coded too and cannot be -1; None is its
+            unconditional distribution.
         chunk: Images of a chunk, which is what can be decoded without the rest, and what damage is confined to; each
             costs some 16 bytes. By default as many as have 2^20 sub-pixels.
         notes: Anything that JSON can say, to be kept with the images, such as their names; deflated.
@@ -62,8 +63,14 @@ def compress(
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or not 1 <= chunk < 2**32):
         raise ValueError(f"chunk must be an integer in 1..2**32-1, got {chunk!r}")
     twin.condition_of(labels, len(images))
-    if labels is not None and (labels.is_floating_point() or (labels < 0).any()):
-        raise ValueError("labels must be classes to be coded: neither vectors nor -1, which is none, can be")
+    if labels is not None and labels.is_floating_point():
+        raise ValueError("labels must be classes to be coded: vectors cannot be")
+    if labels is not None and labels.amin() < 0:
+        raise ValueError(
+            "labels must be classes to be coded: -1, which is none, cannot be; None is that for all images"
+        )
+    if max(twin.image_shape) >= 2**16:
+        raise ValueError(f"images must have sizes below 65536 to be coded, got {twin.image_shape}")
     images, labels = images.cpu(), None if labels is None else labels.cpu()
     subpixels = int(np.prod(twin.image_shape))
     per_chunk = min(chunk or max(1, _CHUNK_SUBPIXELS // subpixels), 2**32 - 1)
@@ -78,6 +85,7 @@ def compress(
         digest=digest_of(images, labels),
         notes=dict(notes) if notes else {},
     )
+    deflated(header.notes)  # raises now rather than after all the work
     with progress_bar(f"compressing {len(images)}", len(images), "img", show=progress) as bar:
         return pack(header, list(_payloads(prepared, header, images, labels, bar.update)))
 
@@ -86,7 +94,7 @@ def _payloads(
     prepared: PreparedModel, header: Header, images: Tensor, labels: Tensor | None, done: Callable[[int], object]
 ) -> Iterator[bytes]:
     """The chunks', groups side by side; `done` is told of images."""
-    groups = [header.groups_of(chunk) for chunk in range(header.chunks)]
+    groups = [list(header.groups_of(chunk)) for chunk in range(header.chunks)]
     every = [group for chunk in groups for group in chunk]
     threads = torch.get_num_threads()
     coder = Groups(prepared, labelled=labels is not None, threads=max(1, threads // len(every)))
@@ -95,7 +103,7 @@ def _payloads(
         return coder.edges(images[group], None if labels is None else labels[group])
 
     with workers(threads if coder.native else 1) as pool:
-        found = pool.map(edges_of, every)
+        found = mapped(pool, edges_of, every, 2 * threads)
         for chunk in groups:
             edges = []
             if labels is not None:
@@ -109,11 +117,11 @@ def _payloads(
 
 def _per_group(twin: AutoregressiveModel, subpixels: int) -> int:
     """As many as a decoder has room for."""
-    return max(1, min(GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // subpixels, 2**16 - 1))
+    return max(1, min(GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // subpixels, _GROUP_IMAGES))
 
 
 def digest_of(images: Tensor, labels: Tensor | None) -> bytes:
     """The first 8 bytes of the SHA-256 of labels and levels."""
-    digest = hashlib.sha256(b"" if labels is None else labels.numpy().astype("<i8").tobytes())
-    digest.update(images.contiguous().numpy().tobytes())
+    digest = hashlib.sha256(b"" if labels is None else labels.numpy().astype("<i8").data)
+    digest.update(images.contiguous().numpy().data)
     return digest.digest()[:8]

@@ -19,6 +19,7 @@ References:
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ __all__ = ["Decoder", "PayloadError", "encode"]
 _LEAST = 1 << 32
 _WORD = (1 << 32) - 1
 _SLOT = (1 << TOTAL_BITS) - 1
+_ROWS = 1024
 
 
 class PayloadError(ValueError):
@@ -95,7 +97,7 @@ class Decoder:
         """
         found = np.empty(len(cumulative), dtype=np.int64)
         x = self._x
-        for k, row in enumerate(cumulative.tolist()):
+        for k, row in enumerate(_rows(cumulative)):
             slot = x & _SLOT
             symbol = bisect.bisect_right(row, slot) - 1
             start = row[symbol]
@@ -117,3 +119,9 @@ class Decoder:
         """
         if self._x != _LEAST or self._position != len(self._words):
             raise PayloadError("the payload does not end where its symbols do")
+
+
+def _rows(cumulative: NDArray[np.int64]) -> Iterator[list[int]]:
+    """As lists, some at a time: a header can ask for any number, of which the payload ends most."""
+    for k in range(0, len(cumulative), _ROWS):
+        yield from cumulative[k : k + _ROWS].tolist()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections import defaultdict
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +22,10 @@ from pixelcnn.exact.prepared import PreparedModel
 from pixelcnn.exact.walk import walk
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["Groups", "workers"]
+__all__ = ["Groups", "mapped", "workers"]
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Groups:
@@ -107,6 +111,17 @@ def workers(threads: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def mapped(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A], ahead: int) -> Iterator[B]:
+    """`pool.map` of any number of items, of which at most `ahead` are begun before their turn."""
+    begun: deque[Future[B]] = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
 
 
 def _edges(prepared: PreparedModel, order: Tensor, group: Tensor, labels: Tensor | None) -> NDArray[np.uint32]:

@@ -21,6 +21,7 @@ __all__ = ["TOTAL_BITS", "cumulative_frequencies"]
 
 TOTAL_BITS = 24
 """The frequencies of a sub-pixel's levels sum to 2^24."""
+_NUMBERS = 2**22  # that a part of the pixels has in between: 32 MiB
 
 
 def cumulative_frequencies(likelihood: Likelihood, params: Tensor, levels: Tensor, channel: int) -> Tensor:
@@ -32,6 +33,10 @@ def cumulative_frequencies(likelihood: Likelihood, params: Tensor, levels: Tenso
         levels: The pixels' levels, (..., C), of which a mixture reads the first `channel`.
         channel: Which one.
     """
+    most = max(1, _NUMBERS // (256 * getattr(likelihood, "mixtures", 1)))
+    if len(params) > most:
+        parts = [slice(k, k + most) for k in range(0, len(params), most)]
+        return torch.cat([cumulative_frequencies(likelihood, params[k], levels[k], channel) for k in parts])
     if isinstance(likelihood, Bernoulli):
         upper = grid.sigmoid(params.squeeze(-1))
         sums, total = (1 - upper).unsqueeze(-1), torch.ones_like(params)

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from pixelcnn.exact import grid
 
-__all__ = ["Mixture", "mixture_of"]
+__all__ = ["MOST_MIXTURES", "Mixture", "mixture_of"]
 
 _EDGE_BITS = 18
 _INVERSE_BITS = 20  # of 1 / scale, below 2^11: times a distance below 2^3, exact
-_WEIGHT_BITS, _VALUE_BITS = 24, 22  # of a distribution's weight and values: the sum of 64 products is exact
+_WEIGHT_BITS, _VALUE_BITS = 24, 22  # of a distribution's weight and values
+MOST_MIXTURES = 64
+"""Of so many distributions a sum of products of weights and values is exact."""
 _LEAST_LOG_SCALE, _MOST_LOG_SCALE = -7.0, 7.0
 _FURTHEST_MEAN = 4.0
 

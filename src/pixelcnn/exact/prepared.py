@@ -14,6 +14,7 @@ from torch import Tensor
 from pixelcnn.config import to_dict
 from pixelcnn.exact import grid
 from pixelcnn.exact.frequencies import TOTAL_BITS, cumulative_frequencies
+from pixelcnn.exact.mixture import MOST_MIXTURES
 from pixelcnn.exact.view import ExactView
 from pixelcnn.sampling.kept import Kept
 from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, record
@@ -96,7 +97,7 @@ def prepare(model: AutoregressiveModel) -> PreparedModel:
 
     Raises:
         ValueError: If a parameter is not finite, or weights are so large that a sum could be inexact, or the images too
-            large for exact attention; says which.
+            large for exact attention, or a mixture has too many distributions; says which.
     """
     return _kept.get(model, "twin", lambda: _prepared(model))
 
@@ -105,6 +106,8 @@ _kept: Kept[PreparedModel] = Kept(1)
 
 
 def _prepared(model: AutoregressiveModel) -> PreparedModel:
+    if (mixtures := getattr(model.config, "mixtures", 1)) > MOST_MIXTURES:
+        raise ValueError(f"a mixture is exact of at most {MOST_MIXTURES} distributions, got {mixtures}")
     twin = copy.deepcopy(model).cpu().double().eval().requires_grad_(requires_grad=False)  # MPS has no float64
     for name, parameter in twin.named_parameters():
         if not parameter.isfinite().all():

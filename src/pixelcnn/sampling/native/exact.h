@@ -151,7 +151,7 @@ int64_t encode(const uint32_t *edges, int64_t count, uint32_t *words)
     int64_t written = 0;
     for (int64_t k = count - 1; k >= 0; k--) {
         uint64_t start = edges[2 * k], frequency = edges[2 * k + 1] - start;
-        if (x >= frequency << (64 - SLOT_BITS)) words[written++] = (uint32_t)x, x >>= 32;
+        if (x >> (64 - SLOT_BITS) >= frequency) words[written++] = (uint32_t)x, x >>= 32;
         x = (x / frequency << SLOT_BITS) + start + x % frequency;
     }
     words[written++] = (uint32_t)x;

@@ -1,0 +1,242 @@
+"""Any model, any images: the same back, from the same bytes by either engine, any threads and any batch."""
+
+import itertools
+from dataclasses import dataclass
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
+
+import pixelcnn
+from pixelcnn.codec import decompress_with_labels
+from pixelcnn.config import TrainConfig
+from pixelcnn.exact.prepared import PreparedModel, prepare
+from pixelcnn.exact.walk import walk
+from streams import engine, groups_of, header_of, threads
+from twins import MODELS, built, inputs
+
+FAMILIES = ["pixelcnn", "gated", "plusplus", "trained"]
+SHIPPED = ["mnist", "mnist-gated", "mnist-gray"]
+KINDS = ["constant", "noise", "extremes", "gradient", "likely", "unlikely", "drawn"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images for one model, and how they are to be coded."""
+
+    description: str
+    prepared: PreparedModel
+    images: torch.Tensor
+    labels: torch.Tensor | None
+    chunk: int | None
+    group: int | None
+
+    def __repr__(self):
+        return self.description
+
+
+def of_size(family, shape, levels, size, classes, attention):
+    if family == "pixelcnn":
+        return pixelcnn.PixelCNN(shape, levels=levels, filters=2 * shape[0] * size, blocks=size)
+    options = {"levels": levels, "num_classes": classes, "attention": attention}
+    if family == "gated":
+        return pixelcnn.GatedPixelCNN(shape, filters=3 * size, layers=1 + size, **options)
+    return pixelcnn.PixelCNNPlusPlus(shape, filters=4 * size, blocks=size, mixtures=1 + size, **options)
+
+
+def random_model(draw, family, most):
+    """Up to `most` pixels wide and high; weights from those that leave every level likely to those that leave one."""
+    side = st.integers(1, most) | st.sampled_from([1, 2, most])
+    shape = draw(st.sampled_from([1, 3])), draw(side), draw(side)
+    levels = draw(st.sampled_from([2, 3, 4, 16, 256]))
+    scale = draw(st.sampled_from([0.0, 1.0, 2.0, 8.0]))
+    classes = draw(st.none() | st.integers(1, 10)) if family != "pixelcnn" else None
+    attention = draw(st.integers(0, 1)) if family != "pixelcnn" and shape[1] * shape[2] <= 64 else 0
+    torch.manual_seed(draw(st.integers(0, 9)))
+    model = of_size(family, shape, levels, draw(st.integers(1, 2)), classes, attention)
+    with torch.no_grad():
+        for layer in model.masked_layers:
+            layer.weight.mul_(scale)
+            layer.bias.uniform_(-scale, scale)
+    return f"{family} {shape} levels={levels} scale={scale} {classes=} {attention=}", prepare(model)
+
+
+def filled(prepared, condition, n, choice):
+    """Images whose every level is the most or the least likely one, given those before."""
+    images = torch.zeros(n, *prepared.model.image_shape, dtype=torch.uint8)
+
+    def choose(_channel, _pixels, cumulative):
+        return getattr(cumulative.diff(), choice)(-1)
+
+    for _ in walk(prepared, images, condition, choose):
+        pass
+    return images
+
+
+def made(draw, kind, prepared, labels, n):
+    model, generator = prepared.model, torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    shape, levels = (n, *model.image_shape), model.levels
+    if kind == "constant":
+        return torch.full(shape, draw(st.integers(0, levels - 1)), dtype=torch.uint8)
+    if kind == "noise":
+        return torch.randint(levels, shape, generator=generator).to(torch.uint8)
+    if kind == "extremes":
+        return (torch.randint(2, shape, generator=generator) * (levels - 1)).to(torch.uint8)
+    if kind == "gradient":
+        ramp = torch.arange(shape[2]).unsqueeze(1) + torch.arange(shape[3]) + torch.arange(n).view(n, 1, 1, 1)
+        return (ramp % levels).expand(shape).to(torch.uint8)
+    if kind == "drawn":
+        return model.sample(n, labels, seed=draw(st.integers(0, 99)), exact=True)
+    return filled(prepared, model.condition_of(labels, n), n, {"likely": "argmax", "unlikely": "argmin"}[kind])
+
+
+@st.composite
+def cases(draw, family, most, trained):
+    if family == "trained":
+        name = draw(st.sampled_from(sorted(trained)))
+        description, prepared = name, trained[name]
+    else:
+        description, prepared = random_model(draw, family, most)
+    model = prepared.model
+    subpixels = prepared.model.image_shape[0] * model.image_shape[1] * model.image_shape[2]
+    small = subpixels <= 300
+    n = draw(st.integers(1, 40) if small else st.integers(1, 2 if most <= 16 else 12))
+    classes = getattr(model.config, "num_classes", None)
+    labels = None
+    if classes is not None and draw(st.booleans()):
+        labels = torch.randint(classes, (n,), generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    kind = draw(st.sampled_from(KINDS if small or most > 16 else KINDS[:4]))
+    chunk = draw(st.none() | st.integers(1, n + 1))
+    group = draw(st.none() | st.integers(1, n))
+    description = f"{n} {kind} of {description}, labels={labels is not None} {chunk=} {group=}"
+    return Case(description, prepared, made(draw, kind, prepared, labels, n), labels, chunk, group)
+
+
+def check_round_trip(case, engines):
+    """What one engine wrote the others write too, and all read."""
+    written = set()
+    for name, count in engines:
+        with engine(name), threads(count), groups_of(case.group) if case.group else engine(name):
+            written.add(pixelcnn.compress(case.prepared, case.images, case.labels, chunk=case.chunk))
+    assert len(written) == 1
+    (data,) = written
+    note(f"{len(data)} bytes")
+    bits = case.prepared.bits(case.images, case.labels).sum().item()
+    chunks = -(-len(case.images) // (case.chunk or len(case.images)))
+    classes = 0 if case.labels is None else 4 * len(case.images)
+    assert 8 * len(data) <= bits * (1 + 1e-6) + classes + 8 * (56 + 17 * chunks)
+    for name, count in engines:
+        with engine(name), threads(count):
+            images, labels = decompress_with_labels(case.prepared, data)
+        assert images.dtype == torch.uint8
+        assert torch.equal(images, case.images)
+        assert (labels is None) == (case.labels is None)
+        assert labels is None or torch.equal(labels, case.labels)
+
+
+def round_trips(family, images, most, trained):
+    """Round after round of cases, always the same ones, until there have been so many images."""
+    seen, number = 0, 0
+    kinds = {"eager": 0, "cases": 0}
+
+    def check(case):
+        nonlocal seen
+        seen += len(case.images)
+        kinds["cases"] += 1
+        eager = case.images.numel() <= 600 if most <= 16 else kinds["cases"] % 4 == 0
+        kinds["eager"] += eager
+        check_round_trip(case, [("native", 1), ("native", 2), *([("eager", 1)] if eager else [])])
+
+    while seen < images:
+        once = settings(
+            max_examples=10 if most <= 16 else 50, database=None, deadline=None, phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        seed(number)(once(given(cases(family, most, trained))(check)))()
+        number += 1
+    print(f"{family}: {seen} images in {kinds['cases']} cases, {kinds['eager']} of them without compiled code too")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The shipped models, and one of colour, trained for a second on what has structure."""
+    folder = tmp_path_factory.mktemp("trained")
+    generator = torch.Generator().manual_seed(0)
+    bright = torch.randint(4, (256, 1, 1, 1), generator=generator)
+    images = ((bright + torch.arange(8).view(8, 1) // 3 + torch.arange(3).view(3, 1, 1)) % 4).expand(256, 3, 8, 8)
+    config = TrainConfig(
+        model=pixelcnn.config.PixelCNNPlusPlusConfig(image_shape=(3, 8, 8), levels=4, filters=8, blocks=1, mixtures=2),
+        steps=40, batch_size=32, sample_images=0,
+    )  # fmt: skip
+    images = images.to(torch.uint8).contiguous()
+    colour = pixelcnn.train(config, images, images[:32], folder / "run", progress=False)
+    return {**{name: prepare(pixelcnn.load(name)) for name in SHIPPED}, "colour": prepare(colour)}
+
+
+def trained_for(family, request):
+    return request.getfixturevalue("trained") if family == "trained" else {}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_200_images_come_back(family, request):
+    round_trips(family, 20 if family == "trained" else 60, 12, trained_for(family, request))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", FAMILIES)
+def test_10_000_images_come_back(family, request):
+    round_trips(family, 2500, 64, trained_for(family, request))
+
+
+@pytest.mark.parametrize("name", ["pixelcnn", "gated", "plusplus"])
+def test_bytes_are_those_of_any_batch_and_thread(name):
+    """Groups of 1, 7 and 512 images: what one engine and number of threads writes every other writes, and reads."""
+    prepared = prepare(built(name))
+    images, labels = inputs(prepared.model, 513)
+    ways = [("native", 1), ("native", 2), ("eager", 1), ("eager", 2)]
+    for group in (1, 7, 512):
+        some = slice(min(513, 2 * group + 1))
+        given_labels = None if labels is None else labels[some]
+        written = []
+        for how, count in ways:
+            with engine(how), threads(count), groups_of(group):
+                written.append(pixelcnn.compress(prepared, images[some], given_labels))
+        assert written == written[:1] * len(ways)
+        assert header_of(written[0])["per_group"] == group
+        for how, count in ways:
+            with engine(how), threads(count):
+                found, found_labels = decompress_with_labels(prepared, written[0])
+            assert torch.equal(found, images[some])
+            assert labels is None or torch.equal(found_labels, given_labels)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_frequencies_are_those_of_any_batch_and_thread(name):
+    prepared = prepare(built(name))
+    images, labels = inputs(prepared.model, 512)
+    expected = prepared.cumulative(images, labels)
+    for count, batch in itertools.product((1, 2), (1, 7)):
+        with threads(count):
+            for k in range(0, 4 * batch, batch):
+                part = slice(k, k + batch)
+                found = prepared.cumulative(images[part], None if labels is None else labels[part])
+                assert torch.equal(found, expected[part])
+    with threads(2):
+        assert torch.equal(prepared.cumulative(images, labels), expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "vector"])
+def test_a_cuda_device_writes_and_reads_the_same(name):
+    model = built(name)
+    images, labels = inputs(model, 70)
+    expected = pixelcnn.compress(model, images, labels)
+    model, on_device = model.cuda(), None if labels is None else labels.cuda()
+    prepared = prepare(model)
+    frequencies = prepared.cumulative(images.to(prepared.model.device), on_device)
+    assert torch.equal(frequencies.cpu(), prepare(built(name)).cumulative(images, labels))
+    assert pixelcnn.compress(model, images.cuda(), on_device) == expected
+    found, found_labels = decompress_with_labels(model, expected)
+    assert torch.equal(found.cpu(), images)
+    assert labels is None or torch.equal(found_labels.cpu(), labels)
