@@ -116,7 +116,7 @@ def ours(name: str, model: str, images: Tensor, labels: Tensor | None = None) ->
         found, classes = pixelcnn.codec.decompress_with_labels(prepared, data)
 
         def same() -> bool:
-            alike = classes is None if labels is None or classes is None else torch.equal(classes, labels[part])
+            alike = labels is None or (classes is not None and torch.equal(classes, labels[part]))
             return alike and torch.equal(found, images[part])
 
         return same
