@@ -184,17 +184,17 @@ def text_of(table: Table) -> str:
 
 
 def _rows(table: Table, measured: Sequence[Measured], images: int, *, header: bool = False) -> str:
-    """Ours, then the others from the smallest, each against the smallest of ours."""
-    least = min(m.size for m in measured if m.ours)
+    """Ours, then the others from the smallest, each against the first of ours."""
+    first = next(m.size for m in measured if m.ours)
     columns = ["codec", "bytes", "an image", "bits a sub-pixel", "times ours", "encode", "decode"]
     if header:
         columns.insert(3, "without our header")
     rows = []
-    for m in sorted(measured, key=lambda m: (not m.ours, m.size)):
+    for m in sorted(measured, key=lambda m: 0 if m.ours else m.size):
         bare = m.size - HEADER * images
         row = [f"**{m.codec}**" if m.ours else m.codec, f"{m.size:,}", f"{m.size / images:.2f}"]
         row += [f"{bare / images:.2f}" if m.ours else ""] if header else []
-        row += [f"{8 * m.size / images / table.subpixels:.4f}", f"{m.size / least:.2f}"]
+        row += [f"{8 * m.size / images / table.subpixels:.4f}", f"{m.size / first:.2f}"]
         rows.append([*row, duration(m.encode), duration(m.decode)])
     return markdown(columns, rows)
 
