@@ -219,7 +219,14 @@ def tables(options: Options) -> Iterable[Table]:
 
 
 def main(options: Options) -> None:
-    """Measures and writes."""
+    """Measures and writes.
+
+    Raises:
+        SystemExit: If there is no run of examples/photographs.py where one should be, or images do not come back.
+    """
+    run = options.photographs
+    if run is not None and not ((run / "config.json").is_file() and (run.parent / "pictures").is_dir()):
+        raise SystemExit(f"{run} is not what examples/photographs.py makes: FOLDER/run, beside FOLDER/pictures")
     torch.set_num_threads(options.threads)
     cpu = torch.device("cpu")
     machine, rates = Machine.of(cpu), [matrix_rate(cpu)]
