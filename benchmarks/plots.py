@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from pixelcnn.files import write_file
 from table import Row
 
-__all__ = ["plot_sampling", "plot_scaling"]
+__all__ = ["plot_codec", "plot_sampling", "plot_scaling"]
 
 _STYLES = {  # colour says what computes, line and marker say how
     "keras-tensorflow": ("#b5443a", "o", "-"),
@@ -70,6 +70,30 @@ def plot_scaling(
     figure.axes[0].set_ylabel("microseconds a pixel")
     figure.axes[0].legend(frameon=False)
     figure.suptitle(title, fontsize=9, color="#555555", x=0.01, ha="left")
+    _write(figure, path)
+
+
+def plot_codec(tables: Sequence[tuple[str, Sequence[tuple[str, float, bool]]]], path: Path) -> None:
+    """Bytes an image, a bar for each codec, a panel for each kind of image.
+
+    Args:
+        tables: A title and, for each codec, its name, its bytes an image and whether it is ours.
+        path: A PNG file.
+    """
+    most = max(len(bars) for _, bars in tables)
+    figure = Figure(figsize=(8, 0.6 + len(tables) * (0.6 + 0.24 * most)), layout="constrained")
+    for axes, (title, bars) in zip(figure.subplots(len(tables), 1, squeeze=False).flat, tables, strict=True):
+        ordered = sorted(bars, key=lambda bar: bar[1])
+        colours = [_STYLES["fast" if bar[2] else "raster"][0] for bar in ordered]
+        names = [bar[0].replace("`", "") for bar in ordered]
+        drawn = axes.barh(names, [bar[1] for bar in ordered], color=colours)
+        axes.bar_label(drawn, [f"{bar[1]:,.1f}" for bar in ordered], padding=3, fontsize=8)
+        axes.invert_yaxis()
+        axes.margins(x=0.08)
+        axes.tick_params(axis="y", length=0, labelsize=8)
+        axes.xaxis.set_visible(False)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.set_title(f"{title}: bytes an image, all in one file", fontsize=9, color="#555555", loc="left")
     _write(figure, path)
 
 
