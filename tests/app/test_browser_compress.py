@@ -120,7 +120,7 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
     decode(data, re.compile(r"^3 images decoded in .* they have the digest that the stream says$"))
     expect(page.get_by_alt_text("3 images decoded by mnist")).to_be_visible()
     assert fits(page)
-    decode(data[:70] + bytes([data[70] ^ 4]) + data[71:], "chunk 0 is damaged: its checksum does not match")
+    decode(data[:70] + bytes([data[70] ^ 4]) + data[71:], "chunk 0 is damaged")
     decode(data[:-3], "the stream ends within chunk 0 of 1")
     decode(white["buffer"], "this is no pixelcnn stream: it does not begin with PXCN")
     foreign = pixelcnn.compress(pixelcnn.PixelCNN((1, 5, 5), filters=4, blocks=1), torch.zeros(1, 1, 5, 5).byte())
