@@ -163,7 +163,7 @@ def test_classes_are_in_the_stream(served, twins):
     assert torch.equal(back, images)
     assert torch.equal(classes, labels)
     bits = -served[1].model.log_prob(images, labels).double().sum().item() / math.log(2) + 6 * math.log2(5)
-    assert sizes(found)["model's likelihood and even classes"] == pytest.approx(bits / 8, rel=1e-5)
+    assert sizes(found)["model's likelihood, with classes"] == pytest.approx(bits / 8, rel=1e-5)
     again = decompressed(twins, found.data, LIMITS)
     assert again.served is served[1]
     assert f"classes {', '.join(map(str, labels.tolist()))}" in words(shown_again(again, None))

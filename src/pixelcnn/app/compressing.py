@@ -164,7 +164,7 @@ def compressed(served: Served, twins: Twins, images: Tensor, labels: Tensor | No
         data=data,
         overhead=len(data) - sum(length for _, length in places),
         others=(
-            Size(name="model's likelihood" + (" and even classes" if labels is not None else ""), bytes=bits / 8),
+            Size(name="model's likelihood" + (", with classes" if labels is not None else ""), bytes=bits / 8),
             *_pictures(images, served.model.levels),
             Size(name=f"raw, {depth} bit{'s' * (depth > 1)} a value", bytes=math.ceil(images.numel() * depth / 8)),
         ),
