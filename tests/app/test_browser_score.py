@@ -67,11 +67,11 @@ def test_a_file_and_classes(visit, tmp_path):
     (tmp_path / "none.png").write_bytes(b"no picture")
     chooser.set_input_files(tmp_path / "none.png")
     go.click()
-    expect(page.get_by_text("this is no picture that can be read")).to_be_visible()
+    expect(page.get_by_text("the file cannot be read as a picture")).to_be_visible()
     (tmp_path / "large.png").write_bytes(bytes(2_000_000))
     chooser.set_input_files(tmp_path / "large.png")
     go.click()
-    expect(page.get_by_text("the picture is too large: it may have 688 kB")).to_be_visible()
+    expect(page.get_by_text("files may have 688 kB, all together")).to_be_visible()
 
     choose(page, "Model", "classes")
     expect(page.get_by_label("a digit of MNIST")).to_be_hidden()

@@ -45,7 +45,7 @@ def test_a_tab_is_a_title_and_a_function(served):
     blocks = built(served, Limits(), tabs=(*TABS, SimpleNamespace(TITLE="Third", build=build)))
     assert told == [(served, Limits())]
     tabs = [block.label for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
-    assert tabs == ["Draw", "Complete", "Score", "Explain", "Third"]
+    assert tabs == ["Draw", "Complete", "Score", "Compress", "Explain", "Third"]
     with pytest.raises(ValueError, match="the page needs at least one model, got none"):
         built([], Limits())
 
@@ -55,7 +55,8 @@ def test_limits_reach_gradio(blocks):
     assert queue.max_size == 3
     assert queue.pending_messages_per_session.max_size == 20
     working = [event for event in blocks.fns.values() if event.queue]
-    assert len(working) == 8  # Draw, Complete, Score and Enter in their fields, New seed, Another digit, a picture
+    # Draw, Complete, Score and Enter in their fields, New seed, Another digit, a picture; Compress, Decode and Decode
+    assert len(working) == 11
     assert {event.concurrency_id for event in working} == {"work"}
     assert {event.concurrency_limit for event in working} == {"default"}
     assert queue.default_concurrency_limit == 2

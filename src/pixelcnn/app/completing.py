@@ -7,15 +7,12 @@ The editor in the browser and the server exchange one string, JSON:
     image   the uint8 levels (C, H, W), in base64
     hidden  H * W characters in raster order: 1 where a pixel is unknown
 
-Whatever comes back is checked, for a visitor may send anything. Visitors' pictures come as base64 as well: they are
-read in memory and never written to a file.
+Whatever comes back is checked, for a visitor may send anything. Visitors' pictures come as base64 as well.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-import io
 import json
 import time
 from dataclasses import dataclass
@@ -23,15 +20,13 @@ from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
+from pixelcnn.app.uploads import as_image, in_base64
 from pixelcnn.completion import FEW, comes_first
-from pixelcnn.config import DataConfig
 from pixelcnn.datasets import mnist
-from pixelcnn.datasets.pictures import FORMATS, to_levels
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.orders import rearranged
 
@@ -126,7 +121,7 @@ def edited(served: Served, text: object) -> Edited:
     hidden = said.get("hidden")
     if not isinstance(hidden, str) or len(hidden) != h * w or set(hidden) - {"0", "1"}:
         raise ValueError(f"the mask must be {h} x {w} pixels, each known or hidden")
-    content = _decoded(said.get("image"), "the editor's image")
+    content = in_base64(said.get("image"), "the editor's image")
     if len(content) != c * h * w or max(content) >= served.model.levels:
         raise ValueError(f"the image must be {c} x {h} x {w} numbers below {served.model.levels}")
     unknown = torch.tensor([letter == "1" for letter in hidden]).view(1, h, w).expand(c, h, w)
@@ -136,48 +131,8 @@ def edited(served: Served, text: object) -> Edited:
 
 
 def read_picture(served: Served, content: object, limits: Limits) -> Tensor:
-    """A visitor's picture as an image for the model, scaled until it covers it and cropped to the centre.
-
-    Args:
-        served: The model.
-        content: The file, in base64.
-        limits: Bounds the picture's pixels.
-
-    Returns:
-        uint8 levels (C, H, W).
-
-    Raises:
-        ValueError: If it is not a picture, or too large a one.
-    """
-    c, h, w = served.model.image_shape
-    data = _decoded(content, "the file")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > limits.pixels:
-                raise _TooLargeError
-            channels = 1 if c == 1 else 3
-            levels = to_levels(picture, channels, served.model.levels, DataConfig(size=(h, w)))[0]
-    except (_TooLargeError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"the picture may have {limits.pixels:,} pixels") from None
-    except Exception:  # damaged files may raise anything
-        raise ValueError("the file cannot be read as a picture: PNG, JPEG, WebP, TIFF and GIF can be") from None
-    if levels.shape != (c, h, w):
-        raise ValueError(f"{served.name} reads images of {c} channels, which no picture has")
-    return torch.from_numpy(levels.copy())
-
-
-class _TooLargeError(Exception):
-    pass
-
-
-def _decoded(text: object, name: str) -> bytes:
-    if not isinstance(text, str):
-        raise ValueError(f"{name} is missing")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError(f"{name} is damaged: it is not in base64") from None
+    """A visitor's picture, a file in base64, as `pixelcnn.app.uploads.as_image` makes of it an image for the model."""
+    return as_image(served, in_base64(content, "the file"), limits)
 
 
 def completed(

@@ -1,4 +1,4 @@
-"""Pieces of HTML that the tabs share."""
+"""What the tabs share: pieces of HTML, and numbers as controls send them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["data_address", "file_name", "png", "status"]
+__all__ = ["data_address", "file_name", "png", "status", "whole"]
 
 
 def status(words: str, beside: str = "") -> str:
@@ -23,12 +23,23 @@ def png(picture: Image.Image, **options: Any) -> str:
     return data_address(buffer.getvalue())
 
 
-def data_address(content: bytes) -> str:
-    """A PNG file's content as a data address."""
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+def data_address(content: bytes, kind: str = "image/png") -> str:
+    """A file's content as a data address."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def file_name(name: str) -> str:
     """A name without what file systems and addresses do not like."""
     kept = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name).strip("-")
     return kept or "images"
+
+
+def whole(value: object, name: str) -> int:
+    """A control's number.
+
+    Raises:
+        ValueError: If it is missing or not whole.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
+        raise ValueError(f"the {name} must be a whole number, got {value}")
+    return int(value)

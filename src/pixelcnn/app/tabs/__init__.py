@@ -11,7 +11,7 @@ from typing import Protocol
 
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
-from pixelcnn.app.tabs import complete, draw, explain, score
+from pixelcnn.app.tabs import complete, compress, draw, explain, score
 
 __all__ = ["TABS", "Tab"]
 
@@ -33,4 +33,4 @@ class Tab(Protocol):
         ...
 
 
-TABS: tuple[Tab, ...] = (draw, complete, score, explain)
+TABS: tuple[Tab, ...] = (draw, complete, score, compress, explain)

@@ -54,8 +54,8 @@ def build(models: Sequence[Served], limits: Limits) -> None:
         def job() -> tuple[str, str]:
             served = by_name[name]
             given = edited(served, text)
-            draws, many = _whole(n, "number of completions"), _whole(particles, "number of particles")
-            chosen, which = _class(served, label), _whole(seed, "seed")
+            draws, many = pieces.whole(n, "number of completions"), pieces.whole(particles, "number of particles")
+            chosen, which = _class(served, label), pieces.whole(seed, "seed")
             found = completed(served, given, draws, many, chosen, which, limits)
             return shown(served, given, found, which), status(served, given, found, which)
 
@@ -138,12 +138,6 @@ def _class(served: Served, label: str) -> int | None:
     if label not in _choices(served):
         raise ValueError(f"the class must be one of {', '.join(_choices(served))}, got {label}")
     return None if label == _ANY else int(label)
-
-
-def _whole(value: float | None, name: str) -> int:
-    if not isinstance(value, int | float) or value % 1 != 0:
-        raise ValueError(f"the {name} must be a whole number, got {value}")
-    return int(value)
 
 
 def shown(served: Served, given: Edited, found: Completed, seed: int) -> str:

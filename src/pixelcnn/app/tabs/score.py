@@ -1,39 +1,33 @@
 """The tab that scores: an image's bits, and where in it the model is surprised.
 
-An image is a digit of the package's MNIST, a file, or drawn by hand. The browser reads files itself and sends them
-within the request, so that none is ever written to a disk here.
+An image is a digit of the package's MNIST, a file, or drawn by hand.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import html
 import io
 import math
 import random
-import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from pixelcnn.app import pieces
+from pixelcnn.app import pieces, uploads
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
-from pixelcnn.config import DataConfig
 from pixelcnn.datasets.mnist import mnist
-from pixelcnn.datasets.pictures import FORMATS, to_levels
 from pixelcnn.images import grid
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
 from pixelcnn.surprise import surprise_map
 
-__all__ = ["TITLE", "Reference", "build", "digit", "picture", "scored"]
+__all__ = ["TITLE", "Reference", "build", "digit", "scored"]
 
 TITLE = "Score"
 
@@ -41,11 +35,9 @@ _ANY = "any"
 _DIGIT, _FILE, _DRAWN = "a digit of MNIST", "a file", "drawn by hand"
 _DIGITS = 10_000  # in the test set
 _REFERENCE = 256  # of them an image is compared with
-_PIXELS = 2**24  # of an uploaded picture
 _MOST_CLASSES = 100  # a forward each
 _LISTED = 10  # classes that are listed
-_READABLE = "PNG, JPEG, WebP, TIFF or GIF"
-_DATA = re.compile(r"data:[^,]{0,100};base64,")
+_NOTE = f"{uploads.READABLE}; it is scaled and cropped to the model's size."
 
 
 class Reference:
@@ -75,7 +67,6 @@ def build(models: Sequence[Served], limits: Limits) -> None:
     first = models[0]
     reference = Reference()
     workers = ThreadPoolExecutor(limits.concurrency, "score")
-    most = max(1, (limits.body - 2**17) * 3 // 4)  # bytes of a file: a message holds it as base64, and a drawing
 
     def work(name: str, label: str, kind: str, index: float | None, file: str | None, drawing: str | None) -> str:
         served = by_name[name]
@@ -84,7 +75,10 @@ def build(models: Sequence[Served], limits: Limits) -> None:
         if kind == _DIGIT:
             image, title = digit(served, index), f"test image {index:.0f}"
         else:
-            image, title = picture(served, file if kind == _FILE else drawing, kind, most), ""
+            if kind == _DRAWN and not drawing:
+                raise ValueError("draw an image first")
+            content, *_ = uploads.received(drawing if kind == _DRAWN else file, limits)
+            image, title = uploads.as_image(served, content, limits), ""
         return scored(served, image, None if label == _ANY else int(label), title, reference)
 
     async def on_score(
@@ -128,8 +122,7 @@ def build(models: Sequence[Served], limits: Limits) -> None:
                 another = gr.Button("Another digit", min_width=120)
             file = gr.HTML(
                 None,
-                html_template=_CHOOSER,
-                js_on_load=_READ.replace("MOST", str(most)),
+                **uploads.chooser("Picture", uploads.PICTURES, _NOTE, limits),
                 visible=True if kinds[0] == _FILE else "hidden",
             )
             pad = gr.HTML(None, html_template=_PAD, js_on_load=_PAINT, visible="hidden")
@@ -172,43 +165,6 @@ def digit(served: Served, index: float | None) -> Tensor:
     if index is None or index != int(index) or not 0 <= index < _DIGITS:
         raise ValueError(f"the number in the test set must be in 0..{_DIGITS - 1}, got {index}")
     return mnist("test", served.model.levels)[0][int(index)]
-
-
-def picture(served: Served, sent: str | None, kind: str, most: int) -> Tensor:
-    """What the browser sent, scaled and cropped to the model's size: uint8 levels (C, H, W).
-
-    Args:
-        served: Whose shape and levels it gets.
-        sent: The file as a data address, or "large:" and its bytes.
-        kind: What it is, in messages.
-        most: Bytes that it may have.
-
-    Raises:
-        ValueError: If it is missing, too large or no picture.
-    """
-    if not sent:
-        raise ValueError("draw an image first" if kind == _DRAWN else "choose a file first")
-    head = _DATA.match(sent)
-    if sent.startswith("large:") or (head and len(sent) - head.end() > 4 * math.ceil(most / 3)):
-        raise ValueError(f"the picture is too large: it may have {most // 1000} kB")
-    shape = served.model.image_shape
-    unreadable = f"this is no picture that can be read: {_READABLE}"
-    try:
-        if head is None:
-            raise ValueError(unreadable)
-        with Image.open(io.BytesIO(base64.b64decode(sent[head.end() :], validate=True)), formats=FORMATS) as opened:
-            too_many = opened.width * opened.height > _PIXELS  # only the header has been read
-            config = DataConfig(size=shape[1:])
-            levels = None if too_many else to_levels(opened, 1 if shape[0] == 1 else 3, served.model.levels, config)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        levels = None
-    except Exception:  # a damaged file may raise anything
-        raise ValueError(unreadable) from None
-    if levels is None:
-        raise ValueError(f"the picture is too large: it may have {_PIXELS:,} pixels")
-    if levels[0].shape != shape:
-        raise ValueError(f"the images of {served.name} have {shape[0]} channels, and pictures have 1 or 3")
-    return torch.from_numpy(levels[0])
 
 
 @torch.inference_mode()
@@ -274,23 +230,6 @@ def _classes(served: Served, one: Tensor) -> str:
         f'<div class="px-table px-classes"><table><tbody>{rows}</tbody></table></div>'
     )
 
-
-_CHOOSER = (
-    '<label class="px-upload">Picture <input type="file" accept=".png,.jpg,.jpeg,.webp,.tif,.tiff,.gif"></label>'
-    f"<p>{_READABLE}; it is scaled and cropped to the model's size.</p>"
-)
-
-_READ = """
-const input = element.querySelector("input");
-input.addEventListener("change", () => {
-  const file = input.files[0];
-  if (!file) { props.value = null; return; }
-  if (file.size > MOST) { props.value = "large:" + file.size; return; }
-  const reader = new FileReader();
-  reader.onload = () => { if (input.files[0] === file) props.value = reader.result; };
-  reader.readAsDataURL(file);
-});
-"""
 
 _PAD = (
     '<div class="px-pad"><canvas width="280" height="280" role="img" aria-label="drawing area"></canvas>'

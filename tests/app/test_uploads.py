@@ -1,0 +1,111 @@
+"""Visitors' files as the browser sends them: pictures become images, and what is none is refused."""
+
+import base64
+import io
+import re
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixelcnn
+from pixelcnn.app.limits import Limits
+from pixelcnn.app.served import Served
+from pixelcnn.app.uploads import as_image, chooser, most_bytes, received
+
+LIMITS = Limits()
+SMALL = Limits(body=2**17 + 136_000)  # 102,000 bytes of files
+
+
+def file(picture, kind="PNG", **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def sent(*contents):
+    """Files as the browser sends them."""
+    return " ".join("data:image/png;base64," + base64.b64encode(content).decode() for content in contents)
+
+
+def huge(width, height):
+    """A PNG of this size by its header, in some bytes."""
+
+    def chunk(name, content):
+        return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_files_arrive():
+    assert received(sent(b"one"), LIMITS) == [b"one"]
+    assert received(sent(b"one", b"", bytes(200_000)), LIMITS) == [b"one", b"", bytes(200_000)]
+    assert received(sent(bytes(most_bytes(SMALL))), SMALL) == [bytes(102_000)]
+    assert len(sent(bytes(most_bytes(LIMITS)))) < LIMITS.body - 2**16  # there is room for the rest of the message
+    assert str(most_bytes(SMALL)) in chooser("Picture", ".png", "", SMALL)["js_on_load"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "choose a file first"),
+        ("", "choose a file first"),
+        (["data:;base64,"], "choose a file first"),
+        ("data:image/png;base64,*", "the file is damaged: it is not in base64"),
+        ("data:image/png;base64,AAAA data:image/png;base64,A", "the file is damaged: it is not in base64"),
+        ("/etc/hostname", "the file is damaged: it is not in base64"),
+        ("data:image/png;base64,AAAA ", "the file is damaged: it is not in base64"),
+        ("large:3000000", "files may have 102 kB, all together"),
+        (sent(bytes(103_000)), "files may have 102 kB, all together"),
+        (sent(bytes(52_000), bytes(52_000)), "files may have 102 kB, all together"),
+        ("x" * 200_000, "files may have 102 kB, all together"),
+    ],
+    ids=["none", "empty", "no text", "no base64", "second", "path", "end", "large", "long", "together", "no file"],
+)
+def test_what_is_no_file(content, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        received(content, SMALL)
+
+
+def test_pictures_get_the_models_size_and_levels(served):
+    grey = np.zeros((28, 28), np.uint8)
+    grey[5:9, 3:20] = 255
+    assert np.array_equal(as_image(served[0], file(Image.fromarray(grey)), LIMITS)[0], grey // 255)
+    colour = Image.new("RGBA", (300, 200), (255, 255, 255, 255))
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True})):
+        assert (as_image(served[1], file(colour, kind, **options), LIMITS) == 3).all()
+    small = as_image(served[1], file(Image.new("L", (1, 1), 130), "GIF"), LIMITS)
+    assert torch.equal(small, torch.full((1, 12, 10), 2, dtype=torch.uint8))
+
+
+UNREADABLE = "the file cannot be read as a picture: PNG, JPEG, WebP, TIFF and GIF can be"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", UNREADABLE),
+        (b"GIF89a", UNREADABLE),
+        (b"%PDF-1.4", UNREADABLE),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UNREADABLE),
+        (file(Image.new("L", (64, 64), 7), "BMP"), UNREADABLE),
+        (file(Image.effect_noise((64, 64), 50))[:2000], UNREADABLE),
+        (huge(5000, 4000), "the picture may have 16,777,216 pixels"),
+        (huge(12_000, 12_000), "the picture may have 16,777,216 pixels"),
+        (huge(60_000, 60_000), "the picture may have 16,777,216 pixels"),
+    ],
+    ids=["empty", "head", "pdf", "svg", "bmp", "cut", "pixels", "warning", "bomb"],
+)
+def test_what_is_no_picture(served, content, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        as_image(served[0], content, LIMITS)
+
+
+def test_other_channels_are_refused():
+    two = Served(name="two", model=pixelcnn.PixelCNN((2, 6, 6), filters=4, blocks=1), card="", losses={})
+    with pytest.raises(ValueError, match="two reads images of 2 channels, which no picture has"):
+        as_image(two, file(Image.new("L", (6, 6))), LIMITS)
