@@ -132,8 +132,8 @@ def test_arrays_come_back(models, tmp_path, capsys, dtype, dimensions):
 
 def test_classes(models, tmp_path, capsys):
     model = pixelcnn.load(models / "classes")
-    labels = torch.tensor([0, 2, 1, 1, 0, 2])
-    images = model.sample(6, labels)
+    labels = torch.tensor([0, 2, 1, 1, 0, 2]).repeat(10)
+    images = model.sample(60, labels)
     np.savez(tmp_path / "x.npz", images=images.numpy(), labels=labels.numpy())
     np.save(tmp_path / "x.npy", images.numpy())
     for source, choice, coded in (("x.npz", "given", True), ("x.npz", "none", False), ("x.npz", "best", True),

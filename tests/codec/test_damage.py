@@ -115,7 +115,7 @@ def test_payloads_whose_checksums_are_right(name, way):
 @pytest.mark.parametrize(("name", "way"), SMALL)
 def test_every_flip_and_cut_of_payloads_whose_checksums_are_right(name, way, how):
     with engine(how):
-        check_payloads(name, way, 1 if how == "native" else 7)
+        check_payloads(name, way, 1 if how == "native" else 61)
 
 
 @pytest.mark.parametrize("name", CODED)
@@ -238,7 +238,7 @@ def test_a_single_class():
 def test_what_could_not_be_decoded_is_not_written():
     model = built("gated")
     images, _ = inputs(model, 3)
-    with pytest.raises(ValueError, match="labels must be classes to be coded: -1, which is none, cannot be"):
+    with pytest.raises(ValueError, match="labels must be classes to be coded: neither vectors nor -1"):
         pixelcnn.compress(model, images, torch.tensor([0, -1, 2]))
     wide = pixelcnn.PixelCNN((1, 1, 2**16), filters=2, blocks=0)
     with pytest.raises(ValueError, match=r"images must have sizes below 65536 to be coded, got \(1, 1, 65536\)"):
@@ -322,7 +322,7 @@ def test_hostile_headers_take_little_memory(how):
     for name, (said, grown, seconds) in found.items():
         print(f"{how}, {name}: {grown / 2**20:.0f} MiB, {seconds:.2f} s: {said}")
         assert said is not None, name
-        most = {"groups as large as can be": 1.2, "a mixture": 1.5, "large images": 1.2, "colour": 1.2}.get(name, 0.4)
+        most = {"a mixture": 1.5, "classes": 0.1, "a chunk of all": 0.1, "chunks of one": 0.1}.get(name, 1.2)
         assert grown < most * 2**30, (name, grown)
         assert seconds < 60, name
     assert re.search("damaged: the payload ends too early", found["a chunk of all"][0])

@@ -63,12 +63,8 @@ def compress(
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or not 1 <= chunk < 2**32):
         raise ValueError(f"chunk must be an integer in 1..2**32-1, got {chunk!r}")
     twin.condition_of(labels, len(images))
-    if labels is not None and labels.is_floating_point():
-        raise ValueError("labels must be classes to be coded: vectors cannot be")
-    if labels is not None and labels.amin() < 0:
-        raise ValueError(
-            "labels must be classes to be coded: -1, which is none, cannot be; None is that for all images"
-        )
+    if labels is not None and (labels.is_floating_point() or (labels < 0).any()):
+        raise ValueError("labels must be classes to be coded: neither vectors nor -1, which is none, can be")
     if max(twin.image_shape) >= 2**16:
         raise ValueError(f"images must have sizes below 65536 to be coded, got {twin.image_shape}")
     images, labels = images.cpu(), None if labels is None else labels.cpu()

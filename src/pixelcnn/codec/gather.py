@@ -211,16 +211,23 @@ def _levels_of(levels: int) -> np.ndarray:
 
 def _array(source: str, shape: tuple[int, int, int], levels: int, classes: int | None, *, progress: bool) -> _Part:
     path = Path(source)
-    data = open_data(source, levels, progress=progress)
-    _, *of_data = data.images.shape
-    if tuple(of_data) != shape:
-        raise ValueError(f"{source} has images of {tuple(of_data)}, and the model {shape} (C, H, W)")
-    images = torch.from_numpy(np.ascontiguousarray(data.images.numpy()))
-    labels = None if data.labels is None else data.labels.long().clone()
     if path.suffix.lower() in _ARRAYS and path.is_file():
         stored = ArraySource(path, levels)
+        _check(source, stored.shape, shape)
+        parts = list(stored.parts(progress=progress))  # not from the cache, which has an order of its own
+        images = torch.from_numpy(np.concatenate([part for _, part, _ in parts]))
+        classed = [part for *_, part in parts if part is not None]
+        labels = torch.from_numpy(np.concatenate(classed)) if classed else None
         entry = Entry(path.name, stored.dtype.name, len(images), stored.dimensions)
         return _Part(entry, images, labels, path.stat().st_size)
-    labels = None if classes is None else labels
+    data = open_data(source, levels, progress=progress)
+    _check(source, tuple(data.images.shape)[1:], shape)
+    labels = None if classes is None or data.labels is None else data.labels.long().clone()
     name = name_of(source) + (".npy" if labels is None else ".npz")
+    images = data.images.clone()
     return _Part(Entry(name, "uint8", len(images), 4), images, labels, 0)
+
+
+def _check(source: str, found: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+    if found != shape:
+        raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")

@@ -88,27 +88,35 @@ class ArraySource:
         Raises:
             ValueError: If a value is not in 0 .. levels-1, the labels do not fit, or the file is damaged.
         """
-        top = 0
+        top, classes = 0, 0
+        for start, images, labels in self.parts(progress=progress):
+            top = max(top, int(images.max()))
+            classes = max(classes, 0 if labels is None else 1 + int(labels.max()))
+            names = [str(k) for k in range(start, start + len(images))]
+            writer.add(images, None if labels is None else labels.tolist(), names)
+        return Contents(levels=self.levels or max(2, top + 1), classes=tuple(map(str, range(classes))) or None)
+
+    def parts(self, *, progress: bool) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        """The index of the first of some images; the images, uint8 (n, C, H, W); their labels, int64 (n,), or None.
+
+        Raises:
+            ValueError: If a value is not in 0 .. levels-1, the labels do not fit, or the file is damaged.
+        """
         with _opened(self.path, self._key) as array:
             labels = self._labels(len(array))
             with progress_bar(f"reading {self.name}", len(array), "img", show=progress) as bar:
                 for start, chunk in array.chunks():
-                    top = max(top, self._check(chunk, start, array.where))
+                    self._check(chunk, start, array.where)
                     images = np.ascontiguousarray(chunk.reshape(-1, *self.shape), dtype=np.uint8)
-                    part = range(start, start + len(chunk))
-                    writer.add(
-                        images, None if labels is None else labels[start : part.stop].tolist(), [*map(str, part)]
-                    )
+                    yield start, images, None if labels is None else labels[start : start + len(chunk)]
                     bar.update(len(chunk))
-        classes = None if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
-        return Contents(levels=self.levels or max(2, top + 1), classes=classes)
 
-    def _check(self, chunk: np.ndarray, start: int, where: str) -> int:
-        """The largest value of a part of the array, which begins with image `start`."""
+    def _check(self, chunk: np.ndarray, start: int, where: str) -> None:
+        """Looks at the values of a part of the array, which begins with image `start`."""
         low, high = int(chunk.min()), int(chunk.max())
         levels = self.levels or 256
         if low >= 0 and high < levels:
-            return high
+            return
         place = np.argwhere((chunk < 0) | (chunk >= levels))[0]
         value = chunk[tuple(place)]
         index = [start + int(place[0]), *map(int, place[1:])]
