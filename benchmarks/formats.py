@@ -71,8 +71,14 @@ def formats(levels: int, channels: int, threads: int) -> tuple[list[Format], lis
     except ImportError:
         absent.append("zstd: zstandard is not installed")
     else:
-        compressor, decompressor = zstandard.ZstdCompressor(level=22), zstandard.ZstdDecompressor()
-        found.append(_general("zstd --ultra -22", levels, compressor.compress, decompressor.decompress))
+        found.append(  # a new one each time: threads must not share them
+            _general(
+                "zstd --ultra -22",
+                levels,
+                lambda data: zstandard.ZstdCompressor(level=22).compress(data),
+                lambda data: zstandard.ZstdDecompressor().decompress(data),
+            )
+        )
     return found, absent
 
 

@@ -30,7 +30,7 @@ step() {  # step NAME COMMAND...: its output goes to NAME.log; a failure does no
 
 step hardware nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 step versions "$python" -c 'import torch, triton; print(torch.__version__, torch.version.cuda, triton.__version__)'
-step cuda-tests "$python" -m pytest -m cuda -rs tests/test_cuda.py
+step cuda-tests "$python" -m pytest -m cuda -rs tests/test_cuda.py tests/codec/test_device.py
 step triton-tests "$python" -m pytest -rs tests/test_triton.py tests/test_graph.py tests/test_precision.py
 step agreement-triton "$python" benchmarks/agreement.py --device cuda --engine triton --n 10000
 step agreement-graph "$python" benchmarks/agreement.py --device cuda --engine graph --n 2000
@@ -56,6 +56,9 @@ for name in mnist mnist-gated mnist-gray; do
     if [ -d "$out/trained/$name/model" ]; then cp -r "src/pixelcnn/pretrained/$name" "$out/shipped-$name"; fi
 done
 step completion "$python" benchmarks/completion.py --device cuda --out "$out"
+step codec "$python" -m pixelcnn compress mnist mnist:test --device cuda --out "$out/cuda.pxcn"
+step codec-cpu "$python" -m pixelcnn compress mnist mnist:test --no-verify --out "$out/cpu.pxcn"
+step codec-same cmp "$out/cuda.pxcn" "$out/cpu.pxcn"
 step families "$python" benchmarks/families.py --device cuda --out "$out"
 for protocol in threshold dynamic gray; do
     step "literature-$protocol" env PYTHON="$python" DEVICE=cuda OUT="$out/literature-$protocol" \

@@ -226,19 +226,3 @@ def test_bytes_and_frequencies_are_those_of_any_batch_and_thread(name):
             with threads(count):
                 every = [prepared.cumulative(images[k], None if labels is None else labels[k]) for k in parts]
             assert torch.equal(torch.cat(every), frequencies[:n])
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "vector"])
-def test_a_cuda_device_writes_and_reads_the_same(name):
-    model = built(name)
-    images, labels = inputs(model, 70)
-    expected = pixelcnn.compress(model, images, labels)
-    model, on_device = model.cuda(), None if labels is None else labels.cuda()
-    prepared = prepare(model)
-    frequencies = prepared.cumulative(images.to(prepared.model.device), on_device)
-    assert torch.equal(frequencies.cpu(), prepare(built(name)).cumulative(images, labels))
-    assert pixelcnn.compress(model, images.cuda(), on_device) == expected
-    found, found_labels = decompress_with_labels(model, expected)
-    assert torch.equal(found.cpu(), images)
-    assert labels is None or torch.equal(found_labels.cpu(), labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -89,24 +90,28 @@ def compress(
 def _payloads(
     prepared: PreparedModel, header: Header, images: Tensor, labels: Tensor | None, done: Callable[[int], object]
 ) -> Iterator[bytes]:
-    """The chunks', groups side by side; `done` is told of images."""
-    groups = [list(header.groups_of(chunk)) for chunk in range(header.chunks)]
-    every = [group for chunk in groups for group in chunk]
+    """The chunks', in compiled code groups side by side; `done` is told of images."""
     threads = torch.get_num_threads()
-    coder = Groups(prepared, labelled=labels is not None, threads=max(1, threads // len(every)))
+    groups = sum(1 for chunk in range(header.chunks) for _ in header.groups_of(chunk))
+    coder = Groups(prepared, labelled=labels is not None, threads=max(1, threads // groups))
 
-    def edges_of(group: slice) -> NDArray[np.uint32]:
-        return coder.edges(images[group], None if labels is None else labels[group])
+    def parts_of(chunk: int) -> list[slice]:
+        members = header.images_of(chunk)
+        return list(header.groups_of(chunk)) if coder.native else [slice(members.start, members.stop)]
 
+    def edges_of(part: slice) -> NDArray[np.uint32]:
+        return coder.edges(images[part], None if labels is None else labels[part], header.per_group)
+
+    parts = [parts_of(chunk) for chunk in range(header.chunks)]
     with workers(threads if coder.native else 1) as pool:
-        found = mapped(pool, edges_of, every, 2 * threads)
-        for chunk in groups:
+        found = mapped(pool, edges_of, itertools.chain(*parts), 2 * threads)
+        for chunk in parts:
             edges = []
             if labels is not None:
                 edges.append(coder.edges_of_labels(labels[chunk[0].start : chunk[-1].stop]))
-            for group in chunk:
+            for part in chunk:
                 edges.append(next(found))
-                done(group.stop - group.start)
+                done(part.stop - part.start)
             symbols = np.concatenate(edges)
             yield encode_natively(symbols) if coder.native else entropy.encode(symbols)
 

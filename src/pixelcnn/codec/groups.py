@@ -20,9 +20,12 @@ from pixelcnn.exact.frequencies import TOTAL_BITS
 from pixelcnn.exact.native import NativeWalk, why_not_native
 from pixelcnn.exact.prepared import PreparedModel
 from pixelcnn.exact.walk import walk
+from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["Groups", "mapped", "workers"]
+
+_DEVICE_BYTES = 2**28  # of what a GPU computes at a time
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -58,14 +61,26 @@ class Groups:
         return torch.from_numpy(decoder.take(np.broadcast_to(cumulative, (count, len(cumulative)))))
 
     @torch.inference_mode()
-    def edges(self, images: Tensor, labels: Tensor | None) -> NDArray[np.uint32]:
-        """Where the frequencies of a group's sub-pixels start and stop, in the order of the walk: (sub-pixels, 2)."""
+    def edges(self, images: Tensor, labels: Tensor | None, per_group: int) -> NDArray[np.uint32]:
+        """Where the frequencies of sub-pixels start and stop, group by group in the order of the walk: (sub-pixels, 2).
+
+        Args:
+            images: Of as many groups as there may be, the last one perhaps with fewer.
+            labels: Their classes.
+            per_group: Images of a group.
+        """
         if self._order is not None:
-            return _edges(self._prepared, self._order, images, labels)
-        native = self._borrow(len(images))
-        found = native.edges(images, self._prepared.model.condition_of(labels, len(images)))
-        self._give_back(len(images), native)
-        return found
+            return _edges(self._prepared, self._order, images, labels, per_group)
+        parts = []
+        for k in range(0, len(images), per_group):
+            group = images[k : k + per_group]
+            condition = self._prepared.model.condition_of(
+                None if labels is None else labels[k : k + per_group], len(group)
+            )
+            native = self._borrow(len(group))
+            parts.append(native.edges(group, condition))
+            self._give_back(len(group), native)
+        return np.concatenate(parts)
 
     @torch.inference_mode()
     def decode(self, images: Tensor, labels: Tensor | None, decoder: Decoder) -> None:
@@ -124,17 +139,28 @@ def mapped(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable
         yield begun.popleft().result()
 
 
-def _edges(prepared: PreparedModel, order: Tensor, group: Tensor, labels: Tensor | None) -> NDArray[np.uint32]:
+def _edges(
+    prepared: PreparedModel, order: Tensor, images: Tensor, labels: Tensor | None, per_group: int
+) -> NDArray[np.uint32]:
     """The same by forwards of whole images."""
     twin, parts = prepared.model, []
-    for k in range(0, len(group), twin.slice_size):
-        x = group[k : k + twin.slice_size].to(twin.device)
-        given = None if labels is None else labels[k : k + twin.slice_size].to(twin.device)
+    size = twin.slice_size if twin.device.type == "cpu" else _on_device(twin)
+    for k in range(0, len(images), size):
+        x = images[k : k + size].to(twin.device)
+        given = None if labels is None else labels[k : k + size].to(twin.device)
         cumulative, levels = prepared.cumulative(x, given), x.long().unsqueeze(-1)
         edges = torch.cat([cumulative.gather(-1, levels), cumulative.gather(-1, levels + 1)], -1).cpu()
         parts.append(edges.flatten(1, 3)[:, order])
-    found: NDArray[np.uint32] = torch.cat(parts).transpose(0, 1).reshape(-1, 2).numpy().astype(np.uint32)
-    return found
+    groups = torch.split(torch.cat(parts), per_group)
+    found: NDArray[np.uint32] = torch.cat([group.transpose(0, 1).reshape(-1, 2) for group in groups]).numpy()
+    return found.astype(np.uint32)
+
+
+def _on_device(twin: AutoregressiveModel) -> int:
+    """Images whose cumulative frequencies take 256 MiB, and of which a layer's features do."""
+    c, h, w = twin.image_shape
+    widest = max(layer.out_channels for layer in twin.masked_layers)
+    return max(1, _DEVICE_BYTES // (8 * h * w * max(widest, c * (twin.levels + 1))))
 
 
 def _of_classes(prepared: PreparedModel) -> NDArray[np.int64]:
