@@ -13,7 +13,6 @@ from pixelcnn.config import TrainConfig
 from pixelcnn.exact.prepared import PreparedModel, prepare
 from pixelcnn.exact.walk import walk
 from streams import engine, groups_of, header_of, threads
-from twins import MODELS, built, inputs
 
 FAMILIES = ["pixelcnn", "gated", "plusplus", "trained"]
 SHIPPED = ["mnist", "mnist-gated", "mnist-gray"]
