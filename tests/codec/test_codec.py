@@ -267,6 +267,15 @@ def test_golden_streams(name, engine, monkeypatch):
     assert labels is None or torch.equal(found_labels, labels)
 
 
+@pytest.mark.parametrize("name", ["mnist-groups-of-15", "mnist-gated-groups-of-18", "mnist-gray-groups-of-22"])
+def test_golden_streams_of_other_groups(name):
+    """An encoder may choose: what it wrote with other groups decodes as well."""
+    model, images, labels = golden(name[: name.index("-groups")])
+    found, found_labels = decompress_with_labels(model, (GOLDEN / f"{name}.pxcn").read_bytes())
+    assert torch.equal(found, images)
+    assert labels is None or torch.equal(found_labels, labels)
+
+
 def test_it_beats_png():
     model, images, _ = golden("mnist")
     from PIL import Image

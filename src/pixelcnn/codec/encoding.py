@@ -117,8 +117,9 @@ def _payloads(
 
 
 def _per_group(twin: AutoregressiveModel, subpixels: int) -> int:
-    """As many as a decoder has room for."""
-    return max(1, min(GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // subpixels, _GROUP_IMAGES))
+    """As many as a decoder has room for; a multiple of 8, if it is not fewer, for threads to have equal shares."""
+    most = max(1, min(GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // subpixels, _GROUP_IMAGES))
+    return most if most < 8 else (most + 4) // 8 * 8
 
 
 def digest_of(images: Tensor, labels: Tensor | None) -> bytes:
