@@ -32,7 +32,7 @@ class Compress:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
     user/name or user/name@revision."""
-    sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN...")]
     """Picture files, folders of them at any depth, .npy or .npz files of levels, or data as for `pixelcnn evaluate`
     (mnist:test)."""
     out: Path | None = None
@@ -53,7 +53,6 @@ class Compress:
         from pixelcnn.codec import compress
         from pixelcnn.codec.entries import notes_of
         from pixelcnn.codec.gather import gather
-        from pixelcnn.datasets import name_of
         from pixelcnn.devices import device_of
         from pixelcnn.exact.prepared import prepare
         from pixelcnn.files import writable_folder, write_file
@@ -65,7 +64,7 @@ class Compress:
         classes: int | None = getattr(model.config, "num_classes", None)
         if self.classes == "best" and classes is None:
             raise ValueError(f"--classes best needs a class-conditional model, and {self.model} has no classes")
-        out = self.out or Path(f"{_stem(self.sources[0], name_of)}.pxcn")
+        out = self.out or Path(f"{_stem(self.sources[0])}.pxcn")
         if out.is_dir():
             raise ValueError(f"--out must be a file, and {out} is a folder")
         writable_folder(out.parent)
@@ -138,14 +137,10 @@ class Compress:
         print(f"{seconds:.1f} s, {count / seconds:,.0f} images a second; {checked}")
 
 
-def _stem(source: str, name_of: object) -> str:
-    path = Path(source)
-    if path.is_file():
-        return path.stem
-    if path.is_dir():
-        return path.resolve().name
-    name = name_of(source) if callable(name_of) else source
-    return str(name)
+def _stem(source: str) -> str:
+    from pixelcnn.datasets import name_of
+
+    return Path(source).stem if Path(source).is_file() else name_of(source)
 
 
 def _verify(prepared: PreparedModel, data: bytes, images: Tensor, labels: Tensor | None) -> None:

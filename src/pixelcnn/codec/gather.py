@@ -23,6 +23,7 @@ from pixelcnn.codec.container import StreamError
 from pixelcnn.codec.entries import KEPT_SUFFIXES, Entry, check_names
 from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
+from pixelcnn.datasets.cifar import is_cifar10
 from pixelcnn.datasets.pictures import FORMATS, SUFFIXES
 from pixelcnn.progress import progress_bar
 
@@ -119,7 +120,7 @@ def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
     path = Path(source)
     if path.is_file() and path.suffix.lower() not in _ARRAYS:
         yield path, path.name
-    elif path.is_dir() and not (path / "test_batch.bin").exists():
+    elif path.is_dir() and not is_cifar10(path):
         found = sorted(_walk(path), key=lambda one: _as_counted(one.relative_to(path).as_posix()))
         others = [one for one in found if one.suffix.lower() not in _SUFFIXES]
         if len(others) == len(found):
