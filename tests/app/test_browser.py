@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import pixelcnn
-from visiting import DESKTOP, PHONE, choose, fits, is_dark, screenshot
+from visiting import DESKTOP, PHONE, choose, fits, is_dark, reach, screenshot
 
 pytestmark = pytest.mark.browser
 
@@ -76,27 +76,18 @@ def test_every_tab_by_clicks(visit, tmp_path, size, scheme):
 def test_by_keyboard_alone(visit):
     page = visit(PHONE)
 
-    def reach(role, name, key="Tab"):
-        """Presses a key until the element that has the focus is the one that is meant."""
-        target = page.get_by_role(role, name=name, exact=True).locator("visible=true")
-        for _ in range(40):
-            page.keyboard.press(key)
-            if target.evaluate("element => element === document.activeElement"):
-                return
-        raise AssertionError(f"{name} cannot be reached by {key}")
-
-    reach("button", "Draw")
+    reach(page, "button", "Draw")
     page.keyboard.press("Enter")
     expect(page.get_by_text(DRAWN)).to_be_visible()
-    reach("slider", "range slider for Images")
+    reach(page, "slider", "range slider for Images")
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
-    reach("spinbutton", "Seed")
+    reach(page, "spinbutton", "Seed")
     page.keyboard.press("Control+A")
     page.keyboard.type("77")
     page.keyboard.press("Enter")
     expect(page.get_by_alt_text("12 images drawn by mnist, seed 77", exact=True)).to_be_visible()
-    reach("tab", "Explain", "Shift+Tab")
+    reach(page, "tab", "Explain", "Shift+Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="What a pixel sees")).to_be_visible()
 

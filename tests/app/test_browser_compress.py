@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 import pixelcnn
 from pixelcnn.codec import decompress_with_labels
 from pixelcnn.images import to_pil
-from visiting import DESKTOP, PHONE, choose, fits, is_dark, screenshot
+from visiting import DESKTOP, PHONE, choose, fits, is_dark, reach, screenshot
 
 pytestmark = pytest.mark.browser
 
@@ -155,30 +155,21 @@ def test_draws_and_classes(visit):
 def test_by_keyboard_alone(visit):
     page = opened(visit)
 
-    def reach(role, name, key="Tab"):
-        """Presses a key until the element that has the focus is the one that is meant."""
-        target = page.get_by_role(role, name=name, exact=True).locator("visible=true")
-        for _ in range(40):
-            page.keyboard.press(key)
-            if target.evaluate("element => element === document.activeElement"):
-                return
-        raise AssertionError(f"{name} cannot be reached by {key}")
-
-    reach("button", "Compress")
-    reach("radio", "draws of the model")
+    reach(page, "button", "Compress")
+    reach(page, "radio", "draws of the model")
     page.keyboard.press(" ")
-    reach("spinbutton", "Seed")
+    reach(page, "spinbutton", "Seed")
     page.keyboard.press("Control+A")
     page.keyboard.type("9")
-    reach("slider", "range slider for How many")
+    reach(page, "slider", "range slider for How many")
     for _ in range(14):
         page.keyboard.press("ArrowLeft")
-    reach("button", "Compress", "Shift+Tab")
+    reach(page, "button", "Compress", "Shift+Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_text(re.compile(r"^2 images in \d+ bytes"))).to_be_visible()
     data = downloaded(page, "mnist-2.pxcn")
     model = pixelcnn.load("mnist")
     assert torch.equal(pixelcnn.decompress(model, data), model.sample(2, seed=9))
-    reach("button", "Decode what was compressed")
+    reach(page, "button", "Decode what was compressed")
     page.keyboard.press(" ")
     expect(page.get_by_text("equal to the original: yes")).to_be_visible()

@@ -23,6 +23,16 @@ def is_dark(page):
     return sum(map(int, re.findall(r"\d+", colour)[:3])) < 200
 
 
+def reach(page, role, name, key="Tab"):
+    """Presses a key until the element that has the focus is the one that is meant."""
+    target = page.get_by_role(role, name=name, exact=True).locator("visible=true")
+    for _ in range(40):
+        page.keyboard.press(key)
+        if target.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"{name} cannot be reached by {key}")
+
+
 def screenshot(page, name):
     """Keeps a picture for the documentation, if that is asked for."""
     folder = os.environ.get("PIXELCNN_SCREENSHOTS")
