@@ -26,28 +26,40 @@ __all__ = ["PlaceTable", "attend", "attend_all"]
 
 
 class PlaceTable(nn.Module):
-    """Features of a place, learned: those of its row plus those of its column.
+    """Features of a place, learned: those of its row plus those of its column, or of each place its own.
 
     Args:
         height: Of the image.
         width: Of the image.
         features: Of each place.
+        full: Whether each place has features of its own.
+        scale: Pixels of the image from one place to the next; there are as many as it takes to cover the image.
         generator: Source of the initial values: normal, with a standard deviation of 0.05.
     """
 
-    def __init__(self, height: int, width: int, features: int, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        features: int,
+        generator: torch.Generator | None = None,
+        *,
+        full: bool = False,
+        scale: int = 1,
+    ) -> None:
         super().__init__()
-        self.rows = nn.Parameter(torch.empty(height, features).normal_(std=0.05, generator=generator))
-        self.columns = nn.Parameter(torch.empty(width, features).normal_(std=0.05, generator=generator))
-
-    @property
-    def features(self) -> int:
-        """Of each place."""
-        return self.rows.shape[1]
+        self.features = features
+        self.scale = scale
+        height, width = -(-height // scale), -(-width // scale)
+        shapes = {"table": (height, width)} if full else {"rows": (height,), "columns": (width,)}
+        for name, shape in shapes.items():
+            values = torch.empty(*shape, features).normal_(std=0.05, generator=generator)
+            self.register_parameter(name, nn.Parameter(values))
+        self.full = full
 
     def forward(self) -> Tensor:
-        """All places: (H, W, features)."""
-        return self.rows[:, None] + self.columns
+        """All places: (ceil(H / scale), ceil(W / scale), features)."""
+        return self.table if self.full else self.rows[:, None] + self.columns
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, precision: Precision | None = None) -> Tensor:

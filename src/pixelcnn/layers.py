@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from pixelcnn.attention import PlaceTable, attend_all
 from pixelcnn.precision import Precision, as_operand
 
-__all__ = ["FullView", "MaskedConv2d", "View", "Window", "concat_elu", "gated", "group_bounds"]
+__all__ = ["FullView", "MaskedConv2d", "View", "Window", "concat_elu", "gated", "group_bounds", "upsampled"]
 
 MaskType = Literal["A", "B", "all"]
 Activation = Literal["relu", "none"]
@@ -91,6 +91,8 @@ class MaskedConv2d(nn.Module):
             group.
         groups: Colour groups of the input and of the output, the number of image channels or 1. An input of one group
             is seen whole by every output group.
+        stride: Pixels from one output to the next, in both directions: output (i, j) stands at the input's pixel
+            (i * stride, j * stride), and there are as many as it takes to cover the input.
         activation: What follows the convolution: "relu" or "none".
         generator: Source of the initial weights: Glorot uniform over the full, unmasked fans; zero biases.
     """
@@ -112,10 +114,12 @@ class MaskedConv2d(nn.Module):
         *,
         mask_type: MaskType,
         groups: int | tuple[int, int] = 1,
+        stride: int = 1,
         activation: Activation = "relu",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.stride = stride
         self.window = window = Window.square(kernel) if isinstance(kernel, int) else kernel
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -141,6 +145,8 @@ class MaskedConv2d(nn.Module):
             for (start, stop), seen in zip(self.out_groups, self.seen, strict=True):
                 mask[start:stop, : seen if (dy, dx) == (0, 0) else None, dy - window.top, dx - window.left] = 1
         self.register_buffer("mask", mask, persistent=False)
+        whole = len(self.taps) == window.height * window.width
+        self._dense = whole and ((0, 0) not in self.taps or min(self.seen) == in_channels)
 
         bound = math.sqrt(6 / (window.height * window.width * (in_channels + out_channels)))
         weight = torch.empty_like(mask).uniform_(-bound, bound, generator=generator)
@@ -152,6 +158,14 @@ class MaskedConv2d(nn.Module):
         """Whether the kernel covers the own pixel alone."""
         return (self.window.height, self.window.width) == (1, 1)
 
+    def masked_weight(self) -> Tensor:
+        """The weights with zeros where the kernel does not see: (out, in, height, width)."""
+        return self.weight if self._dense else self.weight * self.mask
+
+    def right_of(self, width: int) -> int:
+        """How many columns to the right of an input of so many the layer sees; negative if it does not see the last."""
+        return (-(-width // self.stride) - 1) * self.stride + self.window.right - (width - 1)
+
     def kernel_at(self, dy: int, dx: int) -> Tensor:
         """The masked weights of one tap, (out, in)."""
         y, x = dy - self.window.top, dx - self.window.left
@@ -161,7 +175,8 @@ class MaskedConv2d(nn.Module):
         """What `print(model)` shows of this layer."""
         return (
             f"{self.in_channels}, {self.out_channels}, {self.window}, mask_type={self.mask_type!r}, "
-            f"groups=({len(self.in_groups)}, {len(self.out_groups)}), activation={self.activation!r}"
+            f"groups=({len(self.in_groups)}, {len(self.out_groups)}), stride={self.stride}, "
+            f"activation={self.activation!r}"
         )
 
 
@@ -196,10 +211,11 @@ class View(Protocol):
         ...
 
     def place(self, table: PlaceTable, groups: int) -> Tensor:
-        """The table's features, of so many colour groups, for each pixel's place.
+        """The table's features, of so many colour groups, for each pixel's place. Only for adding to something."""
+        ...
 
-        Only for adding to a convolution.
-        """
+    def upsample(self, x: Tensor, scale: int, groups: int) -> Tensor:
+        """Features of cells of scale x scale pixels, of so many colour groups, at each pixel of its cell."""
         ...
 
     def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
@@ -241,8 +257,8 @@ class FullView:
         return self.conv(layer, self.image, add)
 
     def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """See `View.conv`: (N, H, W, in) to (N, H, W, out)."""
-        weight = as_operand(layer.weight * layer.mask, self._precision)
+        """See `View.conv`: (N, H, W, in) to (N, H, W, out); with a stride s, to (N, ceil(H / s), ceil(W / s), out)."""
+        weight = as_operand(layer.masked_weight(), self._precision)
         x = as_operand(x, self._precision)
         if layer.pointwise:
             y = torch.addmm(layer.bias, x.reshape(-1, layer.in_channels), weight[:, :, 0, 0].t())
@@ -252,9 +268,10 @@ class FullView:
         _, h, w, _ = x.shape
         window, causal = layer.window, weight[:, :, : 1 - layer.window.top]  # no row below the own one
         left, right = -window.left, max(window.right, 0)
-        beside = left if left == right else 0  # what the convolution pads by itself
+        beside = left if left == right and layer.stride == 1 else 0  # what the convolution pads by itself
         x_nchw = F.pad(x, (0, 0, left - beside, right - beside, -window.top, 0)).permute(0, 3, 1, 2)  # channels last
-        y_nchw = F.conv2d(x_nchw, causal, layer.bias, padding=(0, beside))
+        y_nchw = F.conv2d(x_nchw, causal, layer.bias, layer.stride, padding=(0, beside))
+        h, w = -(-h // layer.stride), -(-w // layer.stride)
         if y_nchw.shape[2:] != (h, w):  # a window that ends before the own row or column
             y_nchw = y_nchw[:, :, :h, :w].clone()
         y_nchw = y_nchw if add is None else y_nchw + add.permute(0, 3, 1, 2)
@@ -285,6 +302,10 @@ class FullView:
         """See `View.place`: (1, H, W, features)."""
         return table.forward()[None]
 
+    def upsample(self, x: Tensor, scale: int, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
+        """See `View.upsample`: (N, ceil(H / scale), ceil(W / scale), features) to (N, H, W, features)."""
+        return upsampled(x, scale, self.image.shape[1], self.image.shape[2])
+
     def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
         """See `View.attention`: (N, H, W, groups * heads * d)."""
         return attend_all(query, keys, values, heads, groups, self._precision)
@@ -297,7 +318,14 @@ class FullView:
 def gated(x: Tensor, groups: int) -> Tensor:
     """tanh(a) * sigmoid(b), where the features (..., 2 f) are a and b of each colour group in turn: (..., f)."""
     a, b = x.view(*x.shape[:-1], groups, 2, x.shape[-1] // groups // 2).unbind(-2)
-    return (torch.tanh(a) * torch.sigmoid(b)).flatten(-2)
+    # copies first: on strided features PyTorch computes these functions a number at a time, ten times as slowly
+    return (torch.tanh(a.contiguous()) * torch.sigmoid(b.contiguous())).flatten(-2)
+
+
+def upsampled(x: Tensor, scale: int, height: int, width: int) -> Tensor:
+    """Features of cells (N, ceil(H / scale), ceil(W / scale), f) at each pixel of their cell: (N, H, W, f)."""
+    repeated = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=scale, mode="nearest")  # channels last
+    return repeated.permute(0, 2, 3, 1)[:, :height, :width]
 
 
 def concat_elu(x: Tensor) -> Tensor:

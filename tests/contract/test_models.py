@@ -20,16 +20,27 @@ SIZES = {  # small enough for thousands of passes
     "PixelCNNPlusPlus": {"filters": 5, "blocks": 1, "mixtures": 3, "num_classes": 4},
 }
 ATTENTION = {"attention": 2, "attention_heads": 2, "attention_size": 3}
-VARIANTS = {  # a model's name, and what it is with: through fewer shapes
+FIELDS = {  # what a pixel sees, by option
+    "kernels": {"first_kernel": 5, "kernel_size": (5, 3)},
+    "places": {"places": True},
+    "context": {"context": (4,)},
+    "everything": {"first_kernel": 5, "kernel_size": (1, 5), "places": True, "context": (3, 2)} | ATTENTION,
+}
+WITH_ATTENTION = {
     "GatedPixelCNN with attention": SIZES["GatedPixelCNN"] | ATTENTION,
     "PixelCNNPlusPlus with attention": SIZES["PixelCNNPlusPlus"] | ATTENTION | {"attention_heads": 1},
+}
+VARIANTS = WITH_ATTENTION | {  # a model's name, and what it is with: through fewer shapes
+    f"{name} with {option}": SIZES[name] | fields
+    for name in ("GatedPixelCNN", "PixelCNNPlusPlus")
+    for option, fields in FIELDS.items()
 }
 EVERY = SIZES | VARIANTS
 
 LEVELS = (2, 3, 256)
 CHANNELS = (1, 3)
 SHAPES = ((5, 5), (1, 7), (7, 1), (4, 9), (3, 2))
-ODD = ((2, 1, (4, 5)), (3, 1, (1, 7)), (256, 1, (7, 1)), (2, 3, (3, 4)), (3, 3, (1, 4)))
+ODD = ((2, 1, (4, 5)), (3, 1, (1, 7)), (256, 1, (7, 1)), (2, 1, (6, 9)), (2, 3, (3, 4)), (3, 3, (1, 4)))
 CASES = [
     pytest.param(name, (c, *shape), levels, id=f"{name}-{c}x{shape[0]}x{shape[1]}-{levels}")
     for name, levels, c, shape in [
@@ -128,7 +139,7 @@ def test_jacobian_is_exactly_causal(name, shape, levels):
     assert blind <= 1 + len(seen) // 10, "most sub-pixels see no earlier one: the test above proves nothing"
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", WITH_ATTENTION)
 @pytest.mark.parametrize("shape", [(1, 9, 11), (3, 6, 7)])
 def test_attention_sees_every_earlier_pixel(name, shape):
     """The last pixel does, all channels, where the same network without attention sees less."""
@@ -146,7 +157,7 @@ def test_attention_sees_every_earlier_pixel(name, shape):
     assert not without[:, :-1].all()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", WITH_ATTENTION)
 def test_without_attention_blocks_it_is_the_network_that_it_was(name):
     """The weights that both have begin with the same values."""
     with_attention, without = (

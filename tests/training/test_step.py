@@ -93,7 +93,7 @@ def test_without_options_a_step_is_plain_adam_to_the_bit():
     """The recipe of the presets `seed` and `quick`, written out: options that are off change nothing at all."""
     model, plain = tiny_model(), tiny_model()
     stepper = Stepper(model, ema=None)
-    adam = torch.optim.Adam(plain.parameters())
+    adam = torch.optim.Adam(plain.parameters(), fused=True)
     for t in range(1, 12):
         images = stripes(10, t)
         adam.zero_grad()

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from pixelcnn.config.data import DataConfig
 from pixelcnn.config.ensemble import ORDERS, OrderEnsembleConfig
-from pixelcnn.config.models import FAMILIES, GatedPixelCNNConfig, ModelConfig, PixelCNNConfig, PixelCNNPlusPlusConfig
+from pixelcnn.config.models import (
+    FAMILIES,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    PixelCNNPlusPlusConfig,
+    architecture_of,
+    kernel_sizes,
+)
 from pixelcnn.config.presets import PRESETS
 from pixelcnn.config.training import TrainConfig
 from pixelcnn.config.values import from_dict, to_dict
@@ -24,6 +32,8 @@ __all__ = [
     "PixelCNNConfig",
     "PixelCNNPlusPlusConfig",
     "TrainConfig",
+    "architecture_of",
     "from_dict",
+    "kernel_sizes",
     "to_dict",
 ]

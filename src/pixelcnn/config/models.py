@@ -8,15 +8,25 @@ from typing import Annotated
 import tyro
 
 from pixelcnn.config.checks import check_images, is_int
+from pixelcnn.config.values import to_dict
 
 __all__ = [
     "FAMILIES",
+    "MAX_KERNEL",
+    "MAX_SCALE",
     "GatedPixelCNNConfig",
     "ModelConfig",
     "PixelCNNConfig",
     "PixelCNNPlusPlusConfig",
+    "architecture_of",
     "conditions_of",
+    "kernel_sizes",
 ]
+
+MAX_KERNEL = 31
+"""Widest kernel."""
+MAX_SCALE = 16
+"""Coarsest context: pixels of a cell's side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,16 @@ class GatedPixelCNNConfig:
     """Features of each stack, a multiple of the channels."""
     layers: int = 10
     """Gated layers; the first reads the image, each later one widens the receptive field by one row."""
+    first_kernel: int = 7
+    """Odd width of the kernels that read the image, 3..31."""
+    kernel_size: int | tuple[int, ...] = 3
+    """Odd width of the other kernels, 1..31: one for all later layers, or one for each of them. Wide kernels in few layers beat
+    narrow ones in many."""
+    places: bool = False
+    """Add a learned bias for each position and feature at the first layer, by which the network knows where it is."""
+    context: tuple[int, ...] = ()
+    """Scales of coarse causal contexts, each 2..16, for example 4 2: the rows above, in cells of s x s pixels, seen
+    whole by a small stack of convolutions at 1/s of the resolution. Sampling then goes row by row."""
     num_classes: Annotated[int | None, tyro.conf.Suppress] = None
     """Classes to condition on; None for none."""
     condition_dim: Annotated[int | None, tyro.conf.Suppress] = None
@@ -76,6 +96,7 @@ class GatedPixelCNNConfig:
             )
         if not (is_int(self.layers) and self.layers >= 1):
             raise ValueError(f"layers must be an integer of at least 1, got {self.layers!r}")
+        _check_field(self, "layers - 1", self.layers - 1)
         _check_attention(self.attention, self.layers - 1, self.attention_heads, self.attention_size)
         _check_conditions(self.num_classes, self.condition_dim)
 
@@ -94,6 +115,16 @@ class PixelCNNPlusPlusConfig:
     """Residual blocks of each stream in each of the two halves."""
     mixtures: int = 10
     """Logistic distributions of a mixture."""
+    first_kernel: int = 3
+    """Odd width of the kernels that read the image, 3..31."""
+    kernel_size: int | tuple[int, ...] = 3
+    """Odd width of the other kernels, 1..31: one for all residual blocks of a stream, or one for each of them. Wide kernels in few layers beat
+    narrow ones in many."""
+    places: bool = False
+    """Add a learned bias for each position and feature at the first layer, by which the network knows where it is."""
+    context: tuple[int, ...] = ()
+    """Scales of coarse causal contexts, each 2..16, for example 4 2: the rows above, in cells of s x s pixels, seen
+    whole by a small stack of convolutions at 1/s of the resolution. Sampling then goes row by row."""
     num_classes: Annotated[int | None, tyro.conf.Suppress] = None
     """Classes to condition on; None for none."""
     condition_dim: Annotated[int | None, tyro.conf.Suppress] = None
@@ -112,8 +143,32 @@ class PixelCNNPlusPlusConfig:
             value = getattr(self, name)
             if not (is_int(value) and least <= value <= 2**16):
                 raise ValueError(f"{name} must be an integer in {least}..{2**16}, got {value!r}")
+        _check_field(self, "2 * blocks", 2 * self.blocks)
         _check_attention(self.attention, 2 * self.blocks, self.attention_heads, self.attention_size)
         _check_conditions(self.num_classes, self.condition_dim)
+
+
+def kernel_sizes(config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig, count: int) -> tuple[int, ...]:
+    """The width of the kernels of each of so many layers after the first, or of so many blocks."""
+    return (config.kernel_size,) * count if isinstance(config.kernel_size, int) else config.kernel_size
+
+
+def _check_field(config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig, name: str, count: int) -> None:
+    """Whether what a network sees can be as its configuration says; `count` kernels follow the first."""
+    if not (is_int(config.first_kernel) and config.first_kernel % 2 == 1 and 3 <= config.first_kernel <= MAX_KERNEL):
+        raise ValueError(f"first_kernel must be an odd integer in 3..{MAX_KERNEL}, got {config.first_kernel!r}")
+    sizes = config.kernel_size if isinstance(config.kernel_size, tuple) else (config.kernel_size,)
+    if not all(is_int(size) and size % 2 == 1 and 1 <= size <= MAX_KERNEL for size in sizes):
+        raise ValueError(f"kernel_size must hold odd integers in 1..{MAX_KERNEL}, got {config.kernel_size!r}")
+    if isinstance(config.kernel_size, tuple) and len(sizes) != count:
+        raise ValueError(f"kernel_size must be one integer or {name} = {count} of them, got {config.kernel_size!r}")
+    if not isinstance(config.places, bool):
+        raise ValueError(f"places must be True or False, got {config.places!r}")
+    scales = config.context
+    if not (isinstance(scales, tuple) and all(is_int(scale) and 2 <= scale <= MAX_SCALE for scale in scales)):
+        raise ValueError(f"context must hold integers in 2..{MAX_SCALE}, got {scales!r}")
+    if len(set(scales)) < len(scales):
+        raise ValueError(f"context must hold each scale once, got {scales!r}")
 
 
 def _check_attention(blocks: object, most: int, heads: object, size: object) -> None:
@@ -136,6 +191,21 @@ def _check_conditions(num_classes: object, condition_dim: object) -> None:
 
 ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
 """The architecture of any model."""
+
+
+_LATER = ("first_kernel", "kernel_size", "places", "context")  # options that streams of earlier models know nothing of
+
+
+def architecture_of(config: ModelConfig) -> dict[str, object]:
+    """The configuration as JSON values for a model's identity, which an option that is off does not change."""
+    values = to_dict(config)
+    return {name: value for name, value in values.items() if name not in _LATER or value != _json(type(config), name)}
+
+
+def _json(cls: type[ModelConfig], name: str) -> object:
+    """A field's default as `to_dict` writes it."""
+    default = cls.__dataclass_fields__[name].default
+    return list(default) if isinstance(default, tuple) else default
 
 
 def conditions_of(config: ModelConfig) -> tuple[int | None, int | None]:

@@ -33,7 +33,7 @@ def _to_dict(config: Any, hint: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
-    """Rebuilds a configuration strictly from `to_dict`'s values.
+    """Rebuilds a configuration from `to_dict`'s values, perhaps of an earlier version: new fields take their defaults.
 
     Args:
         cls: The dataclass to build.
@@ -41,16 +41,19 @@ def from_dict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
         where: What the values came from, named in errors.
 
     Raises:
-        ValueError: If a field is unknown, missing, of the wrong type or out of range.
+        ValueError: If a field is unknown, as one that is gone is, or of the wrong type or out of range, or if one
+            without a default is missing.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected an object with the fields of {cls.__name__}, got {values!r}")
-    fields = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    every = dataclasses.fields(cls)  # type: ignore[arg-type]
+    fields = {f.name for f in every}
+    needed = {f.name for f in every if f.default is f.default_factory is dataclasses.MISSING}
     if unknown := sorted(set(values) - fields):
         raise ValueError(
             f"{where}: unknown field {unknown[0]!r} for {cls.__name__}, known: {', '.join(sorted(fields))}"
         )
-    if missing := sorted(fields - set(values)):
+    if missing := sorted(needed - set(values)):
         raise ValueError(f"{where}: field {missing[0]!r} of {cls.__name__} is missing")
     hints = typing.get_type_hints(cls)
     decoded = {name: _decode(hints[name], value, f"{where}: {name}") for name, value in values.items()}

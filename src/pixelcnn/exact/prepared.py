@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pixelcnn.config import to_dict
+from pixelcnn.config import architecture_of
 from pixelcnn.exact import grid
 from pixelcnn.exact.frequencies import TOTAL_BITS, cumulative_frequencies
 from pixelcnn.exact.mixture import MOST_MIXTURES
 from pixelcnn.exact.view import ExactView
 from pixelcnn.sampling.kept import Kept
-from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, record
+from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Upsample, record
 
 if TYPE_CHECKING:
     from pixelcnn.models.base import AutoregressiveModel  # which draws exact samples, so it imports this module
@@ -119,7 +119,7 @@ def _prepared(model: AutoregressiveModel) -> PreparedModel:
 
 def _identity(twin: AutoregressiveModel) -> str:
     digest = hashlib.sha256(grid.tables_digest().encode())
-    digest.update(json.dumps([type(twin).__name__, to_dict(twin.config)], sort_keys=True).encode())
+    digest.update(json.dumps([type(twin).__name__, architecture_of(twin.config)], sort_keys=True).encode())
     for name, parameter in sorted(twin.named_parameters()):
         digest.update(f"{name} {list(parameter.shape)}".encode())
         digest.update((parameter * 2.0**grid.WEIGHT_BITS).long().numpy().astype("<i8").tobytes())
@@ -160,6 +160,8 @@ def _bound(op: Operation, bounds: dict[int, float], features: tuple[int, ...]) -
         return grid.LIMIT, float(op.layer.weight.abs().sum(1).max()) * grid.LIMIT
     if isinstance(op, Place):
         return grid.LIMIT, grid.LIMIT
+    if isinstance(op, Upsample):
+        return bounds[op.source], 0.0
     if isinstance(op, Attention):
         products = bounds[op.query] * bounds[op.keys] * features[op.keys] / 4  # multiples of 2^-24
         means = bounds[op.values] * _MOST_PIXELS * 4  # shares have 16 bits, values 12

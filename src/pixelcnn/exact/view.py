@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pixelcnn.attention import PlaceTable
 from pixelcnn.exact import grid, units
-from pixelcnn.layers import MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, upsampled
 
 __all__ = ["ExactView"]
 
@@ -61,6 +61,10 @@ class ExactView:
         """See `View.place`: (1, H, W, features)."""
         return grid.clamped(table.forward())[None]
 
+    def upsample(self, x: Tensor, scale: int, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
+        """See `View.upsample`: (N, H, W, features)."""
+        return upsampled(x, scale, self._image.shape[1], self._image.shape[2])
+
     def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
         """See `View.attention`: (N, H, W, groups * heads * d)."""
         n, h, w, features = query.shape
@@ -83,11 +87,20 @@ def _matrix(layer: MaskedConv2d) -> Tensor:
 
 
 def _columns(layer: MaskedConv2d, x: Tensor) -> Tensor:
-    """What the taps of every pixel read, side by side: (N, H, W, taps * in)."""
+    """What the taps of every result read, side by side: (N, rows, columns, taps * in)."""
     if layer.pointwise and layer.taps:
         return x
     _, h, w, _ = x.shape
+    stride = layer.stride
+    rows, columns = -(-h // stride), -(-w // stride)
     up, left = -min(dy for dy, _ in layer.taps), max(0, -min(dx for _, dx in layer.taps))
-    right = max(0, *(dx for _, dx in layer.taps), 0)
+    right = max(0, layer.right_of(w))
     padded = F.pad(x, (0, 0, left, right, up, 0))
-    return torch.cat([padded[:, up + dy : up + dy + h, left + dx : left + dx + w] for dy, dx in layer.taps], -1)
+    down, across = (rows - 1) * stride + 1, (columns - 1) * stride + 1
+    return torch.cat(
+        [
+            padded[:, up + dy : up + dy + down : stride, left + dx : left + dx + across : stride]
+            for dy, dx in layer.taps
+        ],
+        -1,
+    )

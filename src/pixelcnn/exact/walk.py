@@ -14,7 +14,7 @@ from torch import Tensor
 from pixelcnn.exact import grid
 from pixelcnn.exact.frequencies import cumulative_frequencies
 from pixelcnn.exact.prepared import PreparedModel
-from pixelcnn.sampling.front import Front
+from pixelcnn.sampling.rows import front_of
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["Choose", "walk"]
@@ -37,7 +37,7 @@ def walk(prepared: PreparedModel, images: Tensor, condition: Tensor | None, choo
     model, n = prepared.model, len(images)
     c, h, w = model.image_shape
     schedule = schedule_of(model, conditional=condition is not None)
-    front = Front(schedule, c, n, model.masked_layers[0].weight, exact=True)
+    front = front_of(schedule, c, n, model.masked_layers[0].weight, exact=True)
     front.start(None if condition is None else grid.clamped(condition))
     canvas = images.view(n, c, h * w)
     for step in range(-schedule.prelude, schedule.wavefront.steps):

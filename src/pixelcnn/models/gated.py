@@ -9,6 +9,9 @@ The vertical stack sees the rows above, the horizontal stack its own row to the 
 and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a class, one-hot, or a vector;
 for a dropped class it is zero, which is how the same network knows the unconditional distribution.
 
+At the first layer `pixelcnn.models.context` can add to conv_v(v) and to link(v') what is known of the pixel's position
+and of the whole picture above it.
+
 With attention blocks (`pixelcnn.models.attention`) between the layers, the horizontal stack sees all earlier pixels.
 
 References:
@@ -23,10 +26,11 @@ import typing
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.config import GatedPixelCNNConfig
+from pixelcnn.config import GatedPixelCNNConfig, kernel_sizes
 from pixelcnn.layers import Activation, MaskedConv2d, MaskType, View, Window
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.models.context import FirstLayerTerms
 
 __all__ = ["GatedLayer", "GatedPixelCNN"]
 
@@ -88,13 +92,24 @@ class GatedLayer(nn.Module):
                 nn.init.normal_(linear.weight, std=0.05, generator=generator)
 
     def forward(
-        self, v: Tensor | None, h: Tensor | None, skip: Tensor | None, view: View
+        self,
+        v: Tensor | None,
+        h: Tensor | None,
+        skip: Tensor | None,
+        view: View,
+        terms: typing.Sequence[Tensor | None] = (None, None),
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """The two stacks and the sum of the skip connections, (..., filters) each, None before the first layer."""
+        """The two stacks and the sum of the skip connections, (..., filters) each, None before the first layer.
+
+        `terms` are added to the wide features of the two stacks, (..., 2 * filters).
+        """
+        of_v, of_h = terms
         for_v = None if self.condition_v is None else view.condition(self.condition_v, 1)
         for_h = None if self.condition_h is None else view.condition(self.condition_h, self._channels)
         v_wide = view.input_conv(self.vertical, for_v) if v is None else view.conv(self.vertical, v, for_v)
+        v_wide = v_wide if of_v is None else v_wide + of_v
         from_v = view.conv(self.link, v_wide, for_h)
+        from_v = from_v if of_h is None else from_v + of_h
         h_wide = view.input_conv(self.horizontal, from_v) if h is None else view.conv(self.horizontal, h, from_v)
         g = view.dropout(view.gate(h_wide, self._channels))
         skip = view.conv(self.skip, g, skip)
@@ -111,7 +126,11 @@ class GatedPixelCNN(AutoregressiveModel):
         image_shape: Channels, height and width.
         levels: Values a sub-pixel can take, 2..256.
         filters: Features of each stack, a multiple of the channels.
-        layers: Gated layers, the first with kernels of width 7, the others of 3.
+        layers: Gated layers.
+        first_kernel: Odd width of the kernels that read the image, 3..31.
+        kernel_size: Odd width of the other kernels, 1..31: one, or one for each later layer.
+        places: Whether each position has a learned bias for each feature of the first layer.
+        context: Scales of coarse causal contexts, each 2..16, see `pixelcnn.models.context`.
         num_classes: Classes to condition on; None for none.
         condition_dim: Size of a vector to condition on instead of a class; None for none.
         attention: Attention blocks, 0..layers - 1.
@@ -143,6 +162,10 @@ class GatedPixelCNN(AutoregressiveModel):
         attention: int = GatedPixelCNNConfig.attention,
         attention_heads: int = GatedPixelCNNConfig.attention_heads,
         attention_size: int = GatedPixelCNNConfig.attention_size,
+        first_kernel: int = GatedPixelCNNConfig.first_kernel,
+        kernel_size: int | typing.Sequence[int] = GatedPixelCNNConfig.kernel_size,
+        places: bool = GatedPixelCNNConfig.places,
+        context: typing.Sequence[int] = GatedPixelCNNConfig.context,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -158,13 +181,18 @@ class GatedPixelCNN(AutoregressiveModel):
                 attention=attention,
                 attention_heads=attention_heads,
                 attention_size=attention_size,
+                first_kernel=first_kernel,
+                kernel_size=kernel_size if isinstance(kernel_size, int) else tuple(kernel_size),
+                places=places,
+                context=tuple(context),
             )
         )
         c = self.image_shape[0]
+        kernels = (first_kernel, *kernel_sizes(self.config, layers - 1))
         gated_layers = [
             GatedLayer(
                 filters,
-                7 if k == 0 else 3,
+                kernels[k],
                 c,
                 first=k == 0,
                 last=k == layers - 1,
@@ -181,14 +209,17 @@ class GatedPixelCNN(AutoregressiveModel):
         between = attention_blocks(self.config, layers, filters, c, generator)
         self.attention = nn.ModuleList(between.values())
         self._attention = between
+        self.terms = FirstLayerTerms(self.config, ((2 * filters, 1), (2 * filters, c)), generator)
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`."""
         v: Tensor | None = None
         h: Tensor | None = None
         skip: Tensor | None = None
+        terms: typing.Sequence[Tensor | None] = self.terms.forward(view)
         for k, layer in enumerate(self._layers, 1):
-            v, h, skip = layer.forward(v, h, skip, view)
+            v, h, skip = layer.forward(v, h, skip, view, terms)
+            terms = (None, None)
             if k in self._attention:
                 assert h is not None
                 h = self._attention[k].forward(h, view)

@@ -9,6 +9,9 @@ by down-right-shifted ones (2 x 2) and, in each block, u. A block is
 with elu(x) the exponential linear unit of x and of -x, and h what the image is conditioned on. The first half of the
 blocks hands its results to the second half, in reverse order, as short-cuts. All blocks work at the image's resolution.
 
+Both streams begin with convolutions of the image, to which `pixelcnn.models.context` can add what is known of the
+pixel's position and of the whole picture above it.
+
 With attention blocks (`pixelcnn.models.attention`) between those of ul, that stream sees all earlier pixels.
 
 The network gives the parameters of a pixel's mixture, which all channels share; the means of a later channel move
@@ -28,16 +31,24 @@ import typing
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.config import PixelCNNPlusPlusConfig
+from pixelcnn.config import PixelCNNPlusPlusConfig, kernel_sizes
 from pixelcnn.layers import MaskedConv2d, View, Window
 from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.models.context import FirstLayerTerms
 
 __all__ = ["PixelCNNPlusPlus", "ResidualBlock"]
 
-_DOWN = Window(-1, 0, -1, 1)  # of the stream that sees the rows above
-_DOWN_RIGHT = Window(-1, 0, -1, 0)  # of the one that sees the own row as well
+
+def _down(size: int) -> Window:
+    """What a convolution of the stream that sees the rows above sees, of half a kernel of that width."""
+    return Window(-(size // 2), 0, -(size // 2), size // 2)
+
+
+def _down_right(size: int) -> Window:
+    """The same of the stream that sees the own row as well."""
+    return Window(-(size // 2), 0, -(size // 2), 0)
 
 
 def _conv(
@@ -93,6 +104,10 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         filters: Features of each stream.
         blocks: Residual blocks of each stream in each of the two halves.
         mixtures: Logistic distributions of a mixture.
+        first_kernel: Odd width of the kernels that read the image, 3..31.
+        kernel_size: Odd width of the other kernels, 1..31: one, or one for each of the 2 * blocks blocks.
+        places: Whether each position has a learned bias for each feature of the first layer.
+        context: Scales of coarse causal contexts, each 2..16, see `pixelcnn.models.context`.
         num_classes: Classes to condition on; None for none.
         condition_dim: Size of a vector to condition on instead of a class; None for none.
         attention: Attention blocks, 0..2 * blocks.
@@ -125,6 +140,10 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         attention: int = PixelCNNPlusPlusConfig.attention,
         attention_heads: int = PixelCNNPlusPlusConfig.attention_heads,
         attention_size: int = PixelCNNPlusPlusConfig.attention_size,
+        first_kernel: int = PixelCNNPlusPlusConfig.first_kernel,
+        kernel_size: int | typing.Sequence[int] = PixelCNNPlusPlusConfig.kernel_size,
+        places: bool = PixelCNNPlusPlusConfig.places,
+        context: typing.Sequence[int] = PixelCNNPlusPlusConfig.context,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -140,24 +159,38 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             attention=attention,
             attention_heads=attention_heads,
             attention_size=attention_size,
+            first_kernel=first_kernel,
+            kernel_size=kernel_size if isinstance(kernel_size, int) else tuple(kernel_size),
+            places=places,
+            context=tuple(context),
         )
         super().__init__(config, LogisticMixture(levels, mixtures))
         c = self.image_shape[0]
         condition = num_classes or condition_dim or 0
 
-        def row(window: Window, shortcuts: int) -> list[ResidualBlock]:
-            return [ResidualBlock(filters, window, shortcuts, condition, generator) for _ in range(blocks)]
+        kernels = kernel_sizes(config, 2 * blocks)
+        up, down = kernels[:blocks], kernels[blocks:]
 
-        self.input_u = _conv(c, filters, Window(-2, -1, -1, 1), generator, first=True)
-        self.input_above = _conv(c, filters, Window(-1, -1, -1, 1), generator, first=True)
-        self.input_left = _conv(c, filters, Window(-1, 0, -1, -1), generator, first=True)
-        halves = [row(_DOWN, 0), row(_DOWN_RIGHT, 1), row(_DOWN, 1), row(_DOWN_RIGHT, 2)]
+        def row(windows: typing.Iterable[Window], shortcuts: int) -> list[ResidualBlock]:
+            return [ResidualBlock(filters, window, shortcuts, condition, generator) for window in windows]
+
+        r = first_kernel // 2
+        self.input_u = _conv(c, filters, Window(-r - 1, -1, -r, r), generator, first=True)
+        self.input_above = _conv(c, filters, Window(-r, -1, -r, r), generator, first=True)
+        self.input_left = _conv(c, filters, Window(-r, 0, -r, -1), generator, first=True)
+        halves = [
+            row(map(_down, up), 0),
+            row(map(_down_right, up), 1),
+            row(map(_down, down), 1),
+            row(map(_down_right, down), 2),
+        ]
         self.up_u, self.up_ul, self.down_u, self.down_ul = map(nn.ModuleList, halves)
         self.output = _conv(2 * filters, _raw_features(c, mixtures), 1, generator)
         self._halves = tuple(map(tuple, halves))
         between = attention_blocks(config, 2 * blocks + 1, filters, 1, generator)
         self.attention = nn.ModuleList(between.values())
         self._attention = between
+        self.terms = FirstLayerTerms(config, ((filters, 1), (filters, 1)), generator)
         with torch.no_grad():  # the mixture begins spread over all levels
             means = self.output.bias[mixtures : mixtures * (1 + c)].view(c, mixtures)
             means.copy_(torch.linspace(-0.9, 0.9, mixtures).expand(c, mixtures))
@@ -167,6 +200,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         """See `AutoregressiveModel.network`: what `subpixel_params` reads, (..., raw features)."""
         u = view.input_conv(self.input_u)
         ul = view.input_conv(self.input_left, view.input_conv(self.input_above))
+        of_u, of_ul = self.terms.forward(view)
+        u = u if of_u is None else u + of_u
+        ul = ul if of_ul is None else ul + of_ul
         up_u, up_ul, down_u, down_ul = self._halves
         us, uls = [u], [ul]
         for for_u, for_ul in zip(up_u, up_ul, strict=True):

@@ -11,8 +11,8 @@ from pixelcnn.likelihoods import draw
 from pixelcnn.precision import Precision, exact_products
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.front import Front
 from pixelcnn.sampling.program import Attention, record
+from pixelcnn.sampling.rows import front_of
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["Batch", "EagerSampler", "cache_bytes", "log_probs"]
@@ -51,7 +51,7 @@ class Batch:
         self._precision = precision
         with torch.inference_mode():
             channels, like = model.image_shape[0], model.masked_layers[0].weight
-            self._front = Front(self.schedule, channels, n * (1 + guided), like, precision)
+            self._front = front_of(self.schedule, channels, n * (1 + guided), like, precision)
 
     @property
     def steps(self) -> range:

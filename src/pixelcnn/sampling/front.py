@@ -36,11 +36,11 @@ from pixelcnn.attention import attend
 from pixelcnn.exact import grid, units
 from pixelcnn.layers import MaskedConv2d, concat_elu, gated, group_bounds
 from pixelcnn.precision import Precision, as_operand
-from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit
+from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit, Upsample
 from pixelcnn.sampling.schedule import Schedule
 from pixelcnn.sampling.wavefront import Wavefront
 
-__all__ = ["Front"]
+__all__ = ["Front", "History", "unit_functions"]
 
 
 class Front:
@@ -90,7 +90,7 @@ class Front:
         self.operands = caches(for_products) if precision == "bf16" else self.caches
         """The same for what products read, rounded."""
         self.histories = {
-            value: _History(schedule.wavefront, n, op.heads, program.features[value], like)
+            value: History(schedule.wavefront, n, op.heads, program.features[value], like)
             for op in program.operations
             if isinstance(op, Attention)
             for value in (op.keys, op.values)
@@ -232,29 +232,29 @@ class _Cache:
         return self._values.as_strided((len(rows) * self._n, features), (self._line * c, 1), front * c + start)
 
 
-class _History:
+class History:
     """A value at all pixels, those of each image and head in raster order."""
 
     def __init__(self, wavefront: Wavefront, n: int, heads: int, features: int, like: Tensor) -> None:
         self._wavefront = wavefront
-        self._values = like.new_zeros(n, heads, wavefront.height * wavefront.width, features // heads)
+        self.values = like.new_zeros(n, heads, wavefront.height * wavefront.width, features // heads)
 
     def write(self, time: int, x: Tensor) -> None:
         """Puts x (P * N, features) at the pixels of a time."""
-        n, heads, _, size = self._values.shape
-        self._values[:, :, self._wavefront.pixels(time)] = x.view(-1, n, heads, size).permute(1, 2, 0, 3)
+        n, heads, _, size = self.values.shape
+        self.values[:, :, self._wavefront.pixels(time)] = x.view(-1, n, heads, size).permute(1, 2, 0, 3)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """Images `targets` become what images `sources` are."""
-        self._values[targets] = self._values[sources]
+        self.values[targets] = self.values[sources]
 
     def before(self, pixel: int) -> Tensor:
         """The pixels before one, by its raster index: (N * heads, pixel, features / heads), no copy."""
-        return self._values.flatten(0, 1)[:, :pixel]
+        return self.values.flatten(0, 1)[:, :pixel]
 
 
 def _prepare(
-    op: Conv | Sum | Unit | Place | Attention, front: Front, group: int, columns: tuple[int, int]
+    op: Conv | Sum | Unit | Place | Upsample | Attention, front: Front, group: int, columns: tuple[int, int]
 ) -> Callable[[], Tensor]:
     """An operation of one colour group as a function of what the front holds."""
     if isinstance(op, Conv):
@@ -263,25 +263,21 @@ def _prepare(
         return _Places(op, front, columns)
     if isinstance(op, Attention):
         return _Attention(op, front, group)
+    assert not isinstance(op, Upsample), "networks with a coarse context are run by rows"
     target = op.target
     if isinstance(op, Sum):
         left, right = op.left, op.right
         return lambda: front.operand(left, target, columns) + front.operand(right, target, columns)
-    function = (_EXACT_UNITS if front.exact else _UNITS)[op.kind]
+    function = unit_functions(front.exact)[op.kind]
     source, of_source = op.source, group_bounds(front.schedule.program.features[op.source], op.groups)[group]
-    return lambda: function(front.operand(source, target, of_source))
+    return lambda: function(front.operand(source, target, of_source), 1)
 
 
-_UNITS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gate": lambda x: gated(x, 1),
-    "glu": lambda x: F.glu(x, -1),
-    "concat_elu": concat_elu,
-}
-_EXACT_UNITS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gate": lambda x: units.gated(x, 1),
-    "glu": units.glu,
-    "concat_elu": units.concat_elu,
-}
+def unit_functions(exact: bool) -> dict[str, Callable[[Tensor, int], Tensor]]:
+    """What the units compute, by their kinds: functions of features and of the number of their colour groups."""
+    if exact:
+        return {"gate": units.gated, "glu": lambda x, _: units.glu(x), "concat_elu": lambda x, _: units.concat_elu(x)}
+    return {"gate": gated, "glu": lambda x, _: F.glu(x, -1), "concat_elu": lambda x, _: concat_elu(x)}
 
 
 class _Product:

@@ -26,8 +26,10 @@ __all__ = [
     "RecordingError",
     "Sum",
     "Unit",
+    "Upsample",
     "reads",
     "record",
+    "scales_of",
 ]
 
 IMAGE = 0
@@ -118,6 +120,21 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Upsample:
+    """target = the source's features, of cells of scale x scale pixels, at each pixel of its cell."""
+
+    source: int
+    scale: int
+    target: int
+    groups: int
+
+    @property
+    def pointwise(self) -> tuple[int, ...]:
+        """See `Conv.pointwise`: none, for source and target have other grids."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Attention:
     """target = what the query finds among the keys and values of all earlier pixels."""
 
@@ -135,7 +152,7 @@ class Attention:
         return (self.query,)
 
 
-Operation = Conv | Sum | Unit | Condition | Place | Attention
+Operation = Conv | Sum | Unit | Condition | Place | Upsample | Attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +255,16 @@ class _Recorder:
         value = self.value(table.features, groups, lambda target: Place(table=table, target=target, groups=groups))
         return typing.cast(Tensor, value)
 
+    def upsample(self, x: Tensor, scale: int, groups: int) -> Tensor:
+        """See `View.upsample`."""
+        source = typing.cast(_Symbol, x).number
+        value = self.value(
+            self.features[source],
+            groups,
+            lambda target: Upsample(source=source, scale=scale, target=target, groups=groups),
+        )
+        return typing.cast(Tensor, value)
+
     def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
         """See `View.attention`."""
         q, k, v = (typing.cast(_Symbol, x) for x in (query, keys, values))
@@ -272,7 +299,22 @@ def reads(op: Operation) -> tuple[int, ...]:
     """The values that an operation reads."""
     if isinstance(op, Attention):
         return op.query, op.keys, op.values
-    return (*op.pointwise, op.source) if isinstance(op, Conv) else op.pointwise
+    return (*op.pointwise, op.source) if isinstance(op, Conv | Upsample) else op.pointwise
+
+
+def scales_of(program: Program) -> tuple[int, ...]:
+    """Of each value, how many pixels apart its places are: 1, but on the grids of coarse contexts."""
+    scales = [1] * len(program.features)
+    for op in program.operations:
+        if isinstance(op, Conv):
+            scales[op.target] = scales[op.source] * op.layer.stride
+        elif isinstance(op, Upsample):
+            scales[op.target] = scales[op.source] // op.scale
+        elif isinstance(op, Place):
+            scales[op.target] = op.table.scale
+        elif op.pointwise:
+            scales[op.target] = scales[op.pointwise[0]]
+    return tuple(scales)
 
 
 def _only_what_is_used(program: Program) -> Program:

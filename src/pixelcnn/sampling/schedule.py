@@ -18,14 +18,33 @@ it. With them no slope below the width meets the conditions: attention brings ra
 The smallest slope for which these can be met is the schedule's, and the leads are the smallest that meet them. A
 network like the seed's, whose features see what its pixel may see, has leads of 0 and the slope of its taps; a vertical
 stack of n layers that reach r to the right needs leads up to n * r, and a slope that is larger by as much.
+
+A coarse context (`pixelcnn.models.context`) waits for whole rows of cells, so there is nothing to gain from a slope:
+pixels are drawn in raster order, a step a pixel. Instead, whatever depends on the rows above alone (the context, but
+the vertical stack, too) is computed a row at a time, `Schedule.rows`, before the row's first pixel: all of it together
+in large products. What is left for each pixel are the operations that see the own row.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.program import IMAGE, Attention, Conv, Program, record
+from pixelcnn.sampling.program import (
+    IMAGE,
+    Attention,
+    Condition,
+    Conv,
+    Place,
+    Program,
+    Sum,
+    Unit,
+    Upsample,
+    reads,
+    record,
+    scales_of,
+)
 from pixelcnn.sampling.wavefront import Wavefront
 
 __all__ = ["Schedule", "schedule_of"]
@@ -39,11 +58,23 @@ class Schedule:
     wavefront: Wavefront
     leads: tuple[int, ...]
     """How many steps each value is ahead of the pixels; -1 if it is computed a step after its pixel."""
+    rows: frozenset[int] = frozenset()
+    """The values that are computed a row at a time, before the row's first pixel is drawn; with any, the steps are the
+    pixels in raster order. Those on the grid of a context of scale s are computed at each s-th row."""
 
     @property
     def prelude(self) -> int:
         """Steps before the first pixel is drawn."""
         return max(self.leads, default=0)
+
+    def grid(self, value: int) -> tuple[int, int, int]:
+        """Rows and columns of a value, and how many pixels apart they are."""
+        scale = self._scales[value]
+        return -(-self.wavefront.height // scale), -(-self.wavefront.width // scale), scale
+
+    @functools.cached_property
+    def _scales(self) -> tuple[int, ...]:
+        return scales_of(self.program)
 
     def delay(self, op: Conv, dy: int, dx: int) -> int:
         """How many steps ago, by the source's own clock, what a tap sees was computed."""
@@ -68,6 +99,10 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
     """
     _, h, w = model.image_shape
     program = record(model, conditional=conditional)
+    if any(isinstance(op, Upsample) for op in program.operations):
+        if slope not in (None, w):
+            raise ValueError(f"slope must be {w}, raster order, for a network with a coarse context, got {slope}")
+        return _by_rows(program, Wavefront(h, w, w))
     # no lead is larger than all steps to the right together; with a slope beyond that no row above is in the way
     most = sum(max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
     most += sum(w for op in program.operations if isinstance(op, Attention))
@@ -79,14 +114,33 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
     raise ValueError(f"slope must be larger for this network, got {slope}")
 
 
-def _leads(program: Program, wavefront: Wavefront) -> tuple[int, ...] | None:
-    """The smallest leads for a slope, or None if it is too small."""
+def _by_rows(program: Program, wavefront: Wavefront) -> Schedule:
+    """The schedule in raster order in which all is computed a row at a time that can be."""
+    rows: set[int] = set()
+    for op in program.operations:
+        above = isinstance(op, Place | Condition | Upsample | Sum | Unit) or (
+            isinstance(op, Conv) and (op.source in rows or all(dy < 0 for dy, _ in op.layer.taps))
+        )
+        if above and rows.issuperset(set(reads(op)) - {op.source} if isinstance(op, Conv) else reads(op)):
+            rows.add(op.target)
+    leads = _leads(program, wavefront, frozenset(rows))
+    assert leads is not None, "a step a pixel suffices for every network"
+    return Schedule(program=program, wavefront=wavefront, leads=leads, rows=frozenset(rows))
+
+
+def _leads(
+    program: Program, wavefront: Wavefront, rows: frozenset[int] = frozenset()
+) -> tuple[int, ...] | None:
+    """The smallest leads for a slope, or None if it is too small; values computed by rows need none."""
     found: dict[int, int] = {program.output: 0}
 
     def at_least(value: int, lead: int) -> None:
         found[value] = max(found.get(value, lead), lead)
 
     for op in reversed(program.operations):  # what reads a value comes after it, so the value's lead is final by then
+        if op.target in rows:
+            found[op.target] = 0
+            continue
         lead = found.setdefault(op.target, 0)  # in small images all that reads it may lie outside
         for value in op.pointwise:
             at_least(value, lead)

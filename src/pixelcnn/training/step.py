@@ -84,7 +84,7 @@ class Stepper:
         self._processes = processes
         self._parameters = dict(model.named_parameters())
         self._gradient = Gradient(model, processes, bf16=bf16)
-        self._optimizer = torch.optim.Adam(model.parameters(), betas=ADAM_BETAS)
+        self._optimizer = torch.optim.Adam(model.parameters(), betas=ADAM_BETAS, fused=True)
         for parameter in self._parameters.values():  # what Adam would make at its first step: makes `state` uniform
             self._optimizer.state[parameter] = {
                 "step": torch.zeros(()),
@@ -135,15 +135,14 @@ class Stepper:
         self._optimizer.step()
         if self.averaged is not None and self._ema is not None:
             decay = ema_decay(self._ema, self.steps)
-            for name, parameter in self._parameters.items():
-                self.averaged[name].lerp_(parameter.detach(), 1 - decay)
+            torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in parameters], 1 - decay)
         return StepResult(nats, norm.item())
 
     def _parts(self, n: int) -> list[tuple[int, int]]:
         """The images that the gradient is computed of at a time: first, and behind the last; nearly as many each."""
         count = max(1, min(self._accumulate, n))
-        if self.model.device.type == "cpu" and (slices := -(-n // self.model.slice_size)) > 1:
-            threads = torch.get_num_threads()
+        if self.model.device.type == "cpu" and n:
+            threads, slices = torch.get_num_threads(), -(-n // self.model.slice_size)
             count = min(n, -(-max(count, slices) // threads) * threads)  # as many for each thread
         return [(n * k // count, n * (k + 1) // count) for k in range(count)]
 

@@ -36,7 +36,7 @@
 #define ROWS 6                                       /* rows in a full tile */
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 #define PANEL (PARTS * LANES)                        /* columns in a panel of weights */
-#define MOST_RUNS 64
+#define MOST_RUNS 512
 #define MOST_MIXTURES 64
 #define BLOCK 16                                     /* numbers that are summed side by side, on any machine */
 #define VECTORS ((int)(BLOCK / LANES))               /* vectors that hold them */
@@ -50,18 +50,21 @@ typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real
  * with first the front's uppermost image row. Scratch, which only the current rows have, has per_row = per_step = 0; a
  * ring is written for the time step + lead, see schedule.py. Keys and values of attention have all pixels, image after
  * image, `stride` numbers each: a key's features `per_row` apart, each at all pixels; the values of pixels `per_row`
- * apart, each head's features padded to BLOCK, and behind them as many numbers as there are pixels, for scores. */
+ * apart, each head's features padded to BLOCK, and behind them as many numbers as there are pixels, for scores.
+ *
+ * In plans `by_rows` a place's time is the column, and instead of time slots there are `ring` slots for image rows, each
+ * `per_row` numbers: the pixels of a row, `per_step` apart, with zeros between the rows that nothing writes. */
 struct place {
-    int64_t offset, stride, per_row, per_step, slots, lead;
+    int64_t offset, stride, per_row, per_step, slots, lead, ring;
 };
 
 /* Neighbouring numbers that a convolution reads: taps next to each other, their features, of one image row; those of the
- * time `delay` before the target's, in a row `up` from its own. */
+ * time `delay` before the target's, in a row `up` from its own; by rows, of the column `delay` to the left. */
 struct run {
     int64_t delay, up, length;
 };
 
-enum { PRODUCT, SUM, GATE, GLU, CONCAT_ELU, PLACE, KEEP_KEYS, KEEP_VALUES, ATTENTION };
+enum { PRODUCT, SUM, GATE, GLU, CONCAT_ELU, PLACE, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE };
 
 enum { BERNOULLI, CATEGORICAL, MIXTURE };
 
@@ -74,6 +77,9 @@ struct op {
     int64_t relu;                                    /* of a PRODUCT, before the residual is added */
     int64_t runs, count;                             /* the first of its runs, and how many; of an ATTENTION, heads: count */
     int64_t weights, bias;                           /* where its panels, or a PLACE's table, and its bias start */
+    int64_t scale;                                   /* of what is computed a row at a time: at each so many-th row, for
+                                                        each so many-th column; else 0 */
+    int64_t stride;                                  /* of a PRODUCT's convolution; of an UPSAMPLE, its scale */
 };
 
 struct plan {
@@ -88,6 +94,7 @@ struct plan {
     int64_t likelihood, mixtures;
     int64_t prelude, origin;                         /* steps before the first pixel; `rows` starts at time -origin */
     int64_t reach;                                   /* zero columns to the right that some convolution sees */
+    int64_t by_rows;                                 /* a step a pixel in raster order, some operations a row at a time */
 };
 
 struct coder;
@@ -123,6 +130,7 @@ double uniform(uint64_t root, int64_t image, int64_t subpixel)
 static real *at(const struct place *place, real *arena, int64_t time, int64_t row)
 {
     if (place->slots) time = (time % place->slots + place->slots) % place->slots;
+    if (place->ring) row = (row % place->ring + place->ring) % place->ring;
     return arena + place->offset + time * place->per_step + row * place->per_row;
 }
 
@@ -374,15 +382,44 @@ static void apply_in_place(const struct plan *plan, const struct op *op, const s
         }
 }
 
+/* PLACE and UPSAMPLE, of a whole row of so many columns. */
+static void apply_to_row(const struct plan *plan, const struct op *op, const struct share *share, int64_t row,
+                         int64_t columns)
+{
+    const struct place *source = plan->places + op->source, *target = plan->places + op->target;
+    const int64_t block = share->n * target->stride;
+    real *y = at(target, share->arena, 0, row);
+    for (int64_t j = 0; j < columns; j++, y += block)
+        if (op->kind == UPSAMPLE)
+            memcpy(y, at(source, share->arena, j / op->stride, row / op->stride), block * sizeof(real));
+        else
+            for (int64_t n = 0; n < share->n; n++)
+                memcpy(y + n * target->stride + op->column, plan->weights + op->weights + (row * columns + j) * op->columns,
+                       op->columns * sizeof(real));
+}
+
 static void apply(const struct plan *plan, const struct op *op, const struct share *share, int64_t step)
 {
     const struct place *source = plan->places + op->source, *target = plan->places + op->target;
     const struct place *add = op->add < 0 ? 0 : plan->places + op->add;
     const struct place *residual = op->residual < 0 ? 0 : plan->places + op->residual;
-    int64_t time = step + op->lead;
-    int64_t first_row = plan->rows[2 * (time + plan->origin)], end = plan->rows[2 * (time + plan->origin) + 1];
-    int64_t rows = (end - first_row) * share->n;
+    int64_t time = step + op->lead, first_row, end, columns = 1;
+    if (plan->by_rows) {
+        if (time < 0) return;
+        first_row = time / plan->width, time %= plan->width;
+        if (op->scale) {
+            if (time || first_row % op->scale) return;
+            first_row /= op->scale, columns = (plan->width + op->scale - 1) / op->scale;
+        }
+        end = first_row + 1;
+    } else
+        first_row = plan->rows[2 * (time + plan->origin)], end = plan->rows[2 * (time + plan->origin) + 1];
+    int64_t rows = (end - first_row) * share->n * columns;
     if (rows == 0) return;
+    if (op->scale && (op->kind == PLACE || op->kind == UPSAMPLE)) {
+        apply_to_row(plan, op, share, first_row, columns);
+        return;
+    }
     if (op->kind >= PLACE) {
         apply_in_place(plan, op, share, time, first_row, end);
         return;
@@ -426,14 +463,26 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
     p.panel_size = 0;
     for (int64_t s = 0; s < op->count; s++) {
         const struct run *run = plan->runs + op->runs + s;
-        p.starts[s] = at(source, share->arena, time - run->delay, first_row + run->up);
+        p.starts[s] = at(source, share->arena, time - run->delay, first_row * op->stride + run->up);
         p.lengths[s] = run->length;
         p.panel_size += run->length * PANEL;
     }
     p.weights = plan->weights + op->weights;
     p.bias = plan->weights + op->bias;
     p.relu = op->relu;
-    multiply(&p, rows);
+    if (op->source || !op->scale) {
+        multiply(&p, rows);
+        return;
+    }
+    p.stride = source->per_step * op->stride;        /* the image has a line for each image, features the images' pixels */
+    p.target_stride *= share->n, p.add_stride *= share->n, p.residual_stride *= share->n;
+    for (int64_t n = 0; n < share->n; n++) {
+        multiply(&p, columns);
+        for (int64_t s = 0; s < op->count; s++) p.starts[s] += source->stride;
+        p.target += target->stride;
+        if (add) p.add += add->stride;
+        if (residual) p.residual += residual->stride;
+    }
 }
 
 #ifndef EXACT
@@ -541,10 +590,10 @@ static double mixture_log_prob(const struct plan *plan, struct mixture *mixture,
     return fmin(of_terms - most - log(sum), 0);
 }
 
-static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t channel)
+static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t first_row, int64_t end,
+                 int64_t channel)
 {
     const struct place *output = plan->places + plan->output, *image = plan->places;
-    int64_t first_row = plan->rows[2 * (step + plan->origin)], end = plan->rows[2 * (step + plan->origin) + 1];
     const int mixture = plan->likelihood == MIXTURE;  /* has one output for all channels */
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
     real *seen = at(image, share->arena, step, first_row) + channel;
@@ -597,10 +646,17 @@ static void clear_ended(const struct plan *plan, const struct share *share, int6
 void run_steps(const struct plan *plan, const struct share *share, int64_t start, int64_t stop)
 {
     for (int64_t step = start; step < stop; step++) {
-        clear_ended(plan, share, step);
+        if (!plan->by_rows) clear_ended(plan, share, step);
         for (int64_t channel = 0, k = 0; channel < plan->channels; channel++) {
             for (; k < plan->ends[channel]; k++) apply(plan, plan->ops + k, share, step);
-            if (step >= 0) draw(plan, share, step, channel);
+            if (step < 0) continue;
+            if (plan->by_rows) {
+                const int64_t row = step / plan->width;
+                draw(plan, share, step % plan->width, row, row + 1, channel);
+            } else {
+                const int64_t *rows = plan->rows + 2 * (step + plan->origin);
+                draw(plan, share, step, rows[0], rows[1], channel);
+            }
         }
     }
 }
@@ -625,6 +681,15 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
     for (int64_t p = 1; p < plan->place_count; p++) {
         const struct place *target = plan->places + p, *source = others_plan->places + p;
         const int64_t stride = target->stride, size = stride * sizeof(real);
+        if (target->ring) {                                 /* by rows: all columns of the rows that are kept */
+            const int64_t columns = target->per_row / target->per_step;
+            for (int64_t k = 0; k < target->ring * columns; k++) {
+                real *all = share->arena + target->offset + k * target->per_step;
+                real *seen = other->arena + source->offset + k * source->per_step;
+                for (int64_t c = 0; c < count; c++) memcpy(all + to[c] * stride, seen + from[c] * stride, size);
+            }
+            continue;
+        }
         if (!target->slots && !target->per_row) continue;   /* scratch, or the same for all images */
         if (!target->slots) {                               /* keys, values */
             real *all = share->arena + target->offset, *seen = other->arena + source->offset;

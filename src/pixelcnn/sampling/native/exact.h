@@ -204,11 +204,11 @@ static void meet(struct team *team)
 }
 
 /* Row by row, in each image after image. */
-static void choose_levels(const struct plan *plan, const struct team *team, int64_t step, int64_t channel)
+static void choose_levels(const struct plan *plan, const struct team *team, int64_t step, int64_t first_row,
+                          int64_t end, int64_t channel)
 {
     const int64_t area = plan->height * plan->width;
     struct coder *coder = team->coder;
-    int64_t first_row = plan->rows[2 * (step + plan->origin)], end = plan->rows[2 * (step + plan->origin) + 1];
     for (int64_t i = first_row; i < end; i++)
         for (int64_t m = 0; m < team->members; m++) {
             const struct share *share = team->shares + m;
@@ -226,10 +226,10 @@ static void choose_levels(const struct plan *plan, const struct team *team, int6
         }
 }
 
-static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t channel)
+static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t first_row, int64_t end,
+                 int64_t channel)
 {
     const struct place *output = plan->places + plan->output, *image = plan->places;
-    int64_t first_row = plan->rows[2 * (step + plan->origin)], end = plan->rows[2 * (step + plan->origin) + 1];
     const int64_t area = plan->height * plan->width, subpixels = plan->channels * area;
     const int mixture = plan->likelihood == MIXTURE; /* has one output for all channels */
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
@@ -242,7 +242,7 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
             if (mixture) mix_logistics(plan, params, LEVELS, area, channel, d);
             else weigh_levels(plan, params, d);
     meet(team);
-    if (share == team->shares) choose_levels(plan, team, step, channel);
+    if (share == team->shares) choose_levels(plan, team, step, first_row, end, channel);
     meet(team);
     for (int64_t i = first_row; i < end; i++)
         for (int64_t n = 0; n < share->count; n++, seen += image->stride)

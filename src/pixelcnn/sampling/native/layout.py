@@ -8,6 +8,9 @@ Every value of the program has a place:
   time slots, each (rows of the image, N, features).
 - Keys and values of attention are kept at all pixels, image after image, keys feature after feature and values pixel
   after pixel.
+- Where the network is run by rows, there are instead of time slots as many image rows as the furthest tap reaches up,
+  each (columns, N, features) and behind it as many zeros as it reaches to the side. What is computed a row at a time
+  has at least one such row.
 - All others are scratch, which only the current rows have; in grey images a place is used again as soon as its value is
   not needed any more.
 """
@@ -24,7 +27,7 @@ from torch import Tensor
 
 from pixelcnn.exact import grid
 from pixelcnn.sampling.native.packing import ALIGNMENT, PackedNetwork
-from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit, reads
+from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit, Upsample, reads
 
 __all__ = ["Plan", "PlanStruct"]
 
@@ -44,12 +47,13 @@ _NUMBERS = (
         "prelude",
         "origin",
         "reach",
+        "by_rows",
     ),
 )
 
 
 _UNITS = {"gate": 2, "glu": 3, "concat_elu": 4}
-_PLACE, _KEEP_KEYS, _KEEP_VALUES, _ATTENTION = 5, 6, 7, 8
+_PLACE, _KEEP_KEYS, _KEEP_VALUES, _ATTENTION, _UPSAMPLE = 5, 6, 7, 8, 9
 
 
 class PlanStruct(ctypes.Structure):
@@ -70,8 +74,8 @@ class Plan:
         self._network = network
         c, h, w = network.image_shape
         schedule, wavefront = network.schedule, network.schedule.wavefront
-        self.rows = n * max(len(wavefront.rows(step)) for step in range(wavefront.steps))
-        """Rows of the widest front."""
+        self.rows = n * (w if network.by_rows else max(len(wavefront.rows(step)) for step in range(wavefront.steps)))
+        """Rows of the largest product."""
         self._size = 0
         self._places: list[tuple[int, ...]] = []
         self._place_of = place_of = self._lay_out()
@@ -100,13 +104,14 @@ class Plan:
             c,
             h,
             w,
-            wavefront.slope,
+            0 if network.by_rows else wavefront.slope,
             network.levels,
             network.params,
             *network.likelihood,
             schedule.prelude,
             origin,
             network.reach,
+            int(network.by_rows),
         )
         self.struct = PlanStruct(*(array.ctypes.data for array in self._arrays), *numbers, *shape)
 
@@ -147,6 +152,8 @@ class Plan:
             return 1, lead, place(op.left), place(op.target), -1, place(op.right)
         if isinstance(op, Place):
             return _PLACE, lead, place(op.target), place(op.target), -1, -1
+        if isinstance(op, Upsample):
+            return _UPSAMPLE, lead, place(op.source), place(op.target), -1, -1
         if isinstance(op, Attention):
             return _ATTENTION, lead, place(op.query), place(op.target), *self._histories[op]
         assert isinstance(op, Unit)
@@ -159,7 +166,8 @@ class Plan:
         leads, features = self._network.schedule.leads, self._network.program.features
         keys, values = self._histories[op]
         return [
-            (kind, leads[value], self._place_of[value], history, -1, -1, 0, features[value], 0, 0, op.heads, 0, 0)
+            (kind, leads[value], self._place_of[value], history, -1, -1)
+            + (0, features[value], 0, 0, op.heads, 0, 0, 0, 0)
             for kind, value, history in ((_KEEP_KEYS, op.keys, keys), (_KEEP_VALUES, op.values, values))
         ]
 
@@ -172,6 +180,7 @@ class Plan:
         last_read = {value: k for k, op in enumerate(program.operations) for value in reads(op)}
         last_read[program.output] = len(program.operations)
         kept = {op.target for op in program.operations if isinstance(op, Condition)} | {IMAGE, *network.slots}
+        kept |= set(network.kept_rows)
         free: dict[int, list[int]] = {}
         self._histories: dict[Attention, tuple[int, int]] = {}
 
@@ -194,6 +203,8 @@ class Plan:
                 per_step = (above + network.schedule.wavefront.height) * per_row
                 offset = self._take(network.slots[op.target] * per_step) + above * per_row
                 place_of[op.target] = self._place(offset, features, per_row, per_step, network.slots[op.target], lead)
+            elif op.target in network.kept_rows:
+                place_of[op.target] = self._row_place(op.target)
             elif op.target not in kept and free.get(features):
                 place_of[op.target] = free[features].pop()
             else:
@@ -201,15 +212,25 @@ class Plan:
             release(rest, k)
         return place_of
 
+    def _row_place(self, value: int) -> int:
+        """Rows of a value's grid: as many as are read later, with zeros before, between and behind them."""
+        network = self._network
+        above, left, right = network.kept_rows[value]
+        features, columns = network.program.features[value], network.schedule.grid(value)[1]
+        per_step = self.n * features
+        per_row = (columns + max(left, right)) * per_step
+        offset = self._take((above + 1) * per_row + left * per_step) + left * per_step
+        lead = network.schedule.leads[value]
+        return self._place(offset, features, per_row, per_step, 0, lead, above + 1)
+
     def _image_place(self) -> int:
         network, n, c = self._network, self.n, self._network.image_shape[0]
         wavefront = network.schedule.wavefront
         convs = [op for op in network.program.operations if isinstance(op, Conv) and op.source == IMAGE]
-        windows = [op.layer.window for op in convs]
-        above = max(-window.top for window in windows)
-        beside = max(max(-window.left, window.right) for window in windows)
+        above = max(-op.layer.window.top for op in convs)
+        beside = max(max(-op.layer.window.left, op.layer.right_of(wavefront.width)) for op in convs)
         line = wavefront.width + beside
-        row = n * line + wavefront.slope
+        row = n * line + (0 if network.by_rows else wavefront.slope)
         base = above * row + beside
         offset = self._take((base + wavefront.height * row + line) * c)
         return self._place(offset + base * c, line * c, n * line * c, c, 0, 0)
@@ -231,8 +252,9 @@ class Plan:
         return offset
 
     def _place(self, *place: int) -> int:
-        assert len(place) == 6
-        self._places.append(place)
+        """Notes a `struct place`, whose `ring` is 0 where it is left out."""
+        assert len(place) in (6, 7)
+        self._places.append((*place, 0)[:7])
         return len(self._places) - 1
 
 

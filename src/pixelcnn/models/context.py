@@ -1,0 +1,120 @@
+"""The whole picture at the first layer: where a pixel lies, and all that has been drawn above it, coarsely.
+
+What a convolutional network adds at its first layer, for each of its streams:
+
+    places     a learned bias for each position and feature
+    context    of each scale s: features of the cell, of s x s pixels, that the pixel lies in
+
+A cell's features come from the rows of cells above its own, which are finished when the first of its pixels is drawn,
+seen to both sides by a stack of convolutions over cells:
+
+    x = ReLU(conv(image) + place)          the three cells above, beside and between: 3 x 3 cells, as pixels
+    x = x + ReLU(conv(x))                  three times; 2 x 3 cells, of which the own one knows nothing of its pixels
+    what is added at each pixel = conv_stream(x), 1 x 1, repeated over the cell's pixels
+
+The stack costs 1 / s^2 of convolutions over pixels, has s / 2 times as many features as the network's layers, so that
+each scale costs about as much, and makes what a pixel sees above it 6 s rows high and 8 s columns wide. Images whose
+sides s does not divide are padded by zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pixelcnn.attention import PlaceTable
+from pixelcnn.config import GatedPixelCNNConfig, PixelCNNPlusPlusConfig
+from pixelcnn.layers import MaskedConv2d, View, Window
+
+__all__ = ["CoarseContext", "FirstLayerTerms"]
+
+_LAYERS = 4  # of a context's stack
+Stream = tuple[int, int]
+"""Features of a stream, and its colour groups."""
+
+
+class CoarseContext(nn.Module):
+    """The features of one scale.
+
+    Args:
+        image_shape: Channels, height and width.
+        scale: Side of a cell in pixels.
+        filters: Features of each cell.
+        streams: What they are added to.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        scale: int,
+        filters: int,
+        streams: Sequence[Stream],
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        c, height, width = image_shape
+        self.scale = scale
+        above = Window(-3 * scale, -1, -scale, 2 * scale - 1)
+        self.first = MaskedConv2d(c, filters, above, mask_type="A", groups=1, stride=scale, generator=generator)
+        self.places = PlaceTable(height, width, filters, generator, full=True, scale=scale)
+        cells = Window(-1, 0, -1, 1)
+        more = [MaskedConv2d(filters, filters, cells, mask_type="B", generator=generator) for _ in range(_LAYERS - 1)]
+        self.layers = nn.ModuleList(more)
+        outputs = [
+            MaskedConv2d(
+                filters, features, 1, mask_type="B", groups=(1, groups), activation="none", generator=generator
+            )
+            for features, groups in streams
+        ]
+        self.outputs = nn.ModuleList(outputs)
+        self._layers, self._outputs = tuple(more), tuple(outputs)
+
+    def forward(self, view: View) -> list[Tensor]:
+        """What each stream adds, (..., features)."""
+        x = view.input_conv(self.first, view.place(self.places, 1))
+        for layer in self._layers:
+            x = x + view.conv(layer, x)
+        return [view.upsample(view.conv(layer, x), self.scale, len(layer.out_groups)) for layer in self._outputs]
+
+
+class FirstLayerTerms(nn.Module):
+    """What a configuration asks to add at the first layer.
+
+    Args:
+        config: Of the model.
+        streams: Of the model.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig,
+        streams: Sequence[Stream],
+        generator: torch.Generator | None,
+    ) -> None:
+        super().__init__()
+        _, height, width = config.image_shape
+        tables = [
+            PlaceTable(height, width, features, generator, full=True) for features, _ in streams if config.places
+        ]
+        contexts = [
+            CoarseContext(config.image_shape, scale, config.filters * scale // 2, streams, generator)
+            for scale in config.context
+        ]
+        self.places, self.contexts = nn.ModuleList(tables), nn.ModuleList(contexts)
+        self._streams, self._tables, self._contexts = tuple(streams), tuple(tables), tuple(contexts)
+
+    def forward(self, view: View) -> list[Tensor | None]:
+        """The sum of all terms for each stream, (..., features); None where there is none."""
+        terms: list[Tensor | None] = [None] * len(self._streams)
+        every = [context.forward(view) for context in self._contexts]
+        if self._tables:
+            every.append(
+                [view.place(t, groups) for t, (_, groups) in zip(self._tables, self._streams, strict=True)]
+            )
+        for added in every:
+            terms = [new if old is None else old + new for old, new in zip(terms, added, strict=True)]
+        return terms
