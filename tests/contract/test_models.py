@@ -72,6 +72,9 @@ def build(name, shape, levels, dtype=torch.float64):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5).add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        for name_of, parameter in model.named_parameters():
+            if name_of.startswith("terms."):
+                parameter.mul_(0.3)
         for layer in model.masked_layers:
             if layer.activation == "relu":
                 layer.bias.add_(0.3)  # few are off
@@ -334,7 +337,8 @@ def test_gradients_reach_every_unmasked_weight_and_no_masked_one(name):
     assert all(p.grad is not None and p.grad.ne(0).any() for p in model.parameters()), "nothing is left untrained"
     for layer in model.masked_layers:
         assert layer.weight.grad[layer.mask == 0].eq(0).all()
-        assert layer.weight.grad[layer.mask == 1].ne(0).float().mean() > 0.5  # some ReLUs are off
+        # some ReLUs are off, and most taps of a coarse context lie outside of so small an image
+        assert layer.weight.grad[layer.mask == 1].ne(0).float().mean() > (0.5 if layer.stride == 1 else 0.05)
         assert layer.bias.grad.ne(0).any()
 
 

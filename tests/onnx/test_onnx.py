@@ -28,6 +28,14 @@ MODELS = {
     "one pixel": lambda: pixelcnn.GatedPixelCNN((1, 1, 1), filters=4, layers=2),
     "mixture": lambda: pixelcnn.PixelCNNPlusPlus((1, 6, 5), levels=16, filters=6, blocks=1, mixtures=3),
     "mixture colour": lambda: pixelcnn.PixelCNNPlusPlus((3, 6, 5), filters=6, blocks=2, mixtures=3, num_classes=4),
+    "places": lambda: pixelcnn.GatedPixelCNN((1, 6, 7), filters=6, layers=3, places=True, kernel_size=(5, 1)),
+    "context": lambda: pixelcnn.GatedPixelCNN(
+        (1, 9, 7), filters=6, layers=3, first_kernel=5, places=True, context=(4, 2), num_classes=4
+    ),
+    "context colour": lambda: pixelcnn.GatedPixelCNN((3, 5, 4), levels=4, filters=6, layers=2, context=(2,)),
+    "mixture with context": lambda: pixelcnn.PixelCNNPlusPlus(
+        (3, 5, 6), filters=4, blocks=1, mixtures=2, places=True, context=(3,)
+    ),
     "mixture of two levels": lambda: pixelcnn.PixelCNNPlusPlus((2, 4, 5), levels=2, filters=6, blocks=1, mixtures=2),
 }
 

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,3 +218,79 @@ def test_global_randomness_is_left_alone(tmp_path):
     model.sample(3)
     pixelcnn.evaluate(model, stripes(5))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+BEGUN = Path(__file__).parent / "fixtures" / "run-of-f9710e9"  # its first epoch, by the code of that commit
+SECOND_EPOCH = {  # which that code then came to
+    "train_loss": 0.6927194262307788,
+    "validation_loss": 0.6929512273697627,
+    "validation_loss_ema": 0.6930337860470727,
+}
+
+
+def test_a_run_that_earlier_code_began_goes_on(tmp_path):
+    """Options that were not there yet take their defaults."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as it was begun with
+    try:
+        shutil.copytree(BEGUN, tmp_path / "run")
+        run(tmp_path / "run", TINY)
+    finally:
+        torch.set_num_threads(threads)
+    first, second = metrics_of(tmp_path / "run")
+    assert (first["step"], second["step"]) == (8, 16)
+    assert {name: second[name] for name in SECOND_EPOCH} == pytest.approx(SECOND_EPOCH, rel=1e-6)
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_an_option_that_is_gone_is_named(tmp_path):
+    shutil.copytree(BEGUN, tmp_path / "run")
+    config = json.loads((BEGUN / "config.json").read_text())
+    config["train"]["momentum"] = 0.9
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json: train: unknown field 'momentum' for TrainConfig"):
+        run(tmp_path / "run", TINY)
+
+
+def test_some_minutes_are_planned_as_they_go_on(tmp_path, monkeypatch):
+    """By a clock that the steps move: they take a second at first and three seconds later, and it still ends in time."""
+    now = [0.0]
+    monkeypatch.setattr("pixelcnn.training.trainer.time.monotonic", lambda: now[0])
+    step, rates = Stepper.step, []
+
+    def timed(self, images, rate, *rest):
+        now[0] += 1.0 if self.steps < 40 else 3.0
+        rates.append(rate)
+        return step(self, images, rate, *rest)
+
+    monkeypatch.setattr(Stepper, "step", timed)
+    config = dataclasses.replace(TINY, minutes=2.0, schedule="cosine", learning_rate=1.0e-3)
+    run(tmp_path / "run", config)
+    assert 117 <= now[0] <= 123
+    assert len(rates) == metrics_of(tmp_path / "run")[-1]["step"] == pytest.approx(40 + 80 / 3, abs=2)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 0.9e-3
+    assert rates[-1] < 0.05e-3
+    taken = len(rates)
+    run(tmp_path / "run", config)  # has finished
+    assert len(rates) == taken
+
+
+def test_some_minutes_that_are_interrupted_are_gone_on_with(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("pixelcnn.training.trainer.time.monotonic", lambda: now[0])
+    step, steps = Stepper.step, [0]
+
+    def timed(self, *arguments):
+        now[0] += 1.0
+        steps[0] += 1
+        if steps[0] == 31:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "step", timed)
+    config = dataclasses.replace(TINY, minutes=1.0, checkpoint_seconds=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", config)
+    run(tmp_path / "run", config)
+    assert metrics_of(tmp_path / "run")[-1]["step"] == pytest.approx(60, abs=4)

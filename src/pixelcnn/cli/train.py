@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -43,9 +42,6 @@ class Train:
     """Condition the model on the data's classes; for a family that can."""
     levels: int | None = None
     """Values of a sub-pixel, 2..256; by default those of the data: 256 for pictures, 2 for mnist (`plusplus`: 256)."""
-    minutes: float | None = None
-    """Train for about so many minutes instead of --epochs: some seconds of steps are timed, and --steps set
-    accordingly. Validation and pictures come on top. A run that is gone on with keeps its number of steps."""
     out: Path | None = None
     """The run's folder, by default trained/DATA-PRESET. The finished model is in its sub-folder `model`."""
     resume: str = "auto"
@@ -58,6 +54,8 @@ class Train:
     def with_preset(cls, arguments: list[str]) -> Train:
         """The defaults under the preset and the family that the arguments name; the parser refuses unknown ones."""
         config = PRESETS.get(_given(arguments, "--preset"), PRESETS["quick"])
+        if (_given(arguments, "--epochs") or _given(arguments, "--steps")) and not _given(arguments, "--minutes"):
+            config = dataclasses.replace(config, minutes=None)
         family = FAMILIES.get(_given(arguments, "--model"))
         if family is not None and not isinstance(config.model, family):
             config = dataclasses.replace(config, model=family(image_shape=config.model.image_shape))
@@ -68,12 +66,7 @@ class Train:
         from pixelcnn.datasets import name_of, open_training
         from pixelcnn.processes import job
         from pixelcnn.training import train
-        from pixelcnn.training.steppers import steps_within
 
-        if self.minutes is not None and self.config.steps is not None:
-            raise ValueError("--minutes and --steps exclude each other: leave one out")
-        if self.minutes is not None and not 0 < self.minutes < float("inf"):
-            raise ValueError(f"--minutes must be positive, got {self.minutes:g}")
         levels = self.config.model.levels if self.levels is None and self.data == "mnist" else self.levels
 
         def opened() -> TrainingData:
@@ -85,13 +78,6 @@ class Train:
         config = dataclasses.replace(self.config, model=self._model_for(data), binarise=data.binarise)
         labels = (data.training_labels, data.validation_labels) if self.conditional else (None, None)
         out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
-        if self.minutes is not None:
-            steps = job().from_first(lambda: self._steps_in(out))
-            if steps is None:
-                steps = steps_within(self.minutes, config, data.training, labels[0], job())
-                if job().first:
-                    print(f"{steps} steps in about {self.minutes:g} minutes", file=sys.stderr)
-            config = dataclasses.replace(config, steps=steps)
         train(
             config,
             data.training,
@@ -121,25 +107,6 @@ class Train:
                 )
             changes["num_classes"] = orders
         return dataclasses.replace(self.config.model, **changes)  # type: ignore[arg-type]
-
-    def _steps_in(self, out: Path) -> int | None:
-        """How many steps the run has that is gone on with; None if there is none."""
-        from pixelcnn.files import read_json
-        from pixelcnn.training.checkpoint import load_checkpoint
-        from pixelcnn.training.record import RunRecord
-
-        path = out / "config.json"
-        record: object
-        if self.resume not in ("auto", "off"):
-            record = load_checkpoint(Path(self.resume))[0].record
-        elif path.exists():
-            record = read_json(path)
-        else:
-            return None
-        steps = RunRecord.from_json(record, str(path)).train.steps
-        if steps is None:
-            raise ValueError("--minutes cannot be given: the run that is gone on with counts epochs")
-        return steps
 
 
 def _given(arguments: list[str], option: str) -> str:

@@ -29,6 +29,10 @@ class TrainConfig:
     """Passes over the training images."""
     steps: int | None = None
     """Length of the run in steps instead of whole epochs; it may end within an epoch."""
+    minutes: float | None = None
+    """Length of the run in minutes of training instead; validation and pictures come on top. How many steps that is
+    decides the learning rate, so it is planned by what a step takes, and again as the run goes on: it ends in time on a
+    busy machine too, and no two such runs are the same to the bit."""
     batch_size: int = 128
     """Images a step."""
     accumulate: int = 1
@@ -103,6 +107,10 @@ class TrainConfig:
             "steps": (
                 self.steps is None or (is_int(self.steps) and self.steps >= 1),
                 "be an integer of at least 1",
+            ),
+            "minutes": (
+                self.minutes is None or (0 < self.minutes < float("inf") and self.steps is None),
+                "be positive" if self.steps is None else f"be None for a run of {self.steps} steps",
             ),
             "unlabelled": (0 <= self.unlabelled <= 1, "be in 0..1"),
             "accumulate": (self.accumulate <= self.batch_size, f"be at most the batch size of {self.batch_size}"),

@@ -25,6 +25,7 @@ from pixelcnn.completion import Completion, Method, complete
 from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood, likelihood_of
 from pixelcnn.precision import Precision, check_precision, exact_products
+from pixelcnn.threads import in_parallel
 
 if TYPE_CHECKING:
     from pixelcnn.config import ModelConfig
@@ -174,11 +175,17 @@ class AutoregressiveModel(nn.Module, ABC):
         condition, view = self.condition_of(labels, len(images)), partial(FullView, precision=precision)
         if torch.is_grad_enabled() or len(images) == 0:
             return self.unchecked_log_prob_map(images, condition, view)
-        size = self.slice_size if self.device.type == "cpu" else self._images_within(_DEVICE_BYTES)
+        on_host = self.device.type == "cpu"
+        size = self.slice_size if on_host else self._images_within(_DEVICE_BYTES)
+        if on_host and len(images) <= size:
+            size = -(-len(images) // torch.get_num_threads())  # a part for each thread
         parts = torch.split(images, size)
         conditions = [None] * len(parts) if condition is None else torch.split(condition, size)
+        both = list(zip(parts, conditions, strict=True))
+        if on_host and len(both) > 1:
+            return torch.cat(in_parallel(lambda part: self.unchecked_log_prob_map(*part, view), both))
         with exact_products(precision, self.device):
-            return torch.cat([self.unchecked_log_prob_map(*both, view) for both in zip(parts, conditions, strict=True)])
+            return torch.cat([self.unchecked_log_prob_map(*part, view) for part in both])
 
     @torch.no_grad()
     def classify(self, images: Tensor, prior: Tensor | None = None) -> Tensor:

@@ -19,7 +19,7 @@ from pixelcnn.sampling.schedule import schedule_of
 __all__ = ["LayerRow", "block_of", "layer_rows", "receptive_field", "summary"]
 
 
-_BLOCKS = ("blocks", "layers", "up_u", "up_ul", "down_u", "down_ul", "attention")
+_BLOCKS = ("blocks", "layers", "up_u", "up_ul", "down_u", "down_ul", "attention", "terms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,12 @@ def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
 
     def row(layer: MaskedConv2d | PlaceTable, shape: tuple[int, ...]) -> LayerRow:
         if isinstance(layer, PlaceTable):
-            kernel, mask_type, activation, channels = "-", "-", "-", f"{h}+{w} -> {layer.features}"
+            rows, columns = shape[:2]
+            places = f"{rows}x{columns}" if layer.full else f"{rows}+{columns}"
+            kernel, mask_type, activation, channels = "-", "-", "-", f"{places} -> {layer.features}"
         else:
-            kernel, mask_type = f"{layer.window.height}x{layer.window.width}", layer.mask_type
+            stride = f"/{layer.stride}" if layer.stride > 1 else ""
+            kernel, mask_type = f"{layer.window.height}x{layer.window.width}{stride}", layer.mask_type
             activation = {"relu": "ReLU", "none": "-"}[layer.activation]
             channels = f"{layer.in_channels} -> {layer.out_channels}"
         return LayerRow(
@@ -82,19 +85,22 @@ def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
 
 
 def receptive_field(model: AutoregressiveModel) -> Tensor:
-    """The pixels around one pixel that its parameters depend on, in an image without borders, but for attention.
+    """The pixels around one pixel that its parameters depend on, in an image without borders.
+
+    That is, those that the network sees by its convolutions over pixels, whatever attention and context add.
 
     Found by differentiating a copy of the network whose weights are all positive, so that nothing cancels.
 
     Returns:
         bool (rows, columns); the pixel itself is in the middle of the last row.
     """
-    windows = [layer.window for layer in model.masked_layers]
-    reach = sum(max(-window.top, -window.left, window.right) for window in windows)
-    c = model.image_shape[0]
-    config = dataclasses.replace(model.config, image_shape=(c, reach + 1, 2 * reach + 1))
+    c, config = model.image_shape[0], model.config
     if not isinstance(config, PixelCNNConfig):
-        config = dataclasses.replace(config, attention=0)
+        config = dataclasses.replace(config, attention=0, places=False, context=())
+    with torch.device("meta"):
+        windows = [layer.window for layer in type(model).from_config(config).masked_layers]
+    reach = sum(max(-window.top, -window.left, window.right) for window in windows)
+    config = dataclasses.replace(config, image_shape=(c, reach + 1, 2 * reach + 1))
     positive = type(model).from_config(config).double()
     for layer in positive.masked_layers:
         torch.nn.init.constant_(layer.weight, 1 / layer.in_channels)
@@ -153,11 +159,19 @@ def summary(model: AutoregressiveModel) -> str:
         blocks_of_it = "1 block" if attention == 1 else f"{attention} blocks"
         lines.append(f"and every pixel before the own one, through attention ({blocks_of_it})")
 
-    wavefront = schedule_of(model).wavefront
+    context = () if isinstance(model.config, PixelCNNConfig) else model.config.context
+    if context:
+        scales = " and ".join(f"1/{scale}" for scale in context)
+        lines.append(f"and the picture above, at {scales} of its resolution: at most {6 * max(context)} rows, coarsely")
+
+    schedule = schedule_of(model)
+    wavefront = schedule.wavefront
     instead = "of sampling, at most one pixel each" if attention else f"of sampling instead of {h * w} pixels"
     lines += [
         "",
-        f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps {instead}",
+        f"order: {wavefront.steps} pixels one by one, what sees only rows above a row at a time"
+        if schedule.rows
+        else f"wavefront: slope {wavefront.slope}, {wavefront.steps} steps {instead}",
         f"engine: {_engine(model)}",
     ]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.onnx.graph import Graph
 from pixelcnn.onnx.operations import apply, check_model, condition_input, kernel_rows, scaled
 from pixelcnn.onnx.parameters import mixture_params
-from pixelcnn.sampling.program import IMAGE, Conv, record
+from pixelcnn.sampling.program import IMAGE, Conv, Place, Upsample, record
 
 __all__ = ["full_graph"]
 
@@ -32,21 +32,32 @@ class _Everywhere:
             rows = kernel_rows(layer, [(0, 0)])
             return graph.node("Add", graph.node("MatMul", x, graph.constant(rows)), graph.constant(layer.bias))
         window = layer.window
-        causal = (layer.weight * layer.mask)[:, :, : 1 - window.top]
+        causal = layer.masked_weight()[:, :, : 1 - window.top]
         left, right = -window.left, max(window.right, 0)
+        size = [-(-side // layer.stride) for side in (self._h, self._w)]
         y = graph.node(
             "Conv",
             graph.node("Transpose", x, perm=[0, 3, 1, 2]),
             graph.constant(causal),
             graph.constant(layer.bias),
             pads=[-window.top, left, 0, right],
+            strides=[layer.stride, layer.stride],
         )
-        ends = graph.constant([self._h, self._w])  # a window can end before the own row or column
+        ends = graph.constant(size)  # a window can end before the own row or column
         y = graph.node("Slice", y, graph.constant([0, 0]), ends, graph.constant([2, 3]))
         return graph.node("Transpose", y, perm=[0, 2, 3, 1])
 
     def operand(self, value: int, target: int) -> str:  # noqa: ARG002 - all values are there
         return self.values[value]
+
+    def place(self, op: Place) -> str:
+        return self._graph.constant(op.table.forward().unsqueeze(0))
+
+    def upsample(self, op: Upsample) -> str:
+        y = self.values[op.source]
+        for axis, side in ((1, self._h), (2, self._w)):
+            y = self._graph.node("Gather", y, self._graph.constant(np.arange(side) // op.scale), axis=axis)
+        return y
 
     def everywhere(self, per_image: str) -> str:
         return self._graph.node("Unsqueeze", per_image, self._graph.constant([1, 2]))

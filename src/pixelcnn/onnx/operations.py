@@ -14,7 +14,7 @@ from pixelcnn.layers import MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.onnx.graph import Graph
-from pixelcnn.sampling.program import Condition, Conv, Operation, Sum, Unit
+from pixelcnn.sampling.program import Condition, Conv, Operation, Place, Sum, Unit, Upsample
 
 __all__ = ["Places", "apply", "check_model", "condition_input", "kernel_rows", "scaled"]
 
@@ -28,6 +28,14 @@ class Places(Protocol):
 
     def operand(self, value: int, target: int) -> str:
         """A value at the places where the target is computed, (..., features)."""
+        ...
+
+    def place(self, op: Place) -> str:
+        """The table's features where the target is computed, in a shape that can be added."""
+        ...
+
+    def upsample(self, op: Upsample) -> str:
+        """The features of the cells in which the target is computed, (..., features)."""
         ...
 
     def everywhere(self, per_image: str) -> str:
@@ -59,7 +67,11 @@ def apply(graph: Graph, op: Operation, places: Places, features: tuple[int, ...]
         y = graph.node("MatMul", condition, graph.constant(op.layer.weight.t()))
         y = y if op.layer.bias is None else graph.node("Add", y, graph.constant(op.layer.bias))
         return places.everywhere(y)
-    assert isinstance(op, Unit), op  # `check_model` refuses the others
+    if isinstance(op, Place):
+        return places.place(op)
+    if isinstance(op, Upsample):
+        return places.upsample(op)
+    assert isinstance(op, Unit), op  # `check_model` refuses attention
     x = places.operand(op.source, op.target)
     if op.kind == "concat_elu":
         return graph.node("Elu", graph.node("Concat", x, graph.node("Neg", x), axis=-1))

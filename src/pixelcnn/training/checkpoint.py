@@ -48,6 +48,10 @@ class RunState:
 
     step: int = 0
     """Steps taken."""
+    seconds: float = 0.0
+    """Time that they took, of a run that is given some minutes."""
+    planned_steps: int = 0
+    """Of such a run, how many steps it will have by the last plan; 0 before there is one."""
     epoch_nats: float = 0.0
     """Sum of the negative log-likelihoods over the current epoch so far, each before its step."""
     epoch_gradient_norm: float = 0.0

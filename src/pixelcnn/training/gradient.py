@@ -61,6 +61,7 @@ class Gradient:
         view_from: Callable[[int], MakeView],
         parts: list[Part],
         divisor: float,
+        threads: int = 1,
     ) -> float:
         """Adds the gradient of the images' negative log-likelihood to the parameters' `.grad`.
 
@@ -71,6 +72,8 @@ class Gradient:
             parts: Into which the images are cut, in order.
             divisor: What the sum over the images is divided by before it is differentiated. Of several processes the
                 mean is taken.
+            threads: Of a CPU, that go through parts of their own, if there are as many parts. In the caller's thread
+                operations must have no team then (`pixelcnn.threads`).
 
         Returns:
             The sum over the images of this process, in nats, not divided.
@@ -82,7 +85,6 @@ class Gradient:
                 nats: Tensor = self._nats(images[start:stop], given, view_from(start))
             return nats
 
-        threads = torch.get_num_threads()
         with exact_products(None, self._device):
             if self._device.type == "cpu" and self._together is None and 1 < threads <= len(parts):
                 return self._side_by_side(nats_of, parts, divisor, threads)
@@ -113,13 +115,11 @@ class Gradient:
         if self._pool is None or self._workers != threads:
             self._pool, self._workers = ThreadPoolExecutor(threads), threads
         bounds = [len(parts) * k // threads for k in range(threads + 1)]
-        torch.set_num_threads(1)  # which threads of the pool take over when they start
         shares = [self._pool.submit(share, parts[a:b]) for a, b in itertools.pairwise(bounds)]
         try:
             wait(shares)
         finally:
             wait(shares)  # after a second Ctrl-C too: they read the parameters
-            torch.set_num_threads(threads)
         results = [each.result() for each in shares]
         for _, gradients in results:
             for parameter, gradient in zip(self._parameters, gradients, strict=True):

@@ -120,7 +120,7 @@ class RunRecord:
 
     def _differences(self, earlier: RunRecord) -> list[tuple[str, object, object]]:
         """Name, earlier and present value of what makes it another run."""
-        decides = self.train.schedule != "constant" and self.train.steps is None
+        decides = self.train.schedule != "constant" and self.train.steps is self.train.minutes is None
         may_differ = _MAY_DIFFER - ({"epochs"} if decides else set())
         pairs = [(name, getattr(earlier, name), getattr(self, name)) for name in ("data", "training", "validation")]
         pairs += [

@@ -123,6 +123,7 @@ def _recipe(config: TrainConfig) -> str:
     conditional = any(getattr(config.model, size, None) for size in ("num_classes", "condition_dim"))
     hidden = config.unlabelled if conditional and config.orders == 1 else 0.0
     parts = [
+        f"{config.minutes:g} minutes of training" if config.minutes is not None else "",
         f"Adam, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
         f"gradient norm at most {config.clip_norm:g}" if config.clip_norm is not None else "",
         f"weight decay {config.weight_decay:g}" if config.weight_decay else "",

@@ -31,6 +31,7 @@ from torch import Tensor
 from pixelcnn.layers import FullView
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
+from pixelcnn.threads import alone
 from pixelcnn.training.batches import Batch
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.gradient import Gradient
@@ -115,11 +116,25 @@ class Stepper:
             first: Place in the whole batch of the first of them.
             total: Images in the whole batch, by default n.
         """
+        if self.model.device.type != "cpu" or self._processes.count > 1:
+            return self._step(images, learning_rate, condition, first, total, 1)
+        with alone() as threads:
+            return self._step(images, learning_rate, condition, first, total, threads)
+
+    def _step(
+        self,
+        images: Tensor,
+        learning_rate: float,
+        condition: Tensor | None,
+        first: int,
+        total: int | None,
+        threads: int,
+    ) -> StepResult:
         self._optimizer.zero_grad()
         whole = len(images) if total is None else total
         divisor = whole * self.model.subpixels / self._processes.count
-        parts = self._parts(len(images))
-        nats = self._gradient.add(images, condition, lambda start: self._view(first + start), parts, divisor)
+        parts = self._parts(len(images), threads)
+        nats = self._gradient.add(images, condition, lambda start: self._view(first + start), parts, divisor, threads)
         parameters = list(self._parameters.values())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self._clip_norm is not None:
@@ -138,11 +153,11 @@ class Stepper:
             torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in parameters], 1 - decay)
         return StepResult(nats, norm.item())
 
-    def _parts(self, n: int) -> list[tuple[int, int]]:
+    def _parts(self, n: int, threads: int) -> list[tuple[int, int]]:
         """The images that the gradient is computed of at a time: first, and behind the last; nearly as many each."""
         count = max(1, min(self._accumulate, n))
         if self.model.device.type == "cpu" and n:
-            threads, slices = torch.get_num_threads(), -(-n // self.model.slice_size)
+            slices = -(-n // self.model.slice_size)
             count = min(n, -(-max(count, slices) // threads) * threads)  # as many for each thread
         return [(n * k // count, n * (k + 1) // count) for k in range(count)]
 

@@ -58,6 +58,7 @@ from pixelcnn.training.checkpoint import (
     load_newest,
     save_checkpoint,
 )
+from pixelcnn.training.plan import Plan
 from pixelcnn.training.record import RunRecord
 from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.signals import StopSignals
@@ -153,8 +154,7 @@ class _Run:
         self.stepper = stepper_for(self.model, config, self.batches, processes)
         self.state = RunState(record=to_dict(self.record))
         self.steps_per_epoch = self.batches.steps_per_epoch
-        self.total_steps = config.steps or config.epochs * self.steps_per_epoch
-        self.epochs = -(-self.total_steps // self.steps_per_epoch)
+        self.plan: Plan | None = None
         self.signals = StopSignals(self._say)
         self._agreed: int | None = None  # the signal to stop by that all processes have heard of
         self.board: Board | None = None
@@ -203,14 +203,28 @@ class _Run:
             self._share_state()
             return self._run()
 
+    @property
+    def total_steps(self) -> int:
+        """Steps of the run, of one that is given some minutes by the last plan."""
+        if self.plan is not None:
+            return self.plan.total_steps
+        return self.config.steps or self.config.epochs * self.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the run, the last of which may not be whole."""
+        return -(-self.total_steps // self.steps_per_epoch)
+
     def _run(self) -> AutoregressiveModel:
+        if self.config.minutes is not None:
+            self.plan = Plan(self.state, self.config.minutes)
         self._last_checkpoint = time.monotonic()
         self._last_curves = -math.inf
         finished = len(self.state.metrics)
         if finished >= self.epochs:
             self._say(f"the run in {self.out} has finished its {finished} epochs")
         with self.signals:
-            for epoch in range(finished, self.epochs):
+            while (epoch := len(self.state.metrics)) < self.epochs:
                 seconds, seen = self._train_epoch(epoch)
                 self._save()  # validation and pictures can be repeated
                 self._agree()
@@ -227,13 +241,12 @@ class _Run:
     def _train_epoch(self, epoch: int) -> tuple[float, int]:
         """The rest of an epoch; returns the seconds and images of this process's part of it."""
         done = self.state.step - epoch * self.steps_per_epoch
-        stop = min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
+        stop = self._end_of(epoch)
         seen = first = done * self.config.batch_size
         timed: tuple[int, float] | None = None  # since which step, and when
-        steps = steps_of(self.stepper, self.batches, epoch, done, stop, self._rate)
         started = time.monotonic()
         with self._bar(epoch, first, self._images_in(stop)) as bar:
-            for k, result in enumerate(steps):
+            for k, result in enumerate(self._steps(epoch, done)):
                 result = result._replace(nats=self._agree(result.nats))
                 rate = self._rate(self.state.step)
                 images = self._images_in(done + k + 1) - seen
@@ -250,13 +263,29 @@ class _Run:
                     continue  # the weights are those of a later step, of which is still to be told
                 if timed is None and k >= _UNTIMED:
                     timed = k, time.monotonic()
-                elif timed is not None and not self._told and k >= timed[0] + _TIMED:
+                elif timed is not None and self.plan is None and not self._told and k >= timed[0] + _TIMED:
                     self._tell_duration((time.monotonic() - timed[1]) / (k - timed[0]), bar)
                 due = time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds
                 if due or self._asked is not None:
                     self._save()
                     self._stop_if_asked()
         return time.monotonic() - started, seen - first
+
+    def _end_of(self, epoch: int) -> int:
+        """Steps of an epoch, of the last one as many as are left."""
+        return min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
+
+    def _steps(self, epoch: int, done: int) -> Iterator[StepResult]:
+        """The steps of an epoch from `done` on, planned as they are taken if the run is given some minutes."""
+        while done < (stop := self._end_of(epoch)):
+            if self.plan is not None:
+                stop = min(stop, done + self.plan.next_steps())
+            started = time.monotonic()
+            yield from steps_of(self.stepper, self.batches, epoch, done, stop, self._rate)
+            if self.plan is not None:
+                seconds = self.processes.from_first(lambda: time.monotonic() - started)
+                self.plan.took(stop - done, seconds)
+            done = stop
 
     def _rate(self, step: int) -> float:
         return learning_rate(self.config, step, self.total_steps)
@@ -449,7 +478,7 @@ class _Run:
 
     def _check_epochs(self, state: RunState, where: str) -> None:
         finished = len(state.metrics)
-        if finished >= self.epochs and state.step > finished * self.steps_per_epoch:
+        if self.config.minutes is None and finished >= self.epochs and state.step > finished * self.steps_per_epoch:
             raise ValueError(
                 f"epochs must be at least {finished + 1}, got {self.config.epochs}: {where} is in the middle of "
                 f"epoch {finished + 1}"
