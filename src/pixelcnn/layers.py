@@ -214,8 +214,11 @@ class View(Protocol):
         """The table's features, of so many colour groups, for each pixel's place. Only for adding to something."""
         ...
 
-    def upsample(self, x: Tensor, scale: int, groups: int) -> Tensor:
-        """Features of cells of scale x scale pixels, of so many colour groups, at each pixel of its cell."""
+    def upsample(self, x: Tensor, scale: int, groups: int, to: int = 1) -> Tensor:
+        """Features of cells of scale x scale pixels, of so many colour groups, at each pixel of its cell.
+
+        Or, where `to` divides the scale, at each cell of to x to pixels.
+        """
         ...
 
     def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
@@ -302,9 +305,9 @@ class FullView:
         """See `View.place`: (1, H, W, features)."""
         return table.forward()[None]
 
-    def upsample(self, x: Tensor, scale: int, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
-        """See `View.upsample`: (N, ceil(H / scale), ceil(W / scale), features) to (N, H, W, features)."""
-        return upsampled(x, scale, self.image.shape[1], self.image.shape[2])
+    def upsample(self, x: Tensor, scale: int, groups: int, to: int = 1) -> Tensor:  # noqa: ARG002 - all groups are here
+        """See `View.upsample`: (N, ceil(H / scale), ceil(W / scale), features) to (N, ceil(H / to), ..., features)."""
+        return upsampled(x, scale // to, *(-(-side // to) for side in self.image.shape[1:3]))
 
     def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
         """See `View.attention`: (N, H, W, groups * heads * d)."""
@@ -323,7 +326,7 @@ def gated(x: Tensor, groups: int) -> Tensor:
 
 
 def upsampled(x: Tensor, scale: int, height: int, width: int) -> Tensor:
-    """Features of cells (N, ceil(H / scale), ceil(W / scale), f) at each pixel of their cell: (N, H, W, f)."""
+    """Features (N, ceil(H / scale), ceil(W / scale), f), each repeated scale x scale times: (N, H, W, f)."""
     repeated = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=scale, mode="nearest")  # channels last
     return repeated.permute(0, 2, 3, 1)[:, :height, :width]
 

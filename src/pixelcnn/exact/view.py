@@ -61,9 +61,9 @@ class ExactView:
         """See `View.place`: (1, H, W, features)."""
         return grid.clamped(table.forward())[None]
 
-    def upsample(self, x: Tensor, scale: int, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
-        """See `View.upsample`: (N, H, W, features)."""
-        return upsampled(x, scale, self._image.shape[1], self._image.shape[2])
+    def upsample(self, x: Tensor, scale: int, groups: int, to: int = 1) -> Tensor:  # noqa: ARG002 - all groups are here
+        """See `View.upsample`: (N, ceil(H / to), ceil(W / to), features)."""
+        return upsampled(x, scale // to, *(-(-side // to) for side in self._image.shape[1:3]))
 
     def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
         """See `View.attention`: (N, H, W, groups * heads * d)."""

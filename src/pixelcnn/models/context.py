@@ -8,17 +8,18 @@ What a convolutional network adds at its first layer, for each of its streams:
 A cell's features come from the rows of cells above its own, which are finished when the first of its pixels is drawn,
 seen to both sides by a stack of convolutions over cells:
 
-    x = ReLU(conv(image) + place)          the three cells above, beside and between: 3 x 3 cells, as pixels
-    x = x + ReLU(conv(x))                  three times; 2 x 3 cells, of which the own one knows nothing of its pixels
-    what is added at each pixel = conv_stream(x), 1 x 1, repeated over the cell's pixels
+    x = ReLU(conv(image) + place)          3 x 3 cells of pixels: those of the three rows above
+    x = x + ReLU(conv(x))                  three times, 2 x 3 cells: a cell's own features know the rows above alone
+    what a stream adds = conv_stream(x)    1 x 1, repeated over the cell's pixels
 
-The stack costs 1 / s^2 of convolutions over pixels, has s / 2 times as many features as the network's layers, so that
-each scale costs about as much, and makes what a pixel sees above it 6 s rows high and 8 s columns wide. Images whose
-sides s does not divide are padded by zeros.
+so that a pixel sees 6 s rows above its cell, 9 s columns wide. The stack is cheap, for its convolutions run at 1 / s^2
+of the pixels; it has 3 s / 4 times as many features as the network's layers. Images whose sides s does not divide are
+padded by zeros.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -73,11 +74,11 @@ class CoarseContext(nn.Module):
         self._layers, self._outputs = tuple(more), tuple(outputs)
 
     def forward(self, view: View) -> list[Tensor]:
-        """What each stream adds, (..., features)."""
+        """What each stream adds at each cell, (..., features)."""
         x = view.input_conv(self.first, view.place(self.places, 1))
         for layer in self._layers:
             x = x + view.conv(layer, x)
-        return [view.upsample(view.conv(layer, x), self.scale, len(layer.out_groups)) for layer in self._outputs]
+        return [view.conv(layer, x) for layer in self._outputs]
 
 
 class FirstLayerTerms(nn.Module):
@@ -97,24 +98,33 @@ class FirstLayerTerms(nn.Module):
     ) -> None:
         super().__init__()
         _, height, width = config.image_shape
-        tables = [
-            PlaceTable(height, width, features, generator, full=True) for features, _ in streams if config.places
-        ]
+        tables = [PlaceTable(height, width, features, generator, full=True) for features, _ in streams if config.places]
+        scales = sorted(config.context, reverse=True)
         contexts = [
-            CoarseContext(config.image_shape, scale, config.filters * scale // 2, streams, generator)
-            for scale in config.context
+            CoarseContext(config.image_shape, scale, max(1, 3 * config.filters * scale // 4), streams, generator)
+            for scale in scales
         ]
+        # of a scale that the next finer one divides what is added goes there first, in few numbers
+        self._to = [b if a % b == 0 else 1 for a, b in itertools.pairwise([*scales, 1])]
         self.places, self.contexts = nn.ModuleList(tables), nn.ModuleList(contexts)
         self._streams, self._tables, self._contexts = tuple(streams), tuple(tables), tuple(contexts)
 
     def forward(self, view: View) -> list[Tensor | None]:
         """The sum of all terms for each stream, (..., features); None where there is none."""
-        terms: list[Tensor | None] = [None] * len(self._streams)
-        every = [context.forward(view) for context in self._contexts]
+        finished: list[Tensor | None] = [None] * len(self._streams)
+        coarser = finished
+        for context, to in zip(self._contexts, self._to, strict=True):
+            found = _sums(coarser, context.forward(view))
+            repeated = [
+                view.upsample(x, context.scale, groups, to) for x, (_, groups) in zip(found, self._streams, strict=True)
+            ]
+            coarser = repeated if to > 1 else [None] * len(repeated)
+            finished = finished if to > 1 else _sums(finished, repeated)
         if self._tables:
-            every.append(
-                [view.place(t, groups) for t, (_, groups) in zip(self._tables, self._streams, strict=True)]
-            )
-        for added in every:
-            terms = [new if old is None else old + new for old, new in zip(terms, added, strict=True)]
-        return terms
+            pairs = zip(self._tables, self._streams, strict=True)
+            finished = _sums(finished, [view.place(table, groups) for table, (_, groups) in pairs])
+        return finished
+
+
+def _sums(terms: Sequence[Tensor | None], added: Sequence[Tensor]) -> list[Tensor | None]:
+    return [new if old is None else old + new for old, new in zip(terms, added, strict=True)]

@@ -13,7 +13,7 @@ from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.onnx.graph import Graph
 from pixelcnn.onnx.operations import apply, check_model, condition_input, kernel_rows, scaled
 from pixelcnn.onnx.parameters import mixture_params
-from pixelcnn.sampling.program import IMAGE, Conv, Place, Upsample, record
+from pixelcnn.sampling.program import IMAGE, Conv, Place, Program, Upsample, record, scales_of
 
 __all__ = ["full_graph"]
 
@@ -21,8 +21,9 @@ __all__ = ["full_graph"]
 class _Everywhere:
     """Whole images: features (N, H, W, channels). See `pixelcnn.onnx.operations.Places`."""
 
-    def __init__(self, graph: Graph, model: AutoregressiveModel, image: str) -> None:
+    def __init__(self, graph: Graph, model: AutoregressiveModel, program: Program, image: str) -> None:
         self._graph = graph
+        self._scales = scales_of(program)
         _, self._h, self._w = model.image_shape
         self.values = {IMAGE: image}
 
@@ -56,7 +57,8 @@ class _Everywhere:
     def upsample(self, op: Upsample) -> str:
         y = self.values[op.source]
         for axis, side in ((1, self._h), (2, self._w)):
-            y = self._graph.node("Gather", y, self._graph.constant(np.arange(side) // op.scale), axis=axis)
+            cells = -(-side // self._scales[op.target])
+            y = self._graph.node("Gather", y, self._graph.constant(np.arange(cells) // op.scale), axis=axis)
         return y
 
     def everywhere(self, per_image: str) -> str:
@@ -85,8 +87,8 @@ def full_graph(model: AutoregressiveModel, *, floating: bool = False) -> bytes:
     images = graph.input("images", np.float32 if floating else np.uint8, ["N", c, h, w])
     condition = condition_input(graph, model)
     levels = graph.node("Transpose", images if floating else graph.cast(images, np.float32), perm=[0, 2, 3, 1])
-    places = _Everywhere(graph, model, scaled(graph, levels, model))
     program = record(model)
+    places = _Everywhere(graph, model, program, scaled(graph, levels, model))
     for op in program.operations:
         places.values[op.target] = apply(graph, op, places, program.features, condition)
     raw = places.values[program.output]

@@ -121,7 +121,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Upsample:
-    """target = the source's features, of cells of scale x scale pixels, at each pixel of its cell."""
+    """target = each of the source's features scale x scale times: those of a cell at what it is made of."""
 
     source: int
     scale: int
@@ -255,13 +255,13 @@ class _Recorder:
         value = self.value(table.features, groups, lambda target: Place(table=table, target=target, groups=groups))
         return typing.cast(Tensor, value)
 
-    def upsample(self, x: Tensor, scale: int, groups: int) -> Tensor:
+    def upsample(self, x: Tensor, scale: int, groups: int, to: int = 1) -> Tensor:
         """See `View.upsample`."""
         source = typing.cast(_Symbol, x).number
         value = self.value(
             self.features[source],
             groups,
-            lambda target: Upsample(source=source, scale=scale, target=target, groups=groups),
+            lambda target: Upsample(source=source, scale=scale // to, target=target, groups=groups),
         )
         return typing.cast(Tensor, value)
 

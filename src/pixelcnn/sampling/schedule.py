@@ -128,9 +128,7 @@ def _by_rows(program: Program, wavefront: Wavefront) -> Schedule:
     return Schedule(program=program, wavefront=wavefront, leads=leads, rows=frozenset(rows))
 
 
-def _leads(
-    program: Program, wavefront: Wavefront, rows: frozenset[int] = frozenset()
-) -> tuple[int, ...] | None:
+def _leads(program: Program, wavefront: Wavefront, rows: frozenset[int] = frozenset()) -> tuple[int, ...] | None:
     """The smallest leads for a slope, or None if it is too small; values computed by rows need none."""
     found: dict[int, int] = {program.output: 0}
 

@@ -158,26 +158,39 @@ static ALWAYS vec clamped(vec x, real limit)
     return (vec)(((__typeof__(x > low))x & (x < high)) | ((__typeof__(x > low))high & ~(x < high)));
 }
 
-static ALWAYS void tile(const int rows, const int panels, const struct product *p, int64_t row, int64_t first_panel)
+/* The first `left` numbers of a vector, at least one. */
+static ALWAYS void store(real *target, vec y, int64_t left)
+{
+    if (left >= LANES) {
+        *(loose *)target = y;
+        return;
+    }
+    int64_t lane = 0;
+    if (left >= LANES / 2) {
+        memcpy(target, &y, sizeof(y) / 2);
+        lane = LANES / 2;
+    }
+    for (; lane < left; lane++) target[lane] = y[lane];
+}
+
+/* `parts` vectors of each panel are computed: fewer than PARTS where the columns of the only one end before. */
+static ALWAYS void tile(const int rows, const int panels, const int parts, const struct product *p, int64_t row,
+                        int64_t first_panel)
 {
     vec sums[ROWS][4 * PARTS];
     const real *weights = p->weights + first_panel * p->panel_size;
     UNROLL
     for (int r = 0; r < rows; r++)
         UNROLL
-        for (int c = 0; c < panels * PARTS; c++)
+        for (int c = 0; c < panels * parts; c++)
             sums[r][c] = *(const loose *)(p->bias + first_panel * PANEL + c * LANES);
     if (p->add) {
         UNROLL
         for (int r = 0; r < rows; r++)
             UNROLL
-            for (int c = 0; c < panels * PARTS; c++) {
+            for (int c = 0; c < panels * parts; c++) {
                 int64_t column = first_panel * PANEL + c * LANES;
-                const real *add = p->add + (row + r) * p->add_stride + column;
-                if (column + LANES <= p->columns)
-                    sums[r][c] += *(const loose *)add;
-                else
-                    for (int64_t lane = 0; lane < p->columns - column; lane++) sums[r][c][lane] += add[lane];
+                if (column < p->columns) sums[r][c] += *(const loose *)(p->add + (row + r) * p->add_stride + column);
             }
     }
     for (int64_t s = 0; s < p->count; s++) {
@@ -187,13 +200,13 @@ static ALWAYS void tile(const int rows, const int panels, const struct product *
             UNROLL
             for (int q = 0; q < panels; q++)
                 UNROLL
-                for (int c = 0; c < PARTS; c++)
-                    w[q * PARTS + c] = *(const loose *)(weights + q * p->panel_size + c * LANES);
+                for (int c = 0; c < parts; c++)
+                    w[q * parts + c] = *(const loose *)(weights + q * p->panel_size + c * LANES);
             UNROLL
             for (int r = 0; r < rows; r++) {
                 vec value = x[r * p->stride + k] - (vec){0};
                 UNROLL
-                for (int c = 0; c < panels * PARTS; c++) sums[r][c] += value * w[c];
+                for (int c = 0; c < panels * parts; c++) sums[r][c] += value * w[c];
             }
             weights += PANEL;
         }
@@ -206,18 +219,15 @@ static ALWAYS void tile(const int rows, const int panels, const struct product *
             real *target = p->target + (row + r) * p->target_stride + column;
             const real *residual = p->residual ? p->residual + (row + r) * p->residual_stride + column : 0;
             UNROLL
-            for (int c = 0; c < PARTS; c++) {
-                vec y = sums[r][q * PARTS + c];
+            for (int c = 0; c < parts; c++) {
+                vec y = sums[r][q * parts + c];
 #ifdef EXACT
                 y = clamped((y + 0x1.8p40) - 0x1.8p40, 1024); /* to multiples of 2^-12 */
 #endif
                 if (p->relu) y = positive(y);
-                if (left >= PANEL) {
-                    if (residual) y += *(const loose *)(residual + c * LANES);
-                    *(loose *)(target + c * LANES) = y;
-                } else
-                    for (int64_t lane = 0; lane < LANES && c * LANES + lane < left; lane++)
-                        target[c * LANES + lane] = y[lane] + (residual ? residual[c * LANES + lane] : 0);
+                if (left <= c * LANES) continue;
+                if (residual) y += *(const loose *)(residual + c * LANES); /* what it reads too much is not stored */
+                store(target + c * LANES, y, left - c * LANES);
             }
         }
 }
@@ -225,22 +235,30 @@ static ALWAYS void tile(const int rows, const int panels, const struct product *
 /* Few rows take several panels at once, to have enough sums under way. */
 #define TILE(rows, panels) \
     static __attribute__((noinline)) void tile_##rows##_##panels(const struct product *p, int64_t row, int64_t first) \
-    { tile(rows, panels, p, row, first); }
+    { tile(rows, panels, PARTS, p, row, first); }
 TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
-TILE(1, 4) TILE(2, 2) TILE(3, 2)
+TILE(1, 4) TILE(1, 3) TILE(1, 2) TILE(2, 2) TILE(3, 2)
+#define HALF(rows) \
+    static __attribute__((noinline)) void half_##rows(const struct product *p, int64_t row, int64_t first) \
+    { tile(rows, 1, 1, p, row, first); }
+HALF(1) HALF(2) HALF(3) HALF(4) HALF(5) HALF(6)
 
 static void multiply(const struct product *p, int64_t rows)
 {
     static void (*const one[])(const struct product *, int64_t, int64_t) = {
         0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1};
-    static void (*const several[])(const struct product *, int64_t, int64_t) = {0, tile_1_4, tile_2_2, tile_3_2};
+    static void (*const several[4][5])(const struct product *, int64_t, int64_t) = {
+        {0}, {0, 0, tile_1_2, tile_1_3, tile_1_4}, {0, 0, tile_2_2}, {0, 0, tile_3_2}};
+    static void (*const half[])(const struct product *, int64_t, int64_t) = {
+        0, half_1, half_2, half_3, half_4, half_5, half_6};
     static const int64_t width[] = {0, 4, 2, 2};
     int64_t panels = (p->columns + PANEL - 1) / PANEL, tiles = (rows + ROWS - 1) / ROWS;
     for (int64_t q = 0; q < panels;) {
-        int64_t wide = rows <= 3 && panels - q >= width[rows] ? width[rows] : 1;
+        int64_t wide = rows > 3 ? 1 : panels - q < width[rows] ? panels - q : width[rows];
+        int one_vector = wide == 1 && p->columns - q * PANEL <= LANES;
         for (int64_t t = 0; t < tiles; t++) {        /* tiles as equal as possible: 7 rows are 4 and 3 */
             int64_t row = t * rows / tiles, size = (t + 1) * rows / tiles - row;
-            (wide > 1 ? several[size] : one[size])(p, row, q);
+            (wide > 1 ? several[size][wide] : one_vector ? half[size] : one[size])(p, row, q);
         }
         q += wide;
     }
@@ -275,9 +293,10 @@ static ALWAYS vec unit(const int64_t kind, vec a, vec b)
     vec one = (vec){0} + 1;
     if (kind == CONCAT_ELU)                          /* max(a, 0) + min(exp(a) - 1, 0) */
         return positive(a) - positive(one - exponential(clamped(a, 80)));
-    vec sigmoid = one / (exponential(clamped((vec){0} - b, 80)) + one);
-    if (kind == GLU) return a * sigmoid;
-    return (one - 2 / (exponential(clamped(a + a, 40)) + one)) * sigmoid;
+    vec inverse = exponential(clamped((vec){0} - b, 80)) + one; /* of the sigmoid of b */
+    if (kind == GLU) return a / inverse;
+    vec e = exponential(clamped(a + a, 40));
+    return (e - one) / ((e + one) * inverse);        /* tanh(a) is (e - 1) / (e + 1): one division for both */
 }
 
 /* target = unit(a, b), both of so many columns; sign * a. */
@@ -288,10 +307,8 @@ static ALWAYS void units(const int64_t kind, real *target, const real *a, const 
             *(loose *)(target + c) = unit(kind, sign * *(const loose *)(a + c), *(const loose *)(b + c));
             continue;
         }
-        vec x = {0}, y = {0};
-        for (int64_t lane = 0; lane < columns - c; lane++) x[lane] = sign * a[c + lane], y[lane] = b[c + lane];
-        x = unit(kind, x, y);
-        for (int64_t lane = 0; lane < columns - c; lane++) target[c + lane] = x[lane];
+        /* what it reads too much is not stored */
+        store(target + c, unit(kind, sign * *(const loose *)(a + c), *(const loose *)(b + c)), columns - c);
     }
 }
 

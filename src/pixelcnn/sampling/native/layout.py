@@ -117,7 +117,10 @@ class Plan:
 
     def arena(self) -> Numbers:
         """Memory for one share."""
-        memory = np.zeros(self._size + ALIGNMENT, dtype=self._network.real)
+        memory = np.zeros(
+            self._size + 2 * ALIGNMENT,  # compiled code reads up to a vector too far
+            dtype=self._network.real,
+        )
         skip = -memory.ctypes.data // memory.itemsize % ALIGNMENT
         return memory[skip:]
 

@@ -76,7 +76,11 @@ class PackedNetwork:
         """Zero columns to the right of an image that some convolution sees."""
         self.by_rows = bool(schedule.rows)
         """Whether the steps are the pixels in raster order, and some values computed a row at a time."""
-        self.slots = {} if self.by_rows else {v: 1 + max(delay for delay, _ in seen) for v, seen in taps.items() if seen - {(0, 0)}}
+        self.slots = (
+            {}
+            if self.by_rows
+            else {v: 1 + max(delay for delay, _ in seen) for v, seen in taps.items() if seen - {(0, 0)}}
+        )
         """Steps for which a value is kept, for those that are read at other pixels."""
         self.kept_rows = self._kept_rows(readers) if self.by_rows else {}
         """By rows, what is kept beyond the operation that computes it: how far it is read up, left and right."""
