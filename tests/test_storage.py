@@ -160,7 +160,7 @@ def test_a_wrong_config(folder, changes, message):
 
 def test_a_missing_field(folder):
     (folder / "config.json").write_text('{"model": "PixelCNN", "levels": 3, "filters": 4, "blocks": 1}')
-    with pytest.raises(ValueError, match="not the configuration that .* was saved with"):
+    with pytest.raises(ValueError, match=r"not the configuration that .* was saved with"):
         load(folder)
 
 

@@ -50,12 +50,16 @@ class PlaceTable(nn.Module):
         super().__init__()
         self.features = features
         self.scale = scale
-        height, width = -(-height // scale), -(-width // scale)
-        shapes = {"table": (height, width)} if full else {"rows": (height,), "columns": (width,)}
-        for name, shape in shapes.items():
-            values = torch.empty(*shape, features).normal_(std=0.05, generator=generator)
-            self.register_parameter(name, nn.Parameter(values))
         self.full = full
+        height, width = -(-height // scale), -(-width // scale)
+
+        def parameter(*places: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(*places, features).normal_(std=0.05, generator=generator))
+
+        if full:
+            self.table = parameter(height, width)
+        else:
+            self.rows, self.columns = parameter(height), parameter(width)
 
     def forward(self) -> Tensor:
         """All places: (ceil(H / scale), ceil(W / scale), features)."""

@@ -35,10 +35,17 @@ def alone() -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], pool: ThreadPoolExecutor | None = None
+) -> list[Result]:
     """The function's results for all items in order, by as many threads as PyTorch is set to use, each alone.
 
     What PyTorch keeps for each thread, whether gradients are recorded and inference mode, is the caller's.
+
+    Args:
+        function: What is done to an item.
+        items: Any number of them.
+        pool: Threads that have been used for nothing but this; by default new ones.
     """
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
@@ -49,11 +56,18 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> li
     with alone() as threads:
         if threads == 1 or len(items) == 1:
             return [function(item) for item in items]
-        with ThreadPoolExecutor(min(threads, len(items))) as pool:
-            jobs = [pool.submit(work, item) for item in items]
-            try:
-                wait(jobs)
-            finally:
-                for job in jobs:  # after Ctrl-C no other is begun
-                    job.cancel()
-            return [job.result() for job in jobs]
+        if pool is not None:
+            return _results(pool, work, items)
+        with ThreadPoolExecutor(min(threads, len(items))) as new:
+            return _results(new, work, items)
+
+
+def _results(pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    jobs = [pool.submit(work, item) for item in items]
+    try:
+        wait(jobs)
+    finally:
+        for job in jobs:  # after Ctrl-C no other is begun
+            job.cancel()
+        wait(jobs)
+    return [job.result() for job in jobs]

@@ -253,7 +253,7 @@ def test_an_option_that_is_gone_is_named(tmp_path):
 
 
 def test_some_minutes_are_planned_as_they_go_on(tmp_path, monkeypatch):
-    """By a clock that the steps move: they take a second at first and three seconds later, and it still ends in time."""
+    """By a clock that the steps move: they take a second at first and three seconds later; it still ends in time."""
     now = [0.0]
     monkeypatch.setattr("pixelcnn.training.trainer.time.monotonic", lambda: now[0])
     step, rates = Stepper.step, []

@@ -68,8 +68,8 @@ class GatedPixelCNNConfig:
     first_kernel: int = 7
     """Odd width of the kernels that read the image, 3..31."""
     kernel_size: int | tuple[int, ...] = 3
-    """Odd width of the other kernels, 1..31: one for all later layers, or one for each of them. Wide kernels in few layers beat
-    narrow ones in many."""
+    """Odd width of the other kernels, 1..31: one for all later layers, or one for each of them. Wide kernels
+    in few layers beat narrow ones in many."""
     places: bool = False
     """Add a learned bias for each position and feature at the first layer, by which the network knows where it is."""
     context: tuple[int, ...] = ()
@@ -118,8 +118,8 @@ class PixelCNNPlusPlusConfig:
     first_kernel: int = 3
     """Odd width of the kernels that read the image, 3..31."""
     kernel_size: int | tuple[int, ...] = 3
-    """Odd width of the other kernels, 1..31: one for all residual blocks of a stream, or one for each of them. Wide kernels in few layers beat
-    narrow ones in many."""
+    """Odd width of the other kernels, 1..31: one for all blocks of a stream, or one for each of them. Wide kernels in
+    few layers beat narrow ones in many."""
     places: bool = False
     """Add a learned bias for each position and feature at the first layer, by which the network knows where it is."""
     context: tuple[int, ...] = ()

@@ -160,10 +160,8 @@ def _bound(op: Operation, bounds: dict[int, float], features: tuple[int, ...]) -
         return grid.LIMIT, float(op.layer.weight.abs().sum(1).max()) * grid.LIMIT
     if isinstance(op, Place):
         return grid.LIMIT, grid.LIMIT
-    if isinstance(op, Upsample):
-        return bounds[op.source], 0.0
     if isinstance(op, Attention):
         products = bounds[op.query] * bounds[op.keys] * features[op.keys] / 4  # multiples of 2^-24
         means = bounds[op.values] * _MOST_PIXELS * 4  # shares have 16 bits, values 12
         return bounds[op.values], max(products, means)
-    return max(1.0, bounds[op.source]), 0.0
+    return bounds[op.source] if isinstance(op, Upsample) else max(1.0, bounds[op.source]), 0.0

@@ -112,19 +112,21 @@ class FirstLayerTerms(nn.Module):
     def forward(self, view: View) -> list[Tensor | None]:
         """The sum of all terms for each stream, (..., features); None where there is none."""
         finished: list[Tensor | None] = [None] * len(self._streams)
-        coarser = finished
+        coarser: list[Tensor | None] = finished
         for context, to in zip(self._contexts, self._to, strict=True):
             found = _sums(coarser, context.forward(view))
             repeated = [
                 view.upsample(x, context.scale, groups, to) for x, (_, groups) in zip(found, self._streams, strict=True)
             ]
-            coarser = repeated if to > 1 else [None] * len(repeated)
-            finished = finished if to > 1 else _sums(finished, repeated)
+            if to > 1:
+                coarser = [*repeated]
+            else:
+                coarser, finished = [None] * len(repeated), [*_sums(finished, repeated)]
         if self._tables:
             pairs = zip(self._tables, self._streams, strict=True)
-            finished = _sums(finished, [view.place(table, groups) for table, (_, groups) in pairs])
+            return [*_sums(finished, [view.place(table, groups) for table, (_, groups) in pairs])]
         return finished
 
 
-def _sums(terms: Sequence[Tensor | None], added: Sequence[Tensor]) -> list[Tensor | None]:
+def _sums(terms: Sequence[Tensor | None], added: Sequence[Tensor]) -> list[Tensor]:
     return [new if old is None else old + new for old, new in zip(terms, added, strict=True)]

@@ -67,10 +67,8 @@ def apply(graph: Graph, op: Operation, places: Places, features: tuple[int, ...]
         y = graph.node("MatMul", condition, graph.constant(op.layer.weight.t()))
         y = y if op.layer.bias is None else graph.node("Add", y, graph.constant(op.layer.bias))
         return places.everywhere(y)
-    if isinstance(op, Place):
-        return places.place(op)
-    if isinstance(op, Upsample):
-        return places.upsample(op)
+    if isinstance(op, Place | Upsample):
+        return places.place(op) if isinstance(op, Place) else places.upsample(op)
     assert isinstance(op, Unit), op  # `check_model` refuses attention
     x = places.operand(op.source, op.target)
     if op.kind == "concat_elu":

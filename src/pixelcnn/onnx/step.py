@@ -17,9 +17,9 @@ The parameters of channel k are right once the channels before k of the same pix
 calls, each to draw one channel. A feature's place in its cache is its pixel's raster index; then come a row of zeros,
 which taps beyond the image read, and one that nothing reads, into which missing pixels are written.
 
-For a network with a coarse context a step is a pixel, and what is computed a row at a time (`Schedule.rows`) is computed
-for the whole row at each of its pixels again: a graph without state cannot tell that it has been. The caches on a
-context's grid have a place for each cell.
+For a network with a coarse context a step is a pixel, and what is computed a row at a time (`Schedule.rows`) is
+computed for the whole row at each of its pixels again: a graph without state cannot tell that it has been. The caches
+on a context's grid have a place for each cell.
 
 What is computed when is the schedule's (`pixelcnn.sampling.schedule`), and so are the values that are computed ahead.
 `steps`, `prelude`, `levels` and the likelihood's name stand in the file's metadata.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -14,11 +15,13 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.program import Attention, record
 from pixelcnn.sampling.rows import front_of
 from pixelcnn.sampling.schedule import schedule_of
+from pixelcnn.threads import in_parallel
 
 __all__ = ["Batch", "EagerSampler", "cache_bytes", "log_probs"]
 
 _MOST_IMAGES = 64  # larger batches fall out of the processor's caches
 _MOST_BYTES = 2**29
+_LEAST_SHARE = 16  # images that a thread draws: with fewer the interpreter's lock costs more than a thread gains
 
 
 class Batch:
@@ -153,13 +156,25 @@ class EagerSampler:
         self._model = model
         self._guidance = guidance
         self._precision = precision
-        self._batch = Batch(
-            model, n, conditional=condition is not None, guided=guidance != 1, slope=slope, precision=precision
-        )
-        self.steps = self._batch.schedule.wavefront.steps
+        shares = max(1, min(torch.get_num_threads(), n // _LEAST_SHARE)) if model.device.type == "cpu" else 1
+        self._shares = [slice(n * k // shares, n * (k + 1) // shares) for k in range(shares)]
+        """Of the images, which each thread draws."""
+        self._batches = [
+            Batch(
+                model,
+                share.stop - share.start,
+                conditional=condition is not None,
+                guided=guidance != 1,
+                slope=slope,
+                precision=precision,
+            )
+            for share in self._shares
+        ]
+        self.steps = self._batches[0].schedule.wavefront.steps
         """Steps of a batch."""
         with exact_products(precision, model.device):
-            self._batch.start(condition)
+            for share, batch in zip(self._shares, self._batches, strict=True):
+                batch.start(None if condition is None else condition[share])
 
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
@@ -169,14 +184,29 @@ class EagerSampler:
     @torch.inference_mode()
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
         """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
-        model, batch = self._model, self._batch
-        u = batch.uniforms(model, seed, first)
-        assert images.shape == (u.shape[2], *model.image_shape), images.shape
-        for step in batch.steps:
+        model = self._model
+        assert images.shape == (self._shares[-1].stop, *model.image_shape), images.shape
+        work = [
+            (batch, images[share], batch.uniforms(model, seed, first + share.start))
+            for share, batch in zip(self._shares, self._batches, strict=True)
+        ]
+
+        def take(step: int) -> None:
+            def draw(one: tuple[Batch, Tensor, Tensor]) -> None:
+                batch, share, u = one
+                batch.step(model, step, share, u, temperature, self._guidance)
+
             with exact_products(self._precision, model.device):
-                batch.step(model, step, images, u, temperature, self._guidance)
-            if step >= 0:
-                yield
+                if model.device.type == "cpu":
+                    in_parallel(draw, work, pool)
+                else:
+                    draw(work[0])
+
+        with ThreadPoolExecutor(len(work)) as pool:
+            for step in self._batches[0].steps:
+                take(step)
+                if step >= 0:
+                    yield
 
 
 def cache_bytes(model: Autoregressive) -> int:

@@ -31,7 +31,6 @@ from pixelcnn.sampling.program import (
     Sum,
     Unit,
     Upsample,
-    reads,
 )
 from pixelcnn.sampling.schedule import Schedule
 
@@ -190,7 +189,7 @@ class RowFront:
             return self._product(op, of_group)
         if isinstance(op, Sum):
             left, right = self._operand(op.left, op, of_group), self._operand(op.right, op, of_group)
-            return lambda row, column: left(column) + right(column)
+            return lambda _, column: left(column) + right(column)
         if isinstance(op, Unit):
             function = unit_functions(self._exact)[op.kind]
             groups = op.groups if op.target in self.schedule.rows else 1
@@ -250,8 +249,8 @@ class RowFront:
 
         def compute(row: int, column: int) -> Tensor:
             asked = as_operand(query(column), self._precision).reshape(self._n * op.heads, 1, -1)
-            seen = (each.before(row * self._width + column) for each in (keys, values))
-            found = units.attend(asked, *seen) if self._exact else attend(asked, *seen, self._precision)
+            k, v = (each.before(row * self._width + column) for each in (keys, values))
+            found = units.attend(asked, k, v) if self._exact else attend(asked, k, v, self._precision)
             return found.view(self._n, -1)
 
         return compute

@@ -283,9 +283,12 @@ class _Run:
             started = time.monotonic()
             yield from steps_of(self.stepper, self.batches, epoch, done, stop, self._rate)
             if self.plan is not None:
-                seconds = self.processes.from_first(lambda: time.monotonic() - started)
-                self.plan.took(stop - done, seconds)
+                self.plan.took(stop - done, self._seconds_since(started))
             done = stop
+
+    def _seconds_since(self, started: float) -> float:
+        """By the first process's clock."""
+        return float(self.processes.from_first(lambda: time.monotonic() - started))
 
     def _rate(self, step: int) -> float:
         return learning_rate(self.config, step, self.total_steps)

@@ -169,8 +169,7 @@ class Plan:
         leads, features = self._network.schedule.leads, self._network.program.features
         keys, values = self._histories[op]
         return [
-            (kind, leads[value], self._place_of[value], history, -1, -1)
-            + (0, features[value], 0, 0, op.heads, 0, 0, 0, 0)
+            (kind, leads[value], self._place_of[value], history, -1, -1, 0, features[value], 0, 0, op.heads, *([0] * 4))
             for kind, value, history in ((_KEEP_KEYS, op.keys, keys), (_KEEP_VALUES, op.values, values))
         ]
 

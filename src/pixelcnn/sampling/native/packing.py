@@ -123,7 +123,8 @@ class PackedNetwork:
         return by_products | {(self.schedule.ahead(value, op.target), 0) for op in operations}
 
     def _kept_rows(self, readers: list[Conv]) -> dict[int, tuple[int, int, int]]:
-        schedule, kept = self.schedule, {}
+        schedule = self.schedule
+        kept: dict[int, tuple[int, int, int]] = {}
         for op in self.program.operations:
             late = [value for value in reads(op) if value != IMAGE and schedule.ahead(value, op.target) != 0]
             of_attention = (op.keys, op.values) if isinstance(op, Attention) else ()

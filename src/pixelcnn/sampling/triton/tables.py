@@ -58,7 +58,9 @@ def operations_of(schedule: Schedule, channels: int) -> list[Conv | Sum]:
     operations: list[Conv | Sum] = []
     for op in schedule.program.operations:
         if not isinstance(op, Conv | Sum):
-            raise ValueError(f"it knows convolutions, ReLU and sums, not {getattr(op, 'kind', 'conditions')}")
+            raise ValueError(
+                f"it knows convolutions, ReLU and sums, not {getattr(op, 'kind', type(op).__name__.lower())}"
+            )
         if isinstance(op, Conv) and op.add is not None:
             raise ValueError("it does not add to a convolution before its activation")
         if op.groups != channels:
