@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: install  ## Train the quick network on MNIST (about two minutes) and draw digits into demo/.
+demo: install  ## Train on MNIST by class for a minute and draw digits of each class into demo/.
 	$(BIN)/python examples/demo.py
 
 test: install  ## Run the test suite, a process a core (a few minutes).

@@ -203,7 +203,7 @@ def tables(options: Options) -> Iterable[Table]:
     """One after another."""
     threads = options.threads
     images, labels = (part[: options.images] for part in pixelcnn.datasets.mnist("test"))
-    own = [ours("`mnist`", "mnist", images), ours("`mnist-gated` and the classes", "mnist-gated", images, labels)]
+    own = [ours("`mnist`", "mnist", images), ours("`mnist` and the classes", "mnist", images, labels)]
     yield measure("MNIST, thresholded", images, 2, own, options.one_by_one, threads)
     if options.gray:
         images = pixelcnn.datasets.mnist("test", 256)[0][: options.images]

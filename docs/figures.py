@@ -75,7 +75,7 @@ def receptive_fields() -> Image.Image:
 
 def wavefront() -> Image.Image:
     """When each pixel of the seed network's image is drawn, with one step marked, and what one of its pixels reads."""
-    model = pixelcnn.load("mnist")
+    model = pixelcnn.load("mnist-seed")
     front = schedule_of(model).wavefront
     times = np.zeros((front.height, front.width), dtype=int)
     for step in range(front.steps):
@@ -111,7 +111,7 @@ def wavefront() -> Image.Image:
 
 def growing(moments: tuple[int, ...] = (20, 44, 68, 92, 116, 136), images: int = 3) -> Image.Image:
     """Images after some steps: white and black are drawn, orange is being drawn, grey is to come."""
-    model = pixelcnn.load("mnist")
+    model = pixelcnn.load("mnist-seed")
     front = schedule_of(model).wavefront
     figure = Figure(figsize=(9.6, 5.2), layout=_LAYOUT, facecolor="white")
     panels = figure.subplots(images, len(moments))

@@ -51,14 +51,14 @@ def test_no_photographs_there_is_said_at_once(tmp_path):
 
 def test_what_does_not_come_back_is_an_error(monkeypatch):
     images, labels = (part[:2] for part in pixelcnn.datasets.mnist("test"))
-    own = codec.ours("`mnist-gated`", "mnist-gated", images, labels)
+    own = codec.ours("`mnist`", "mnist", images, labels)
     assert own.decode(own.encode(slice(2)), slice(2))()
-    assert not own.decode(pixelcnn.compress(pixelcnn.load("mnist-gated"), images, 9 - labels), slice(2))()
-    assert not own.decode(pixelcnn.compress(pixelcnn.load("mnist-gated"), images), slice(2))()
-    swapped = pixelcnn.compress(pixelcnn.load("mnist-gated"), images.flip(0), labels)
+    assert not own.decode(pixelcnn.compress(pixelcnn.load("mnist"), images, 9 - labels), slice(2))()
+    assert not own.decode(pixelcnn.compress(pixelcnn.load("mnist"), images), slice(2))()
+    swapped = pixelcnn.compress(pixelcnn.load("mnist"), images.flip(0), labels)
     assert not own.decode(swapped, slice(2))()
     monkeypatch.setattr(pixelcnn, "compress", lambda *_: swapped)
-    with pytest.raises(SystemExit, match="ours, `mnist-gated` does not give back what it was given: digits"):
+    with pytest.raises(SystemExit, match="ours, `mnist` does not give back what it was given: digits"):
         codec.measure("digits", images, 2, [own], 0, 1)
 
 

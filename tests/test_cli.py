@@ -87,8 +87,12 @@ def test_completion_in_bash(capsys):
 def test_a_presets_values_are_the_defaults(capsys):
     main(["train", "mnist", "--preset", "seed", "--help"])
     assert "Passes over the training images. (default: 50)" in capsys.readouterr().out
-    main(["train", "mnist", "--help"])
-    assert "Passes over the training images. (default: 1)" in capsys.readouterr().out
+    main(["train", "mnist", "--preset", "best", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "no two such runs are the same to the bit. (default: 180)" in shown
+    assert "Scales of coarse causal contexts" in shown
+    main(["train", "mnist", "--preset", "best", "--epochs", "3", "--help"])
+    assert "the same to the bit. (default: None)" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 def test_sample_grid(model, capsys):
@@ -216,7 +220,7 @@ def test_evaluate(tmp_path, capsys):
 
 
 def test_info_shows_the_seed_table(capsys):
-    assert main(["info", "mnist"]) == 0
+    assert main(["info", "mnist-seed"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["input", "7x7", "A", "1", "->", "128", "ReLU", "128x28x28", "6,400"] in lines
     for k in range(5):
@@ -240,7 +244,8 @@ def test_train_sample_evaluate(capsys, monkeypatch):
     few = {f"{p}{split}": (slice(0, 64)) for p in ("", "seed-") for split in ("train", "validation", "test")}
     whole = datasets.mnist
     monkeypatch.setattr(datasets, "mnist", lambda split, levels: tuple(t[few[split]] for t in whole(split, levels)))
-    options = ["--filters", "4", "--blocks", "1", "--epochs", "2", "--batch-size", "16", "--levels", "4"]
+    options = ["--model", "pixelcnn", "--filters", "4", "--blocks", "1", "--epochs", "2", "--batch-size", "16"]
+    options += ["--levels", "4"]
     assert main(["train", "mnist", *options]) == 0
     captured = capsys.readouterr()
     assert "the model is in trained/mnist-quick/model" in captured.out
@@ -256,31 +261,21 @@ def test_train_sample_evaluate(capsys, monkeypatch):
     assert main(["evaluate", "trained/mnist-quick", "mnist"]) == 0
     assert "on 64 images of mnist" in capsys.readouterr().out
 
-    monkeypatch.setattr("pixelcnn.training.steppers.steps_within", lambda minutes, *_, **__: round(minutes * 2))
-    timed = [
-        "train",
-        "mnist",
-        "--model",
-        "gated",
-        "--filters",
-        "4",
-        "--layers",
-        "2",
-        "--batch-size",
-        "16",
-        "--out",
-        "g",
-    ]
-    assert main([*timed, "--minutes", "3"]) == 0
+    timed = ["train", "mnist", "--filters", "4", "--layers", "2", "--kernel-size", "3", "--out", "g"]
+    assert main([*timed, "--minutes", "0.02"]) == 0
     captured = capsys.readouterr()
-    assert "6 steps in about 3 minutes" in captured.err
-    assert "epoch 2/2" in captured.err  # an epoch has 4 steps
+    assert "epoch 1/" in captured.err
     record = json.loads(Path("g/config.json").read_text())["train"]
-    assert (record["steps"], record["model"]["type"], record["model"]["layers"]) == (6, "GatedPixelCNNConfig", 2)
-    assert main([*timed, "--minutes", "5"]) == 0
-    assert "has finished its 2 epochs" in capsys.readouterr().err
+    assert (record["steps"], record["minutes"], record["model"]["type"]) == (None, 0.02, "GatedPixelCNNConfig")
+    assert (record["model"]["layers"], record["model"]["places"], record["model"]["context"]) == (2, True, [4, 2])
+    assert main([*timed, "--minutes", "0.02"]) == 0
+    assert "has finished its" in capsys.readouterr().err
+    assert main([*timed, "--minutes", "5"]) == 2
+    assert "holds a run with minutes = 0.02, not 5.0" in capsys.readouterr().err
     assert main([*timed, "--minutes", "5", "--steps", "3"]) == 2
-    assert "--minutes and --steps exclude each other" in capsys.readouterr().err
+    assert "minutes must be None for a run of 3 steps, got 5.0" in capsys.readouterr().err
+    assert main([*timed[:-1], "h", "--steps", "3"]) == 0  # instead of the preset's minute
+    assert json.loads(Path("h/config.json").read_text())["train"]["minutes"] is None
 
 
 WRONG = [
@@ -289,7 +284,7 @@ WRONG = [
     (["train", "mnist", "--epochs", "0"], "epochs must be an integer of at least 1, got 0"),
     (["train", "mnist", "--schedule", "linear"], "invalid choice 'linear' for argument '--schedule'"),
     (["train", "mnist", "--accumulate", "0"], "accumulate must be an integer of at least 1, got 0"),
-    (["train", "mnist", "--accumulate", "17"], "accumulate must be at most the batch size of 16, got 17"),
+    (["train", "mnist", "--accumulate", "17"], "accumulate must be at most the batch size of 8, got 17"),
     (["train", "mnist", "--clip-norm", "0"], "clip_norm must be positive, got 0.0"),
     (["train", "mnist", "--weight-decay", "-1"], "weight_decay must be at least 0 and, times the learning rate"),
     (["train", "mnist", "--dropout", "1"], "dropout must be in 0..0.99, got 1.0"),
@@ -308,7 +303,7 @@ WRONG = [
     (["train", "mnist", "--resume", "elsewhere"], "elsewhere is not a checkpoint"),
     (
         ["sample", "nothing"],
-        "no model 'nothing': neither a shipped model (mnist, mnist-gated, mnist-gray) nor a folder",
+        "no model 'nothing': neither a shipped model (mnist, mnist-gray, mnist-seed) nor a folder",
     ),
     (["sample", "MODEL", "-n", "0"], "n must be an integer in 1..2**63-1, got 0"),
     (["sample", "MODEL", "-n", "0", "--out", "sub/dir/x.png"], "n must be an integer in 1..2**63-1, got 0"),

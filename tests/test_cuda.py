@@ -71,7 +71,7 @@ def test_draws_are_the_same_in_float64(engine):
 
 
 def test_log_prob_agrees():
-    model = pixelcnn.load("mnist")
+    model = pixelcnn.load("mnist-seed")
     images, _ = pixelcnn.datasets.mnist("test")
     with torch.inference_mode():
         expected = model.log_prob(images[:64])
@@ -161,7 +161,7 @@ def test_draws_are_explained_in_float32(engine, shape, levels):
 @pytest.mark.parametrize("engine", ["graph", "triton"])
 def test_digits_are_explained(engine):
     """Of the shipped model, more than a batch: about one in ten to a hundred thousand differs."""
-    model = pixelcnn.load("mnist")
+    model = pixelcnn.load("mnist-seed")
     n = 3000 if engine == "triton" else 300
     expected = model.sample(n, seed=5)
     found = copy.deepcopy(model).cuda().sample(n, seed=5, engine=engine).cpu()
@@ -262,7 +262,7 @@ def test_changed_weights_are_seen(engine):
 @pytest.mark.parametrize("engine", ["graph", "triton", "eager"])
 def test_bf16(engine):
     """The CPU's by definition; a sum on the other side of a rounding is not as rare as in float32."""
-    model = pixelcnn.load("mnist")
+    model = pixelcnn.load("mnist-seed")
     expected = model.sample(200, seed=6, precision="bf16")
     on_gpu = copy.deepcopy(model).cuda()
     found = on_gpu.sample(200, seed=6, precision="bf16", engine=engine)
@@ -292,7 +292,7 @@ def test_settings_come_back(engine):
 @pytest.mark.parametrize("precision", [None, "bf16"])
 @pytest.mark.parametrize("engine", ["graph", "triton"])
 def test_memory_does_not_grow_with_the_images(engine, precision):
-    model = pixelcnn.load("mnist").cuda()
+    model = pixelcnn.load("mnist-seed").cuda()
     n = engine_of(model, engine).batch(model, precision)
     peaks = []
     for images in (n, 5 * n + 1):
@@ -313,8 +313,19 @@ def test_steps_end_in_the_sample():
 
 @pytest.mark.parametrize("engine", ["fast", "graph"])
 def test_the_command(tmp_path, engine):
-    command = ["sample", "mnist", "-n", "4", "--out", str(tmp_path / "a.png"), "--device", "cuda", "--engine", engine]
+    command = [
+        "sample",
+        "mnist-seed",
+        "-n",
+        "4",
+        "--out",
+        str(tmp_path / "a.png"),
+        "--device",
+        "cuda",
+        "--engine",
+        engine,
+    ]
     assert main(command) == 0
-    assert main(["sample", "mnist", "-n", "4", "--out", str(tmp_path / "b.png"), "--device", "cpu"]) == 0
+    assert main(["sample", "mnist-seed", "-n", "4", "--out", str(tmp_path / "b.png"), "--device", "cpu"]) == 0
     a, b = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
     assert (a == b).mean() > 0.99

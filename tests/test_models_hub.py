@@ -183,7 +183,7 @@ def test_from_pretrained_wants_its_class(hub, pushed):
     same(pushed, pixelcnn.AutoregressiveModel.from_pretrained("user/digits"))
     with pytest.raises(ValueError, match="user/digits must be of class GatedPixelCNN, got PixelCNN"):
         pixelcnn.GatedPixelCNN.from_pretrained("user/digits")
-    assert pixelcnn.PixelCNN.from_pretrained("mnist").image_shape == (1, 28, 28)
+    assert pixelcnn.PixelCNN.from_pretrained("mnist-seed").image_shape == (1, 28, 28)
 
 
 @pytest.mark.parametrize(

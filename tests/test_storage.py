@@ -32,8 +32,8 @@ def edit_config(folder, **changes):
 
 
 def test_the_shipped_model():
-    assert "mnist" in shipped_models()
-    model = load("mnist")
+    assert "mnist-seed" in shipped_models()
+    model = load("mnist-seed")
     assert model.config == pixelcnn.PixelCNNConfig()
     images, _ = pixelcnn.datasets.mnist("test")
     assert pixelcnn.evaluate(model, images[:500]).nats_per_subpixel < 0.095

@@ -24,14 +24,14 @@ def made(folder):
 @pytest.fixture(scope="session")
 def served(tmp_path_factory):
     """The shipped model and the conditional one, loaded."""
-    return load_models(["mnist", made(tmp_path_factory.mktemp("models"))], torch.device("cpu"))
+    return load_models(["mnist-seed", made(tmp_path_factory.mktemp("models"))], torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     made(folder)
-    with running("mnist", "classes", cwd=folder) as server:
+    with running("mnist-seed", "classes", cwd=folder) as server:
         yield server
         assert server.stop(signal.SIGTERM) == (0, "")
 

@@ -40,7 +40,7 @@ def test_every_tab_by_clicks(visit, tmp_path, size, scheme):
         page.get_by_role("link", name="Download PNG").click()
     assert download.value.suggested_filename == "mnist-21.png"
     download.value.save_as(tmp_path / "kept.png")
-    images = pixelcnn.load("mnist").sample(16, seed=21)
+    images = pixelcnn.load("mnist-seed").sample(16, seed=21)
     with Image.open(tmp_path / "kept.png") as kept:
         factor = (kept.size[0] - 10) // (4 * 28)
         shown = np.asarray(kept.convert("L"))

@@ -55,7 +55,7 @@ def stroke(page, start, end):
     page.mouse.up()
 
 
-def complete(page, seed, message=DONE, model="mnist"):
+def complete(page, seed, message=DONE, model="mnist-seed"):
     """Completes with a seed that nothing on the page has yet."""
     page.get_by_label("Seed", exact=True).locator("visible=true").fill(str(seed))
     page.get_by_role("button", name="Complete", exact=True).click()

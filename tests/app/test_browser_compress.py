@@ -59,7 +59,7 @@ def test_digits_and_back(visit, size, scheme):
     expect(page.get_by_alt_text("16 images to compress")).to_be_visible()
     data = downloaded(page, "mnist-16.pxcn")
     images = pixelcnn.datasets.mnist("test")[0][:16]
-    assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist"), data), images)
+    assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist-seed"), data), images)
     table = page.get_by_role("region", name="bytes")
     row = table.get_by_role("row", name="this stream")
     assert row.get_by_role("cell").all_inner_texts()[0] == str(len(data))
@@ -83,7 +83,7 @@ def test_digits_and_back(visit, size, scheme):
     compress(page, r"^1 image in \d+ bytes")
     expect(page.get_by_text(re.compile(r"^64 of the \d+ bytes are header and checksums"))).to_be_visible()
     one = downloaded(page, "mnist-1.pxcn")
-    assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist"), one), pixelcnn.datasets.mnist("test")[0][77:78])
+    assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist-seed"), one), pixelcnn.datasets.mnist("test")[0][77:78])
     expect(page.get_by_alt_text("16 images decoded by mnist")).to_be_visible()  # until it is decoded as well
     page.get_by_role("button", name="Decode what was compressed").click()
     expect(page.get_by_alt_text("1 image decoded by mnist")).to_be_visible()
@@ -102,7 +102,7 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
     page.get_by_label("Pictures").set_input_files([picture(to_pil(image, 2)) for image in images])
     compress(page, r"^3 images in \d+ bytes")
     data = downloaded(page, "mnist-3.pxcn")
-    assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist"), data), images)
+    assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist-seed"), data), images)
     assert fits(page)
     white = picture(Image.new("RGB", (64, 40), "white"))
     page.get_by_label("Pictures").set_input_files([white, {**white, "buffer": b"no picture"}])
@@ -125,7 +125,7 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
     decode(white["buffer"], "this is no pixelcnn stream: it does not begin with PXCN")
     foreign = pixelcnn.compress(pixelcnn.PixelCNN((1, 5, 5), filters=4, blocks=1), torch.zeros(1, 1, 5, 5).byte())
     decode(foreign, f"the stream is of a model that is not served here: it needs {foreign[6:22].hex()}")
-    many = pixelcnn.compress(pixelcnn.load("mnist"), images.repeat(30, 1, 1, 1))
+    many = pixelcnn.compress(pixelcnn.load("mnist-seed"), images.repeat(30, 1, 1, 1))
     decode(many, "the stream has 90 images, and this page decodes 64: use Python instead")
 
 
@@ -144,7 +144,7 @@ def test_draws_and_classes(visit):
     images, labels = decompress_with_labels(model, data)
     assert torch.equal(images, model.sample(4, seed=5))
     assert torch.equal(labels, model.classify(images).argmax(1))
-    choose(page, "Model", "mnist")  # which does not matter: the stream says whose it is
+    choose(page, "Model", "mnist-seed")  # which does not matter: the stream says whose it is
     page.get_by_role("button", name="Decode what was compressed").click()
     expect(page.get_by_alt_text("4 images decoded by classes")).to_be_visible()
     expect(page.get_by_role("cell", name=", ".join(map(str, labels.tolist())), exact=True)).to_be_visible()
@@ -168,7 +168,7 @@ def test_by_keyboard_alone(visit):
     page.keyboard.press("Enter")
     expect(page.get_by_text(re.compile(r"^2 images in \d+ bytes"))).to_be_visible()
     data = downloaded(page, "mnist-2.pxcn")
-    model = pixelcnn.load("mnist")
+    model = pixelcnn.load("mnist-seed")
     assert torch.equal(pixelcnn.decompress(model, data), model.sample(2, seed=9))
     reach(page, "button", "Decode what was compressed")
     page.keyboard.press(" ")

@@ -243,28 +243,28 @@ def test_the_tab_turns_errors_into_messages(served):
     blocks = asyncio.run(build())
     events = {event.fn.__name__: event.fn for event in blocks.fns.values() if event.fn is not None}
     text = opened(served[0], digit(served[0], 4))
-    picture, said = asyncio.run(events["on_complete"]("mnist", text, "any", 2, 40, 1))
+    picture, said = asyncio.run(events["on_complete"]("mnist-seed", text, "any", 2, 40, 1))
     assert 'aria-label="2 completions by mnist, seed 1"' in picture
     assert "log p(known)" in said
     for arguments, message in (
-        (("mnist", text, "any", 2.5, 40, 1), "the number of completions must be a whole number, got 2.5"),
-        (("mnist", text, "any", 2, None, 1), "the number of particles must be a whole number, got None"),
-        (("mnist", text, "any", 2, 40, None), "the seed must be a whole number, got None"),
-        (("mnist", text, "any", 2, 40, float("inf")), "the seed must be a whole number, got inf"),
-        (("mnist", text, "3", 2, 40, 1), "the class must be one of any, got 3"),
-        (("mnist", "?", "any", 2, 40, 1), "the editor has no image: load the page again"),
+        (("mnist-seed", text, "any", 2.5, 40, 1), "the number of completions must be a whole number, got 2.5"),
+        (("mnist-seed", text, "any", 2, None, 1), "the number of particles must be a whole number, got None"),
+        (("mnist-seed", text, "any", 2, 40, None), "the seed must be a whole number, got None"),
+        (("mnist-seed", text, "any", 2, 40, float("inf")), "the seed must be a whole number, got inf"),
+        (("mnist-seed", text, "3", 2, 40, 1), "the class must be one of any, got 3"),
+        (("mnist-seed", "?", "any", 2, 40, 1), "the editor has no image: load the page again"),
     ):
         with pytest.raises(gr.Error) as caught:
             asyncio.run(events["on_complete"](*arguments))
         assert caught.value.message == message
         assert caught.value.print_exception is False
     white = gr.EventData(None, {"content": file(Image.new("L", (28, 28), 255))})
-    assert edited(served[0], asyncio.run(events["on_upload"]("mnist", white))).image.all()
+    assert edited(served[0], asyncio.run(events["on_upload"]("mnist-seed", white))).image.all()
     for data in ({}, None):
         with pytest.raises(gr.Error, match="the file is missing"):
-            asyncio.run(events["on_upload"]("mnist", gr.EventData(None, data)))
+            asyncio.run(events["on_upload"]("mnist-seed", gr.EventData(None, data)))
     editor, another, label, n, particles = events["on_model"](served[1].name, 300)
     assert not edited(served[1], editor).image.any()
     assert (another["visible"], label["visible"], n["value"]) == (False, True, 8)
     assert (particles["maximum"], particles["value"]) == (256, 256)
-    assert edited(served[0], events["on_digit"]("mnist")).image.any()
+    assert edited(served[0], events["on_digit"]("mnist-seed")).image.any()

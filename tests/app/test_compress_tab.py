@@ -273,7 +273,7 @@ def sent(content):
 @pytest.mark.parametrize("kind", [DIGITS, DRAWN, FILES])
 def test_images_from_everywhere(functions, served, kind):
     files = f"{address(Image.new('L', (40, 30), 255))} {address(Image.new('L', (5, 9)))}"
-    text, stream = asyncio.run(functions["on_compress"]("mnist", "any", kind, 9_999, 3, 2, files))
+    text, stream = asyncio.run(functions["on_compress"]("mnist-seed", "any", kind, 9_999, 3, 2, files))
     test = mnist("test", 2)[0]
     wanted = {
         DIGITS: torch.stack([test[9_999], test[0]]),
@@ -304,27 +304,30 @@ NO_PICTURE = sent(b"no picture")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mnist", "3", DIGITS, 0, 0, 1, None), "the class must be one of any, got 3"),
+        (("mnist-seed", "3", DIGITS, 0, 0, 1, None), "the class must be one of any, got 3"),
         (
-            ("mnist", "any", "elsewhere", 0, 0, 1, None),
+            ("mnist-seed", "any", "elsewhere", 0, 0, 1, None),
             "images must be from one of digits of MNIST, draws of the model",
         ),
-        (("mnist", "any", DIGITS, None, 0, 1, None), "the number in the test set must be a whole number, got None"),
-        (("mnist", "any", DIGITS, 10_000, 0, 1, None), "the number in the test set must be in 0..9999, got 10000"),
-        (("mnist", "any", DIGITS, 0, 0, 65, None), "the number of images must be in 1..64, got 65"),
-        (("mnist", "any", DIGITS, 0, 0, 0, None), "the number of images must be in 1..64, got 0"),
-        (("mnist", "any", DIGITS, 0, 0, 2.5, None), "the number of images must be a whole number, got 2.5"),
-        (("mnist", "any", DRAWN, 0, None, 1, None), "the seed must be a whole number, got None"),
-        (("mnist", "any", DRAWN, 0, -1, 1, None), "seed must be an integer in 0..2**63-1, got -1"),
-        (("mnist", "any", FILES, 0, 0, 1, None), "choose a file first"),
-        (("mnist", "any", FILES, 0, 0, 1, "large:900000"), "files may have 688 kB, all together"),
-        (("mnist", "any", FILES, 0, 0, 1, NO_PICTURE), "the file cannot be read as a picture"),
         (
-            ("mnist", "any", FILES, 0, 0, 1, f"{address(Image.new('L', (9, 9)))} {NO_PICTURE}"),
+            ("mnist-seed", "any", DIGITS, None, 0, 1, None),
+            "the number in the test set must be a whole number, got None",
+        ),
+        (("mnist-seed", "any", DIGITS, 10_000, 0, 1, None), "the number in the test set must be in 0..9999, got 10000"),
+        (("mnist-seed", "any", DIGITS, 0, 0, 65, None), "the number of images must be in 1..64, got 65"),
+        (("mnist-seed", "any", DIGITS, 0, 0, 0, None), "the number of images must be in 1..64, got 0"),
+        (("mnist-seed", "any", DIGITS, 0, 0, 2.5, None), "the number of images must be a whole number, got 2.5"),
+        (("mnist-seed", "any", DRAWN, 0, None, 1, None), "the seed must be a whole number, got None"),
+        (("mnist-seed", "any", DRAWN, 0, -1, 1, None), "seed must be an integer in 0..2**63-1, got -1"),
+        (("mnist-seed", "any", FILES, 0, 0, 1, None), "choose a file first"),
+        (("mnist-seed", "any", FILES, 0, 0, 1, "large:900000"), "files may have 688 kB, all together"),
+        (("mnist-seed", "any", FILES, 0, 0, 1, NO_PICTURE), "the file cannot be read as a picture"),
+        (
+            ("mnist-seed", "any", FILES, 0, 0, 1, f"{address(Image.new('L', (9, 9)))} {NO_PICTURE}"),
             "picture 2 of 2: the file cannot be read as a picture",
         ),
         (
-            ("mnist", "any", FILES, 0, 0, 1, " ".join([NO_PICTURE] * 65)),
+            ("mnist-seed", "any", FILES, 0, 0, 1, " ".join([NO_PICTURE] * 65)),
             "the number of images must be in 1..64, got 65",
         ),
     ],
@@ -376,7 +379,7 @@ def test_the_controls_follow_the_model(functions, served):
     assert label["choices"] == ["any", "the most probable", "0", "1", "2", "3", "4"]
     assert (kind["choices"], kind["value"]) == ([DRAWN, FILES], DRAWN)
     assert [part["visible"] for part in shown_parts] == ["hidden", True, True, "hidden"]
-    label, kind, *shown_parts = functions["on_model"]("mnist", FILES, 40)
+    label, kind, *shown_parts = functions["on_model"]("mnist-seed", FILES, 40)
     assert label["visible"] is False
     assert (len(kind["choices"]), kind["value"]) == (3, FILES)
     assert [part["visible"] for part in shown_parts] == ["hidden", "hidden", "hidden", True]

@@ -136,4 +136,4 @@ def test_losses_and_card(served, tmp_path):
     (run,) = load_models([str(tmp_path / "run")], torch.device("cpu"))
     assert run.losses == {}
     with pytest.raises(ValueError, match="each MODEL may be given once, got mnist twice"):
-        load_models(["mnist", "mnist"], torch.device("cpu"))
+        load_models(["mnist-seed", "mnist-seed"], torch.device("cpu"))

@@ -88,7 +88,7 @@ def shown(blocks, *arguments):
 
 
 def test_draw(blocks):
-    *_, (picture, said) = shown(blocks, "mnist", "any", 4, 1.0, 3.0, 2, False)
+    *_, (picture, said) = shown(blocks, "mnist-seed", "any", 4, 1.0, 3.0, 2, False)
     assert "4 images drawn by mnist, seed 2" in picture
     assert "136" in said
 
@@ -96,12 +96,12 @@ def test_draw(blocks):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mnist", "any", 10, 1.0, 1.0, 0, False), "the number of images must be in 1..9, got 10"),
-        (("mnist", "any", 2.5, 1.0, 1.0, 0, False), "the number of images must be whole, got 2.5"),
-        (("mnist", "any", 4, 1.0, 1.0, None, False), "the seed must be a whole number, got None"),
-        (("mnist", "any", 4, 1.0, 1.0, -3, False), "seed must be an integer in 0..2**63-1, got -3"),
-        (("mnist", "any", 4, -1.0, 1.0, 0, False), "temperature must be positive and finite, got -1.0"),
-        (("mnist", "all, in columns", 4, 1.0, 1.0, 0, False), "the class must be one of any, got all, in columns"),
+        (("mnist-seed", "any", 10, 1.0, 1.0, 0, False), "the number of images must be in 1..9, got 10"),
+        (("mnist-seed", "any", 2.5, 1.0, 1.0, 0, False), "the number of images must be whole, got 2.5"),
+        (("mnist-seed", "any", 4, 1.0, 1.0, None, False), "the seed must be a whole number, got None"),
+        (("mnist-seed", "any", 4, 1.0, 1.0, -3, False), "seed must be an integer in 0..2**63-1, got -3"),
+        (("mnist-seed", "any", 4, -1.0, 1.0, 0, False), "temperature must be positive and finite, got -1.0"),
+        (("mnist-seed", "all, in columns", 4, 1.0, 1.0, 0, False), "the class must be one of any, got all, in columns"),
     ],
 )
 def test_errors_are_messages(blocks, arguments, message):
@@ -122,8 +122,8 @@ def test_the_controls_follow_the_model(blocks, served):
     on_class, _ = function(blocks, "on_class")
     assert on_class(conditional, "3")["visible"] is True
     assert on_class(conditional, "any") == {"visible": False, "value": 1.0, "__type__": "update"}
-    assert on_class("mnist", "any")["visible"] is False
-    assert on_model("mnist", 4)[0]["visible"] is False
+    assert on_class("mnist-seed", "any")["visible"] is False
+    assert on_model("mnist-seed", 4)[0]["visible"] is False
 
 
 def test_what_a_visitor_finds_was_drawn_before(blocks, served, monkeypatch):

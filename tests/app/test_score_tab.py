@@ -91,16 +91,16 @@ def function(served, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("mnist", "3", "a digit of MNIST", 0, None, None), "the class must be one of any, got 3"),
+        (("mnist-seed", "3", "a digit of MNIST", 0, None, None), "the class must be one of any, got 3"),
         (
-            ("mnist", "any", "a digit of MNIST", None, None, None),
+            ("mnist-seed", "any", "a digit of MNIST", None, None, None),
             "the number in the test set must be in 0..9999, got None",
         ),
-        (("mnist", "any", "a digit of MNIST", 1e4, None, None), "the number in the test set must be in 0..9999"),
-        (("mnist", "any", "a digit of MNIST", 0.5, None, None), "the number in the test set must be in 0..9999"),
-        (("mnist", "any", "a file", 0, None, "data:"), "choose a file first"),
-        (("mnist", "any", "a file", 0, "data:;base64,AAAA", None), "the file cannot be read as a picture"),
-        (("mnist", "any", "drawn by hand", 0, "data:", None), "draw an image first"),
+        (("mnist-seed", "any", "a digit of MNIST", 1e4, None, None), "the number in the test set must be in 0..9999"),
+        (("mnist-seed", "any", "a digit of MNIST", 0.5, None, None), "the number in the test set must be in 0..9999"),
+        (("mnist-seed", "any", "a file", 0, None, "data:"), "choose a file first"),
+        (("mnist-seed", "any", "a file", 0, "data:;base64,AAAA", None), "the file cannot be read as a picture"),
+        (("mnist-seed", "any", "drawn by hand", 0, "data:", None), "draw an image first"),
     ],
 )
 def test_errors_are_messages(served, arguments, message):
@@ -118,7 +118,7 @@ def test_the_controls_follow_the_model(served):
     assert label["choices"] == ["any", "0", "1", "2", "3", "4"]
     assert (kind["choices"], kind["value"]) == (["a file", "drawn by hand"], "a file")
     assert [part["visible"] for part in shown] == ["hidden", True, "hidden"]
-    label, kind, *shown = on_model("mnist", "drawn by hand")
+    label, kind, *shown = on_model("mnist-seed", "drawn by hand")
     assert label["visible"] is False
     assert (len(kind["choices"]), kind["value"]) == (3, "drawn by hand")
     assert [part["visible"] for part in shown] == ["hidden", "hidden", True]

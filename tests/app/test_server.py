@@ -122,10 +122,10 @@ def test_the_guard_ends_messages():
     [
         (
             ["nothing"],
-            "no model 'nothing': neither a shipped model (mnist, mnist-gated, mnist-gray) nor a folder; one "
+            "no model 'nothing': neither a shipped model (mnist, mnist-gray, mnist-seed) nor a folder; one "
             "on the Hub is user/name",
         ),
-        (["mnist", "mnist"], "each MODEL may be given once, got mnist twice"),
+        (["mnist-seed", "mnist-seed"], "each MODEL may be given once, got mnist-seed twice"),
         (["--queue", "0"], "queue must be an integer in 1..1024, got 0"),
         (["--images", "5000"], "images must be an integer in 1..1024, got 5000"),
         (["--concurrency", "0"], "concurrency must be an integer in 1..1024, got 0"),
@@ -154,7 +154,7 @@ def test_the_space_serves_the_shipped_models(monkeypatch):
     )
     runpy.run_path(str(ROOT / "apps" / "space" / "app.py"), run_name="__main__")
     ((models, limits, rest),) = served
-    assert [model.name for model in models] == ["mnist", "mnist-gated", "mnist-gray"]
+    assert [model.name for model in models] == ["mnist", "mnist-gray", "mnist-seed"]
     assert limits == Limits()
     assert rest == {"host": "0.0.0.0", "port": 7860}
 

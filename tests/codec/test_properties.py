@@ -15,7 +15,7 @@ from pixelcnn.exact.walk import walk
 from streams import engine, groups_of, header_of, threads
 
 FAMILIES = ["pixelcnn", "gated", "plusplus", "trained"]
-SHIPPED = ["mnist", "mnist-gated", "mnist-gray"]
+SHIPPED = ["mnist", "mnist-gray", "mnist-seed"]
 KINDS = ["constant", "noise", "extremes", "gradient", "likely", "unlikely", "drawn"]
 
 

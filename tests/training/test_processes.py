@@ -138,13 +138,13 @@ def test_shards_are_those_of_one_process(two, tmp_path):
     assert {path.name: path.read_bytes() for path in (two[0] / "shards").iterdir()} == files
 
 
-def test_all_processes_find_the_same_number_of_steps(two):
+def test_all_processes_plan_the_same_number_of_steps(two):
     assert two[1]["steps"] >= 1  # had they not agreed, they would still be waiting
 
 
 @pytest.mark.long
 def test_the_command_line_evaluates_by_all_and_prints_once(single_thread, capsys):
-    arguments = ["evaluate", "mnist", "mnist:test", "--images", "150"]
+    arguments = ["evaluate", "mnist-seed", "mnist:test", "--images", "150"]
     code, said, printed, _ = torchrun("-m", "pixelcnn", *arguments)
     assert (code, said) == (0, [])
     capsys.readouterr()

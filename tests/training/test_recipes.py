@@ -9,8 +9,9 @@ import torch
 from tiny import TINY, run, stripes, tiny_model
 
 import pixelcnn
-from pixelcnn.config import PRESETS, TrainConfig, from_dict, to_dict
+from pixelcnn.config import FAMILIES, PRESETS, TrainConfig, from_dict, recipe, to_dict
 from pixelcnn.layers import FullView
+from pixelcnn.models import model_of
 from pixelcnn.randomness import dropout_bits, shifts
 from pixelcnn.sampling.program import record
 from pixelcnn.training.augmentation import shifted
@@ -181,10 +182,23 @@ def test_the_seed_preset_is_the_example():
     assert sum(p.numel() for p in pixelcnn.PixelCNN.from_config(seed.model).parameters()) == 532_673
 
 
-def test_fast_is_the_seed_network_and_best_is_not_larger():
-    assert PRESETS["fast"].model == PRESETS["seed"].model
-    best = pixelcnn.PixelCNN.from_config(PRESETS["best"].model)
-    assert sum(p.numel() for p in best.parameters()) <= 532_673
+@pytest.mark.parametrize(("preset", "minutes"), [("quick", 1), ("fast", 10), ("best", 180)])
+def test_the_other_presets_see_the_whole_picture_with_fewer_parameters(preset, minutes):
+    config = PRESETS[preset]
+    assert (config.minutes, config.model.places, config.model.context) == (minutes, True, (4, 2))
+    by_class = model_of(dataclasses.replace(config.model, num_classes=10))
+    assert sum(p.numel() for p in by_class.parameters()) <= 532_673
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_a_recipe(preset, family):
+    config = recipe(preset, family)
+    assert type(config.model) is FAMILIES[family]
+    assert config.minutes == PRESETS[preset].minutes
+    assert config.model.image_shape == (1, 28, 28)
+    if preset != "seed":
+        assert config.learning_rate == (2e-3 if family == "plusplus" else 5e-3)
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), TINY])
@@ -208,6 +222,8 @@ def test_configurations_survive_json(config):
         ({"dropout": 1.0}, r"dropout must be in 0\.\.0\.99, got 1\.0"),
         ({"shift": -1}, "shift must be an integer of at least 0, got -1"),
         ({"shift": 6}, "shift must be less than the images' 6 rows and 7 columns, got 6"),
+        ({"minutes": 0.0}, r"minutes must be positive, got 0\.0"),
+        ({"minutes": 1.0, "steps": 3}, r"minutes must be None for a run of 3 steps, got 1\.0"),
         ({"ema": 1.0}, "ema must lie strictly between 0 and 1, got 1.0"),
         ({"schedule": "linear"}, "schedule must be 'constant', 'cosine' or 'one-cycle', got 'linear'"),
         ({"warmup_steps": -1}, "warmup_steps must be an integer of at least 0, got -1"),

@@ -13,7 +13,7 @@ from pixelcnn.training import resident
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.resident import ResidentStepper
 from pixelcnn.training.step import Stepper
-from pixelcnn.training.steppers import steps_of, steps_within
+from pixelcnn.training.steppers import steps_of
 
 RECIPES = {
     "plain": {},
@@ -133,12 +133,3 @@ def test_bf16_of_a_mixture_over_colours_is_finite():
         model = model_of(config.model, generator=torch.Generator().manual_seed(0))
         norms.append([Stepper(model, None, bf16=bf16).step(images, 1e-3).gradient_norm for _ in range(2)])
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
-
-
-def test_steps_within_some_minutes(monkeypatch):
-    """A clock that gives every look a second: three steps rehearse, and five seconds are timed."""
-    now = iter(range(1000))
-    monkeypatch.setattr("pixelcnn.training.steppers.time.perf_counter", lambda: next(now))
-    assert steps_within(10, TINY, stripes(80)) == 600
-    with pytest.raises(ValueError, match="minutes must be positive, got 0"):
-        steps_within(0, TINY, stripes(80))

@@ -17,7 +17,7 @@ from pixelcnn.config.models import (
     architecture_of,
     kernel_sizes,
 )
-from pixelcnn.config.presets import PRESETS
+from pixelcnn.config.presets import PRESETS, recipe
 from pixelcnn.config.training import TrainConfig
 from pixelcnn.config.values import from_dict, to_dict
 
@@ -35,5 +35,6 @@ __all__ = [
     "architecture_of",
     "from_dict",
     "kernel_sizes",
+    "recipe",
     "to_dict",
 ]

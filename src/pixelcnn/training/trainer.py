@@ -539,7 +539,8 @@ class _Run:
             self.model.load_state_dict(trained)
 
     def _bar(self, epoch: int, initial: int, images: int) -> tqdm[Any]:
-        description = f"epoch {epoch + 1}/{self.epochs}"
+        planned = self.plan is None or self.state.planned_steps > 0
+        description = f"epoch {epoch + 1}/{self.epochs}" if planned else f"epoch {epoch + 1}"
         return progress_bar(description, images, "img", show=self.progress, initial=initial)
 
     def _tell_duration(self, seconds_a_step: float, bar: tqdm[Any]) -> None:
