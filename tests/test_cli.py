@@ -297,7 +297,7 @@ WRONG = [
     (["train", "mnist", "--device", "cuda:99"], "device 'cuda:99' is not there"),
     (["train", "cifar"], "unknown data 'cifar'; known: mnist"),
     (["train", "mnist:test"], "takes its splits from --protocol"),
-    (["train", "mnist", "--filters", "2000000"], "filters must be an integer in 2..65536"),
+    (["train", "mnist", "--filters", "2000000"], "filters must be a multiple of the 1 channels in 1..65536"),
     (["train"], "DATA"),
     (["train", "mnist", "--out", "/proc/run"], "/proc/run"),
     (["train", "mnist", "--resume", "elsewhere"], "elsewhere is not a checkpoint"),

@@ -29,16 +29,16 @@ def test_every_tab_by_clicks(visit, tmp_path, size, scheme):
     page = visit(size, scheme)
     name = f"{'desktop' if size == DESKTOP else 'phone'}-{scheme}"
     assert is_dark(page) == (scheme == "dark")
-    expect(page.get_by_alt_text("16 images drawn by mnist, seed 0")).to_be_visible()  # drawn before anybody came
+    expect(page.get_by_alt_text("16 images drawn by mnist-seed, seed 0")).to_be_visible()  # drawn before anybody came
     page.get_by_label("Seed", exact=True).fill("21")
     page.get_by_role("button", name="Draw", exact=True).click()
-    expect(page.get_by_alt_text("16 images drawn by mnist, seed 21", exact=True)).to_be_visible()
+    expect(page.get_by_alt_text("16 images drawn by mnist-seed, seed 21", exact=True)).to_be_visible()
     expect(page.get_by_text(DRAWN)).to_have_text(re.compile(r"16 images in .* s, 136 exact steps instead of 784"))
     assert fits(page)
     screenshot(page, f"draw-{name}")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
-    assert download.value.suggested_filename == "mnist-21.png"
+    assert download.value.suggested_filename == "mnist-seed-21.png"
     download.value.save_as(tmp_path / "kept.png")
     images = pixelcnn.load("mnist-seed").sample(16, seed=21)
     with Image.open(tmp_path / "kept.png") as kept:
@@ -86,7 +86,7 @@ def test_by_keyboard_alone(visit):
     page.keyboard.press("Control+A")
     page.keyboard.type("77")
     page.keyboard.press("Enter")
-    expect(page.get_by_alt_text("12 images drawn by mnist, seed 77", exact=True)).to_be_visible()
+    expect(page.get_by_alt_text("12 images drawn by mnist-seed, seed 77", exact=True)).to_be_visible()
     reach(page, "tab", "Explain", "Shift+Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="What a pixel sees")).to_be_visible()

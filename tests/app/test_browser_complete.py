@@ -75,14 +75,14 @@ def test_by_clicks(visit, size, scheme):
     name = f"{'desktop' if size == DESKTOP else 'phone'}-{scheme}"
     assert is_dark(page) == (scheme == "dark")
     page.get_by_role("button", name="Complete", exact=True).click()
-    expect(page.get_by_role("group", name="8 completions by mnist, seed 0", exact=True)).to_be_visible()
+    expect(page.get_by_role("group", name="8 completions by mnist-seed, seed 0", exact=True)).to_be_visible()
     expect(page.get_by_text(DONE)).to_be_visible()
     expect(page.get_by_alt_text(re.compile(r"draw \d"))).to_have_count(8)
     assert fits(page)
     screenshot(page, f"complete-{name}")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
-    assert download.value.suggested_filename == "mnist-completed-0.png"
+    assert download.value.suggested_filename == "mnist-seed-completed-0.png"
 
     fill(page, "nothing")
     page.get_by_role("button", name="Complete", exact=True).click()

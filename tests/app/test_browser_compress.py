@@ -57,7 +57,7 @@ def test_digits_and_back(visit, size, scheme):
     assert is_dark(page) == (scheme == "dark")
     compress(page, r"^16 images in \d+ bytes, \d\.\d times smaller than raw, in \d+\.\d\d s$")
     expect(page.get_by_alt_text("16 images to compress")).to_be_visible()
-    data = downloaded(page, "mnist-16.pxcn")
+    data = downloaded(page, "mnist-seed-16.pxcn")
     images = pixelcnn.datasets.mnist("test")[0][:16]
     assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist-seed"), data), images)
     table = page.get_by_role("region", name="bytes")
@@ -75,18 +75,18 @@ def test_digits_and_back(visit, size, scheme):
     screenshot(page, f"compress-{'desktop' if size == DESKTOP else 'phone'}-{scheme}")
     page.get_by_role("button", name="Decode what was compressed").click()
     expect(page.get_by_text("equal to the original: yes")).to_be_visible()
-    expect(page.get_by_alt_text("16 images decoded by mnist")).to_be_visible()
+    expect(page.get_by_alt_text("16 images decoded by mnist-seed")).to_be_visible()
     assert fits(page)
 
     page.get_by_label("First, in the test set").fill("77")
     page.get_by_role("spinbutton", name="number input for How many").fill("1")
     compress(page, r"^1 image in \d+ bytes")
     expect(page.get_by_text(re.compile(r"^64 of the \d+ bytes are header and checksums"))).to_be_visible()
-    one = downloaded(page, "mnist-1.pxcn")
+    one = downloaded(page, "mnist-seed-1.pxcn")
     assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist-seed"), one), pixelcnn.datasets.mnist("test")[0][77:78])
-    expect(page.get_by_alt_text("16 images decoded by mnist")).to_be_visible()  # until it is decoded as well
+    expect(page.get_by_alt_text("16 images decoded by mnist-seed")).to_be_visible()  # until it is decoded as well
     page.get_by_role("button", name="Decode what was compressed").click()
-    expect(page.get_by_alt_text("1 image decoded by mnist")).to_be_visible()
+    expect(page.get_by_alt_text("1 image decoded by mnist-seed")).to_be_visible()
     assert fits(page)
 
 
@@ -101,7 +101,7 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
     images = pixelcnn.datasets.mnist("test")[0][[3, 5, 8]]
     page.get_by_label("Pictures").set_input_files([picture(to_pil(image, 2)) for image in images])
     compress(page, r"^3 images in \d+ bytes")
-    data = downloaded(page, "mnist-3.pxcn")
+    data = downloaded(page, "mnist-seed-3.pxcn")
     assert torch.equal(pixelcnn.decompress(pixelcnn.load("mnist-seed"), data), images)
     assert fits(page)
     white = picture(Image.new("RGB", (64, 40), "white"))
@@ -118,7 +118,7 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
         expect(page.get_by_text(message)).to_be_visible()
 
     decode(data, re.compile(r"^3 images decoded in .* they have the digest that the stream says$"))
-    expect(page.get_by_alt_text("3 images decoded by mnist")).to_be_visible()
+    expect(page.get_by_alt_text("3 images decoded by mnist-seed")).to_be_visible()
     assert fits(page)
     decode(data[:70] + bytes([data[70] ^ 4]) + data[71:], "chunk 0 is damaged")
     decode(data[:-3], "the stream ends within chunk 0 of 1")
@@ -167,7 +167,7 @@ def test_by_keyboard_alone(visit):
     reach(page, "button", "Compress", "Shift+Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_text(re.compile(r"^2 images in \d+ bytes"))).to_be_visible()
-    data = downloaded(page, "mnist-2.pxcn")
+    data = downloaded(page, "mnist-seed-2.pxcn")
     model = pixelcnn.load("mnist-seed")
     assert torch.equal(pixelcnn.decompress(model, data), model.sample(2, seed=9))
     reach(page, "button", "Decode what was compressed")

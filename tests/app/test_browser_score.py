@@ -23,7 +23,7 @@ def test_a_digit_and_a_drawing(visit, size, scheme):
     bits = page.locator(".px-status p", has_text=re.compile(r"^[\d.]+ bits"))
     go.click()
     expect(bits).to_have_text(re.compile(r"^[\d.]+ bits, more than \d+% of 256 MNIST test images$"))
-    expect(page.get_by_alt_text("the image as mnist sees it, and its map of surprise")).to_be_visible()
+    expect(page.get_by_alt_text("the image as mnist-seed sees it, and its map of surprise")).to_be_visible()
     assert fits(page)
     screenshot(page, f"score-{'desktop' if size == DESKTOP else 'phone'}-{scheme}")
     before = bits.inner_text()

@@ -63,8 +63,8 @@ def test_colour_images_keep_their_order_of_channels():
     ("changes", "message"),
     [
         (None, "the editor has no image: load the page again"),
-        ({"shape": [1, 12, 10]}, "the editor's image is not one for mnist: choose the model again"),
-        ({"levels": 256}, "the editor's image is not one for mnist: choose the model again"),
+        ({"shape": [1, 12, 10]}, "the editor's image is not one for mnist-seed: choose the model again"),
+        ({"levels": 256}, "the editor's image is not one for mnist-seed: choose the model again"),
         ({"hidden": "1" * 783}, "the mask must be 28 x 28 pixels, each known or hidden"),
         ({"hidden": "2" * 784}, "the mask must be 28 x 28 pixels, each known or hidden"),
         ({"hidden": [1] * 784}, "the mask must be 28 x 28 pixels, each known or hidden"),
@@ -181,7 +181,7 @@ def test_a_mixture_is_exact_in_any_of_its_orders():
         (2, 121, None, "the number of particles must be in 1..120, got 121"),
         (0, 9, None, "the number of completions must be in 1..9, the number of particles, got 0"),
         (10, 9, None, "the number of completions must be in 1..9, the number of particles, got 10"),
-        (2, 9, 0, "mnist has no classes, got class 0"),
+        (2, 9, 0, "mnist-seed has no classes, got class 0"),
     ],
 )
 def test_limits(served, n, particles, label, message):
@@ -244,7 +244,7 @@ def test_the_tab_turns_errors_into_messages(served):
     events = {event.fn.__name__: event.fn for event in blocks.fns.values() if event.fn is not None}
     text = opened(served[0], digit(served[0], 4))
     picture, said = asyncio.run(events["on_complete"]("mnist-seed", text, "any", 2, 40, 1))
-    assert 'aria-label="2 completions by mnist, seed 1"' in picture
+    assert 'aria-label="2 completions by mnist-seed, seed 1"' in picture
     assert "log p(known)" in said
     for arguments, message in (
         (("mnist-seed", text, "any", 2.5, 40, 1), "the number of completions must be a whole number, got 2.5"),

@@ -64,7 +64,7 @@ def test_the_stream_is_the_packages_own(served, twins):
     assert found.overhead == 56 + 8
     text = shown(served[0], found)
     assert stream_of(text) == found.data
-    assert 'download="mnist-5.pxcn"' in text
+    assert 'download="mnist-seed-5.pxcn"' in text
     assert f"5 images in {len(found.data)} bytes" in words(text)
     assert f"64 of the {len(found.data)} bytes are header and checksums" in text
     each = f"this stream {len(found.data)} {len(found.data) / 5:.1f} {len(found.data) * 8 / 5 / 784:.3f}"
@@ -176,7 +176,7 @@ def test_what_comes_back(served, twins):
     assert torch.equal(again.images, images)
     text = shown_again(again, digest_of(images))
     assert "equal to the original: yes" in words(text)
-    assert "model mnist" in words(text)
+    assert "model mnist-seed" in words(text)
     assert digest_of(images) in text
     before, after = pictures(shown(served[0], found)), pictures(text)
     assert before[0].tobytes() == after[0].tobytes()

@@ -75,8 +75,8 @@ def test_a_drawing_that_takes_too_long_is_given_up(served):
     [
         (0, Request(images=21), r"the number of images must be in 1\.\.20, got 21"),
         (0, Request(images=0), r"the number of images must be in 1\.\.20, got 0"),
-        (0, Request(label=3), "mnist has no classes, got class 3"),
-        (0, Request(label="all"), "mnist has no classes, got class all"),
+        (0, Request(label=3), "mnist-seed has no classes, got class 3"),
+        (0, Request(label="all"), "mnist-seed has no classes, got class all"),
         (1, Request(label=5), r"the class must be in 0\.\.4, got 5"),
         (0, Request(seed=-1), r"seed must be an integer in 0\.\.2\*\*63-1, got -1"),
         (0, Request(temperature=0.0), "temperature must be positive and finite, got 0.0"),
@@ -135,5 +135,5 @@ def test_losses_and_card(served, tmp_path):
     metrics.write_text('{"epoch": 1, "train')  # damaged: the page does without
     (run,) = load_models([str(tmp_path / "run")], torch.device("cpu"))
     assert run.losses == {}
-    with pytest.raises(ValueError, match="each MODEL may be given once, got mnist twice"):
+    with pytest.raises(ValueError, match="each MODEL may be given once, got mnist-seed twice"):
         load_models(["mnist-seed", "mnist-seed"], torch.device("cpu"))

@@ -89,7 +89,7 @@ def shown(blocks, *arguments):
 
 def test_draw(blocks):
     *_, (picture, said) = shown(blocks, "mnist-seed", "any", 4, 1.0, 3.0, 2, False)
-    assert "4 images drawn by mnist, seed 2" in picture
+    assert "4 images drawn by mnist-seed, seed 2" in picture
     assert "136" in said
 
 
@@ -128,7 +128,7 @@ def test_the_controls_follow_the_model(blocks, served):
 
 def test_what_a_visitor_finds_was_drawn_before(blocks, served, monkeypatch):
     first = [block for block in blocks.blocks.values() if isinstance(block, gr.HTML)]
-    assert any("9 images drawn by mnist, seed 0" in block.value for block in first)
+    assert any("9 images drawn by mnist-seed, seed 0" in block.value for block in first)
     monkeypatch.setattr("pixelcnn.app.tabs.draw._FIRST", 0.0)
     slow = built(served, Limits())
     assert any("Press Draw." in block.value for block in slow.blocks.values() if isinstance(block, gr.HTML))

@@ -66,8 +66,8 @@ def test_what_is_said_beside_the_picture(served):
         r"<strong>1 image</strong> in <strong>\d+\.\d\d s</strong>, <strong>136</strong> exact steps instead of 784",
         said,
     )
-    assert 'download="mnist-4.png"' in said
-    assert 'alt="1 image drawn by mnist, seed 4"' in drawn(served[0], request, last, replay=False)
+    assert 'download="mnist-seed-4.png"' in said
+    assert 'alt="1 image drawn by mnist-seed, seed 4"' in drawn(served[0], request, last, replay=False)
 
 
 def test_names_cannot_bring_markup(served):

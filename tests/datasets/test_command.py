@@ -12,7 +12,20 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.datasets import open_data
 
-TINY = ["--filters", "4", "--blocks", "0", "--levels", "4", "--epochs", "1", "--batch-size", "16"]
+TINY = [
+    "--model",
+    "pixelcnn",
+    "--filters",
+    "4",
+    "--blocks",
+    "0",
+    "--levels",
+    "4",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "16",
+]
 
 
 def record(run):
@@ -91,7 +104,7 @@ def test_classes_of_colour_patches(capsys):
     assert (model.image_shape, model.levels, model.config.num_classes) == ((3, 5, 5), 256, 3)
     data = opened("pets", size=5, crop="patches")
     assert record("run")["training"].startswith(f"{len(data.training)} labelled images, SHA-256")
-    loss = json.loads(Path("run/metrics.jsonl").read_text())["validation_loss"]
+    loss = json.loads(Path("run/metrics.jsonl").read_text())["validation_loss_ema"]
     given = pixelcnn.evaluate(model, data.validation, data.validation_labels)
     assert loss == given.nats_per_subpixel
     assert loss != pixelcnn.evaluate(model, data.validation).nats_per_subpixel

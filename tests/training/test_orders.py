@@ -104,7 +104,7 @@ def test_the_command(tmp_path, capsys):
     quick = ["train", "mnist-dynamic", "--model", "gated", *small, "--out", out, "--orders", "2"]
     assert main([*quick, "--conditional"]) == 2
     assert "without --conditional" in capsys.readouterr().err
-    assert main(["train", "mnist", "--orders", "2", "--out", out]) == 2
+    assert main(["train", "mnist", "--model", "pixelcnn", "--orders", "2", "--out", out]) == 2
     assert "--model gated or --model plusplus" in capsys.readouterr().err
     assert main(["train", "mnist-dynamic", "--levels", "4", "--out", out]) == 2
     assert "levels must be 2 for mnist-dynamic, got 4" in capsys.readouterr().err

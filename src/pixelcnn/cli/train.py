@@ -56,6 +56,8 @@ class Train:
         """The defaults under the preset and the family that the arguments name; the parser refuses unknown ones."""
         preset, family = _given(arguments, "--preset"), _given(arguments, "--model")
         config = recipe(preset if preset in PRESETS else "quick", family if family in FAMILIES else None)
+        if isinstance(config.model, GatedPixelCNNConfig) and _given(arguments, "--layers"):
+            config = dataclasses.replace(config, model=_of_any_depth(config.model))
         if (_given(arguments, "--epochs") or _given(arguments, "--steps")) and not _given(arguments, "--minutes"):
             config = dataclasses.replace(config, minutes=None)
         return cls(data=tyro.MISSING, config=config)
@@ -110,6 +112,12 @@ class Train:
                 )
             changes["num_classes"] = orders
         return dataclasses.replace(self.config.model, **changes)  # type: ignore[arg-type]
+
+
+def _of_any_depth(model: GatedPixelCNNConfig) -> GatedPixelCNNConfig:
+    """The network with one kernel size for all later layers, the first of them, however many there are."""
+    sizes = model.kernel_size
+    return dataclasses.replace(model, kernel_size=sizes if isinstance(sizes, int) else sizes[0])
 
 
 def _given(arguments: list[str], option: str) -> str:
