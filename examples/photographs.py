@@ -38,7 +38,9 @@ def main(folder: Path, epochs: int) -> None:
     config = dataclasses.replace(
         PRESETS["fast"],
         model=PixelCNNPlusPlusConfig(image_shape=data.image_shape, filters=32, blocks=2, mixtures=5),
+        minutes=None,
         epochs=epochs,
+        learning_rate=2e-3,
         batch_size=8,
         finish="best",
         sample_images=16,
