@@ -35,6 +35,12 @@ MODELS = {
     "gated": lambda: pixelcnn.GatedPixelCNN((1, 5, 6), levels=4, filters=6, layers=2, num_classes=3),
     "gated-colour": lambda: pixelcnn.GatedPixelCNN((3, 4, 4), filters=6, layers=2),
     "attention": lambda: pixelcnn.GatedPixelCNN((1, 5, 4), levels=3, filters=6, layers=3, attention=1),
+    "context": lambda: pixelcnn.GatedPixelCNN(
+        (1, 6, 5), levels=4, filters=4, layers=2, places=True, context=(4, 2), num_classes=3
+    ),
+    "everything": lambda: pixelcnn.GatedPixelCNN(
+        (2, 5, 4), levels=3, filters=4, layers=3, first_kernel=5, kernel_size=(1, 5), context=(2,), attention=1
+    ),
     "plusplus": lambda: pixelcnn.PixelCNNPlusPlus((3, 4, 5), levels=7, filters=6, blocks=1, mixtures=3),
     "plusplus-grey": lambda: pixelcnn.PixelCNNPlusPlus((1, 6, 4), levels=256, filters=6, blocks=1, mixtures=3),
 }

@@ -11,6 +11,12 @@ MODELS = {
     "vector": lambda: pixelcnn.GatedPixelCNN((1, 4, 4), filters=6, layers=2, condition_dim=2),
     "attention": lambda: pixelcnn.GatedPixelCNN((2, 5, 4), levels=3, filters=6, layers=3, attention=1),
     "plusplus": lambda: pixelcnn.PixelCNNPlusPlus((3, 4, 5), levels=7, filters=6, blocks=1, mixtures=3),
+    "context": lambda: pixelcnn.GatedPixelCNN(
+        (1, 7, 6), levels=4, filters=4, layers=2, first_kernel=5, places=True, context=(4, 2), num_classes=3
+    ),
+    "plusplus-context": lambda: pixelcnn.PixelCNNPlusPlus(
+        (2, 5, 4), levels=7, filters=4, blocks=1, mixtures=2, kernel_size=(5, 3), context=(3,), attention=1
+    ),
     "plusplus-attention": lambda: pixelcnn.PixelCNNPlusPlus(
         (1, 5, 5), levels=256, filters=6, blocks=1, mixtures=3, attention=1
     ),

@@ -18,14 +18,15 @@ class ShuffledView(ExactView):
     """Sums in another order, and one product at a time."""
 
     def conv(self, layer, x, add=None):
-        y = torch.zeros(*x.shape[:3], layer.out_channels, dtype=torch.float64)
-        up, beside = -layer.window.top, max(-layer.window.left, layer.window.right, 0)
+        n, h, w, _ = x.shape
+        rows, columns = (range(0, side, layer.stride) for side in (h, w))
+        y = torch.zeros(n, len(rows), len(columns), layer.out_channels, dtype=torch.float64)
+        up, beside = -layer.window.top, max(-layer.window.left, layer.right_of(w), 0)
         padded = F.pad(x, (0, 0, beside, beside, up, 0))
-        _, h, w, _ = x.shape
         for dy, dx in reversed(layer.taps):
             for feature in torch.randperm(layer.in_channels).tolist():
-                seen = padded[:, up + dy : up + dy + h, beside + dx : beside + dx + w, feature : feature + 1]
-                y += seen * layer.kernel_at(dy, dx)[:, feature]
+                seen = padded[:, [up + dy + i for i in rows]][:, :, [beside + dx + j for j in columns]]
+                y += seen[..., feature : feature + 1] * layer.kernel_at(dy, dx)[:, feature]
         y = grid.clamped(y + layer.bias + (0 if add is None else add))
         return y.relu_() if layer.activation == "relu" else y
 

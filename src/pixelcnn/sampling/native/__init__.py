@@ -104,8 +104,10 @@ class NativeSampler:
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
         """The best `n` for many images: what a core's caches, and at most 64 MB of memory, hold for each thread."""
-        plan = Plan(packed(model, native_library(model.dtype).panel()), 1)
-        most = min(_MOST_ROWS // plan.rows, _MOST_BYTES // plan.arena().nbytes)
+        network = packed(model, native_library(model.dtype).panel())
+        plan = Plan(network, 1)
+        rows = _MOST_ROWS * (2 if network.by_rows else 1)  # all columns of a row, but of few values
+        most = min(rows // plan.rows, _MOST_BYTES // plan.arena().nbytes)
         return torch.get_num_threads() * max(1, most)
 
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
