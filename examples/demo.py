@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import pixelcnn
-from pixelcnn.config import PRESETS
+from pixelcnn.config import PRESETS, GatedPixelCNNConfig
 from pixelcnn.images import grid, save_gif, save_png
 
 IMAGES = 2_000  # of the test set, that the loss is measured on
@@ -27,6 +27,7 @@ def main(folder: Path) -> None:
     """Runs the demonstration into a folder; an earlier one's training run there is replaced."""
     started = time.monotonic()
     quick = PRESETS["quick"]
+    assert isinstance(quick.model, GatedPixelCNNConfig)
     config = dataclasses.replace(quick, model=dataclasses.replace(quick.model, num_classes=10))
     training, training_labels = pixelcnn.datasets.mnist("train")
     validation, validation_labels = (tensor[:IMAGES] for tensor in pixelcnn.datasets.mnist("validation"))

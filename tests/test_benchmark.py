@@ -34,6 +34,14 @@ def test_reference_seconds_are_scaled_from_a_few_forwards(monkeypatch):
 
 
 def test_matrix_rate_is_that_of_the_best_product(monkeypatch):
-    clock = iter([0.0, 1.0, 1.0, 1.5, 1.5, 3.0])
-    monkeypatch.setattr("pixelcnn.benchmark.time.perf_counter", lambda: next(clock))
-    assert matrix_rate(seconds=0.0) == pytest.approx(2 * 1024**3 / 0.5 / 1e9)
+    of_matrices, of_convolutions = 2 * 1024**3, 2 * 16 * 24**2 * 128**2 * 25
+    for slow, expected in ((4.0, of_matrices / 0.5 / 1e9), (0.25, of_convolutions / 0.25 / 1e9)):
+        clock = iter([0.0, 1.0, 1.0, 1.5, 1.5, 3.0, 3.0, 3.0 + slow, 8.0, 8.0 + slow, 16.0, 16.0 + slow])
+        monkeypatch.setattr("pixelcnn.benchmark.time.perf_counter", lambda clock=clock: next(clock))
+        assert matrix_rate(seconds=0.0) == pytest.approx(expected)
+
+
+def test_multiply_adds_of_a_context_are_counted_by_cells():
+    plain, whole = (pixelcnn.GatedPixelCNN((1, 9, 10), filters=4, layers=2, context=context) for context in ((), (4,)))
+    first, later, to_streams = 12 * 12 * 12, 3 * 6 * 12 * 12, 2 * 12 * 8  # 12 features a cell
+    assert multiply_adds(whole) - multiply_adds(plain) == 3 * 3 * (first + later + to_streams)
