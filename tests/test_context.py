@@ -7,6 +7,7 @@ import pixelcnn
 from pixelcnn.exact.prepared import prepare
 from pixelcnn.layers import FullView
 from pixelcnn.models.context import CoarseContext, FirstLayerTerms
+from pixelcnn.models.summary import summary
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, why_not_native
 from pixelcnn.sampling.program import Place, Upsample
@@ -149,3 +150,14 @@ def test_a_model_saved_before_there_were_these_options_keeps_its_identity():
     """The shipped `mnist-gray`, whose configuration names none of them; so its streams decode."""
     prepared = prepare(pixelcnn.load("mnist-gray"))
     assert prepared.identity == "b74913e70c142d41848f70d4e10a38907f5dbd50553a4a2279d16001e16c52f1"
+
+
+def test_the_summary_of_a_wide_network():
+    """Its field is found although its kernels add up many pixels; contexts and places are told beside it."""
+    model = pixelcnn.GatedPixelCNN(
+        filters=4, layers=3, first_kernel=31, kernel_size=(31, 5), places=True, context=(4, 2)
+    )
+    text = summary(model)
+    assert "pixels in 32 rows above and the own row" in text
+    assert "and the picture above, at 1/4 and 1/2 of its resolution" in text
+    assert "order: 784 pixels one by one, what sees only rows above a row at a time" in text

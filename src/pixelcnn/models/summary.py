@@ -103,7 +103,7 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
     config = dataclasses.replace(config, image_shape=(c, reach + 1, 2 * reach + 1))
     positive = type(model).from_config(config).double()
     for layer in positive.masked_layers:
-        torch.nn.init.constant_(layer.weight, 1 / layer.in_channels)
+        torch.nn.init.constant_(layer.weight, 1 / (layer.in_channels * max(1, len(layer.taps))))  # no gate saturates
     image = torch.ones(1, reach + 1, 2 * reach + 1, c, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(positive.network(FullView(image))[0, reach, reach].sum(), image)
     field = gradient[0].amax(-1) > 0
