@@ -11,7 +11,7 @@ __all__ = ["PRESETS", "recipe"]
 
 _WHOLE_PICTURE = GatedPixelCNNConfig(
     filters=32, layers=3, first_kernel=13, kernel_size=(5, 3), places=True, context=(4, 2)
-)  # 438,337 parameters for MNIST by class; drawn in less than half of the seed network's time
+)  # 438,337 parameters for MNIST by class
 _FAST = TrainConfig(
     model=_WHOLE_PICTURE,
     unlabelled=0.4,
