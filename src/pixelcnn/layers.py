@@ -293,13 +293,11 @@ class FullView:
         return concat_elu(x)
 
     def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:  # noqa: ARG002 - all groups are here
-        """See `View.condition`: (N, H, W, out), not copied."""
+        """See `View.condition`: (N, 1, 1, out)."""
         if self._condition is None:
             return None
-        n, h, w, _ = self.image.shape
         x, weight = (as_operand(tensor, self._precision) for tensor in (self._condition, layer.weight))
-        added = F.linear(x, weight, layer.bias)
-        return added[:, None, None, :].expand(n, h, w, -1)
+        return F.linear(x, weight, layer.bias)[:, None, None]
 
     def place(self, table: PlaceTable, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
         """See `View.place`: (1, H, W, features)."""

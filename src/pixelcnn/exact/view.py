@@ -51,11 +51,10 @@ class ExactView:
         return units.concat_elu(x)
 
     def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:  # noqa: ARG002 - all groups are here
-        """See `View.condition`: (N, H, W, out), not copied."""
+        """See `View.condition`: (N, 1, 1, out)."""
         if self._condition is None:
             return None
-        n, h, w, _ = self._image.shape
-        return grid.clamped(F.linear(self._condition, layer.weight, layer.bias))[:, None, None].expand(n, h, w, -1)
+        return grid.clamped(F.linear(self._condition, layer.weight, layer.bias))[:, None, None]
 
     def place(self, table: PlaceTable, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
         """See `View.place`: (1, H, W, features)."""

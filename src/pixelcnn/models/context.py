@@ -9,10 +9,11 @@ A cell's features come from the rows of cells above its own, which are finished 
 seen to both sides by a stack of convolutions over cells:
 
     x = ReLU(conv(image) + place)          3 x 3 cells of pixels: those of the three rows above
-    x = x + ReLU(conv(x))                  three times, 2 x 3 cells: a cell's own features know the rows above alone
+    x = x + ReLU(conv(x) + A c)            2 x 3 cells: a cell's own features know the rows above alone
+    x = x + ReLU(conv(x))                  twice more
     what a stream adds = conv_stream(x)    1 x 1, repeated over the cell's pixels
 
-so that a pixel sees 6 s rows above its cell, 9 s columns wide. The stack is cheap, for its convolutions run at 1 / s^2
+c is what the image is conditioned on (`pixelcnn.models.gated`). So a pixel sees 6 s rows above its cell, 9 s columns wide. The stack is cheap, for its convolutions run at 1 / s^2
 of the pixels; it has 3 s / 4 times as many features as the network's layers. Images whose sides s does not divide are
 padded by zeros.
 """
@@ -44,6 +45,7 @@ class CoarseContext(nn.Module):
         scale: Side of a cell in pixels.
         filters: Features of each cell.
         streams: What they are added to.
+        condition: Size of what the image is conditioned on; 0 for nothing.
         generator: Source of the initial weights.
     """
 
@@ -53,6 +55,7 @@ class CoarseContext(nn.Module):
         scale: int,
         filters: int,
         streams: Sequence[Stream],
+        condition: int,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
@@ -64,6 +67,9 @@ class CoarseContext(nn.Module):
         cells = Window(-1, 0, -1, 1)
         more = [MaskedConv2d(filters, filters, cells, mask_type="B", generator=generator) for _ in range(_LAYERS - 1)]
         self.layers = nn.ModuleList(more)
+        self.condition = nn.Linear(condition, filters, bias=False) if condition else None
+        if self.condition is not None:
+            nn.init.normal_(self.condition.weight, std=0.05, generator=generator)
         outputs = [
             MaskedConv2d(
                 filters, features, 1, mask_type="B", groups=(1, groups), activation="none", generator=generator
@@ -76,8 +82,10 @@ class CoarseContext(nn.Module):
     def forward(self, view: View) -> list[Tensor]:
         """What each stream adds at each cell, (..., features)."""
         x = view.input_conv(self.first, view.place(self.places, 1))
+        given = None if self.condition is None else view.condition(self.condition, 1)
         for layer in self._layers:
-            x = x + view.conv(layer, x)
+            x = x + view.conv(layer, x, given)
+            given = None
         return [view.conv(layer, x) for layer in self._outputs]
 
 
@@ -87,6 +95,7 @@ class FirstLayerTerms(nn.Module):
     Args:
         config: Of the model.
         streams: Of the model.
+        condition: Size of what the image is conditioned on; 0 for nothing.
         generator: Source of the initial weights.
     """
 
@@ -94,6 +103,7 @@ class FirstLayerTerms(nn.Module):
         self,
         config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig,
         streams: Sequence[Stream],
+        condition: int,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
@@ -101,7 +111,7 @@ class FirstLayerTerms(nn.Module):
         tables = [PlaceTable(height, width, features, generator, full=True) for features, _ in streams if config.places]
         scales = sorted(config.context, reverse=True)
         contexts = [
-            CoarseContext(config.image_shape, scale, max(1, 3 * config.filters * scale // 4), streams, generator)
+            CoarseContext(config.image_shape, scale, max(1, 3 * config.filters * scale // 4), streams, condition, generator)
             for scale in scales
         ]
         # of a scale that the next finer one divides what is added goes there first, in few numbers

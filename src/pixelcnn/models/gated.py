@@ -188,6 +188,7 @@ class GatedPixelCNN(AutoregressiveModel):
             )
         )
         c = self.image_shape[0]
+        condition = num_classes or condition_dim or 0
         kernels = (first_kernel, *kernel_sizes(self.config, layers - 1))
         gated_layers = [
             GatedLayer(
@@ -196,7 +197,7 @@ class GatedPixelCNN(AutoregressiveModel):
                 c,
                 first=k == 0,
                 last=k == layers - 1,
-                condition=num_classes or condition_dim or 0,
+                condition=condition,
                 generator=generator,
             )
             for k in range(layers)
@@ -209,7 +210,7 @@ class GatedPixelCNN(AutoregressiveModel):
         between = attention_blocks(self.config, layers, filters, c, generator)
         self.attention = nn.ModuleList(between.values())
         self._attention = between
-        self.terms = FirstLayerTerms(self.config, ((2 * filters, 1), (2 * filters, c)), generator)
+        self.terms = FirstLayerTerms(self.config, ((2 * filters, 1), (2 * filters, c)), condition, generator)
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`."""

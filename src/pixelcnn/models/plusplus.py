@@ -190,7 +190,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         between = attention_blocks(config, 2 * blocks + 1, filters, 1, generator)
         self.attention = nn.ModuleList(between.values())
         self._attention = between
-        self.terms = FirstLayerTerms(config, ((filters, 1), (filters, 1)), generator)
+        self.terms = FirstLayerTerms(config, ((filters, 1), (filters, 1)), condition, generator)
         with torch.no_grad():  # the mixture begins spread over all levels
             means = self.output.bias[mixtures : mixtures * (1 + c)].view(c, mixtures)
             means.copy_(torch.linspace(-0.9, 0.9, mixtures).expand(c, mixtures))
