@@ -30,10 +30,14 @@
 #ifdef __clang__                                     /* what is indexed in a loop that stays one is kept in memory */
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 #define PARTS 2                                      /* vectors in a panel: 6 rows of them fill 16 registers */
-#define ROWS 6                                       /* rows in a full tile */
+#ifdef __AVX512F__                                   /* with 32 registers, weights serve twice as many rows */
+#define ROWS 8
+#else
+#define ROWS 6
+#endif
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 #define PANEL (PARTS * LANES)                        /* columns in a panel of weights */
 #define MOST_RUNS 512
@@ -127,10 +131,16 @@ double uniform(uint64_t root, int64_t image, int64_t subpixel)
     return (double)(mix(state + (uint64_t)(subpixel + 1) * gamma) >> 11) * 0x1p-53;
 }
 
-static real *at(const struct place *place, real *arena, int64_t time, int64_t row)
+static ALWAYS int64_t modulo(int64_t x, int64_t size) /* in 32 bits, where dividing costs a third */
 {
-    if (place->slots) time = (time % place->slots + place->slots) % place->slots;
-    if (place->ring) row = (row % place->ring + place->ring) % place->ring;
+    int32_t rest = (int32_t)x % (int32_t)size;
+    return rest < 0 ? rest + size : rest;
+}
+
+static ALWAYS real *at(const struct place *place, real *arena, int64_t time, int64_t row)
+{
+    if (place->slots) time = modulo(time, place->slots);
+    if (place->ring) row = modulo(row, place->ring);
     return arena + place->offset + time * place->per_step + row * place->per_row;
 }
 
@@ -237,28 +247,44 @@ static ALWAYS void tile(const int rows, const int panels, const int parts, const
     static __attribute__((noinline)) void tile_##rows##_##panels(const struct product *p, int64_t row, int64_t first) \
     { tile(rows, panels, PARTS, p, row, first); }
 TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+#if ROWS > 6
+TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
+#endif
 TILE(1, 4) TILE(1, 3) TILE(1, 2) TILE(2, 2) TILE(3, 2)
 #define HALF(rows) \
     static __attribute__((noinline)) void half_##rows(const struct product *p, int64_t row, int64_t first) \
     { tile(rows, 1, 1, p, row, first); }
 HALF(1) HALF(2) HALF(3) HALF(4) HALF(5) HALF(6)
+#if ROWS > 6
+HALF(7) HALF(8) HALF(9) HALF(10) HALF(11) HALF(12)
+#endif
 
-static void multiply(const struct product *p, int64_t rows)
+static void multiply(const struct product *p, int64_t all)
 {
     static void (*const one[])(const struct product *, int64_t, int64_t) = {
-        0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1};
+        0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1,
+#if ROWS > 6
+        tile_7_1, tile_8_1, tile_9_1, tile_10_1, tile_11_1, tile_12_1,
+#endif
+    };
     static void (*const several[4][5])(const struct product *, int64_t, int64_t) = {
         {0}, {0, 0, tile_1_2, tile_1_3, tile_1_4}, {0, 0, tile_2_2}, {0, 0, tile_3_2}};
     static void (*const half[])(const struct product *, int64_t, int64_t) = {
-        0, half_1, half_2, half_3, half_4, half_5, half_6};
+        0, half_1, half_2, half_3, half_4, half_5, half_6,
+#if ROWS > 6
+        half_7, half_8, half_9, half_10, half_11, half_12,
+#endif
+    };
     static const int64_t width[] = {0, 4, 2, 2};
-    int64_t panels = (p->columns + PANEL - 1) / PANEL, tiles = (rows + ROWS - 1) / ROWS;
+    const int32_t rows = (int32_t)all, tiles = (rows + ROWS - 1) / ROWS; /* dividing 64 bits costs three times as much */
+    int64_t panels = (p->columns + PANEL - 1) / PANEL;
     for (int64_t q = 0; q < panels;) {
         int64_t wide = rows > 3 ? 1 : panels - q < width[rows] ? panels - q : width[rows];
         int one_vector = wide == 1 && p->columns - q * PANEL <= LANES;
-        for (int64_t t = 0; t < tiles; t++) {        /* tiles as equal as possible: 7 rows are 4 and 3 */
-            int64_t row = t * rows / tiles, size = (t + 1) * rows / tiles - row;
+        for (int32_t t = 0, row = 0; t < tiles; t++) { /* tiles as equal as possible: 7 rows are 4 and 3 */
+            int32_t size = (rows - row) / (tiles - t);
             (wide > 1 ? several[size][wide] : one_vector ? half[size] : one[size])(p, row, q);
+            row += size;
         }
         q += wide;
     }
@@ -423,7 +449,8 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
     int64_t time = step + op->lead, first_row, end, columns = 1;
     if (plan->by_rows) {
         if (time < 0) return;
-        first_row = time / plan->width, time %= plan->width;
+        const int32_t row = (int32_t)time / (int32_t)plan->width;
+        first_row = row, time -= row * plan->width;
         if (op->scale) {
             if (time || first_row % op->scale) return;
             first_row /= op->scale, columns = (plan->width + op->scale - 1) / op->scale;
