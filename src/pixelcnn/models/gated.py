@@ -10,7 +10,8 @@ and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is condit
 for a dropped class it is zero, which is how the same network knows the unconditional distribution.
 
 At the first layer `pixelcnn.models.context` can add to conv_v(v) and to link(v') what is known of the pixel's position
-and of the whole picture above it.
+and of the whole picture above it. With a coarse context, which knows c, too, the later layers are not told: it costs
+nothing and what they learn serves images of every class and of none.
 
 With attention blocks (`pixelcnn.models.attention`) between the layers, the horizontal stack sees all earlier pixels.
 
@@ -197,7 +198,7 @@ class GatedPixelCNN(AutoregressiveModel):
                 c,
                 first=k == 0,
                 last=k == layers - 1,
-                condition=condition,
+                condition=condition if k == 0 or not context else 0,
                 generator=generator,
             )
             for k in range(layers)

@@ -452,7 +452,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         const int32_t row = (int32_t)time / (int32_t)plan->width;
         first_row = row, time -= row * plan->width;
         if (op->scale) {
-            if (time || first_row % op->scale) return;
+            if (time || first_row % op->scale) return; /* of a row at its first pixel */
             first_row /= op->scale, columns = (plan->width + op->scale - 1) / op->scale;
         }
         end = first_row + 1;
@@ -690,13 +690,15 @@ static void clear_ended(const struct plan *plan, const struct share *share, int6
 void run_steps(const struct plan *plan, const struct share *share, int64_t start, int64_t stop)
 {
     for (int64_t step = start; step < stop; step++) {
+        const int32_t column = plan->by_rows && step > 0 ? (int32_t)step % (int32_t)plan->width : 0;
         if (!plan->by_rows) clear_ended(plan, share, step);
         for (int64_t channel = 0, k = 0; channel < plan->channels; channel++) {
-            for (; k < plan->ends[channel]; k++) apply(plan, plan->ops + k, share, step);
+            for (; k < plan->ends[channel]; k++)
+                if (!column || !plan->ops[k].scale) apply(plan, plan->ops + k, share, step);
             if (step < 0) continue;
             if (plan->by_rows) {
-                const int64_t row = step / plan->width;
-                draw(plan, share, step % plan->width, row, row + 1, channel);
+                const int64_t row = (step - column) / plan->width;
+                draw(plan, share, column, row, row + 1, channel);
             } else {
                 const int64_t *rows = plan->rows + 2 * (step + plan->origin);
                 draw(plan, share, step, rows[0], rows[1], channel);
