@@ -111,7 +111,9 @@ class FirstLayerTerms(nn.Module):
         tables = [PlaceTable(height, width, features, generator, full=True) for features, _ in streams if config.places]
         scales = sorted(config.context, reverse=True)
         contexts = [
-            CoarseContext(config.image_shape, scale, max(1, 3 * config.filters * scale // 4), streams, condition, generator)
+            CoarseContext(
+                config.image_shape, scale, max(1, 3 * config.filters * scale // 4), streams, condition, generator
+            )
             for scale in scales
         ]
         # of a scale that the next finer one divides what is added goes there first, in few numbers

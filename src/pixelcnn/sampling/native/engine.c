@@ -221,6 +221,7 @@ static ALWAYS void tile(const int rows, const int panels, const int parts, const
             weights += PANEL;
         }
     }
+    const int full = p->columns - first_panel * PANEL >= (panels - 1) * PANEL + parts * LANES;
     UNROLL
     for (int r = 0; r < rows; r++)
         UNROLL
@@ -235,9 +236,10 @@ static ALWAYS void tile(const int rows, const int panels, const int parts, const
                 y = clamped((y + 0x1.8p40) - 0x1.8p40, 1024); /* to multiples of 2^-12 */
 #endif
                 if (p->relu) y = positive(y);
-                if (left <= c * LANES) continue;
+                if (!full && left <= c * LANES) continue;
                 if (residual) y += *(const loose *)(residual + c * LANES); /* what it reads too much is not stored */
-                store(target + c * LANES, y, left - c * LANES);
+                if (full) *(loose *)(target + c * LANES) = y;
+                else store(target + c * LANES, y, left - c * LANES);
             }
         }
 }
