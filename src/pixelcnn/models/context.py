@@ -14,8 +14,8 @@ seen to both sides by a stack of convolutions over cells:
     what a stream adds = conv_stream(x)    1 x 1, repeated over the cell's pixels
 
 c is what the image is conditioned on (`pixelcnn.models.gated`). So a pixel sees 6 s rows above its cell, 9 s columns
-wide. The stack is cheap, for its convolutions run at 1 / s^2 of the pixels; it has 3 s / 4 times as many features as the
-network's layers. Images whose sides s does not divide are padded by zeros.
+wide. The stack is cheap, for its convolutions run at 1 / s^2 of the pixels; it has 3 s / 4 times as many features as
+the network's layers. Images whose sides s does not divide are padded by zeros.
 """
 
 from __future__ import annotations
