@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 import pixelcnn
 from hub_server import HubServer, Repository
 from pixelcnn.cli import main
+from pixelcnn.files import private_folder
 from pixelcnn.models.card import HeldOut, describe, with_license
 from pixelcnn.models.hub import HubName
 
@@ -161,6 +163,34 @@ def test_revisions(hub, pushed):
         pixelcnn.load("user/digits@v1.0", revision="v2")
     with pytest.raises(ValueError, match="revision must be left out but for models on the Hub, user/name, got 'v1'"):
         pixelcnn.load("mnist", revision="v1")
+
+
+def test_without_a_home(hub, pushed, client, monkeypatch, tmp_path):
+    """The library would make a folder named ~ where the program was started."""
+    monkeypatch.setattr(client, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    same(pushed, pixelcnn.load("user/digits"))
+    assert not list(Path().iterdir())
+    assert (private_folder() / "hub" / "models--user--digits").is_dir()
+    shutil.rmtree(private_folder() / "hub")
+
+
+def test_a_misspelt_folder(hub, pushed, client, monkeypatch, capsys):
+    """It looks like a name on the Hub."""
+    for name in ("quick", "seed"):
+        pushed.save_pretrained(f"trained/{name}/model")
+    Path("trained/quilt").touch()
+    for offline in (False, True):
+        monkeypatch.setattr(client, "HF_HUB_OFFLINE", offline)
+        assert main(["sample", "trained/quik"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"pixelcnn: {'trained/quik is' if offline else 'no model'}")
+        assert said.endswith("; nor is there a folder trained/quik here: did you mean trained/quick?\n")
+    monkeypatch.setattr(client, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(client, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match=r"cannot be reached .*; nor is there a folder trained/quik here: did"):
+        pixelcnn.load("trained/quik")
+    with pytest.raises(ConnectionError, match=r"cannot be reached .*; nor is there a folder trained/best here$"):
+        pixelcnn.load("trained/best")
 
 
 def test_a_local_folder_of_that_name_wins(hub, pushed):

@@ -10,6 +10,8 @@ import safetensors.torch
 import torch
 
 import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.datasets import open_data
 from pixelcnn.files import encode_tensors, write_file
 from pixelcnn.models.storage import load, shipped_models
 
@@ -208,6 +210,33 @@ def test_strict_names_shapes_and_types(folder):
         rewrite(folder, change)
         with pytest.raises(ValueError, match=message):
             load(folder)
+
+
+def test_pointers_of_git_lfs(folder, capsys):
+    """What a clone without Git LFS has in the place of large files."""
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n"
+    images = folder.parent / "pictures"
+    images.mkdir()
+    files = {name: folder.parent / name for name in ("x.npy", "x.npz", "x.h5", "x.pxcn", "pictures/a.png")}
+    for path in files.values():
+        path.write_bytes(pointer)
+    (folder / "model.safetensors").write_bytes(pointer)
+    for path, command in (
+        (folder / "model.safetensors", ["sample", str(folder)]),
+        (files["x.npy"], ["evaluate", "mnist", str(files["x.npy"])]),
+        (files["x.npz"], ["evaluate", "mnist", str(files["x.npz"])]),
+        (files["x.h5"], ["convert-keras", str(files["x.h5"]), str(folder.parent / "out")]),
+        (files["x.pxcn"], ["decompress", str(files["x.pxcn"])]),
+        (files["x.pxcn"], ["info", str(files["x.pxcn"])]),
+    ):
+        assert main(command) == 2
+        said = f"pixelcnn: {path} is a pointer of Git LFS and not the file itself: fetch it by `git lfs pull`\n"
+        assert capsys.readouterr().err == said
+    with pytest.raises(ValueError, match=r"the first is a\.png: a\.png is a pointer of Git LFS"):
+        open_data(str(images), 2, progress=False)
+    (folder / "config.json").write_bytes(pointer)
+    with pytest.raises(ValueError, match=r"config\.json is a pointer of Git LFS"):
+        load(folder)
 
 
 def test_unsigned_weights_are_refused(folder):

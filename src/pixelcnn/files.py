@@ -1,5 +1,9 @@
 """Files that are whole or not there: every write is a temporary sibling, fsync, rename; no pickle is ever read.
 
+Links are followed: what a link leads to is replaced, and the link stays. What is no regular file (a device, a pipe,
+/dev/stdout) cannot be replaced and is written to as it is. Temporary names are random, since process numbers repeat
+from container to container; what a killed process left is deleted by whoever holds the folder's lock.
+
 Tensors are kept as safetensors with a SHA-256 of everything the file says (names, types, shapes, values and the other
 metadata) in its metadata, so that any change is noticed when it is read; the same content gives the same bytes. A
 folder of files appears by one rename.
@@ -8,12 +12,17 @@ folder of files appears by one rename.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,39 +33,116 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "cache_home",
+    "check_no_pointer",
     "checksum_of",
     "decode_tensors",
+    "descriptor_of",
     "encode_tensors",
+    "is_special_file",
+    "leftover_of",
     "new_folder",
     "only_user_of",
+    "private_folder",
     "read_json",
     "recover",
+    "sample_digest",
+    "writable_file",
     "writable_folder",
     "write_file",
 ]
 
 _KEY = "pixelcnn"  # of the metadata in a safetensors header: a JSON object
+_LINKS = 40  # that are followed, as Linux does
+_NAME = 200  # bytes of a name that its temporary file has too: 255 is a file system's most
+_BLOCKS, _BLOCK = 64, 2**16  # of a file's sample
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a file in one rename; its folder must exist.
+    """Writes a file in one rename; its folder must exist. A special file is written to instead of replaced.
 
     Raises:
         OSError: If it cannot be written; nothing is left behind, and an earlier file stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    with _named(path):
+        if is_special_file(path):
+            _write_to(path, data)
+            return
+        target = _target(path)
+        temporary = _sibling(target, "tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    _sync_folder(target.parent)
+
+
+def is_special_file(path: Path) -> bool:
+    """Whether a path leads to something that is neither a regular file nor a folder: a device, a pipe, /dev/stdout.
+
+    Raises:
+        OSError: If that cannot be known, as of a circle of links.
+    """
+    if descriptor_of(path) is not None:
+        return True
     try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say which file
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise
-    _sync_folder(path.parent)
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def descriptor_of(path: Path) -> int | None:
+    """The number of this process's open file that a path leads to, as /dev/stdout and /dev/fd/1 do; None of others."""
+    descriptors = {"/dev/fd", os.path.realpath("/proc/self/fd")}
+    for _ in range(_LINKS):
+        folder = os.path.realpath(path.parent)
+        if folder in descriptors and path.name.isdecimal():
+            return int(path.name)
+        if not path.is_symlink():
+            break
+        path = Path(folder, os.readlink(path))
+    return None
+
+
+def _write_to(path: Path, data: bytes) -> None:
+    """Writes to a special file."""
+    descriptor = descriptor_of(path)
+    if descriptor is None:
+        opened = os.open(path, os.O_WRONLY)  # which never makes a file
+    else:
+        if descriptor == 1 and sys.stdout is not None:
+            sys.stdout.flush()
+        opened = os.dup(descriptor)  # opened anew, a file would be written from its start
+    with open(opened, "wb") as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors are about a path: a full disk does not say which file, and others name a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _target(path: Path) -> Path:
+    """What a link leads to, be it there or not; other paths as they are, but with a name."""
+    return Path(os.path.realpath(path)) if path.is_symlink() or path.name in ("", "..") else path
+
+
+def _sibling(path: Path, ending: str) -> Path:
+    """A name beside a path that no other process can have, and that `recover` knows."""
+    name = os.fsdecode(os.fsencode(path.name)[:_NAME]) if ending == "tmp" else path.name
+    return path.with_name(f".{name}.{secrets.token_hex(8)}.{ending}")
 
 
 @contextlib.contextmanager
@@ -64,23 +150,20 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` in one rename when the block ends without an error.
 
     An earlier folder at `path` is renamed aside first and deleted last. A process killed between the two renames leaves
-    it as `.NAME.PID.old`, which `recover` puts back.
+    it as `.NAME.RANDOM.old`, which `recover` puts back.
 
     Raises:
         OSError: If it cannot be written; nothing is left behind, and an earlier folder stays as it was.
     """
+    path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    earlier = path.with_name(f".{path.name}.{os.getpid()}.old")
-    _put_back(earlier, path)  # of a process that had the same number
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, earlier = _sibling(path, "tmp"), _sibling(path, "old")
     try:
         temporary.mkdir()
         yield temporary
         _sync_folder(temporary)
-        if path.exists():
-            path.rename(earlier)
-        temporary.rename(path)
+        while not _moved(temporary, path, earlier):
+            pass
     except BaseException:
         _put_back(earlier, path)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -89,21 +172,43 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
-def recover(folder: Path) -> None:
-    """Clears a folder of what killed processes left of `write_file` and `new_folder` in it; none may be running there.
+def _moved(temporary: Path, path: Path, earlier: Path) -> bool:
+    """Whether a folder got its name, and not that of another process which was faster; that one is the earlier then."""
+    if path.exists():
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(earlier)
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(earlier, ignore_errors=True)
+        return False
+    return True
 
-    What was half-written is deleted; a folder that was to be replaced and was not gets its name back.
+
+def recover(folder: Path) -> None:
+    """Clears a folder of what killed processes left of `write_file` and `new_folder` in it.
+
+    What was half-written is deleted; a folder that was to be replaced and was not gets its name back. None of the two
+    may be running there: the caller holds the lock of `only_user_of`.
     """
     for left in list(folder.iterdir()):
-        match = re.fullmatch(r"\.(.+)\.\d+\.(tmp|old)", left.name)
-        if match is None:
+        if (found := leftover_of(left.name)) is None:
             continue
-        if match[2] == "old":
-            _put_back(left, left.with_name(match[1]))
+        name, ending = found
+        if ending == "old":
+            _put_back(left, left.with_name(name))
         elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def leftover_of(name: str) -> tuple[str, str] | None:
+    """What a name that a killed process left is of: the file's or folder's name, and "tmp" or "old"; None of others."""
+    match = re.fullmatch(r"\.(.+)\.(?:[0-9a-f]{16}|\d+)\.(tmp|old)", name)
+    return None if match is None else (match[1], match[2])
 
 
 def _put_back(earlier: Path, path: Path) -> None:
@@ -119,32 +224,110 @@ def writable_folder(path: Path) -> Path:
     Raises:
         OSError: If it cannot be made or written to.
     """
-    path.mkdir(parents=True, exist_ok=True)
-    try:
+    with _named(path):
+        _target(path).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def writable_file(path: Path) -> Path:
+    """The file's path itself, its folder made if it is missing; proven that `write_file` will be able to write it.
+
+    Raises:
+        OSError: If it is a folder, a special file that cannot be written to, or in a folder that cannot be.
+    """
+    with _named(path):
+        special, descriptor = is_special_file(path), descriptor_of(path)
+        if descriptor is not None:
+            os.fstat(descriptor)
+        elif special and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        elif path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not special:
+        writable_folder(_target(path).parent)
+    return path
+
+
+def cache_home() -> Path:
+    """Where this package keeps what it can make again; perhaps not there yet.
+
+    `$XDG_CACHE_HOME/pixelcnn`, or `~/.cache/pixelcnn`; where the user has no home, or none that can be written to, a
+    temporary folder of this process.
+    """
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "pixelcnn"
+    try:
+        return writable_folder(Path.home() / ".cache" / "pixelcnn")
+    except (RuntimeError, OSError):  # the first where neither HOME nor the user's number says which it is
+        return private_folder()
+
+
+def private_folder() -> Path:
+    """A temporary folder of this process, removed at its end.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    return Path(_private().name)
+
+
+@functools.cache
+def _private() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="pixelcnn-", ignore_cleanup_errors=True)
 
 
 @contextlib.contextmanager
-def only_user_of(folder: Path) -> Iterator[None]:
+def only_user_of(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keeps other processes that ask for the same out of a folder.
 
     The lock is the folder's own and goes with the process: there is no file that a killed one could leave.
 
+    Args:
+        folder: It must be there.
+        wait: Whether to wait for a process that is using it.
+
     Raises:
-        ValueError: If another process is using the folder.
+        ValueError: If another process is using the folder, and not to `wait`.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise ValueError(f"another process is using {folder}; wait for it, or choose another folder") from None
         yield
     finally:
         os.close(descriptor)
+
+
+def sample_digest(path: Path) -> str:
+    """SHA-256 of a file's length and of 64 blocks of 64 KiB spread evenly over it, so of all of it up to 4 MiB.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        for start in sorted({k * max(0, size - _BLOCK) // (_BLOCKS - 1) for k in range(_BLOCKS)}):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def check_no_pointer(content: bytes, where: object) -> None:
+    """Looks at a file's beginning.
+
+    Args:
+        content: The first 40 bytes, or more.
+        where: The file's name, for the error.
+
+    Raises:
+        ValueError: If it is what Git has in the place of a large file that Git LFS keeps elsewhere.
+    """
+    if content.startswith(_POINTER):
+        raise ValueError(f"{where} is a pointer of Git LFS and not the file itself: fetch it by `git lfs pull`")
 
 
 def read_json(path: Path) -> object:
@@ -154,9 +337,12 @@ def read_json(path: Path) -> object:
         ValueError: If the file is missing or is not JSON; it is named.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
+    check_no_pointer(content, path)
+    try:
+        return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
 
@@ -185,6 +371,7 @@ def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[
     Raises:
         ValueError: If the content is truncated, damaged or has no checksum.
     """
+    check_no_pointer(content, where)
     try:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")

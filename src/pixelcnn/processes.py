@@ -287,7 +287,7 @@ class _Connection:
         )
         self._here = here
         self._store: Store = PrefixStore("pixelcnn", store)
-        self._host = socket.gethostname()
+        self._host = _numbered_by()
         self._store.set(f"process {here.rank}", json.dumps([self._host, os.getpid()]))
         self._processes = [json.loads(self._store.get(f"process {rank}")) for rank in range(here.processes)]
 
@@ -321,7 +321,7 @@ class _Connection:
         return None
 
     def _gone(self) -> list[int]:
-        """The ranks of this machine's processes that have ended."""
+        """The ranks of the processes that have ended, among those whose numbers mean the same here."""
         gone = []
         for rank, (host, process) in enumerate(self._processes):
             if host == self._host and rank != self._here.rank:
@@ -338,6 +338,13 @@ class _Connection:
         count = self._here.processes
         what = "is gone: killed, perhaps for want of memory" if gone else f"does not answer ({' '.join(said.split())})"
         return f"{who} of the {count} (0..{count - 1}) {what}; the same command goes on from what was saved"
+
+
+def _numbered_by() -> str:
+    """Names what gives out process numbers: this machine, or one of the containers on it that share its name."""
+    with contextlib.suppress(OSError):
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    return socket.gethostname()
 
 
 def _exit_code(error: BaseException) -> int:

@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from pixelcnn import __version__
 from pixelcnn.config import from_dict, to_dict
-from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
+from pixelcnn.files import leftover_of, only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import checksum
 from pixelcnn.precision import Precision
@@ -46,7 +46,6 @@ from pixelcnn.sampling import Draw, engine_of, labels_in_turn, sample
 __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
 
 _RECORD = "samples.json"
-_LEFTOVER = re.compile(rf"\.{re.escape(_RECORD)}\.\d+\.tmp")  # of a process killed before there was a record
 _SHARD = re.compile(r"images-(\d+)\.npy")
 _MOST_IMAGES = 10_000
 _MOST_BYTES = 2**26
@@ -233,7 +232,7 @@ def _open(folder: Path, record: SamplesRecord) -> dict[int, int]:
     if path.exists():
         earlier = from_dict(SamplesRecord, read_json(path), str(path))
         record.check_continues(earlier, str(folder))
-    elif any(_LEFTOVER.fullmatch(other.name) is None for other in folder.iterdir()):
+    elif any(leftover_of(other.name) != (_RECORD, "tmp") for other in folder.iterdir()):
         raise ValueError(f"{folder} exists and holds other things than samples; choose another folder")
     kept = _whole_shards(folder, record)
     if earlier is not None and sum(kept.values()) == record.n:

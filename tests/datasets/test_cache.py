@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from made import noise, opened, picture, pictures
 from pixelcnn.cli import main
 from pixelcnn.datasets import cache as module
 from pixelcnn.datasets import folder
+from pixelcnn.datasets.arrays import ArraySource
 
 
 @pytest.fixture
@@ -107,9 +110,51 @@ def test_another_array_makes_another():
     assert not np.array_equal(opened("x.npy").training[:5], first.training[:5])
 
 
+def test_the_same_size_and_time_do_not_hide_other_content():
+    """As of a program that sets a file's time, or of two writes within the clock's resolution."""
+
+    def write(seed):
+        np.save("x.npy", noise(30, 4, 4, seed=seed))
+        for k in range(30):
+            picture(f"photos/{k:05d}.png", seed=1000 * seed + k)
+        records = [np.full((2, 3073), seed, dtype=np.uint8) for _ in range(6)]
+        Path("cifar").mkdir(exist_ok=True)
+        for k, name in enumerate((*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin")):
+            Path("cifar", name).write_bytes(records[k].tobytes())
+        Path("cifar/batches.meta.txt").write_text("\n".join("abcdefghij"))
+        for name in ("x.npy", *Path("photos").iterdir(), *Path("cifar").iterdir()):
+            if str(name).endswith(".png"):
+                os.truncate(name, 1000)
+            os.utime(name, ns=(10**18, 10**18))
+
+    write(1)
+    before = {name: opened(name, levels=256).training.clone() for name in ("x.npy", "photos", "cifar")}
+    write(2)
+    for name, images in before.items():
+        assert not np.array_equal(opened(name, levels=256).training, images), name
+
+
+def test_an_array_that_is_changed_in_place_within_the_clocks_resolution(monkeypatch):
+    """By its content, which no time tells."""
+    monkeypatch.setattr("pixelcnn.datasets.arrays.stamp_of", lambda _: [])
+    np.save("x.npy", noise(30, 4, 4))
+    before = opened("x.npy").training.clone()
+    np.save("x.npy", noise(30, 4, 4, seed=1))
+    assert not np.array_equal(opened("x.npy").training, before)
+
+
 def cut(name, by=1):
     def action(path):
         os.truncate(path / name, (path / name).stat().st_size - by)
+
+    return action
+
+
+def changed(name, change):
+    def action(path):
+        content = change((path / name).read_bytes())
+        (path / name).unlink()  # what was opened before has the earlier one
+        (path / name).write_bytes(content)
 
     return action
 
@@ -139,6 +184,9 @@ DAMAGE = {
     "no counts": lambda path: (path / "data.json").write_text('{"counts": 3}'),
     "no record": lambda path: (path / "data.json").unlink(),
     "no images": lambda path: (path / "images.npy").unlink(),
+    "images zeroed": changed("images.npy", lambda content: content[:1000] + bytes(len(content) - 1000)),
+    "a bit of the labels": changed("labels.npy", lambda content: content[:-1] + b"\x01"),
+    "a name": changed("names.txt", lambda content: b"x" + content[1:]),
     "no names": lambda path: (path / "names.txt").unlink(),
     "header": lambda path: (path / "images.npy").write_bytes(b"x" + (path / "images.npy").read_bytes()[1:]),
 }
@@ -201,6 +249,62 @@ def test_what_a_killed_process_leaves_is_cleared(decoded):
     assert len(decoded) == 230
     assert left not in caches()
     assert len(caches()) == 2
+
+
+def test_processes_of_one_number_make_the_same_one(monkeypatch):
+    """Threads of one process have one number, as the first processes of two containers do."""
+    np.save("x.npy", noise(30, 4, 4))
+    whole, filling = ArraySource.fill, threading.Barrier(4)
+
+    def fill(self, writer, *, progress):
+        filling.wait(30)  # all are at it
+        return whole(self, writer, progress=progress)
+
+    monkeypatch.setattr(ArraySource, "fill", fill)
+    with ThreadPoolExecutor(4) as pool:
+        found = [done.result() for done in [pool.submit(opened, "x.npy") for _ in range(4)]]
+    assert all(np.array_equal(one.training, found[0].training) for one in found)
+    assert len(caches()) == 1
+    assert not list(module.cache_folder().glob(".*"))
+
+
+CONTAINERS = """
+    import ctypes, os, sys, time
+    import numpy as np
+    from pixelcnn.datasets import arrays, open_data
+    whole = arrays.ArraySource.fill
+    def slow(self, writer, *, progress):
+        assert os.getpid() == 1
+        time.sleep(0.3)
+        return whole(self, writer, progress=progress)
+    arrays.ArraySource.fill = slow
+    children = []
+    for k in range(2):
+        child = os.fork()
+        if child == 0:
+            if ctypes.CDLL(None).unshare(0x20000000):  # CLONE_NEWPID
+                os._exit(77)
+            first = os.fork()
+            if first == 0:
+                open_data("x.npz", None, progress=False)
+                os._exit(0)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]))
+        children.append(child)
+        time.sleep(0.1)
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+def test_two_containers_share_it():
+    """Each the first process of PID spaces of their own, as `unshare --pid --fork` makes them."""
+    np.savez("x.npz", images=noise(30, 4, 4))
+    command = [sys.executable, "-c", textwrap.dedent(CONTAINERS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("PID spaces are not allowed here")
+    assert done.returncode == 0, done.stderr
+    assert len(caches()) == 1
+    assert len(opened("x.npz").training)
 
 
 @pytest.mark.parametrize("where", ["write", "fsync", "rename"])

@@ -13,6 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return command
         with warnings.catch_warnings(), joined() as processes:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
-            with contextlib.nullcontext() if processes.first else contextlib.redirect_stdout(None):
+            with _messages(command) if processes.first else contextlib.redirect_stdout(None):
                 command.run()
     except BrokenPipeError:  # `pixelcnn ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,6 +84,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pixelcnn: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _messages(command: Any) -> contextlib.AbstractContextManager[object]:
+    """What is printed goes to standard error where standard output takes a file, as with --out /dev/stdout."""
+    from pixelcnn.files import descriptor_of
+
+    paths = [value for value in vars(command).values() if isinstance(value, Path)]
+    taken = 1 in map(descriptor_of, paths)
+    return contextlib.redirect_stdout(sys.stderr) if taken else contextlib.nullcontext()
 
 
 def _parse(arguments: list[str]) -> Any:

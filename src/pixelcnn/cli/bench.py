@@ -43,7 +43,7 @@ class Bench:
 
         from pixelcnn.benchmark import bench, matrix_rate, multiply_adds
         from pixelcnn.devices import describe, device_of
-        from pixelcnn.files import writable_folder, write_file
+        from pixelcnn.files import writable_file, write_file
         from pixelcnn.models.storage import load
         from pixelcnn.sampling import engine_of
         from pixelcnn.sampling.schedule import schedule_of
@@ -55,7 +55,7 @@ class Bench:
         if not 0 < self.seconds <= 3600:
             raise ValueError(f"--seconds must be in 0..3600 and not 0, got {self.seconds}")
         if self.out is not None:
-            writable_folder(self.out.parent)
+            writable_file(self.out)
         device = device_of(self.device)
         model = load(self.model).to(device)
         engine = engine_of(model, self.engine).name

@@ -69,21 +69,21 @@ class Complete:
         import numpy as np
 
         from pixelcnn.devices import device_of
-        from pixelcnn.files import writable_folder, write_file
+        from pixelcnn.files import is_special_file, writable_file, write_file
         from pixelcnn.images import save_png
         from pixelcnn.models.storage import load
         from pixelcnn.panels import completion_panel
 
-        if self.out.suffix.lower() != ".png":
+        if self.out.suffix.lower() != ".png" and not is_special_file(self.out):
             raise ValueError(f"--out must end in .png, got {str(self.out)!r}")
-        if self.arrays is not None and self.arrays.suffix.lower() != ".npz":
+        if self.arrays is not None and self.arrays.suffix.lower() != ".npz" and not is_special_file(self.arrays):
             raise ValueError(f"--arrays must end in .npz, got {str(self.arrays)!r}")
         model = load(self.model).to(device_of(self.device))
         known = self._known(model)
         images, labels, names = self._opened(model)
         for path in (self.out, self.arrays):
             if path is not None:
-                writable_folder(path.parent)
+                writable_file(path)
         found = model.complete(
             images,
             known,

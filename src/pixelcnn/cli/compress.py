@@ -55,7 +55,7 @@ class Compress:
         from pixelcnn.codec.gather import gather
         from pixelcnn.devices import device_of
         from pixelcnn.exact.prepared import prepare
-        from pixelcnn.files import writable_folder, write_file
+        from pixelcnn.files import writable_file, write_file
         from pixelcnn.models.storage import load
 
         if not self.sources:
@@ -67,7 +67,7 @@ class Compress:
         out = self.out or Path(f"{_stem(self.sources[0])}.pxcn")
         if out.is_dir():
             raise ValueError(f"--out must be a file, and {out} is a folder")
-        writable_folder(out.parent)
+        writable_file(out)
         prepared = prepare(model)
         found = gather(self.sources, model.image_shape, model.levels, classes, progress=True)
         labels, kept = self._labels(model, found, classes)

@@ -40,7 +40,7 @@ class Decompress:
         from pixelcnn.codec import find_model, read_header
         from pixelcnn.codec.entries import entries_of, labels_of
         from pixelcnn.codec.restore import restored
-        from pixelcnn.files import new_folder, write_file
+        from pixelcnn.files import check_no_pointer, new_folder, write_file
 
         if not self.stream:
             raise ValueError("FILE must be a stream that pixelcnn compress wrote, got none")
@@ -52,6 +52,7 @@ class Decompress:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(f"{out} exists and is not an empty folder; choose another with --out")
         data = path.read_bytes()
+        check_no_pointer(data, path)
         header = read_header(data)
         name, prepared = find_model(header, models)
         images, classes = self._images(self._on_device(prepared), data, header)

@@ -28,11 +28,13 @@ class ExportKeras:
 
     def run(self) -> None:
         """Writes."""
+        from pixelcnn.files import writable_file
         from pixelcnn.keras.conversion import to_keras
         from pixelcnn.keras.writing import check_name, write_weights
         from pixelcnn.models.storage import load
 
         check_name(self.out)
+        writable_file(self.out)
         weights = to_keras(load(self.model))
         write_weights(weights, self.out)
         tensors = 2 * len(weights.convolutions)

@@ -33,15 +33,16 @@ class ExportOnnx:
 
     def run(self) -> None:
         """Writes."""
-        from pixelcnn.files import write_file
+        from pixelcnn.files import is_special_file, writable_file, write_file
         from pixelcnn.models.storage import load
         from pixelcnn.onnx.full import full_graph
         from pixelcnn.onnx.step import step_graph
 
-        if self.out.suffix != ".onnx":
+        if self.out.suffix != ".onnx" and not is_special_file(self.out):
             raise ValueError(f"OUT must end in .onnx, got {str(self.out)!r}")
         if self.step and self.input != "uint8":
             raise ValueError(f"--input must be uint8 with --step, got {self.input}")
+        writable_file(self.out)
         model = load(self.model)
         content = step_graph(model) if self.step else full_graph(model, floating=self.input == "float32")
         write_file(self.out, content)

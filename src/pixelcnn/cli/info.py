@@ -38,8 +38,10 @@ def _of_stream(path: Path) -> str:
     from pixelcnn.codec import StreamError, find_model
     from pixelcnn.codec.container import unpack
     from pixelcnn.codec.entries import entries_of
+    from pixelcnn.files import check_no_pointer
 
     data = path.read_bytes()
+    check_no_pointer(data, path)
     header, places = unpack(data)
     entries = entries_of(header)
     called = header.notes.get("model")

@@ -70,7 +70,7 @@ class Sample:
     def run(self) -> None:
         """Draws and writes."""
         from pixelcnn.devices import device_of
-        from pixelcnn.files import writable_folder
+        from pixelcnn.files import is_special_file, writable_file, writable_folder
         from pixelcnn.models.storage import load
         from pixelcnn.processes import job
         from pixelcnn.sampling import check_arguments
@@ -81,8 +81,9 @@ class Sample:
         if self.steps and self.engine != "fast":
             raise ValueError(f"--steps draws with the fast engine only, got --engine {self.engine}")
         out = self.out or Path("samples" if self.separate else "samples.gif" if self.steps else "samples.png")
-        in_shards = not (self.separate or self.steps) and (out.is_dir() or not out.suffix)
-        self._check_out(out, in_shards)
+        special = is_special_file(out)  # which takes one file, whatever it is called
+        in_shards = not (self.separate or self.steps or special) and (out.is_dir() or not out.suffix)
+        self._check_out(out, in_shards, special)
         if job().count > 1 and not in_shards:
             raise ValueError(
                 f"--out must name a folder, for shards, where several processes draw, got {str(out)!r}; one process is "
@@ -93,7 +94,10 @@ class Sample:
         if in_shards:
             self._write_shards(model, classes, out)
             return
-        writable_folder(out if self.separate else out.parent)
+        if self.separate:
+            writable_folder(out)
+        else:
+            writable_file(out)
         if self.steps:
             self._show_growing(model, classes, out)
         elif self.separate:
@@ -116,10 +120,12 @@ class Sample:
                 raise ValueError(f"--label must be in 0..{classes - 1}, got {label}")
         return self.label
 
-    def _check_out(self, out: Path, in_shards: bool) -> None:
+    def _check_out(self, out: Path, in_shards: bool, special: bool) -> None:
         """Whether --out and what goes with it fit the kind of output that was asked for."""
         if self.shard_size is not None and not in_shards:
             raise ValueError(f"--shard-size is for shards: let --out name a folder, got {str(out)!r}")
+        if special:
+            return
         if self.steps and out.suffix.lower() not in (".gif", ".png"):
             raise ValueError(f"--out must end in .gif or .png, got {str(out)!r}")
         if self.steps or self.separate or in_shards:
@@ -210,7 +216,7 @@ class Sample:
         from pixelcnn.images import grid, save_gif, save_png
         from pixelcnn.sampling.schedule import schedule_of
 
-        animated = path.suffix.lower() == ".gif"
+        animated = path.suffix.lower() != ".png"
         n = min(self.n, 64 if animated else 8)
         total = schedule_of(model).wavefront.steps
         moments = min(_FRAMES if animated else _STRIP, total)

@@ -62,7 +62,7 @@ class ScoreCommand:
     def run(self) -> None:
         """Scores and writes."""
         from pixelcnn.devices import device_of
-        from pixelcnn.files import writable_folder, write_file
+        from pixelcnn.files import writable_file, writable_folder, write_file
         from pixelcnn.models.storage import load
         from pixelcnn.scoring import score
 
@@ -87,7 +87,7 @@ class ScoreCommand:
             raise ValueError(
                 f"--labels needs the model's {classes} classes, and {self.data} has {len(data.classes or ())}"
             )
-        writable_folder(self.out.parent)
+        writable_file(self.out)
         if self.maps is not None:
             writable_folder(self.maps)
         found = score(

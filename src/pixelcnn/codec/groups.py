@@ -21,6 +21,7 @@ from pixelcnn.exact.native import NativeWalk, why_not_native
 from pixelcnn.exact.prepared import PreparedModel
 from pixelcnn.exact.walk import walk
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.sampling.native import warn_of_slower
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["Groups", "mapped", "workers"]
@@ -44,7 +45,10 @@ class Groups:
         self._prepared = prepared
         self._labelled = labelled
         self._threads = threads
-        self.native = why_not_native(prepared) is None
+        reason = why_not_native(prepared)
+        if reason is not None:
+            warn_of_slower(prepared.model, reason)
+        self.native = reason is None
         """Whether compiled code does it; else PyTorch, which has threads of its own."""
         self._order = None if self.native else _order(prepared, labelled)
         self._idle: dict[int, list[NativeWalk]] = defaultdict(list)

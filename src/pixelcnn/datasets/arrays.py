@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.datasets.cache import Contents, Writer
+from pixelcnn.datasets.cache import Contents, Writer, stamp_of
 from pixelcnn.datasets.folder import MOST_CLASSES
+from pixelcnn.files import check_no_pointer, sample_digest
 from pixelcnn.progress import progress_bar
 
 __all__ = ["ArraySource"]
@@ -60,9 +61,8 @@ class ArraySource:
             raise ValueError(f"{array.where} holds no images: its shape is {array.shape}")
 
     def stamp(self) -> dict[str, Any]:
-        """Path, size and time of the file."""
-        status = self.path.stat()
-        return {"array": str(self.path.resolve()), "file": [status.st_size, status.st_mtime_ns]}
+        """Path, size and times of the file, and a hash of samples of it."""
+        return {"array": str(self.path.resolve()), "file": stamp_of(self.path), "samples": sample_digest(self.path)}
 
     def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
         """The levels."""
@@ -202,6 +202,8 @@ def _opened(path: Path, key: str | None) -> Iterator[_Array]:
 
 def _keys(path: Path) -> tuple[str | None, str | None]:
     """The names of the images and of the labels inside a .npz file; for a .npy file none."""
+    with path.open("rb") as file:
+        check_no_pointer(file.read(64), path)
     if path.suffix.lower() == ".npy":
         return None, None
     try:

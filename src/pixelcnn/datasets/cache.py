@@ -1,20 +1,22 @@
 """Decoded images in a memory-mapped file, made once for a source and its options.
 
 A cache is a folder of `$XDG_CACHE_HOME/pixelcnn/data` (`~/.cache/pixelcnn/data`), named by a hash of what its content
-depends on: the source's path, the names, sizes and times of its files, and the options. It appears by one rename.
+depends on: the source's path, the names, sizes and times of its files, and the options. It appears by one rename. Of
+processes that make the same one, in whichever containers, the first to finish gives it its name, and the others take
+it. The folder of all caches is locked while one is begun, named or deleted.
 
     images.npy    uint8 levels (N, C, H, W): first the training, then the validation, then the test images
     labels.npy    int64 (N,), if there are classes
     names.txt     a line an image: its file, with #k for patch k, or its index in the array
     skipped.txt   a line a picture that could not be used, and why
-    data.json     shape, levels, counts, classes
+    data.json     shape, levels, counts, classes, checksums
 
 Options that were left open (size, channels) are settled by the images; a link leads from what they turned out to be to
 the same cache, so that a model of that shape finds what it was trained on.
 
 Images are written as they are decoded, and read through the mapping: neither takes memory that grows with their number.
-A cache whose files do not have the sizes that data.json asks for is made anew; a bit that flips later on the disk is
-not noticed.
+A cache whose files do not have the sizes and the checksums that data.json asks for is made anew. The checksums are of
+samples (`pixelcnn.files.sample_digest`): of what is longer than 4 MiB, a few bits that flip later can go unnoticed.
 """
 
 from __future__ import annotations
@@ -39,11 +41,12 @@ from tqdm import tqdm
 
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.datasets.split import SIDES, side_of
-from pixelcnn.files import new_folder, only_user_of, read_json, writable_folder, write_file
+from pixelcnn.files import cache_home, new_folder, only_user_of, read_json, sample_digest, writable_folder, write_file
 
-__all__ = ["Cache", "CacheRecord", "Contents", "Source", "Writer", "cache_folder", "open_cache"]
+__all__ = ["Cache", "CacheRecord", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
 
 _VERSION = 1  # of what is written, and of how pictures are decoded
+_FILES = ("images.npy", "labels.npy", "names.txt", "skipped.txt")
 _HEADER = 128
 _NAMED = 5  # skipped files that are named in the warning
 
@@ -95,6 +98,8 @@ class CacheRecord:
     """Pictures that could not be used."""
     split: str
     """How the images were split."""
+    checksums: dict[str, str]
+    """Of each file, by `pixelcnn.files.sample_digest`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +130,20 @@ class Cache:
 
 def cache_folder() -> Path:
     """Where caches are."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelcnn" / "data"
+    return cache_home() / "data"
+
+
+def stamp_of(path: str | Path) -> list[int]:
+    """What the status of a file tells of its content: its size, when that changed last, and when anything did.
+
+    The last, which no program can set, tells apart files that were given the same time. The number of the inode is left
+    out: on some network file systems it changes while nothing else does.
+
+    Raises:
+        OSError: If there is no such file.
+    """
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def open_cache(source: Source, held_out: float, test: float, *, progress: bool) -> Cache:
@@ -153,14 +171,16 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
         return cache
     try:
         writable_folder(path.parent)
-        _clear(path.parent)
-        if path.is_symlink():  # to one that is damaged or gone
-            path.unlink()
-        shape = _make(path, source, identity, split, stamp, progress=progress)
-        alias = path.with_name(_digest({**split, **stamp, **source.options(shape)})[:32])
-        if not alias.exists():
-            alias.unlink(missing_ok=True)
-            alias.symlink_to(path.name)
+        with contextlib.suppress(_MadeMeanwhileError):
+            _make(path, source, identity, split, stamp, progress=progress)
+        cache = _read(path, identity)
+        if cache is None:
+            raise ValueError(f"the cache {path} changed as soon as it was written; another process is using it")
+        alias = path.with_name(_digest({**split, **stamp, **source.options(cache.record.shape)})[:32])
+        with only_user_of(path.parent, wait=True):
+            if not alias.exists():
+                alias.unlink(missing_ok=True)
+                alias.symlink_to(path.name)
     except OSError as error:
         if error.filename is not None:
             at = Path(error.filename)
@@ -168,9 +188,6 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
                 raise  # of the source
         told = f"{error.strerror}, so the images cannot be cached; XDG_CACHE_HOME chooses another place"
         raise OSError(error.errno, told, str(path)) from error
-    cache = _read(path, identity)
-    if cache is None:
-        raise ValueError(f"the cache {path} changed as soon as it was written; another process is using it")
     if progress:
         size = sum(file.stat().st_size for file in path.iterdir())
         tqdm.write(f"{source.name}: {sum(cache.record.counts):,} images, {_bytes(size)} in {path}", file=sys.stderr)
@@ -262,13 +279,25 @@ class _Column:
         _sync(whole)
 
 
+class _MadeMeanwhileError(Exception):
+    """Another process has made the same cache."""
+
+
 def _make(
     path: Path, source: Source, identity: str, split: dict[str, Any], stamp: dict[str, Any], *, progress: bool
-) -> tuple[int, int, int]:
-    """Makes a cache; returns the shape of its images."""
+) -> None:
+    """Makes a cache.
+
+    Raises:
+        _MadeMeanwhileError: If another process was faster.
+    """
     held_out, test = split["held_out"], split["test"]
-    with contextlib.ExitStack() as lock, new_folder(path) as folder:
-        lock.enter_context(only_user_of(folder))  # until it has its name: `_clear` of another process leaves it alone
+    with contextlib.ExitStack() as naming, contextlib.ExitStack() as filling:
+        with only_user_of(path.parent, wait=True):
+            _clear(path.parent)
+            _unlink(path)
+            folder = filling.enter_context(new_folder(path))
+            filling.enter_context(only_user_of(folder))  # so that `_clear` of another process leaves it alone
         with contextlib.ExitStack() as files:
             writer = Writer(folder, files, held_out, test)
             contents = source.fill(writer, progress=progress)
@@ -285,9 +314,13 @@ def _make(
             classes=contents.classes,
             skipped=writer.skipped,
             split=f"BLAKE2b of the levels / 2^64: validation below {held_out:g}, test from {1 - test:g}; or as given",
+            checksums=_checksums(folder),
         )
         write_file(folder / "data.json", json.dumps(to_dict(record), indent=2) + "\n")
-    return writer.shape
+        naming.enter_context(only_user_of(path.parent, wait=True))  # until the folder has its name
+        if _read(path, identity) is not None:
+            raise _MadeMeanwhileError
+        _unlink(path)
 
 
 def _read(path: Path, identity: str) -> Cache | None:
@@ -298,11 +331,21 @@ def _read(path: Path, identity: str) -> Cache | None:
         images = _map(path / "images.npy", np.dtype(np.uint8), (n, *record.shape))
         labels = None if record.classes is None else _map(path / "labels.npy", np.dtype(np.int64), (n,))
         known_as = path.resolve().name if path.is_symlink() else identity
-        if not record.identity.startswith(known_as) or not (path / "names.txt").is_file():
+        if not record.identity.startswith(known_as) or record.checksums != _checksums(path):
             return None
     except (ValueError, TypeError, OSError):
         return None
     return Cache(folder=path, record=record, images=images, labels=labels)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {name: sample_digest(folder / name) for name in _FILES}
+
+
+def _unlink(path: Path) -> None:
+    """Deletes a link in a cache's place, to one that is damaged or gone."""
+    if path.is_symlink():
+        path.unlink()
 
 
 def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
@@ -314,7 +357,7 @@ def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
 
 
 def _clear(folder: Path) -> None:
-    """Deletes what killed processes left half-written; a living one has its folder locked."""
+    """Deletes what killed processes left half-written; a living one has its folder locked. The caller has this one."""
     for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
         with contextlib.suppress(ValueError, OSError), only_user_of(left):
             shutil.rmtree(left, ignore_errors=True)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from pixelcnn.datasets.cache import Contents, Writer
+from pixelcnn.datasets.cache import Contents, Writer, stamp_of
 from pixelcnn.progress import progress_bar
 
 __all__ = ["CIFAR10Source", "is_cifar10"]
@@ -66,7 +66,7 @@ class CIFAR10Source:
     def stamp(self) -> dict[str, Any]:
         """Path, sizes and times of the files."""
         files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
-        stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        stamps = [[file.name, *stamp_of(file)] for file in files]
         return {"cifar10": str(self.path.resolve()), "files": stamps}
 
     def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import UnidentifiedImageError
 
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.cache import Contents, Writer
+from pixelcnn.datasets.cache import Contents, Writer, stamp_of
 from pixelcnn.datasets.pictures import SUFFIXES, is_grey, open_picture, to_levels
 from pixelcnn.progress import progress_bar
 
@@ -253,8 +253,7 @@ def _walk(root: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
 
 def _stamp(root: Path, path: str) -> bytes:
     try:
-        status = os.stat(os.path.join(root, path))
-        return os.fsencode(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0")
+        return os.fsencode("\0".join(map(str, (path, *stamp_of(os.path.join(root, path)), ""))))
     except OSError:  # a link to nowhere; told when it is decoded
         return os.fsencode(f"{path}\0-\0-\0")
 

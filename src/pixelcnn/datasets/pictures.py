@@ -12,9 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pixelcnn.config import DataConfig
+from pixelcnn.files import check_no_pointer
 
 __all__ = ["FORMATS", "SUFFIXES", "is_grey", "open_picture", "to_levels"]
 
@@ -30,8 +31,14 @@ def open_picture(path: Path) -> Image.Image:
 
     Raises:
         OSError: If it cannot be read or is no PNG, JPEG, WebP, TIFF or GIF file. Damaged files may raise anything.
+        ValueError: If it is a pointer of Git LFS.
     """
-    return Image.open(path, formats=FORMATS)
+    try:
+        return Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        with path.open("rb") as file:
+            check_no_pointer(file.read(64), path.name)
+        raise
 
 
 def is_grey(image: Image.Image) -> bool:

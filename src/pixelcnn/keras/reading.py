@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixelcnn.files import check_no_pointer
 from pixelcnn.keras.archive import read_archive
 from pixelcnn.keras.hdf5 import read_hdf5
 from pixelcnn.keras.layout import Weights
@@ -29,8 +30,9 @@ def read_weights(path: Path) -> Weights:
     if not path.exists():
         raise ValueError(f"{path} is missing")
     with path.open("rb") as file:
-        begins = file.read(8)
-    if begins == _HDF5:
+        begins = file.read(64)
+    check_no_pointer(begins, path)
+    if begins.startswith(_HDF5):
         return read_hdf5(path, path)
     if begins.startswith(_ZIP):
         return read_archive(path)

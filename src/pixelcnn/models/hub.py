@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pixelcnn import __version__
+from pixelcnn.files import private_folder
 
 __all__ = ["HubError", "HubName", "download", "upload"]
 
@@ -75,7 +76,8 @@ def download(
         optional: Of files that are downloaded if it has them.
         progress: Show bars on a terminal, if there is something to download.
         token: A token of the Hub; by default HF_TOKEN or that of `hf auth login`; False sends none.
-        cache_dir: Where the cache is; by default as HF_HOME or HF_HUB_CACHE say.
+        cache_dir: Where the cache is; by default as HF_HOME or HF_HUB_CACHE say, or a temporary folder of this process
+            for a user without a home.
         force_download: Download the files although the cache has them.
         local_files_only: Ask no server.
 
@@ -85,7 +87,10 @@ def download(
         OSError: If the cache cannot be written.
     """
     import huggingface_hub
+    from huggingface_hub import constants
 
+    if cache_dir is None and constants.HF_HUB_CACHE.startswith("~"):  # there is no home
+        cache_dir = private_folder() / "hub"
     with _explained(name):
         revision = name.commit or name.revision
         kept = [huggingface_hub.try_to_load_from_cache(name.repo, file, cache_dir, revision) for file in files]
@@ -107,7 +112,7 @@ def download(
         )
     for file in files:
         if not (folder / file).is_file():
-            if local_files_only or huggingface_hub.constants.HF_HUB_OFFLINE:
+            if local_files_only or constants.HF_HUB_OFFLINE:
                 raise ConnectionError(_absent(name))
             raise HubError(f"{name} on {_endpoint()} is not a model of this package: it has no {file}")
     return folder

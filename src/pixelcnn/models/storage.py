@@ -8,6 +8,7 @@ cache and read in the same way.
 
 from __future__ import annotations
 
+import difflib
 import json
 import tempfile
 from dataclasses import replace
@@ -75,7 +76,12 @@ def load(
     if revision is not None and found.revision is not None:
         raise ValueError(f"revision must be left out where the name has one, got {name!r} and {revision!r}")
     options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    return _load_from_hub(HubName(found.repo, revision or found.revision), force_download, options)
+    try:
+        return _load_from_hub(HubName(found.repo, revision or found.revision), force_download, options)
+    except (HubError, ConnectionError) as error:
+        if revision is None and (hint := _hint(name)):
+            raise type(error)(f"{error}; {hint}") from error
+        raise
 
 
 def save_model(
@@ -212,6 +218,16 @@ def local_folder(name: str | Path) -> Path | None:
         missing = _WEIGHTS if (folder / _CONFIG).is_file() else _CONFIG
         raise ValueError(f"{folder} is not a model's folder: it has no {missing}")
     return None
+
+
+def _hint(name: str | Path) -> str | None:
+    """What to say of a name on the Hub that may be a folder's, misspelt: one whose parent is a folder here."""
+    folder = Path(name)
+    if not folder.parent.is_dir():
+        return None
+    names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+    alike = difflib.get_close_matches(folder.name, names, n=1)
+    return f"nor is there a folder {folder} here" + (f": did you mean {folder.parent / alike[0]}?" if alike else "")
 
 
 def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], where: str) -> None:

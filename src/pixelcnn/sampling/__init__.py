@@ -36,7 +36,7 @@ from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.graph import GraphSampler, why_not_graph
-from pixelcnn.sampling.native import NativeSampler, why_not_native
+from pixelcnn.sampling.native import NativeSampler, warn_of_slower, why_not_native
 from pixelcnn.sampling.program import RecordingError, record
 from pixelcnn.sampling.reference import ReferenceSampler
 from pixelcnn.sampling.triton import TritonSampler, why_not_triton
@@ -237,6 +237,9 @@ def engine_of(
 
     Of a mixture whose parts have several it is the one that draws from most models.
 
+    Warns:
+        UserWarning: If on a CPU `fast` is not the native engine.
+
     Raises:
         ValueError: If there is none.
     """
@@ -252,12 +255,16 @@ def engine_of(
         return [sampler_class for sampler_class, _ in choices.values() if sampler_class in found][-1]
     if engine != "fast" and engine not in choices:
         raise ValueError(f"engine must be one of fast, {', '.join(choices)} for exact samples, got {engine!r}")
+    reasons: list[str] = []
     for name in choices if engine == "fast" else [engine]:
         sampler_class, why_not = choices[name]
         reason = why_not(model, precision, conditional)
         if reason is None:
+            if reasons:
+                warn_of_slower(model, reasons[0])
             return sampler_class
-    raise ValueError(f"engine {engine!r} cannot run this model here: {reason}")
+        reasons.append(reason)
+    raise ValueError(f"engine {engine!r} cannot run this model here: {reasons[-1]}")
 
 
 def _why_not_eager(model: Autoregressive, _precision: Precision | None, _conditional: bool) -> str | None:

@@ -17,7 +17,7 @@ from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.eager import Batch, log_probs
-from pixelcnn.sampling.native import why_not_native
+from pixelcnn.sampling.native import warn_of_slower, why_not_native
 from pixelcnn.sampling.native.particles import NativeParticles
 from pixelcnn.sampling.program import RecordingError, record
 from pixelcnn.sampling.schedule import schedule_of
@@ -155,6 +155,7 @@ def particles_of(
             return NativeParticles(model, n, conditional, seed)
         if engine == "native":
             raise ValueError(f"engine {engine!r} cannot run this model here: {reason}")
+        warn_of_slower(model, reason)
     if engine != "reference":
         try:
             record(model)

@@ -11,6 +11,7 @@ import ctypes
 import itertools
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -26,7 +27,7 @@ from pixelcnn.sampling.native.packing import packed
 from pixelcnn.sampling.native.share import Share
 from pixelcnn.sampling.program import RecordingError, record
 
-__all__ = ["NativeSampler", "why_not_native"]
+__all__ = ["NativeSampler", "warn_of_slower", "why_not_native"]
 
 _MOST_ROWS = 224  # of a thread's front: their features stay in a core's caches
 _MOST_MIXTURES = 64  # as in engine.c
@@ -50,6 +51,12 @@ def why_not_native(model: Autoregressive, precision: Precision | None = None, _c
     except (RecordingError, NativeError) as error:
         return str(error)
     return None
+
+
+def warn_of_slower(model: Autoregressive, reason: str) -> None:
+    """Warns of what `why_not_native` says where nothing slower was asked for; on a CPU, whose fastest engine it is."""
+    if model.device.type == "cpu":
+        warnings.warn(f"slower than it could be, in PyTorch instead of compiled code: {reason}", stacklevel=1)
 
 
 class NativeSampler:

@@ -1,12 +1,15 @@
 """Compiles `engine.c` on first use with the machine's C compiler, and keeps the result.
 
 The library is kept in `$XDG_CACHE_HOME/pixelcnn` (`~/.cache/pixelcnn`) under a name that says what it was made from and
-for which processor. Compilers are looked for as `$CC`, `cc`, `gcc`, `clang` and the `ziglang` package
-(`pip install pixelcnn[native]`). Where there is none, `native_library` says so and sampling uses the eager engine.
+for which processor, and its checksum: one that has changed is not loaded, for a truncated one would end the process.
+Where that folder cannot be written to, or nothing may be run from its file system (mounted noexec), a temporary folder
+of this process has it. Compilers are looked for as `$CC`, `cc`, `gcc`, `clang` and the `ziglang` package (`pip install
+pixelcnn[native]`). Where there is none, `native_library` says so and sampling uses the eager engine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -18,10 +21,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import torch
+
+from pixelcnn.files import cache_home, private_folder, write_file
 
 __all__ = ["NativeError", "native_library"]
 
@@ -63,22 +67,41 @@ def _library(kind: str) -> ctypes.CDLL | str:
 
 
 def _load(kind: str) -> ctypes.CDLL:
-    name = f"native-{kind}-{_fingerprint()}.so"
-    folder = _cache_folder()
-    path = folder / name
-    if path.exists():
+    prefix = f"native-{kind}-{_fingerprint(kind)}"
+    content = _kept(prefix)
+    if content is None:
+        with tempfile.TemporaryDirectory(prefix="pixelcnn-") as folder:
+            compiled = Path(folder) / "native.so"
+            _compile(compiled, kind)
+            content = compiled.read_bytes()
+    complaints = []
+    for place in (cache_home, private_folder):
         try:
+            path = place() / _name(prefix, content)
+            if not path.is_file() or path.read_bytes() != content:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_file(path, content)
             return ctypes.CDLL(str(path))
-        except OSError:
-            path.unlink(missing_ok=True)  # damaged: made again
-    temporary = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        compiled = temporary / name
-        _compile(compiled, kind)
-        compiled.replace(path)
-        return ctypes.CDLL(str(path))
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            complaints.append(str(error))
+    raise NativeError(
+        f"the compiled library cannot be kept or loaded: {'; '.join(complaints)}; XDG_CACHE_HOME or TMPDIR must name a "
+        "folder that can be written to, on a file system that is not mounted noexec"
+    )
+
+
+def _kept(prefix: str) -> bytes | None:
+    """A library that was compiled before and is what it was; None if there is none."""
+    with contextlib.suppress(OSError):
+        for path in sorted(cache_home().glob(f"{prefix}-*.so")):
+            content = path.read_bytes()
+            if path.name == _name(prefix, content):
+                return content
+    return None
+
+
+def _name(prefix: str, content: bytes) -> str:
+    return f"{prefix}-{hashlib.sha256(content).hexdigest()[:32]}.so"
 
 
 def _compile(target: Path, kind: str) -> None:
@@ -101,9 +124,7 @@ def _compile(target: Path, kind: str) -> None:
             if done.returncode == 0:
                 return
             complaint = complaint or next(iter(done.stderr.splitlines()), f"exit code {done.returncode}")
-    message = f"the C compiler failed: {complaint}"
-    warnings.warn(f"sampling will be several times slower: {message}", stacklevel=2)
-    raise NativeError(message)
+    raise NativeError(f"the C compiler failed: {complaint}")
 
 
 def _compilers() -> list[list[str]]:
@@ -114,10 +135,11 @@ def _compilers() -> list[list[str]]:
     return found
 
 
-def _fingerprint() -> str:
-    """What the library depends on: its source and the processor's abilities."""
+def _fingerprint(kind: str) -> str:
+    """What the library depends on: its source, how it is compiled, the system and the processor's abilities."""
     digest = hashlib.sha256(_SOURCE.read_bytes() + _EXACT_SOURCE.read_bytes())
-    digest.update(f"{sys.platform} {platform.machine()}".encode())
+    digest.update(" ".join([*_OPTIONS, *_FLAGS[kind]]).encode())
+    digest.update(f"{sys.platform} {platform.machine()} {platform.libc_ver()}".encode())
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = cpuinfo.read_text(errors="replace").splitlines()
@@ -125,24 +147,3 @@ def _fingerprint() -> str:
     else:
         digest.update(platform.processor().encode())
     return digest.hexdigest()[:16]
-
-
-def _cache_folder() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixelcnn"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return _private_folder()
-
-
-@functools.cache
-def _private_folder() -> Path:
-    """For this process alone, where there is no writable home; removed at its end."""
-    holder = tempfile.TemporaryDirectory(prefix="pixelcnn-", ignore_cleanup_errors=True)
-    _held.append(holder)
-    return Path(holder.name)
-
-
-_held: list[tempfile.TemporaryDirectory[str]] = []
