@@ -37,8 +37,14 @@ from twins import MODELS, built, inputs
 CODED = [name for name in MODELS if name != "vector"]  # whose classes are vectors
 WAYS = [{}, {"chunk": 2}, {"chunk": 3, "notes": {"names": ["a", "b"]}}]
 SMALL = [
-    pytest.param(name, k, marks=() if k == at % len(WAYS) or k == 3 else pytest.mark.long)  # each kind of model, one way
-    for (at, name), k in [*itertools.product(enumerate(CODED), range(len(WAYS))), ((0, "pixelcnn"), 3), ((0, "gated"), 3)]
+    pytest.param(
+        name, k, marks=() if k == at % len(WAYS) or k == 3 else pytest.mark.long
+    )  # each kind of model, one way
+    for (at, name), k in [
+        *itertools.product(enumerate(CODED), range(len(WAYS))),
+        ((0, "pixelcnn"), 3),
+        ((0, "gated"), 3),
+    ]
 ]
 
 
