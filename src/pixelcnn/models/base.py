@@ -25,6 +25,7 @@ from pixelcnn.completion import Completion, Method, complete
 from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood, likelihood_of
 from pixelcnn.precision import Precision, check_precision, exact_products
+from pixelcnn.sampling.autoregressive import check_weights
 from pixelcnn.threads import in_parallel
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ class AutoregressiveModel(nn.Module, ABC):
             the result of `log_prob_map`.
 
         Raises:
-            ValueError: If the shape, type or range of an argument is wrong.
+            ValueError: If the shape, type or range of an argument is wrong, or the result is not finite because a
+                weight is not.
         """
         return self.log_prob_map(images, labels, precision).flatten(1).sum(1)
 
@@ -173,6 +175,15 @@ class AutoregressiveModel(nn.Module, ABC):
         self.check_images(images)
         check_precision(precision, self.dtype)
         condition, view = self.condition_of(labels, len(images)), partial(FullView, precision=precision)
+        found = self._log_prob_map(images, condition, view, precision)
+        if not found.isfinite().all():
+            check_weights(self.named_parameters())
+        return found
+
+    def _log_prob_map(
+        self, images: Tensor, condition: Tensor | None, view: MakeView, precision: Precision | None
+    ) -> Tensor:
+        """`log_prob_map` of arguments that have been checked, without gradients a slice at a time."""
         if torch.is_grad_enabled() or len(images) == 0:
             return self.unchecked_log_prob_map(images, condition, view)
         on_host = self.device.type == "cpu"
@@ -234,7 +245,8 @@ class AutoregressiveModel(nn.Module, ABC):
         """`forward` without looking at its arguments first; see `unchecked_log_prob_map`."""
         c, h, w = self.image_shape
         image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
-        raw = self.network(view(image_nhwc.contiguous(), condition)).to(self.dtype)  # under autocast it is another
+        raw = self.network(view(image_nhwc.contiguous(), condition))
+        raw = raw.to(torch.promote_types(self.dtype, torch.float32))  # under autocast, or of a model in float16
         if self.grouped:
             return raw.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
         levels_nhwc = images.permute(0, 2, 3, 1)
@@ -408,9 +420,12 @@ class AutoregressiveModel(nn.Module, ABC):
             license: Of the weights, for the card, as the Hub names it: "apache-2.0", "cc-by-4.0". By default what the
                 card says, which for a new one is "unknown".
 
+        Weights in float16 or bfloat16 are written, and loaded, as float32.
+
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If the folder exists and holds something else than a model, or `license` has another form.
+            ValueError: If the folder exists and holds something else than a model, `license` has another form, or a
+                weight is not finite.
         """
         from pixelcnn.models.storage import save_model
 
