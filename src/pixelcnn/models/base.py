@@ -278,15 +278,16 @@ class AutoregressiveModel(nn.Module, ABC):
             labels: For a conditional model, classes, int64 (n,), or vectors, floating (n, condition_dim); None is its
                 unconditional distribution.
             seed: 0..2**63-1.
-            temperature: The logits are divided by it; 1 samples the model's own distribution.
+            temperature: Positive; the logits are divided by it, and 1 samples the model's own distribution.
             engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
                 compiled code for the CPU, where there is a C compiler, "triton" or "graph" on a CUDA device, and
                 "eager", plain PyTorch, elsewhere. "reference" runs one full forward for every sub-pixel. All draw the
                 same images.
             progress: Show a progress bar on standard error.
             first: Index of the first image: the result holds images `first .. first + n - 1` of the seed.
-            guidance: Classifier-free guidance: the logits are u + guidance * (c - u), of the unconditional and the
-                conditional distribution; 1 is the conditional one, above 1 exaggerates what makes the class.
+            guidance: Classifier-free guidance, in -1e6..1e6: the logits are u + guidance * (c - u), of the
+                unconditional and the conditional distribution; 1 is the conditional one, above 1 exaggerates what makes
+                the class.
             precision: None computes in the model's own type. "bf16", for models in float32, rounds the operands of
                 every product to bfloat16 (`pixelcnn.precision`): faster on a GPU, other images, and slightly another
                 distribution, whose likelihood `log_prob` gives for the same precision; there engines agree on most
@@ -299,7 +300,7 @@ class AutoregressiveModel(nn.Module, ABC):
             uint8 levels (n, C, H, W) on the model's device.
 
         Raises:
-            ValueError: If an argument is out of range.
+            ValueError: If an argument is out of range, or a weight is not finite.
         """
         draw = sampling.Draw(
             seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision,
