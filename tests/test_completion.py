@@ -295,7 +295,26 @@ def test_impossible_pixels_are_refused(engine):
     model = sharp(lambda: pixelcnn.PixelCNN((1, 3, 3), levels=3, filters=4, blocks=1))
     with torch.no_grad():
         model.output.weight.zero_()
-        model.output.bias.copy_(torch.tensor([0, 0, -math.inf]))
+        model.output.bias.copy_(torch.tensor([1e308, 1e308, -1e308], dtype=torch.float64))
     images, known = torch.full((1, 1, 3, 3), 2, dtype=torch.uint8), torch.eye(3).bool().flip(0)
     with pytest.raises(ValueError, match="the known sub-pixels of image 0 have probability 0"):
         model.complete(images, known, engine=engine)
+
+
+@pytest.mark.filterwarnings("ignore:the effective sample size")
+@pytest.mark.parametrize("size", [1e4, 1e30])
+@pytest.mark.parametrize("engine", ["native", "eager"])
+def test_extreme_mixtures_weigh_alike(engine, size):
+    """Logits, means and logarithms of scales of that size, in float32."""
+    model = pixelcnn.PixelCNNPlusPlus((3, 2, 3), filters=4, blocks=1, mixtures=3)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.bias.copy_(size * torch.randn(model.output.bias.shape, generator=generator))
+    known = torch.rand(1, 3, 2, 3, generator=generator) < 0.7
+    images = model.sample(1, seed=2)
+    expected = model.complete(images, known, particles=8, engine="reference")
+    found = model.complete(images, known, particles=8, engine=engine)
+    assert torch.equal(found.images, expected.images)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence)
+    assert -200 < expected.log_evidence < -1e-3

@@ -1,17 +1,22 @@
 """The schedule of the fast sampler, and its agreement with the reference at MNIST size."""
 
+import fractions
 import itertools
+import math
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 import pixelcnn
 from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
-from pixelcnn.sampling import engine_of
+from pixelcnn.sampling import engine_of, why_not_native
 from pixelcnn.sampling.program import IMAGE, Conv
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.sampling.wavefront import Wavefront
+from pixelcnn.scoring import score
 
 
 def test_the_seed_network_has_slope_4_and_136_steps():
@@ -96,3 +101,85 @@ def test_progress_counts_the_steps(capsys):
     shown = capsys.readouterr().err
     assert f"sampling {n}" in shown
     assert "63/63" in shown  # 3 batches of 4 * 4 + 5 steps
+
+
+LIKELIHOODS = {
+    "Bernoulli": lambda: pixelcnn.PixelCNN((1, 3, 4), filters=6, blocks=1),
+    "Categorical": lambda: pixelcnn.PixelCNN((2, 2, 3), levels=7, filters=6, blocks=1),
+    "LogisticMixture": lambda: pixelcnn.PixelCNNPlusPlus((3, 2, 2), filters=4, blocks=1, mixtures=3),
+}
+
+
+def extreme(name, size):
+    """A model in float64 whose raw parameters are of that size."""
+    model = LIKELIHOODS[name]().double()
+    with torch.no_grad():
+        model.output.weight.mul_(size)
+        model.output.bias.copy_(size * torch.randn(model.output.bias.shape, dtype=torch.float64))
+    return model
+
+
+@pytest.mark.parametrize("size", [1, 1e30])
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_engines_draw_the_same_at_any_temperature(name, size):
+    model = extreme(name, size)
+    engines = ["eager"] if why_not_native(model) else ["eager", "native"]
+    different = set()
+    for temperature in (5e-324, 1e-305, 1.0, 1e305):
+        expected = model.sample(4, seed=1, temperature=temperature, engine="reference")
+        for engine in engines:
+            assert torch.equal(model.sample(4, seed=1, temperature=temperature, engine=engine), expected)
+        different.add(tuple(expected.flatten().tolist()))
+    assert len(different) > 1
+
+
+@pytest.mark.parametrize("field", ["temperature", "guidance"])
+def test_a_temperature_is_any_number_and_nothing_else(field):
+    model = pixelcnn.GatedPixelCNN((1, 3, 3), filters=4, layers=2, num_classes=2)
+    labels = torch.tensor([0, 1])
+    expected = model.sample(2, labels, **{field: 0.5})
+    for value in (fractions.Fraction(1, 2), np.float32(0.5), torch.tensor(0.5)):
+        assert torch.equal(model.sample(2, labels, **{field: value}), expected)
+    for value in ("1", None, [1], torch.ones(2), 10**400):
+        with pytest.raises(ValueError, match=f"{field} must be a number, got "):
+            model.sample(2, labels, **{field: value})
+
+
+def test_a_guidance_that_would_overflow_is_refused():
+    model = pixelcnn.GatedPixelCNN((1, 3, 3), filters=4, layers=2, num_classes=2)
+    with pytest.raises(ValueError, match=r"guidance must be in -1e6\.\.1e6, got 1e\+300"):
+        model.sample(1, torch.tensor([0]), guidance=1e300)
+
+
+@pytest.mark.parametrize(("name", "number"), list(zip(LIKELIHOODS, (math.inf, math.nan, math.nan), strict=True)))
+def test_weights_that_are_not_finite_are_not_used(name, number):
+    """Whatever is asked of the model, and although it was used before its weights were changed."""
+    model = LIKELIHOODS[name]()
+    images = model.sample(2)
+    known = torch.zeros(model.image_shape, dtype=torch.bool)
+    known[:, 0] = True
+    uses = {
+        **{engine: partial(model.sample, 2, engine=engine) for engine in ("fast", "eager", "reference")},
+        "exact": partial(model.sample, 2, exact=True),
+        "stream": lambda: list(model.sample_stream(2)),
+        "steps": lambda: list(model.sample_steps(2)),
+        **{
+            f"complete {engine}": partial(model.complete, images, known, particles=2, engine=engine)
+            for engine in ("fast", "eager", "reference")
+        },
+        "log_prob": partial(model.log_prob, images),
+        "evaluate": partial(pixelcnn.evaluate, model, images),
+        "score": partial(score, model, images),
+        "compress": partial(pixelcnn.compress, model, images),
+    }
+    for use in uses.values():
+        use()
+    with torch.no_grad():
+        model.output.bias.fill_(number)
+    for use in uses.values():
+        with pytest.raises(ValueError, match=r"^output\.bias has values that are not finite$"):
+            use()
+    with torch.no_grad():
+        model.output.bias.zero_()
+    for use in uses.values():
+        use()

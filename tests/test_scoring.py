@@ -74,6 +74,11 @@ def test_the_best_compressor_counts():
         ({"method": "typicality", "reference": levels(1), "batch": 0}, "batch must be an integer of at least 1"),
         ({"batch": 2}, "batch must be an integer of at least 1, and 1 but for typicality, got 2"),
         ({"method": "ratio", "background": pixelcnn.PixelCNN((1, 6, 6), filters=4, blocks=0)}, r"shape \(N, 1, 6, 6\)"),
+        (
+            {"method": "ratio", "background": pixelcnn.PixelCNN((1, 6, 5), levels=256, filters=4, blocks=0)},
+            r"background must be for images of shape \(N, 1, 6, 5\) and 3 levels, as the model is, got one for "
+            r"images of shape \(N, 1, 6, 5\) and 256 levels",
+        ),
         ({"images": levels(0)}, "images must hold at least one image, got 0"),
     ],
 )
@@ -179,6 +184,10 @@ def test_a_map_is_in_bits():
         (["model", "data.npz", "--score", "ratio"], "--background must be given for --score ratio"),
         (["model", "data.npz", "--background", "plain"], "--background must be left out for --score likelihood"),
         (["model", "data.npz", "--score", "typicality"], "--reference must be given for --score typicality"),
+        (
+            ["plain", "data.npz", "--score", "ratio", "--background", "mnist-gray"],
+            "background must be for images of shape (N, 1, 6, 5) and 3 levels",
+        ),
         (["plain", "data.npz", "--classify"], "--classify needs classes, and plain has none"),
         (["plain", "data.npz", "--labels"], "--labels needs classes, and plain has none"),
         (["model", "data.npz", "--images", "0"], "--images must be at least 1, got 0"),

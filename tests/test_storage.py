@@ -244,3 +244,36 @@ def test_unsigned_weights_are_refused(folder):
     (folder / "model.safetensors").write_bytes(safetensors.torch.save(tensors))
     with pytest.raises(ValueError, match="has no checksum"):
         load(folder)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(model, folder, number):
+    with torch.no_grad():
+        model.output.bias[1] = number
+    before = (folder / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match=r"^output\.bias has values that are not finite$"):
+        model.save_pretrained(folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    rewrite(folder, lambda tensors: tensors["output.bias"].fill_(number))
+    with pytest.raises(ValueError, match=r"model\.safetensors: output\.bias has values that are not finite"):
+        load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_kept_in_float32(model, tmp_path, dtype):
+    """The same weights, card and all."""
+    model.to(dtype).save_pretrained(tmp_path / "half", "a card")
+    loaded = load(tmp_path / "half")
+    assert loaded.dtype == torch.float32
+    assert all(torch.equal(a.to(dtype), b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+    assert loaded.card == "a card"
+    images = model.sample(4)
+    torch.testing.assert_close(model.log_prob(images), loaded.log_prob(images), rtol=1e-2, atol=0.1)
+    assert model.log_prob(images).dtype == torch.float32
+
+
+def test_a_model_half_of_which_is_in_float64_is_refused(model, tmp_path):
+    model.output.double()
+    with pytest.raises(ValueError, match=r"tensors must all be float32 or all float64"):
+        model.save_pretrained(tmp_path / "mixed")
+    assert not any(tmp_path.iterdir())

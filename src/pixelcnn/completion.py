@@ -134,7 +134,7 @@ def complete(
 
     Raises:
         ValueError: If an argument is out of range or of the wrong shape, an image has no unknown sub-pixel, or its
-            known ones have probability zero, or it takes longer than `seconds`.
+            known ones have probability zero, or it takes longer than `seconds`, or a weight is not finite.
     """
     model.check_images(images)
     known = checked_mask(known, images.shape)

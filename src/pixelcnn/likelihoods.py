@@ -10,9 +10,13 @@ A likelihood is a small object that the trainer, the scorer and the samplers sha
 The last has m logistic distributions F_m with a mean and a scale each, over levels placed evenly from -1 to 1; what
 lies beyond the lowest and the highest level is theirs.
 
+Logarithms and their gradients are finite and right whatever a network in float32 says: logits of 1e38, means of 1e30
+and any scales included.
+
 A draw inverts the cumulative distribution: `x` is the number of levels `k` with CDF(k) <= u, for a uniform `u` in
 [0, 1). It is computed in float64 whatever the network's type, so that two ways of computing the same parameters
-disagree only where `u` falls between two nearly equal thresholds.
+disagree only where `u` falls between two nearly equal thresholds. Of logits the largest is subtracted before the
+temperature divides, so that no temperature overflows.
 """
 
 from __future__ import annotations
@@ -23,9 +27,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Bernoulli", "Categorical", "Likelihood", "LogisticMixture", "draw", "likelihood_of"]
+__all__ = [
+    "MAX_LOG_SCALE",
+    "MIN_LOG_SCALE",
+    "Bernoulli",
+    "Categorical",
+    "Likelihood",
+    "LogisticMixture",
+    "draw",
+    "likelihood_of",
+]
 
-_LEAST_LOG_SCALE = -7.0
+MIN_LOG_SCALE, MAX_LOG_SCALE = -7.0, 100.0
+"""Between these the logarithms of a logistic distribution's scales are held. At the upper one a level between the ends
+has a probability below exp(-100); far above it what depends on the scale would underflow."""
 
 
 class Likelihood(Protocol):
@@ -72,15 +87,16 @@ class Categorical:
 
     def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """See `Likelihood.cdf`."""
-        return torch.softmax(params.double() / temperature, dim=-1).cumsum(-1)[..., :-1]
+        return _tempered(params.double(), temperature).cumsum(-1)[..., :-1]
 
 
 class LogisticMixture:
     """Any number of levels from a mixture of discretised logistic distributions.
 
     The raw parameters of a sub-pixel are the mixture's logits, the means and the logarithms of the scales, `mixtures`
-    of each; scales below exp(-7) are held there. Probabilities are differences of sigmoids, computed as products in
-    which nothing cancels, so that a narrow distribution far away keeps its precision in float32.
+    of each; the scales are held between exp(-7) and exp(100). Probabilities are differences of sigmoids, computed as
+    products in which nothing cancels, in float64 whatever the network's type: a narrow distribution far away, or a wide
+    one, keeps its precision.
 
     References:
         | PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
@@ -93,35 +109,45 @@ class LogisticMixture:
 
     def log_prob(self, params: Tensor, levels: Tensor) -> Tensor:
         """See `Likelihood.log_prob`."""
-        weights, _, _ = self._unpack(params)
-        terms = torch.log_softmax(weights, -1) + self.log_prob_terms(params, levels)
-        return torch.logsumexp(terms, -1).clamp(max=0)  # rounding can leave a little more than certainty
+        found = torch.logsumexp(self._joint(params, levels), -1)
+        return found.clamp(max=0).to(params.dtype)  # rounding can leave a little more than certainty
 
-    def log_prob_terms(self, params: Tensor, levels: Tensor) -> Tensor:
-        """The logarithm of each distribution's probability of `levels` (...): (..., mixtures)."""
-        _, means, log_scales = self._unpack(params)
+    def posterior(self, params: Tensor, levels: Tensor) -> Tensor:
+        """Logarithm of each distribution's weight given that the mixture gave `levels` (...): (..., mixtures)."""
+        return torch.log_softmax(self._joint(params, levels), -1).to(params.dtype)
+
+    def _joint(self, params: Tensor, levels: Tensor) -> Tensor:
+        """Logarithm of each distribution's weight times its probability of `levels` (...): float64 (..., mixtures)."""
+        weights, means, log_scales = self._unpack(params)
         half = 1 / (self.levels - 1)
-        x = (2 * half * levels.to(params.dtype) - 1).unsqueeze(-1)
+        x = (2 * half * levels.to(means.dtype) - 1).unsqueeze(-1)
         inverse = torch.exp(-log_scales)
         upper, lower = (x + half - means) * inverse, (x - half - means) * inverse
-        # sigmoid(upper) - sigmoid(lower) = sigmoid(upper) sigmoid(-lower) (1 - exp(lower - upper)), nothing cancels
-        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log(-torch.expm1(lower - upper))
+        width = 2 * half * inverse  # `upper - lower`, in which a large mean would cancel
         below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
+        # sigmoid(upper) - sigmoid(lower) = sigmoid(upper) sigmoid(-lower) (1 - exp(-width)), nothing cancels
+        inside = below + above + torch.log(-torch.expm1(-width))
         first, last = (levels == 0).unsqueeze(-1), (levels == self.levels - 1).unsqueeze(-1)
-        return torch.where(first, below, torch.where(last, above, inside))
+        return torch.log_softmax(weights, -1) + torch.where(first, below, torch.where(last, above, inside))
 
     def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """See `Likelihood.cdf`; the temperature divides the mixture's logits and multiplies the scales."""
-        weights, means, log_scales = (part.double() for part in self._unpack(params))
+        weights, means, log_scales = self._unpack(params)
         half = 1 / (self.levels - 1)
         edges = torch.arange(self.levels - 1, dtype=torch.float64, device=params.device) * (2 * half) - 1 + half
-        inverse = torch.exp(-log_scales) / temperature
+        inverse = (torch.exp(-log_scales) / temperature).clamp(max=1e300)  # finite: a mean can lie on an edge
         each = torch.sigmoid((edges.unsqueeze(-1) - means.unsqueeze(-2)) * inverse.unsqueeze(-2))
-        return (each * torch.softmax(weights / temperature, -1).unsqueeze(-2)).sum(-1)
+        return (each * _tempered(weights, temperature).unsqueeze(-2)).sum(-1)
 
     def _unpack(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        weights, means, log_scales = params.chunk(3, -1)
-        return weights, means, log_scales.clamp(min=_LEAST_LOG_SCALE)
+        """Logits, means and logarithms of scales, in float64."""
+        weights, means, log_scales = params.double().chunk(3, -1)
+        return weights, means, log_scales.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
+
+
+def _tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """The probabilities of logits divided by a temperature."""
+    return torch.softmax((logits - logits.amax(-1, keepdim=True)) / temperature, -1)
 
 
 def likelihood_of(levels: int) -> Likelihood:

@@ -89,8 +89,10 @@ def score(
         raise ValueError(f"batch must be an integer of at least 1, and 1 but for typicality, got {batch!r}")
     if len(images) == 0:
         raise ValueError("images must hold at least one image, got 0")
-    if background is not None:
-        background.check_images(images)
+    if background is not None and _kind_of(background) != _kind_of(model):
+        raise ValueError(
+            f"background must be for {_kind_of(model)}, as the model is, got one for {_kind_of(background)}"
+        )
     log_prob = _log_prob(model, images, labels, "scoring", progress)
     dims = model.subpixels * math.log(2)
     bits = -log_prob / dims
@@ -109,6 +111,11 @@ def score(
     else:
         found = bits
     return Scores(log_prob=log_prob, bits_per_dim=bits, score=found)
+
+
+def _kind_of(model: AutoregressiveModel) -> str:
+    c, h, w = model.image_shape
+    return f"images of shape (N, {c}, {h}, {w}) and {model.levels} levels"
 
 
 def compressed_bits(images: Tensor, levels: int, *, progress: bool = False) -> Tensor:

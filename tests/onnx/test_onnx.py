@@ -11,6 +11,7 @@ import torch
 import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.models import OrderEnsemble
+from pixelcnn.onnx.full import full_graph
 from pixelcnn.randomness import uniforms
 
 checker = pytest.importorskip("onnx.checker")  # `onnx` alone would be this folder
@@ -83,6 +84,23 @@ def test_the_forward(model, kind, tmp_path, capsys):
         expected = model(images, labels).detach().numpy()
         assert np.abs(expected).max() > 1e-2
         np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("far", [1.0, 1e5])
+def test_extreme_mixtures(far, tmp_path):
+    """Scales beyond both bounds, and wider than float32 has inverses for; far away float32 has few digits."""
+    model = pixelcnn.PixelCNNPlusPlus((3, 2, 3), filters=4, blocks=1, mixtures=3).eval()
+    with torch.no_grad():
+        bias = model.output.bias
+        bias[3:12] = far * torch.randn(9)  # means
+        bias[12:21] = torch.tensor([-30.0, -7.0, 0.0, 60.0, 90.0, 99.0, 104.0, 20.0, 3.0])[torch.randperm(9)]
+    (tmp_path / "forward.onnx").write_bytes(full_graph(model))
+    session = onnxruntime.InferenceSession(str(tmp_path / "forward.onnx"))
+    images = torch.randint(0, 256, (40, 3, 2, 3), dtype=torch.uint8)
+    (params,) = session.run(None, {"images": images.numpy()})
+    expected = model(images).detach().numpy()
+    assert expected.min() < -10  # what the first channel said, the weights of the next one know
+    np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-3 if far == 1 else 100)
 
 
 def test_the_step_draws_the_same_images(model, example, tmp_path, capsys):

@@ -215,6 +215,8 @@ def test_configurations_survive_json(config):
         ({"accumulate": 9}, "accumulate must be at most the batch size of 8, got 9"),
         ({"learning_rate": -1.0}, "learning_rate must be positive, got -1.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive, got nan"),
+        ({"learning_rate": "1"}, "learning_rate must be a number, got '1'"),
+        ({"ema": True}, "ema must be a number, got True"),
         ({"clip_norm": 0.0}, r"clip_norm must be positive, got 0\.0"),
         ({"clip_norm": float("inf")}, "clip_norm must be positive, got inf"),
         ({"weight_decay": -0.1}, r"weight_decay must be at least 0 and, .* of 0\.0005, less than 1, got -0\.1"),

@@ -175,3 +175,26 @@ def test_every_option_reaches_the_step(tmp_path):
     ):
         changed = run(tmp_path / name, dataclasses.replace(short, **{name: value})).output.weight
         assert not torch.equal(changed, plain), name
+
+
+FAMILIES = {
+    "pixelcnn": lambda: pixelcnn.PixelCNN((1, 6, 7), levels=256, filters=4, blocks=1),
+    "gated": lambda: pixelcnn.GatedPixelCNN((1, 6, 7), levels=256, filters=4, layers=2),
+    "plusplus": lambda: pixelcnn.PixelCNNPlusPlus((1, 6, 7), filters=4, blocks=1, mixtures=2),
+    "wide": lambda: pixelcnn.PixelCNNPlusPlus((1, 6, 7), filters=4, blocks=1, mixtures=1),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_black_and_white_of_256_levels_is_learnt(family):
+    """A mixture's best scale for it is infinite; where training would bring it after some hundred steps, it begins."""
+    model = FAMILIES[family]()
+    if family == "wide":
+        with torch.no_grad():
+            model.output.bias.copy_(torch.tensor([0.0, 0.1, 102.0]))
+    images = 255 * stripes(8)
+    stepper = Stepper(model, None)
+    results = [stepper.step(images, 0.05 if family == "wide" else 0.01) for _ in range(30)]
+    assert all(math.isfinite(value) for result in results for value in result)
+    most = math.log(2) if family == "wide" else results[0].nats / images.numel() / 2
+    assert results[-1].nats / images.numel() <= most + 0.01

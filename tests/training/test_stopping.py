@@ -115,6 +115,18 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_checkpoints(tmp_path, mo
     run(tmp_path)
 
 
+def test_weights_that_are_not_finite_are_not_kept(tmp_path):
+    """A last step can leave some, which no later step would notice."""
+    run(tmp_path, dataclasses.replace(TINY, epochs=1), n=8)
+    torn = dataclasses.replace(TINY, learning_rate=1e39)
+    with (
+        pytest.raises(ValueError, match=r"\.weight has values that are not finite after step 2; try .* goes on there"),
+        pytest.warns(UserWarning, match=r"with learning_rate = 1e\+39"),
+    ):
+        run(tmp_path / "torn", torn, n=8, resume=max((tmp_path / "checkpoints").iterdir()))
+    assert [path.name for path in (tmp_path / "torn" / "checkpoints").iterdir()] == ["step-00000001-epochs-0001"]
+
+
 def test_a_run_that_diverges_stops_and_the_good_checkpoint_is_gone_on_from(tmp_path):
     """A real one: a sound epoch, then a learning rate that tears the weights apart."""
     gentle = dataclasses.replace(TINY, epochs=1, learning_rate=0.01, ema=None, sample_images=0)

@@ -1,7 +1,8 @@
 """A sub-pixel's mixture of logistics on the grid: what `LogisticMixture` is, without a logarithm.
 
 The logistic distributions' values F((edge - mean) / scale) come from the grid's sigmoid. A later channel's weights
-move, by Bayes' rule, with the probability of the earlier ones, multiplied in as it is and not by its logarithm.
+move, by Bayes' rule, with the probability of the earlier ones, multiplied in as it is and not by its logarithm. Scales
+are held within exp(7) and means within 4, where `LogisticMixture` holds scales below exp(100) alone.
 """
 
 from __future__ import annotations

@@ -109,9 +109,7 @@ def _prepared(model: AutoregressiveModel) -> PreparedModel:
     if (mixtures := getattr(model.config, "mixtures", 1)) > MOST_MIXTURES:
         raise ValueError(f"a mixture is exact of at most {MOST_MIXTURES} distributions, got {mixtures}")
     twin = copy.deepcopy(model).cpu().double().eval().requires_grad_(requires_grad=False)  # MPS has no float64
-    for name, parameter in twin.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"{name} has values that are not finite")
+    for parameter in twin.parameters():
         parameter.copy_(grid.rounded(parameter, grid.WEIGHT_BITS))
     identity, largest = _identity(twin), _largest_sum(twin) / _EXACT
     return PreparedModel(twin.to(model.device) if model.device.type == "cuda" else twin, identity, largest)

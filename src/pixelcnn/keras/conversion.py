@@ -14,6 +14,7 @@ import torch
 from pixelcnn.keras.layout import Convolution, Weights, targets
 from pixelcnn.models import PixelCNN
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.sampling.autoregressive import check_weights
 
 __all__ = ["Converted", "from_keras", "to_keras"]
 
@@ -55,7 +56,7 @@ def to_keras(model: AutoregressiveModel) -> Weights:
     """The weights as the example keeps them, masked.
 
     Raises:
-        ValueError: If the example has no such network.
+        ValueError: If the example has no such network, or a weight is not finite.
     """
     if not isinstance(model, PixelCNN) or model.image_shape[0] != 1 or model.levels != 2:
         c, h, w = model.image_shape
@@ -63,6 +64,7 @@ def to_keras(model: AutoregressiveModel) -> Weights:
             "the Keras example's network is a PixelCNN for images of 1 channel and 2 levels, got a "
             f"{type(model).__name__} for images of {c} x {h} x {w} and {model.levels} levels"
         )
+    check_weights(model.named_parameters())
     convolutions = []
     for name, layer in zip(targets(model.config.blocks), model.masked_layers, strict=True):
         kernel = (layer.weight * layer.mask).detach().cpu().numpy().transpose(2, 3, 1, 0)

@@ -25,6 +25,7 @@ from pixelcnn.completion import Completion, Method, complete
 from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood, likelihood_of
 from pixelcnn.precision import Precision, check_precision, exact_products
+from pixelcnn.sampling.autoregressive import check_weights
 from pixelcnn.threads import in_parallel
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ class AutoregressiveModel(nn.Module, ABC):
             the result of `log_prob_map`.
 
         Raises:
-            ValueError: If the shape, type or range of an argument is wrong.
+            ValueError: If the shape, type or range of an argument is wrong, or the result is not finite because a
+                weight is not.
         """
         return self.log_prob_map(images, labels, precision).flatten(1).sum(1)
 
@@ -173,6 +175,15 @@ class AutoregressiveModel(nn.Module, ABC):
         self.check_images(images)
         check_precision(precision, self.dtype)
         condition, view = self.condition_of(labels, len(images)), partial(FullView, precision=precision)
+        found = self._log_prob_map(images, condition, view, precision)
+        if not found.isfinite().all():
+            check_weights(self.named_parameters())
+        return found
+
+    def _log_prob_map(
+        self, images: Tensor, condition: Tensor | None, view: MakeView, precision: Precision | None
+    ) -> Tensor:
+        """`log_prob_map` of arguments that have been checked, without gradients a slice at a time."""
         if torch.is_grad_enabled() or len(images) == 0:
             return self.unchecked_log_prob_map(images, condition, view)
         on_host = self.device.type == "cpu"
@@ -234,7 +245,8 @@ class AutoregressiveModel(nn.Module, ABC):
         """`forward` without looking at its arguments first; see `unchecked_log_prob_map`."""
         c, h, w = self.image_shape
         image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
-        raw = self.network(view(image_nhwc.contiguous(), condition)).to(self.dtype)  # under autocast it is another
+        raw = self.network(view(image_nhwc.contiguous(), condition))
+        raw = raw.to(torch.promote_types(self.dtype, torch.float32))  # under autocast, or of a model in float16
         if self.grouped:
             return raw.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
         levels_nhwc = images.permute(0, 2, 3, 1)
@@ -266,15 +278,16 @@ class AutoregressiveModel(nn.Module, ABC):
             labels: For a conditional model, classes, int64 (n,), or vectors, floating (n, condition_dim); None is its
                 unconditional distribution.
             seed: 0..2**63-1.
-            temperature: The logits are divided by it; 1 samples the model's own distribution.
+            temperature: Positive; the logits are divided by it, and 1 samples the model's own distribution.
             engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
                 compiled code for the CPU, where there is a C compiler, "triton" or "graph" on a CUDA device, and
                 "eager", plain PyTorch, elsewhere. "reference" runs one full forward for every sub-pixel. All draw the
                 same images.
             progress: Show a progress bar on standard error.
             first: Index of the first image: the result holds images `first .. first + n - 1` of the seed.
-            guidance: Classifier-free guidance: the logits are u + guidance * (c - u), of the unconditional and the
-                conditional distribution; 1 is the conditional one, above 1 exaggerates what makes the class.
+            guidance: Classifier-free guidance, in -1e6..1e6: the logits are u + guidance * (c - u), of the
+                unconditional and the conditional distribution; 1 is the conditional one, above 1 exaggerates what makes
+                the class.
             precision: None computes in the model's own type. "bf16", for models in float32, rounds the operands of
                 every product to bfloat16 (`pixelcnn.precision`): faster on a GPU, other images, and slightly another
                 distribution, whose likelihood `log_prob` gives for the same precision; there engines agree on most
@@ -287,7 +300,7 @@ class AutoregressiveModel(nn.Module, ABC):
             uint8 levels (n, C, H, W) on the model's device.
 
         Raises:
-            ValueError: If an argument is out of range.
+            ValueError: If an argument is out of range, or a weight is not finite.
         """
         draw = sampling.Draw(
             seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision,
@@ -408,9 +421,12 @@ class AutoregressiveModel(nn.Module, ABC):
             license: Of the weights, for the card, as the Hub names it: "apache-2.0", "cc-by-4.0". By default what the
                 card says, which for a new one is "unknown".
 
+        Weights in float16 or bfloat16 are written, and loaded, as float32.
+
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If the folder exists and holds something else than a model, or `license` has another form.
+            ValueError: If the folder exists and holds something else than a model, `license` has another form, or a
+                weight is not finite.
         """
         from pixelcnn.models.storage import save_model
 

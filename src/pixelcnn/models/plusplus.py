@@ -236,7 +236,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             return torch.cat([weights, mean(k), log_scales[..., k * m : (k + 1) * m]], -1)
 
         for k in range(channel):
-            weights = weights + self.likelihood.log_prob_terms(mixture(k), levels[..., k])
+            weights = self.likelihood.posterior(mixture(k), levels[..., k])
         return mixture(channel)
 
 

@@ -24,6 +24,7 @@ from pixelcnn.models import MODELS, OrderEnsemble
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.card import HERE, describe, with_license, with_name
 from pixelcnn.models.hub import HubError, HubName, download, upload
+from pixelcnn.sampling.autoregressive import check_weights
 
 __all__ = ["card_of", "checksum", "load", "local_folder", "push_model", "save_model", "shipped_models"]
 
@@ -60,7 +61,8 @@ def load(
         local_files_only: Ask no server, as HF_HUB_OFFLINE=1 does.
 
     Raises:
-        ValueError: If there is no such model, or a file of it is missing, damaged or does not fit the others.
+        ValueError: If there is no such model, a file of it is missing, damaged or does not fit the others, or a weight
+            is not finite.
         ConnectionError: If it is to be downloaded and no server answers.
     """
     if revision is None and (folder := local_folder(name)) is not None:
@@ -90,13 +92,15 @@ def save_model(
     """Writes a model; see `AutoregressiveModel.save_pretrained`. `name` is what its card's code loads."""
     if folder.exists() and not _is_replaceable(folder):
         raise ValueError(f"{folder} exists and is not just a model's folder; it is not replaced")
+    weights = _weights(model)
+    _check_values(weights)
     text = card_of(model, name) if card is None else card
     if license is not None:
         text = with_license(text, license)
     config = _config(model)
     with new_folder(folder) as new:
         write_file(new / _CONFIG, json.dumps(config, indent=2) + "\n")
-        write_file(new / _WEIGHTS, encode_tensors(model.state_dict(), {"config": _canonical(config)}))
+        write_file(new / _WEIGHTS, encode_tensors(weights, {"config": _canonical(config)}))
         write_file(new / _CARD, text)
 
 
@@ -137,7 +141,7 @@ def card_of(model: AutoregressiveModel, name: str = HERE) -> str:
 
 def checksum(model: AutoregressiveModel) -> str:
     """SHA-256 of a model's class, configuration and weights: the one that its model.safetensors carries."""
-    return checksum_of(model.state_dict(), {"config": _canonical(_config(model))})
+    return checksum_of(_weights(model), {"config": _canonical(_config(model))})
 
 
 def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> AutoregressiveModel:
@@ -170,6 +174,7 @@ def _read(folder: Path) -> AutoregressiveModel:
         raise ValueError(f"{folder / _CONFIG} is not the configuration that {path} was saved with")
     with torch.device("meta"):  # nothing is allocated before the sizes are known to fit
         _check_tensors(cls.from_config(model_config).state_dict(), tensors, str(path))
+    _check_values(tensors, f"{path}: ")
     model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)
     model.load_state_dict(tensors)
     if (folder / _CARD).is_file():
@@ -240,9 +245,20 @@ def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], where:
             raise ValueError(
                 f"{where}: tensor {name!r} must have shape {tuple(tensor.shape)}, got {tuple(found[name].shape)}"
             )
-    types = {tensor.dtype for tensor in found.values()}
+
+
+def _check_values(weights: dict[str, Tensor], where: str = "") -> None:
+    types = {tensor.dtype for tensor in weights.values()}
     if len(types) != 1 or not types <= {torch.float32, torch.float64}:
-        raise ValueError(f"{where}: tensors must all be float32 or all float64, got {sorted(map(str, types))}")
+        raise ValueError(f"{where}tensors must all be float32 or all float64, got {sorted(map(str, types))}")
+    check_weights(weights.items(), where)
+
+
+def _weights(model: AutoregressiveModel) -> dict[str, Tensor]:
+    """As they are stored: those of less than float32 widened to it."""
+    return {
+        name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in model.state_dict().items()
+    }
 
 
 def _config(model: AutoregressiveModel) -> dict[str, Any]:

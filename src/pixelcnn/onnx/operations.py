@@ -14,6 +14,7 @@ from pixelcnn.layers import MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.onnx.graph import Graph
+from pixelcnn.sampling.autoregressive import check_weights
 from pixelcnn.sampling.program import Condition, Conv, Operation, Place, Sum, Unit, Upsample
 
 __all__ = ["Places", "apply", "check_model", "condition_input", "kernel_rows", "scaled"]
@@ -92,6 +93,7 @@ def check_model(model: AutoregressiveModel) -> None:
         raise ValueError(f"models with attention are not exported to ONNX, got attention {model.config.attention}")  # type: ignore[union-attr]
     if str(model.dtype) != "torch.float32":
         raise ValueError(f"models in torch.float32 are exported to ONNX, got {model.dtype}")
+    check_weights(model.named_parameters())
 
 
 def condition_input(graph: Graph, model: AutoregressiveModel) -> str | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 
-from pixelcnn.likelihoods import LogisticMixture
+from pixelcnn.likelihoods import MAX_LOG_SCALE, MIN_LOG_SCALE, LogisticMixture
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.onnx.graph import Graph
 
 __all__ = ["mixture_params"]
 
-_LEAST_LOG_SCALE = -7.0  # as in `pixelcnn.likelihoods`
+_SMALL = -40.0  # log w, below which 1 - exp(-w) is w
 
 
 def mixture_params(graph: Graph, model: AutoregressiveModel, raw: str, levels: str) -> str:
@@ -43,21 +44,25 @@ def mixture_params(graph: Graph, model: AutoregressiveModel, raw: str, levels: s
         found.append(graph.node("Unsqueeze", mixture, graph.constant([-2])))
         if k < c - 1:
             terms = _log_prob_terms(graph, values[k], means[k], log_scales[k], 1 / top)
-            weights = graph.node("Add", weights, terms)
+            weights = graph.node("LogSoftmax", graph.node("Add", weights, terms), axis=-1)
     return found[0] if c == 1 else graph.node("Concat", *found, axis=-2)
 
 
 def _log_prob_terms(graph: Graph, x: str, mean: str, log_scale: str, half: float) -> str:
-    """`LogisticMixture.log_prob_terms` of scaled values x."""
-    inverse = graph.node("Exp", graph.node("Neg", graph.node("Max", log_scale, graph.constant(_LEAST_LOG_SCALE))))
+    """Logarithm of each distribution's probability of scaled values x, see `LogisticMixture`."""
+    log_scale = graph.node("Clip", log_scale, graph.constant(MIN_LOG_SCALE), graph.constant(MAX_LOG_SCALE))
+    inverse = graph.node("Exp", graph.node("Neg", log_scale))
     centred = graph.node("Sub", x, mean)
     upper, lower = (graph.node("Mul", _plus(graph, centred, edge), inverse) for edge in (half, -half))
     below = graph.node("Neg", graph.node("Softplus", graph.node("Neg", upper)))  # log sigmoid(upper)
     above = graph.node("Neg", graph.node("Softplus", lower))
-    # 1 - exp(-w) = tanh(w / 2) (1 + exp(-w)), in which nothing cancels
-    width = graph.node("Sub", upper, lower)
+    # 1 - exp(-w) = tanh(w / 2) (1 + exp(-w)), in which nothing cancels; in float32 log w where w would underflow
+    log_width = _plus(graph, graph.node("Neg", log_scale), math.log(2 * half))
+    held = graph.node("Max", log_width, graph.constant(_SMALL))
+    width = graph.node("Exp", held)
     grown = _plus(graph, graph.node("Exp", graph.node("Neg", width)), 1.0)
     inside = graph.node("Log", graph.node("Mul", graph.node("Tanh", _times(graph, width, 0.5)), grown))
+    inside = graph.node("Add", inside, graph.node("Sub", log_width, held))
     inside = graph.node("Add", graph.node("Add", below, above), inside)
     first = graph.node("Less", x, graph.constant(half - 1))  # the lowest level is -1, the next one -1 + 2 half
     last = graph.node("Greater", x, graph.constant(1 - half))

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Literal, Protocol, SupportsFloat, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -57,6 +57,8 @@ __all__ = [
     "why_not_native",
     "why_not_triton",
 ]
+
+_MAX_GUIDANCE = 1e6  # times logits it must not overflow
 
 Engine = Literal["fast", "native", "triton", "graph", "eager", "reference"]
 
@@ -101,6 +103,10 @@ class Draw:
     precision: Precision | None
     exact: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("temperature", "guidance"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+
     def check(self, model: Autoregressive, n: int) -> None:
         """Looks at everything before anything is done.
 
@@ -110,6 +116,8 @@ class Draw:
         check_arguments(n, self.seed, self.temperature, self.first)
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance must be finite, got {self.guidance!r}")
+        if abs(self.guidance) > _MAX_GUIDANCE:
+            raise ValueError(f"guidance must be in -1e6..1e6, got {self.guidance!r}")
         check_precision(self.precision, model.dtype)
         model.condition_of(self.labels, n)
         if self.exact and (self.temperature, self.guidance, self.precision) != (1, 1, None):
@@ -299,3 +307,13 @@ def check_arguments(n: int, seed: int, temperature: float, first: int = 0) -> No
         raise ValueError(f"first must be an integer in 0..2**62, got {first!r}")
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature!r}")
+
+
+def _number(name: str, value: object) -> float:
+    """A number of any kind, the only one of a tensor included, as Python's own."""
+    try:
+        if isinstance(value, SupportsFloat):  # a text is not
+            return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        pass
+    raise ValueError(f"{name} must be a number, got {value!r}")

@@ -1,8 +1,8 @@
-"""What the samplers need to know of a model."""
+"""What the samplers need to know of a model, and of its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood
 
-__all__ = ["Autoregressive"]
+__all__ = ["Autoregressive", "check_weights"]
 
 
 class Autoregressive(Protocol):
@@ -53,6 +53,10 @@ class Autoregressive(Protocol):
         """All weights."""
         ...
 
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All weights, by name."""
+        ...
+
     def network(self, view: View) -> Tensor:
         """The raw parameters of the view's pixels."""
         ...
@@ -73,3 +77,18 @@ class Autoregressive(Protocol):
     ) -> Tensor:
         """The raw parameters of whole images, (N, C, H, W, params), by the view that is made of them."""
         ...
+
+
+def check_weights(weights: Iterable[tuple[str, Tensor]], where: str = "") -> None:
+    """Looks at weights once, where something is made of them or they are read or written: NaN would draw images.
+
+    Args:
+        weights: By name.
+        where: What the message begins with.
+
+    Raises:
+        ValueError: If a value is NaN or infinite; the tensor is named.
+    """
+    for name, weight in weights:
+        if not weight.isfinite().all():
+            raise ValueError(f"{where}{name} has values that are not finite")

@@ -11,7 +11,7 @@ from torch import Tensor
 from pixelcnn.likelihoods import draw
 from pixelcnn.precision import Precision, exact_products
 from pixelcnn.randomness import uniforms
-from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 from pixelcnn.sampling.program import Attention, record
 from pixelcnn.sampling.rows import front_of
 from pixelcnn.sampling.schedule import schedule_of
@@ -36,6 +36,9 @@ class Batch:
         guided: Whether each has an unconditional copy, for guidance.
         slope: Of the wavefront, by default the smallest that the network allows.
         precision: What operands are rounded to, see `pixelcnn.precision`.
+
+    Raises:
+        ValueError: If a weight is not finite.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Batch:
         slope: int | None = None,
         precision: Precision | None = None,
     ) -> None:
+        check_weights(model.named_parameters())
         self.schedule = schedule_of(model, slope, conditional=conditional)
         self._n = n
         self._guided = guided
@@ -101,12 +105,13 @@ class Batch:
             return
         canvas = images.view(n, c, -1).permute(1, 2, 0)  # (C, H * W, n), writes through
         pixels = self.schedule.wavefront.pixels(step)
+        wide = torch.promote_types(model.dtype, torch.float32)
         for channel in range(c):
             if model.grouped:
-                params = front.compute(channel)
+                params = front.compute(channel).to(wide)
             else:
                 if channel == 0:
-                    raw = front.compute(0)
+                    raw = front.compute(0).to(wide)
                     pixel = torch.zeros(len(raw), c, dtype=torch.uint8, device=model.device)
                 params = model.subpixel_params(raw, pixel, channel)
             if self._guided:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 
 __all__ = ["Kept"]
 
@@ -36,7 +36,11 @@ class Kept(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, model: Autoregressive, key: Hashable, make: Callable[[], T]) -> T:
-        """The thing that `make` returns for this model and key, made again only if need be."""
+        """The thing that `make` returns for this model and key, made again only if need be.
+
+        Raises:
+            ValueError: If a weight is not finite.
+        """
         with self._lock:
             things = self._of.get(model)
             if things is None or not things.are_of(model):
@@ -53,6 +57,7 @@ class Kept(Generic[T]):
 
 class _Things(Generic[T]):
     def __init__(self, model: Autoregressive) -> None:
+        check_weights(model.named_parameters())
         self._kind = (model.dtype, model.device)
         self._weights: list[np.ndarray[Any, Any]] | Tensor
         if model.device.type == "cpu":

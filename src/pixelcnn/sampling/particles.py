@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
-from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 from pixelcnn.sampling.eager import Batch, log_probs
 from pixelcnn.sampling.native import warn_of_slower, why_not_native
 from pixelcnn.sampling.native.particles import NativeParticles
@@ -97,6 +97,7 @@ class ReferenceParticles:
     """By one full forward for every step and channel: the definition of the others."""
 
     def __init__(self, model: Autoregressive, n: int, conditional: bool, seed: int) -> None:
+        check_weights(model.named_parameters())
         self._model = model
         self._seed = seed
         _, h, w = model.image_shape

@@ -15,7 +15,7 @@ from pixelcnn.layers import FullView
 from pixelcnn.likelihoods import draw
 from pixelcnn.precision import Precision, exact_products
 from pixelcnn.randomness import uniforms
-from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 
 __all__ = ["ReferenceSampler"]
 
@@ -43,6 +43,7 @@ class ReferenceSampler:
         guidance: float = 1.0,
         precision: Precision | None = None,
     ) -> None:
+        check_weights(model.named_parameters())
         self._condition = condition
         self._guidance = guidance
         self._precision = precision

@@ -46,6 +46,7 @@ from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
 from pixelcnn.orders import ORDERS
 from pixelcnn.processes import Processes, joined
 from pixelcnn.progress import progress_bar
+from pixelcnn.sampling.autoregressive import check_weights
 from pixelcnn.training import report
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.board import Board
@@ -509,7 +510,11 @@ class _Run:
     # Helpers ---------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Writes a checkpoint, by the first process."""
+        """Writes a checkpoint, by the first process, or ends the run if its weights are lost."""
+        try:
+            check_weights(self.model.named_parameters())
+        except ValueError as error:
+            self._give_up(f"{error} after step {self.state.step}")
         self._last_checkpoint = time.monotonic()
         if not self.processes.first:
             return

@@ -559,9 +559,10 @@ static double term(const struct mixture *mixture, int64_t k, double level, doubl
     double x = 2 * level - 1;
     double upper = (x + half - mixture->mean[k]) * mixture->inverse[k];
     double lower = (x - half - mixture->mean[k]) * mixture->inverse[k];
+    double width = 2 * half * mixture->inverse[k];   /* upper - lower, in which a large mean would cancel */
     if (level == 0) return log_sigmoid(upper);
     if (level == 1) return log_sigmoid(-lower);
-    return log_sigmoid(upper) + log_sigmoid(-lower) + log(-expm1(lower - upper));
+    return log_sigmoid(upper) + log_sigmoid(-lower) + log(-expm1(-width));
 }
 
 static void unpack(const struct plan *plan, const real *raw, const real *seen, int64_t channel, struct mixture *mixture)
@@ -569,7 +570,9 @@ static void unpack(const struct plan *plan, const real *raw, const real *seen, i
     const int64_t m = plan->mixtures, channels = plan->channels;
     const real *means = raw + m, *log_scales = means + channels * m, *slopes = log_scales + channels * m;
     const double half = 1.0 / (plan->levels - 1);
-    for (int64_t k = 0; k < m; k++) mixture->weights[k] = raw[k];
+    double most = -INFINITY;
+    for (int64_t k = 0; k < m; k++) most = fmax(most, raw[k]);
+    for (int64_t k = 0; k < m; k++) mixture->weights[k] = raw[k] - most; /* before anything small is added */
     for (int64_t c = 0; c <= channel; c++)
         for (int64_t k = 0; k < m; k++) {
             double mean = means[c * m + k];
@@ -578,7 +581,7 @@ static void unpack(const struct plan *plan, const real *raw, const real *seen, i
                 mean += tanh(slopes[pair * m + k]) * (2.0 * (double)seen[j] - 1);
             }
             mixture->mean[k] = mean;
-            mixture->inverse[k] = exp(-fmax(log_scales[c * m + k], -7));
+            mixture->inverse[k] = exp(-fmin(fmax(log_scales[c * m + k], -7), 100));
             if (c < channel) mixture->weights[k] += term(mixture, k, seen[c], half);
         }
 }
@@ -623,17 +626,16 @@ static double log_prob(const struct plan *plan, const double *params, int64_t x)
 static double mixture_log_prob(const struct plan *plan, struct mixture *mixture, int64_t x)
 {
     const double top = (double)(plan->levels - 1);
-    double terms[MOST_MIXTURES], most = -INFINITY, sum = 0;
+    double terms[MOST_MIXTURES], heaviest = -INFINITY, most = -INFINITY, total = 0, sum = 0;
+    for (int64_t k = 0; k < plan->mixtures; k++) heaviest = fmax(heaviest, mixture->weights[k]);
     for (int64_t k = 0; k < plan->mixtures; k++) {
-        terms[k] = mixture->weights[k] + term(mixture, k, (double)x / top, 1 / top);
+        double weight = mixture->weights[k] - heaviest;
+        total += exp(weight);
+        terms[k] = weight + term(mixture, k, (double)x / top, 1 / top);
         most = fmax(most, terms[k]);
     }
     for (int64_t k = 0; k < plan->mixtures; k++) sum += exp(terms[k] - most);
-    double of_terms = most + log(sum);
-    most = -INFINITY, sum = 0;
-    for (int64_t k = 0; k < plan->mixtures; k++) most = fmax(most, mixture->weights[k]);
-    for (int64_t k = 0; k < plan->mixtures; k++) sum += exp(mixture->weights[k] - most);
-    return fmin(of_terms - most - log(sum), 0);
+    return fmin(most + log(sum) - log(total), 0);
 }
 
 static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t first_row, int64_t end,
