@@ -17,7 +17,7 @@ _FAST = TrainConfig(
     unlabelled=0.4,
     minutes=10,
     batch_size=16,
-    learning_rate=5e-3,
+    learning_rate=3e-3,
     schedule="cosine",
     warmup_steps=200,
     clip_norm=1.0,
@@ -26,7 +26,7 @@ _FAST = TrainConfig(
 
 PRESETS: dict[str, TrainConfig] = {
     "seed": TrainConfig(protocol="seed", precision="float32"),
-    "quick": dataclasses.replace(_FAST, minutes=1, batch_size=8, warmup_steps=100, ema=0.99),
+    "quick": dataclasses.replace(_FAST, minutes=1, batch_size=8, learning_rate=5e-3, warmup_steps=100, ema=0.99),
     "fast": _FAST,
     "best": dataclasses.replace(
         _FAST, unlabelled=0.5, minutes=180, learning_rate=2e-3, weight_decay=0.02, ema=0.9995, finish="best"
