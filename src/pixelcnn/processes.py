@@ -239,8 +239,9 @@ def leave(code: int) -> NoReturn:
     Gloo's threads can abort a process that cleans up while another is closing its connections.
     """
     if place().processes > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed when the process began
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 

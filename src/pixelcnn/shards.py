@@ -22,7 +22,6 @@ import math
 import os
 import re
 import shutil
-import sys
 import tokenize
 import warnings
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pixelcnn import __version__
 from pixelcnn.config import from_dict, to_dict
@@ -40,7 +38,7 @@ from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import checksum
 from pixelcnn.precision import Precision
 from pixelcnn.processes import ALONE, Processes
-from pixelcnn.progress import progress_bar
+from pixelcnn.progress import progress_bar, say
 from pixelcnn.sampling import Draw, engine_of, labels_in_turn, sample
 
 __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
@@ -297,7 +295,7 @@ def _fill(
     """Draws this process's share of the shards that are not there; returns how many images that were."""
     there = finished = sum(kept.values())
     if progress and there and processes.first:
-        tqdm.write(f"{there} of {record.n} images are there", file=sys.stderr)
+        say(f"{there} of {record.n} images are there")
     needed = (record.n - there) * math.prod(record.image_shape)
     if processes.first and needed > (free := shutil.disk_usage(folder).free):
         warnings.warn(

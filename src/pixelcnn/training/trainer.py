@@ -27,7 +27,6 @@ import contextlib
 import dataclasses
 import math
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ from pixelcnn.files import only_user_of, read_json, recover, writable_folder, wr
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
 from pixelcnn.orders import ORDERS
 from pixelcnn.processes import Processes, joined
-from pixelcnn.progress import progress_bar
+from pixelcnn.progress import progress_bar, say
 from pixelcnn.training import report
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.board import Board
@@ -264,7 +263,7 @@ class _Run:
                 if timed is None and k >= _UNTIMED:
                     timed = k, time.monotonic()
                 elif timed is not None and self.plan is None and not self._told and k >= timed[0] + _TIMED:
-                    self._tell_duration((time.monotonic() - timed[1]) / (k - timed[0]), bar)
+                    self._tell_duration((time.monotonic() - timed[1]) / (k - timed[0]))
                 due = time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds
                 if due or self._asked is not None:
                     self._save()
@@ -543,15 +542,15 @@ class _Run:
         description = f"epoch {epoch + 1}/{self.epochs}" if planned else f"epoch {epoch + 1}"
         return progress_bar(description, images, "img", show=self.progress, initial=initial)
 
-    def _tell_duration(self, seconds_a_step: float, bar: tqdm[Any]) -> None:
+    def _tell_duration(self, seconds_a_step: float) -> None:
         self._told = True
         steps = self.total_steps - self.state.step
         seconds = int(steps * seconds_a_step)
         if self.progress and seconds > 60:
             days, rest = divmod(seconds, 86400)
             text = (f"{days} d " if days else "") + f"{rest // 3600} h {rest % 3600 // 60} min"
-            bar.write(f"{steps} steps to go at {seconds_a_step:.2f} s each: about {text}", file=sys.stderr)
+            say(f"{steps} steps to go at {seconds_a_step:.2f} s each: about {text}")
 
     def _say(self, message: str) -> None:
         if self.progress:
-            tqdm.write(message, file=sys.stderr)
+            say(message)
