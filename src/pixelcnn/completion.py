@@ -40,6 +40,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike, bounds, integer, tensor
+from pixelcnn.precision import exact_products
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed, decision_uniforms, permutation
 from pixelcnn.sampling.native.particles import NativeParticles
@@ -94,11 +96,11 @@ class _Options:
 
 def complete(
     model: AutoregressiveModel,
-    images: Tensor,
-    known: Tensor,
+    images: ArrayLike,
+    known: ArrayLike,
     n: int = 1,
     particles: int = 256,
-    labels: Tensor | None = None,
+    labels: ArrayLike | None = None,
     seed: int = 0,
     *,
     method: Method = "auto",
@@ -136,14 +138,13 @@ def complete(
         ValueError: If an argument is out of range or of the wrong shape, an image has no unknown sub-pixel, or its
             known ones have probability zero, or it takes longer than `seconds`, or a weight is not finite.
     """
-    model.check_images(images)
+    images = model.checked_images(images)
     known = checked_mask(known, images.shape)
-    for name, value, least in (("n", n, 1), ("particles", particles, n), ("moves", moves, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 2**24:
-            raise ValueError(f"{name} must be an integer in {least}..{2**24}, got {value!r}")
+    n = integer("n", n, 1, 2**24)
+    particles, moves = integer("particles", particles, n, 2**24), integer("moves", moves, 0, 2**24)
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
-    check_seed(seed)
+    seed = check_seed(seed)
     condition = model.condition_of(labels, len(images))
     images = images.to(model.device)
     if len(images) == 0:
@@ -160,8 +161,9 @@ def complete(
         )
         for mask in known
     ]
-    work = _Work(model, images, known, condition, particles, method == "raster", engine)
-    ends = work.run(options, progress)
+    with exact_products(None, model.device):
+        work = _Work(model, images, known, condition, particles, method == "raster", engine)
+        ends = work.run(options, progress)
     collapsed = [k for k, end in enumerate(ends) if end.ess < min(FEW, particles) and not options[k].exact]
     if collapsed:
         warnings.warn(
@@ -172,22 +174,27 @@ def complete(
     proposed = n * moves * len(ends)
     return Completion(
         images=torch.stack([end.draws for end in ends]),
-        ess=torch.tensor([end.ess for end in ends], dtype=torch.float64),
+        ess=torch.tensor([end.ess for end in ends], dtype=torch.float64, device="cpu"),
         log_evidence=torch.tensor(
-            [math.nan if method == "raster" else end.log_evidence for end in ends], dtype=torch.float64
+            [math.nan if method == "raster" else end.log_evidence for end in ends], dtype=torch.float64, device="cpu"
         ),
         accepted=sum(end.accepted for end in ends) / proposed if proposed else math.nan,
     )
 
 
-def checked_mask(known: Tensor, shape: torch.Size) -> Tensor:
-    """The mask as bool (N, C, H, W) on the CPU.
+def checked_mask(known: object, shape: torch.Size) -> Tensor:
+    """The mask as bool (N, C, H, W) on the CPU; it may be integers, all of them 0 or 1.
 
     Raises:
         ValueError: If it is none for images of this shape, or leaves nothing unknown in one of them.
     """
-    if not isinstance(known, Tensor) or known.dtype != torch.bool:
-        raise ValueError(f"known must be a torch.bool tensor, got {getattr(known, 'dtype', type(known).__name__)}")
+    known = tensor("known", known, "torch.bool tensor")
+    if known.is_floating_point() or known.is_complex():
+        raise ValueError(f"known must be a torch.bool tensor, got {known.dtype}")
+    low, top = bounds(known) if known.numel() else (0, 0)
+    if low < 0 or top > 1:
+        raise ValueError(f"known must be a torch.bool tensor, or hold 0 and 1, got {low}..{top}")
+    known = known.bool()
     try:
         known = known.cpu().expand(shape)
     except RuntimeError:
@@ -312,7 +319,7 @@ class _Work:
             u = decision_uniforms(options.seed, index, n + 4)
             top, left = int(u[0] * h), int(u[1] * w)
             bottom, right = top + 1 + int(u[2] * (h - top)), left + 1 + int(u[3] * (w - left))
-            block = torch.zeros(c, h, w, dtype=torch.bool)
+            block = torch.zeros(c, h, w, dtype=torch.bool, device="cpu")
             block[:, top:bottom, left:right] = True
             kept = (self._known[k] | ~block).to(draws.device)
             if kept.all():

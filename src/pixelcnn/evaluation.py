@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
@@ -43,8 +44,8 @@ class Evaluation:
 
 def evaluate(
     model: AutoregressiveModel,
-    images: Tensor,
-    labels: Tensor | None = None,
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     progress: bool = False,
     processes: Processes = ALONE,
@@ -62,9 +63,10 @@ def evaluate(
     Raises:
         ValueError: If there is no image, or an argument does not fit the model.
     """
+    images = model.checked_images(images)
     if len(images) == 0:
         raise ValueError("images must hold at least one image, got 0")
-    model.check_images(images)
+    labels = None if labels is None else model.checked_labels(labels, len(images))
     started = time.perf_counter()
     on_host = model.device.type == "cpu"
     size = max(64, model.slice_size) if on_host else 4096  # fewer waits for a device
@@ -111,12 +113,14 @@ def bootstrap_interval(values: Tensor, share: float = 0.95, resamples: int = 100
     size = -(-len(values) // _MOST_GROUPS)
     groups = [values] if size == 1 else list(torch.split(values, size))
     means = values if size == 1 else torch.stack([group.mean() for group in groups])
-    weights = torch.ones_like(means) if size == 1 else torch.tensor([len(g) for g in groups], dtype=means.dtype)
+    weights = (
+        torch.ones_like(means) if size == 1 else torch.tensor([len(g) for g in groups], dtype=means.dtype, device="cpu")
+    )
     generator = torch.Generator().manual_seed(0)
     found = []
     for _ in range(resamples):
-        drawn = torch.randint(len(means), (len(means),), generator=generator)
+        drawn = torch.randint(len(means), (len(means),), generator=generator, device="cpu")
         found.append((means[drawn] * weights[drawn]).sum() / weights[drawn].sum())
-    edges = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=means.dtype)
+    edges = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=means.dtype, device="cpu")
     low, high = torch.stack(found).quantile(edges).tolist()
     return low, high

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.files import write_file
 
 __all__ = ["grid", "save_gif", "save_png", "to_pil"]
@@ -18,18 +18,18 @@ __all__ = ["grid", "save_gif", "save_png", "to_pil"]
 _BETWEEN = 64  # grey of the lines between the images of a grid
 
 
-def to_pil(image: Tensor, levels: int) -> Image.Image:
+def to_pil(image: ArrayLike, levels: int) -> Image.Image:
     """One image of levels (C, H, W) as a picture: level 0 black, the highest white.
 
     Three channels give colour; of any other number the first is shown in grey.
     """
-    values = np.rint(image.cpu().numpy().astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
+    values = np.rint(tensor("image", image).cpu().numpy().astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
     if values.shape[0] == 3:
         return Image.fromarray(values.transpose(1, 2, 0).copy())
     return Image.fromarray(values[0])
 
 
-def grid(images: Tensor, levels: int, columns: int | None = None, side: int = 56) -> Image.Image:
+def grid(images: ArrayLike, levels: int, columns: int | None = None, side: int = 56) -> Image.Image:
     """Images of levels (N, C, H, W) side by side in one picture.
 
     Args:
@@ -38,6 +38,7 @@ def grid(images: Tensor, levels: int, columns: int | None = None, side: int = 56
         columns: Images in a row; as many as rows by default.
         side: Each image is magnified by the smallest whole number that makes its longer side this many pixels.
     """
+    images = tensor("images", images)
     n, c, h, w = images.shape
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     factor = max(1, math.ceil(side / max(h, w)))

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.images import to_pil
 
 __all__ = ["completion_panel", "hidden", "panel", "shades"]
@@ -40,7 +41,7 @@ def panel(rows: Sequence[Sequence[Image.Image]], headings: Sequence[str], side: 
     return sheet
 
 
-def completion_panel(images: Tensor, known: Tensor, draws: Tensor, levels: int, most: int = 6) -> Image.Image:
+def completion_panel(images: ArrayLike, known: ArrayLike, draws: ArrayLike, levels: int, most: int = 6) -> Image.Image:
     """What was known, the mask, some completions, their mean and their standard deviation: a row an image.
 
     Args:
@@ -50,6 +51,7 @@ def completion_panel(images: Tensor, known: Tensor, draws: Tensor, levels: int, 
         levels: What white is.
         most: Completions that are shown; mean and deviation are those of all.
     """
+    images, known, draws = tensor("images", images), tensor("known", known).bool(), tensor("draws", draws)
     shown = min(most, draws.shape[1])
     deviating = draws.shape[1] > 1
     headings = ["known", "mask", f"{shown} of {draws.shape[1]} draws" if shown > 1 else "a draw", *[""] * (shown - 1)]

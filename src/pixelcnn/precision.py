@@ -11,14 +11,15 @@ in float32.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Literal, get_args
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
-__all__ = ["Precision", "as_operand", "check_precision", "exact_products"]
+__all__ = ["Precision", "as_operand", "check_precision", "default_factories", "exact_products", "in_exact_products"]
 
 Precision = Literal["float32", "bf16"]
 
@@ -40,22 +41,80 @@ def check_precision(precision: str | None, dtype: torch.dtype) -> None:
         raise ValueError(f"precision must be None for a model in {dtype}, got {precision!r}: try model.float()")
 
 
+class _Fp32Precision:
+    """`fp32_precision` of some of PyTorch's backends, for a while another: by the most exact of all who ask for one."""
+
+    def __init__(self, *backends: Any) -> None:
+        self._backends = backends
+        self._lock = threading.Lock()
+        self._asked: list[str] = []
+        self._before: list[str] = []
+
+    @contextmanager
+    def at(self, value: Literal["ieee", "tf32"]) -> Iterator[None]:
+        with self._lock:
+            if not self._asked:
+                self._before = [backend.fp32_precision for backend in self._backends]
+            self._asked.append(value)
+            self._set()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asked.remove(value)
+                self._set()
+
+    def _set(self) -> None:
+        value = "ieee" if "ieee" in self._asked else "tf32"
+        values = [value] * len(self._backends) if self._asked else self._before
+        for backend, value in zip(self._backends, values, strict=True):
+            backend.fp32_precision = value
+
+
+_FP32_PRECISIONS = {
+    "cpu": _Fp32Precision(torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv),  # type: ignore[attr-defined]
+    "cuda": _Fp32Precision(torch.backends.cuda.matmul, torch.backends.cudnn.conv),  # type: ignore[attr-defined]
+}
+
+
 @contextmanager
 def exact_products(precision: Precision | None, device: torch.device) -> Iterator[None]:
-    """Within it CUDA multiplies float32 numbers exactly before it sums them; the caller's settings come back after it.
+    """Within it float32 numbers are multiplied exactly before they are summed, whatever the caller has set for PyTorch.
 
-    TensorFloat-32, which rounds operands to 11 bits, is off, but for "bf16": there operands have 8 bits, so that it
-    changes nothing and is several times faster.
+    Autocast is off, and so is what a product of float32 numbers may be computed by instead (TensorFloat-32, which
+    rounds operands to 11 bits, on a GPU; bfloat16 on a CPU), but on a GPU for "bf16": there operands have 8 bits, so
+    that TensorFloat-32 changes nothing and is several times faster. The caller's settings come back after it.
     """
-    if device.type != "cuda":
+    with ExitStack() as stack:
+        if torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        if (backends := _FP32_PRECISIONS.get(device.type)) is not None:
+            fast = precision == "bf16" and device.type == "cuda"
+            stack.enter_context(backends.at("tf32" if fast else "ieee"))
         yield
-        return
-    settings = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [setting.fp32_precision for setting in settings]
+
+
+@contextmanager
+def default_factories() -> Iterator[None]:
+    """Within it new tensors are in float32 and on the CPU unless it is said otherwise, whatever the caller has set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
     try:
-        for setting in settings:
-            setting.fp32_precision = "tf32" if precision == "bf16" else "ieee"
-        yield
+        with torch.device("cpu"):
+            yield
     finally:
-        for setting, value in zip(settings, before, strict=True):
-            setting.fp32_precision = value
+        torch.set_default_dtype(before)
+
+
+T = TypeVar("T")
+
+
+def in_exact_products(steps: Iterator[T], precision: Precision | None, device: torch.device) -> Iterator[T]:
+    """What an iterator gives, each step of it taken within `exact_products`."""
+    while True:
+        with exact_products(precision, device):
+            try:
+                step = next(steps)
+            except StopIteration:
+                return
+        yield step

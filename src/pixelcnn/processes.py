@@ -129,7 +129,7 @@ class Processes:
         import torch
         import torch.distributed as dist
 
-        total = torch.tensor(values, dtype=torch.float64)
+        total = torch.tensor(values, dtype=torch.float64, device="cpu")
         dist.all_reduce(total)
         return total.tolist()
 
@@ -141,11 +141,11 @@ class Processes:
         import torch.distributed as dist
 
         content = json.dumps(make()).encode() if self.first else b""
-        length = torch.tensor([len(content)])
+        length = torch.tensor([len(content)], device="cpu")
         dist.broadcast(length, 0)
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else length.new_empty(0).byte()
         if not self.first:
-            data = torch.empty(int(length), dtype=torch.uint8)
+            data = torch.empty(int(length), dtype=torch.uint8, device="cpu")
         dist.broadcast(data, 0)
         return json.loads(data.numpy().tobytes())
 
@@ -168,8 +168,8 @@ class Processes:
         import torch
         import torch.distributed as dist
 
-        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
-        dist.all_gather(lengths, torch.tensor([len(values)]))
+        lengths = [torch.zeros(1, dtype=torch.int64, device="cpu") for _ in range(self.count)]
+        dist.all_gather(lengths, torch.tensor([len(values)], device="cpu"))
         longest = int(max(lengths))
         padded = values.new_zeros(longest, *values.shape[1:])
         padded[: len(values)] = values
@@ -239,8 +239,9 @@ def leave(code: int) -> NoReturn:
     Gloo's threads can abort a process that cleans up while another is closing its connections.
     """
     if place().processes > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed when the process began
+                stream.flush()
         os._exit(code)
     sys.exit(code)
 

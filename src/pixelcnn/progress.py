@@ -1,4 +1,8 @@
-"""Progress bars on standard error: lively on a terminal, a line now and then in a log."""
+"""Progress bars and messages on standard error: lively on a terminal, a line now and then in a log.
+
+There may be none: `sys.stderr` is None where a program runs without a console, and what takes its place need not know
+whether it is a terminal. Then there are no bars and no messages, and the work is done all the same.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,23 @@ from tqdm import tqdm
 
 from pixelcnn.processes import place
 
-__all__ = ["progress_bar"]
+__all__ = ["on_terminal", "progress_bar", "say"]
 
 
 def progress_bar(description: str, total: int | None, unit: str, *, show: bool, initial: int = 0) -> tqdm[Any]:
     """A bar to be used as a context manager; hidden unless `show`, and in all processes of a job but the first."""
-    interval = 0.2 if sys.stderr.isatty() else 20.0
-    hidden = not show or place().rank > 0
+    interval = 0.2 if on_terminal() else 20.0
+    hidden = not show or sys.stderr is None or place().rank > 0
     return tqdm(total=total, initial=initial, desc=description, unit=unit, mininterval=interval, disable=hidden)
+
+
+def say(message: str) -> None:
+    """Writes a line on standard error, above the bars that are shown."""
+    if sys.stderr is not None:
+        tqdm.write(message, file=sys.stderr)
+
+
+def on_terminal() -> bool:
+    """Whether standard error is there, and is a terminal."""
+    isatty = getattr(sys.stderr, "isatty", None)
+    return isatty is not None and bool(isatty())

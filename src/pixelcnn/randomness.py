@@ -17,6 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pixelcnn.arguments import integer
+
 __all__ = [
     "binarised",
     "check_seed",
@@ -46,14 +48,12 @@ _MUTATIONS = 0x6D75746174652121
 
 
 def check_seed(seed: int) -> int:
-    """The seed itself.
+    """The seed as Python's integer.
 
     Raises:
         ValueError: If it is not an integer in 0..2**63-1.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be an integer in 0..2**63-1, got {seed!r}")
-    return seed
+    return integer("seed", seed, 0, 2**63 - 1)
 
 
 def mixed_seed(seed: int) -> int:
@@ -93,7 +93,8 @@ def decision_uniforms(seed: int, image: int, n: int) -> Tensor:
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """The order of `n` images in an epoch, int64 of shape (n,), a function of (n, seed, epoch) alone."""
     keys = _mix(
-        torch.arange(1, n + 1, dtype=torch.int64) * _signed(_GAMMA) + _state(check_seed(seed) ^ _PERMUTATION, epoch)
+        torch.arange(1, n + 1, dtype=torch.int64, device="cpu") * _signed(_GAMMA)
+        + _state(check_seed(seed) ^ _PERMUTATION, epoch)
     )
     return torch.argsort(keys, stable=True)
 
@@ -222,7 +223,9 @@ def _state(seed: int, *indices: int | Tensor) -> int | Tensor:
             state = _signed(_mix_host(state + (index + 1) * _GAMMA))
         else:
             offset = (index + 1) * _signed(_GAMMA) if isinstance(index, Tensor) else _signed((index + 1) * _GAMMA)
-            state = _mix(torch.as_tensor(offset) + state)
+            moved = offset + state
+            assert isinstance(moved, Tensor), "one of the two is"
+            state = _mix(moved)
     return state
 
 

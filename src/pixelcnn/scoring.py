@@ -31,6 +31,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike, levels_of, tensor, whole
 from pixelcnn.images import to_pil
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
@@ -54,12 +55,12 @@ class Scores:
 
 def score(
     model: AutoregressiveModel,
-    images: Tensor,
-    labels: Tensor | None = None,
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     method: Score = "likelihood",
     background: AutoregressiveModel | None = None,
-    reference: Tensor | None = None,
+    reference: ArrayLike | None = None,
     batch: int = 1,
     progress: bool = False,
 ) -> Scores:
@@ -85,10 +86,13 @@ def score(
         if (value is not None) != (method == needed):
             rule = "given" if method == needed else "left out"
             raise ValueError(f"{name} must be {rule} for the score {method!r}")
-    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1 or (batch > 1 and method != "typicality"):
+    size = whole(batch)
+    if size is None or size < 1 or (size > 1 and method != "typicality"):
         raise ValueError(f"batch must be an integer of at least 1, and 1 but for typicality, got {batch!r}")
+    images = model.checked_images(images)
     if len(images) == 0:
         raise ValueError("images must hold at least one image, got 0")
+    labels = None if labels is None else model.checked_labels(labels, len(images))
     if background is not None and _kind_of(background) != _kind_of(model):
         raise ValueError(
             f"background must be for {_kind_of(model)}, as the model is, got one for {_kind_of(background)}"
@@ -103,10 +107,11 @@ def score(
         found = bits - compressed_bits(images, model.levels, progress=progress) / model.subpixels
     elif method == "typicality":
         assert reference is not None
+        reference = model.checked_images(reference)
         if len(reference) == 0:
             raise ValueError("reference must hold at least one image, got 0")
         typical = -_log_prob(model, reference, None, "scoring the reference", progress).mean() / dims
-        parts = torch.split(bits, batch)
+        parts = torch.split(bits, size)
         found = torch.cat([(part.mean() - typical).abs().expand(len(part)) for part in parts])
     else:
         found = bits
@@ -118,7 +123,7 @@ def _kind_of(model: AutoregressiveModel) -> str:
     return f"images of shape (N, {c}, {h}, {w}) and {model.levels} levels"
 
 
-def compressed_bits(images: Tensor, levels: int, *, progress: bool = False) -> Tensor:
+def compressed_bits(images: ArrayLike, levels: int, *, progress: bool = False) -> Tensor:
     """What the best of PNG, lossless WebP and DEFLATE needs for each image, its own file: bits, float64 (N,).
 
     Args:
@@ -126,7 +131,7 @@ def compressed_bits(images: Tensor, levels: int, *, progress: bool = False) -> T
         levels: Levels of a sub-pixel; for DEFLATE and two levels eight pixels are a byte.
         progress: Show a bar on standard error.
     """
-    found = []
+    images, found = levels_of("images", tensor("images", images), levels), []
     with progress_bar("compressing", len(images), "img", show=progress) as bar:
         for image in images.cpu():
             plain = _packed(image) if levels == 2 else image.numpy().tobytes()
@@ -135,7 +140,7 @@ def compressed_bits(images: Tensor, levels: int, *, progress: bool = False) -> T
                 sizes += [_file_size(image, levels, "PNG"), _file_size(image, levels, "WEBP")]
             found.append(8.0 * min(sizes))
             bar.update()
-    return torch.tensor(found, dtype=torch.float64)
+    return torch.tensor(found, dtype=torch.float64, device="cpu")
 
 
 def _packed(image: Tensor) -> bytes:

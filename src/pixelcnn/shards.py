@@ -22,7 +22,6 @@ import math
 import os
 import re
 import shutil
-import sys
 import tokenize
 import warnings
 from dataclasses import dataclass
@@ -31,17 +30,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pixelcnn import __version__
+from pixelcnn.arguments import integer, plain
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import leftover_of, only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import checksum
 from pixelcnn.precision import Precision
 from pixelcnn.processes import ALONE, Processes
-from pixelcnn.progress import progress_bar
-from pixelcnn.sampling import Draw, engine_of, labels_in_turn, sample
+from pixelcnn.progress import progress_bar, say
+from pixelcnn.sampling import Draw, checked_arguments, engine_of, labels_in_turn, sample
 
 __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
 
@@ -184,15 +183,15 @@ def write_shards(
         OSError: If the folder cannot be written. The shards that were finished stay.
         KeyboardInterrupt: After Ctrl-C, likewise; the message says how to go on.
     """
+    classes = plain(classes)
     if classes is not None and not classes:
         raise ValueError("classes must name at least one class, or be None, got ()")
     each = 1 if classes is None else len(classes)
-    _draw(seed, first, temperature, classes, guidance, precision, exact, each).check(model, each)
-    _draw(seed, first, temperature, None, 1.0, precision, exact, 1).check(model, n)
+    n, seed, temperature, first = checked_arguments(n, seed, temperature, first)
+    draw, _ = _draw(seed, first, temperature, classes, guidance, precision, exact, each).checked(model, each)
     if shard_size is None:
         shard_size = default_shard_size(model.image_shape)
-    elif isinstance(shard_size, bool) or not isinstance(shard_size, int) or shard_size < 1:
-        raise ValueError(f"shard_size must be an integer of at least 1, got {shard_size!r}")
+    shard_size = integer("shard_size", shard_size, 1)
     record = SamplesRecord(
         model=name or type(model).__name__,
         sha256=checksum(model),
@@ -200,9 +199,9 @@ def write_shards(
         levels=model.levels,
         dtype=str(model.dtype).removeprefix("torch."),
         seed=seed,
-        temperature=float(temperature),
+        temperature=temperature,
         classes=classes,
-        guidance=float(guidance),
+        guidance=draw.guidance,
         precision="bf16" if precision == "bf16" else None,
         first=first,
         n=n,
@@ -296,7 +295,7 @@ def _fill(
     """Draws this process's share of the shards that are not there; returns how many images that were."""
     there = finished = sum(kept.values())
     if progress and there and processes.first:
-        tqdm.write(f"{there} of {record.n} images are there", file=sys.stderr)
+        say(f"{there} of {record.n} images are there")
     needed = (record.n - there) * math.prod(record.image_shape)
     if processes.first and needed > (free := shutil.disk_usage(folder).free):
         warnings.warn(

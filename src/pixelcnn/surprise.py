@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.images import to_pil
 
 __all__ = ["surprise_map", "surprise_of"]
 
 
-def surprise_of(log_prob_map: Tensor) -> Tensor:
+def surprise_of(log_prob_map: ArrayLike) -> Tensor:
     """-log2 p of each pixel given those before it, in bits, summed over its channels.
 
     Args:
@@ -23,10 +24,12 @@ def surprise_of(log_prob_map: Tensor) -> Tensor:
     Returns:
         (H, W), at least 0 but for rounding.
     """
-    return -log_prob_map.sum(0) / math.log(2)
+    return -tensor("log_prob_map", log_prob_map).sum(0) / math.log(2)
 
 
-def surprise_map(image: Tensor, log_prob_map: Tensor, levels: int, title: str = "", most: float | None = None) -> bytes:
+def surprise_map(
+    image: ArrayLike, log_prob_map: ArrayLike, levels: int, title: str = "", most: float | None = None
+) -> bytes:
     """A PNG of an image beside its map of surprise, with a colour bar in bits.
 
     Args:
@@ -36,7 +39,7 @@ def surprise_map(image: Tensor, log_prob_map: Tensor, levels: int, title: str = 
         title: Of the picture.
         most: Bits at the upper end of the colour bar; the image's own largest by default.
     """
-    bits = surprise_of(log_prob_map).clamp(min=0).cpu().numpy()
+    bits = surprise_of(log_prob_map).detach().clamp(min=0).cpu().numpy()
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     picture = np.asarray(to_pil(image, levels))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import sys
 import warnings
@@ -32,6 +31,7 @@ from pixelcnn.cli.push import Push
 from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.score import ScoreCommand
 from pixelcnn.cli.serve import Serve
+from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, place
 
@@ -56,24 +56,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: With the exit code, if another process of the job tells the error.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments in (["--version"], ["-V"]):
-        print(f"pixelcnn {__version__}")
-        return 0
+    with usable_streams():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
     try:
+        if arguments in (["--version"], ["-V"]):
+            print(f"pixelcnn {__version__}", flush=True)
+            return 0
         if arguments[:1] == [_COMPLETION] and arguments[1:] not in ([shell] for shell in _SHELLS):
             raise ValueError(
                 f"{_COMPLETION} must be followed by {' or '.join(_SHELLS)}, got {' '.join(arguments[1:])!r}"
             )
         command = _print_completion(arguments) if arguments[:1] == [_COMPLETION] else _parse(arguments)
         if isinstance(command, int):
+            sys.stdout.flush()
             return command
         with warnings.catch_warnings(), joined() as processes:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             with _messages(command) if processes.first else contextlib.redirect_stdout(None):
                 command.run()
+        sys.stdout.flush()  # here an error can still be told
     except BrokenPipeError:  # `pixelcnn ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
         return 0
     except KeyboardInterrupt as interrupt:
         print(f"pixelcnn: {str(interrupt) or 'stopped'}", file=sys.stderr)

@@ -122,7 +122,7 @@ class Complete:
         if (self.keep_rows is not None) + (self.box is not None) + (self.mask is not None) != 1:
             raise ValueError("give one of --keep-rows, --box and --mask, to say what is known")
         _, height, width = model.image_shape
-        known = torch.zeros(1, height, width, dtype=torch.bool)
+        known = torch.zeros(1, height, width, dtype=torch.bool, device="cpu")
         if self.keep_rows is not None:
             if not 0 <= self.keep_rows < height:
                 raise ValueError(f"--keep-rows must be in 0..{height - 1}, got {self.keep_rows}")
@@ -167,7 +167,7 @@ class Complete:
                 raise ValueError(f"--label must be left out, got {self.label}: {self.model} has no classes")
             if not 0 <= self.label < classes:
                 raise ValueError(f"--label must be in 0..{classes - 1}, got {self.label}")
-            labels = torch.full((len(images),), self.label)
+            labels = torch.full((len(images),), self.label, device="cpu")
         return images, labels, names
 
     def _of_source(self, model: AutoregressiveModel, classes: int | None) -> tuple[Tensor, Tensor | None, list[str]]:

@@ -73,9 +73,9 @@ class Sample:
         from pixelcnn.files import is_special_file, writable_file, writable_folder
         from pixelcnn.models.storage import load
         from pixelcnn.processes import job
-        from pixelcnn.sampling import check_arguments
+        from pixelcnn.sampling import checked_arguments
 
-        check_arguments(self.n, self.seed, self.temperature, self.first)
+        checked_arguments(self.n, self.seed, self.temperature, self.first)
         if self.separate and self.steps:
             raise ValueError("--separate and --steps exclude each other: leave one out")
         if self.steps and self.engine != "fast":

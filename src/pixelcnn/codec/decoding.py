@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixelcnn.arguments import integer
 from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, StreamError, payload_of, unpack
 from pixelcnn.codec.encoding import GROUP_BYTES, digest_of
@@ -65,12 +66,9 @@ def decompress_with_labels(
     """The images of a stream, as `decompress`, and their classes, int64 (N,), or None."""
     stream = Stream(model, data)
     header = stream.header
-    if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first < header.count:
-        raise ValueError(f"first must be in 0..{header.count - 1}, got {first!r}")
+    first = integer("first", first, 0, header.count - 1)
     most = header.count - first
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most):
-        raise ValueError(f"n must be in 1..{most}, got {n!r}")
-    wanted = range(first, first + (n or most))
+    wanted = range(first, first + (most if n is None else integer("n", n, 1, most)))
     chunks = range(wanted.start // header.per_chunk, (wanted.stop - 1) // header.per_chunk + 1)
     members = range(header.images_of(chunks[0]).start, header.images_of(chunks[-1]).stop)
     size = len(members) * (math.prod(header.shape) + 8 * header.labelled)

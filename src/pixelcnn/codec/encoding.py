@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, deflated, pack
 from pixelcnn.codec.groups import Groups, mapped, workers
@@ -31,8 +32,8 @@ _GROUP_IMAGES = 2**14
 
 def compress(
     model: AutoregressiveModel | PreparedModel,
-    images: Tensor,
-    labels: Tensor | None = None,
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     chunk: int | None = None,
     notes: Mapping[str, object] | None = None,
@@ -58,12 +59,11 @@ def compress(
     """
     prepared = model if isinstance(model, PreparedModel) else prepare(model)
     twin = prepared.model
-    twin.check_images(images)
+    images = twin.checked_images(images)
     if len(images) == 0:
         raise ValueError("images must be at least one, got none")
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or not 1 <= chunk < 2**32):
-        raise ValueError(f"chunk must be an integer in 1..2**32-1, got {chunk!r}")
-    twin.condition_of(labels, len(images))
+    chunk = None if chunk is None else integer("chunk", chunk, 1, 2**32 - 1)
+    labels = None if labels is None else twin.checked_labels(labels, len(images))
     if labels is not None and (labels.is_floating_point() or (labels < 0).any()):
         raise ValueError("labels must be classes to be coded: neither vectors nor -1, which is none, can be")
     if max(twin.image_shape) >= 2**16:

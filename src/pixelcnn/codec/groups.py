@@ -182,4 +182,4 @@ def _order(prepared: PreparedModel, conditional: bool) -> Tensor:
     steps = [range(h * w)[wavefront.pixels(step)] for step in range(wavefront.steps)]
     return torch.tensor([
         channel * h * w + pixel for pixels, channel in itertools.product(steps, range(c)) for pixel in pixels
-    ])  # fmt: skip
+    ], device="cpu")  # fmt: skip

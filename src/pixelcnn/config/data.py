@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pixelcnn.config.checks import check_numbers, is_int
+from pixelcnn.config.checks import is_int, make_plain
 
 __all__ = ["DataConfig"]
 
@@ -29,7 +29,7 @@ class DataConfig:
     """Share of the images that are kept for DATA:test, by the same hash: neither trained on nor validated with."""
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        make_plain(self)
         sides = self.size if isinstance(self.size, tuple) else (self.size, self.size)
         if self.size is not None and not (
             len(sides) == 2 and all(isinstance(s, int) and is_int(s) and 1 <= s <= 2**16 for s in sides)

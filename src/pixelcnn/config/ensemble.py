@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pixelcnn.config.checks import check_images, is_int
+from pixelcnn.config.checks import check_images, is_int, make_plain
 from pixelcnn.config.models import ModelConfig, conditions_of
 
 __all__ = ["ORDERS", "OrderEnsembleConfig"]
@@ -36,6 +36,7 @@ class OrderEnsembleConfig:
     """Whether the networks' condition is the order, as a class: its index in `ORDERS`."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_images(self.image_shape, self.levels)
         if not (self.networks and all(isinstance(network, ModelConfig) for network in self.networks)):
             raise ValueError(f"networks must be at least one model's configuration, got {self.networks!r}")

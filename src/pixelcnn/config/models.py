@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from pixelcnn.config.checks import check_images, is_int
+from pixelcnn.config.checks import check_images, is_int, make_plain
 from pixelcnn.config.values import to_dict
 
 __all__ = [
@@ -43,6 +43,7 @@ class PixelCNNConfig:
     """Residual blocks; each widens the receptive field by one row."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         shape = self.image_shape
         check_images(shape, self.levels)
         if not (is_int(self.filters) and 2 * shape[0] <= self.filters <= 2**16):
@@ -88,6 +89,7 @@ class GatedPixelCNNConfig:
     """Features of each head's queries, keys and values."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         shape = self.image_shape
         check_images(shape, self.levels)
         if not (is_int(self.filters) and shape[0] <= self.filters <= 2**16 and self.filters % shape[0] == 0):
@@ -138,6 +140,7 @@ class PixelCNNPlusPlusConfig:
     """Features of each head's queries, keys and values."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         check_images(self.image_shape, self.levels)
         for name, least in (("filters", 1), ("blocks", 0), ("mixtures", 1)):
             value = getattr(self, name)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pixelcnn.config.checks import check_numbers, is_int
+from pixelcnn.config.checks import is_int, make_plain
 from pixelcnn.config.models import ModelConfig, PixelCNNConfig
 
 __all__ = ["TrainConfig"]
@@ -95,7 +95,7 @@ class TrainConfig:
     `tensorboard`; needs the extra of the same name."""
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        make_plain(self)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 listed = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"

@@ -21,6 +21,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pixelcnn.config import DataConfig
+from pixelcnn.config.checks import checked_levels
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cache import Cache, Source, open_cache
 from pixelcnn.datasets.cifar import CIFAR10Source, is_cifar10
@@ -120,7 +121,7 @@ def open_training(
         OSError: If a file cannot be read, or the cache cannot be written.
     """
     config = config or DataConfig()
-    _check_levels(levels)
+    levels = None if levels is None else checked_levels(levels)
     name, split = _parse(data)
     if split is not None:
         decided = "--protocol" if name in (_MNIST, _DYNAMIC) else "--held-out"
@@ -186,7 +187,7 @@ def open_data(
         OSError: If a file cannot be read, or the cache cannot be written.
     """
     config = config or DataConfig()
-    _check_levels(levels)
+    levels = None if levels is None else checked_levels(levels)
     name, split = _parse(data)
     if name in (_MNIST, _DYNAMIC):
         images, digits = _mnist(name, split or default, levels)
@@ -293,11 +294,6 @@ def _refuse_options(name: str, config: DataConfig, allowed: tuple[str, ...]) -> 
         value = getattr(config, field.name)
         if field.name not in allowed and value != field.default:
             raise ValueError(f"{field.name} must be left out for {name}, which is taken as it is, got {value!r}")
-
-
-def _check_levels(levels: int | None) -> None:
-    if levels is not None and (isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 256):
-        raise ValueError(f"levels must be in 2..256, got {levels!r}")
 
 
 def _empty(cache: Cache, side: str, config: DataConfig) -> str:

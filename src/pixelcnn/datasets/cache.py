@@ -27,7 +27,6 @@ import json
 import os
 import shutil
 import struct
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,11 +36,11 @@ from typing import IO, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.datasets.split import SIDES, side_of
 from pixelcnn.files import cache_home, new_folder, only_user_of, read_json, sample_digest, writable_folder, write_file
+from pixelcnn.progress import say
 
 __all__ = ["Cache", "CacheRecord", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
 
@@ -190,7 +189,7 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
         raise OSError(error.errno, told, str(path)) from error
     if progress:
         size = sum(file.stat().st_size for file in path.iterdir())
-        tqdm.write(f"{source.name}: {sum(cache.record.counts):,} images, {_bytes(size)} in {path}", file=sys.stderr)
+        say(f"{source.name}: {sum(cache.record.counts):,} images, {_bytes(size)} in {path}")
     if cache.record.skipped:
         _warn_of_skipped(cache)
     return cache

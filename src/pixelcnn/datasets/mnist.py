@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixelcnn.config.checks import checked_levels
 from pixelcnn.randomness import binarised
 
 __all__ = ["SPLITS", "drawn_mnist", "mnist", "read_idx"]
@@ -72,8 +73,7 @@ def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if isinstance(levels, bool) or not isinstance(levels, int) or not 2 <= levels <= 256:
-        raise ValueError(f"levels must be in 2..256, got {levels!r}")
+    levels = checked_levels(levels)
     official = [_part(name) for name in (("t10k",) if split == "test" else ("train", "t10k"))]
     grey = np.concatenate([images for images, _ in official])
     labels = np.concatenate([labels for _, labels in official])
@@ -110,7 +110,7 @@ def drawn_mnist(split: str = "test") -> tuple[Tensor, Tensor]:
     """
     grey, labels = mnist(split, 256)
     first = _STARTS.get(split, 0)
-    indices = torch.arange(first, first + len(grey))
+    indices = torch.arange(first, first + len(grey), device="cpu")
     parts = zip(torch.split(grey, 1000), torch.split(indices, 1000), strict=True)  # in bounded memory
     return torch.cat([binarised(*part, seed=0) for part in parts]), labels
 

@@ -124,6 +124,6 @@ def _powers(step: int, count: int, bits: int) -> tuple[int, ...]:
 
 @functools.cache
 def _tables_on(device: torch.device) -> tuple[Tensor, Tensor]:  # kept: compiled code has their address
-    head = torch.tensor(_powers(_PER_HEAD, _heads(), _HEAD_BITS), dtype=torch.float64) * 2.0**-_HEAD_BITS
-    tail = torch.tensor(_powers(1, _PER_HEAD, _TAIL_BITS), dtype=torch.float64) * 2.0**-_TAIL_BITS
+    head = torch.tensor(_powers(_PER_HEAD, _heads(), _HEAD_BITS), dtype=torch.float64, device="cpu") * 2.0**-_HEAD_BITS
+    tail = torch.tensor(_powers(1, _PER_HEAD, _TAIL_BITS), dtype=torch.float64, device="cpu") * 2.0**-_TAIL_BITS
     return head.to(device), tail.to(device)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike
 from pixelcnn.config import architecture_of
 from pixelcnn.exact import grid
 from pixelcnn.exact.frequencies import TOTAL_BITS, cumulative_frequencies
@@ -45,7 +46,7 @@ class PreparedModel:
     largest: float
 
     @torch.no_grad()
-    def cumulative(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def cumulative(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
         """The cumulative frequencies of every sub-pixel, each given the ones before it, by one forward.
 
         Args:
@@ -58,7 +59,7 @@ class PreparedModel:
         Raises:
             ValueError: If the shape, type or range of an argument is wrong.
         """
-        self.model.check_images(images)
+        images = self.model.checked_images(images).to(self.model.device)
         return self.cumulative_given(images, self.model.condition_of(labels, len(images)))
 
     def cumulative_given(self, images: Tensor, condition: Tensor | None) -> Tensor:
@@ -76,11 +77,13 @@ class PreparedModel:
         return torch.stack(every, 1)
 
     @torch.no_grad()
-    def bits(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def bits(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
         """What an ideal coder spends on each image with these frequencies, in bits: float64 (N,).
 
         Arguments and errors as for `cumulative`. Memory does not grow with N.
         """
+        images = self.model.checked_images(images).to(self.model.device)
+        labels = None if labels is None else self.model.checked_labels(labels, len(images))
         size = self.model.slice_size
         parts = [images[k : k + size] for k in range(0, len(images), size)]
         given = [None if labels is None else labels[k : k + size] for k in range(0, len(images), size)]

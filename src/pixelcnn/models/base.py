@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn import sampling
+from pixelcnn.arguments import ArrayLike, bounds, levels_of, tensor
 from pixelcnn.completion import Completion, Method, complete
 from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood, likelihood_of
@@ -129,7 +130,7 @@ class AutoregressiveModel(nn.Module, ABC):
 
     # Likelihood ------------------------------------------------------------------------------------------------
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, precision: Precision | None = None) -> Tensor:
+    def forward(self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None) -> Tensor:
         """Raw distribution parameters of every sub-pixel, each given the ones before it.
 
         Args:
@@ -144,11 +145,13 @@ class AutoregressiveModel(nn.Module, ABC):
         Raises:
             ValueError: If the shape, type or range of an argument is wrong.
         """
-        self.check_images(images, floating=True)
+        images = self.checked_images(images, floating=True).to(self.device)
         check_precision(precision, self.dtype)
         return self.raw_params(images, self.condition_of(labels, len(images)), partial(FullView, precision=precision))
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None, precision: Precision | None = None) -> Tensor:
+    def log_prob(
+        self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None
+    ) -> Tensor:
         """Exact log-likelihood of each image in nats.
 
         Args:
@@ -167,23 +170,24 @@ class AutoregressiveModel(nn.Module, ABC):
         """
         return self.log_prob_map(images, labels, precision).flatten(1).sum(1)
 
-    def log_prob_map(self, images: Tensor, labels: Tensor | None = None, precision: Precision | None = None) -> Tensor:
+    def log_prob_map(
+        self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None
+    ) -> Tensor:
         """Exact log-likelihood in nats of each sub-pixel given the ones before it: (N, C, H, W).
 
         Arguments, dtype and errors as for `log_prob`, which is its sum.
         """
-        self.check_images(images)
+        images = self.checked_images(images).to(self.device)
         check_precision(precision, self.dtype)
         condition, view = self.condition_of(labels, len(images)), partial(FullView, precision=precision)
-        found = self._log_prob_map(images, condition, view, precision)
+        with exact_products(precision, self.device):
+            found = self._log_prob_map(images, condition, view)
         if not found.isfinite().all():
             check_weights(self.named_parameters())
         return found
 
-    def _log_prob_map(
-        self, images: Tensor, condition: Tensor | None, view: MakeView, precision: Precision | None
-    ) -> Tensor:
-        """`log_prob_map` of arguments that have been checked, without gradients a slice at a time."""
+    def _log_prob_map(self, images: Tensor, condition: Tensor | None, view: MakeView) -> Tensor:
+        """In one piece if it is to be differentiated, else by parts in bounded memory."""
         if torch.is_grad_enabled() or len(images) == 0:
             return self.unchecked_log_prob_map(images, condition, view)
         on_host = self.device.type == "cpu"
@@ -195,11 +199,10 @@ class AutoregressiveModel(nn.Module, ABC):
         both = list(zip(parts, conditions, strict=True))
         if on_host and len(both) > 1:
             return torch.cat(in_parallel(lambda part: self.unchecked_log_prob_map(*part, view), both))
-        with exact_products(precision, self.device):
-            return torch.cat([self.unchecked_log_prob_map(*part, view) for part in both])
+        return torch.cat([self.unchecked_log_prob_map(*part, view) for part in both])
 
     @torch.no_grad()
-    def classify(self, images: Tensor, prior: Tensor | None = None) -> Tensor:
+    def classify(self, images: ArrayLike, prior: ArrayLike | None = None) -> Tensor:
         """Logarithms of the classes' posterior probabilities by Bayes' rule, for a class-conditional model.
 
             p(y | x) = p(x | y) p(y) / sum over y' of p(x | y') p(y')
@@ -218,13 +221,13 @@ class AutoregressiveModel(nn.Module, ABC):
         classes: int | None = getattr(self.config, "num_classes", None)
         if classes is None:
             raise ValueError("classify needs a class-conditional model, and this one has no classes")
-        if prior is None:
-            prior = torch.ones(classes)
-        if not isinstance(prior, Tensor) or prior.shape != (classes,) or not prior.is_floating_point():
+        prior = torch.ones(classes, device=self.device) if prior is None else tensor("prior", prior)
+        if prior.shape != (classes,) or not prior.is_floating_point():
             raise ValueError(f"prior must be a floating-point tensor of shape ({classes},), got {prior!r}")
         if not (prior > 0).all() or not prior.isfinite().all():
             raise ValueError(f"prior must be positive and finite, got {prior.tolist()}")
-        labels = torch.arange(classes)
+        images = self.checked_images(images)
+        labels = torch.arange(classes, device=self.device)
         given = [self.log_prob(images, label.expand(len(images))) for label in labels]
         joint = torch.stack(given, 1) + prior.log().to(self.device, self.dtype)
         return torch.log_softmax(joint, 1)
@@ -257,7 +260,7 @@ class AutoregressiveModel(nn.Module, ABC):
     def sample(
         self,
         n: int,
-        labels: Tensor | None = None,
+        labels: ArrayLike | None = None,
         seed: int = 0,
         temperature: float = 1.0,
         engine: sampling.Engine = "fast",
@@ -311,7 +314,7 @@ class AutoregressiveModel(nn.Module, ABC):
     def sample_stream(
         self,
         n: int,
-        labels: Tensor | None = None,
+        labels: ArrayLike | None = None,
         seed: int = 0,
         temperature: float = 1.0,
         engine: sampling.Engine = "fast",
@@ -345,7 +348,7 @@ class AutoregressiveModel(nn.Module, ABC):
     def sample_steps(
         self,
         n: int,
-        labels: Tensor | None = None,
+        labels: ArrayLike | None = None,
         seed: int = 0,
         temperature: float = 1.0,
         first: int = 0,
@@ -370,11 +373,11 @@ class AutoregressiveModel(nn.Module, ABC):
 
     def complete(
         self,
-        images: Tensor,
-        known: Tensor,
+        images: ArrayLike,
+        known: ArrayLike,
         n: int = 1,
         particles: int = 256,
-        labels: Tensor | None = None,
+        labels: ArrayLike | None = None,
         seed: int = 0,
         *,
         method: Method = "auto",
@@ -514,29 +517,28 @@ class AutoregressiveModel(nn.Module, ABC):
 
     # Errors ----------------------------------------------------------------------------------------------------
 
-    def check_images(self, images: Tensor, *, floating: bool = False) -> None:
-        """Looks at images before they are used.
+    def checked_images(self, images: object, *, floating: bool = False) -> Tensor:
+        """Images as they are used, uint8 (N, C, H, W) where they were.
 
         Args:
-            images: Should be uint8 (N, C, H, W) holding 0 .. levels-1.
-            floating: Whether floating-point levels of the model's dtype will do as well.
+            images: A tensor or an array, integers of any type (N, C, H, W) holding 0 .. levels-1; for two levels truth
+                values too.
+            floating: Whether floating-point levels of the model's dtype will do as well, and stay what they are.
 
         Raises:
-            ValueError: If they are not.
+            ValueError: If they are something else.
         """
         shape = self.image_shape
-        if not isinstance(images, Tensor):
-            raise ValueError(f"images must be a torch.Tensor, got {type(images).__name__}")
+        images = tensor("images", images)
         if images.dim() != 4 or tuple(images.shape[1:]) != shape:
             raise ValueError(
                 f"images must have shape (N, {shape[0]}, {shape[1]}, {shape[2]}), got {tuple(images.shape)}"
             )
-        if images.dtype != torch.uint8 and not (floating and images.dtype == self.dtype):
-            raise ValueError(f"images must be of dtype torch.uint8, got {images.dtype}")
-        if images.numel() and (top := images.amax().item()) >= self.levels and images.dtype == torch.uint8:
-            raise ValueError(f"images must hold levels 0..{self.levels - 1}, got {top}")
+        if floating and images.dtype == self.dtype:
+            return images
+        return levels_of("images", images, self.levels)
 
-    def condition_of(self, labels: Tensor | None, n: int) -> Tensor | None:
+    def condition_of(self, labels: ArrayLike | None, n: int) -> Tensor | None:
         """What n images are conditioned on, (n, D) of the model's dtype: classes one-hot, vectors as they are.
 
         A class of -1 becomes zeros, which is the unconditional distribution.
@@ -546,11 +548,14 @@ class AutoregressiveModel(nn.Module, ABC):
         """
         if labels is None:
             return None
-        self.check_labels(labels, n)
-        return self.unchecked_condition_of(labels.to(self.device))
+        return self.unchecked_condition_of(self.checked_labels(labels, n).to(self.device))
 
-    def check_labels(self, labels: Tensor, n: int) -> None:
-        """Looks at the labels of n images before they are used.
+    def checked_labels(self, labels: object, n: int) -> Tensor:
+        """The labels of n images as they are used: classes, int64 (n,), or vectors, floating-point (n, condition_dim).
+
+        Args:
+            labels: A tensor, an array or a list; classes are integers of any type, vectors any numbers.
+            n: Number of images.
 
         Raises:
             ValueError: If they do not fit the model or the number of images.
@@ -558,18 +563,20 @@ class AutoregressiveModel(nn.Module, ABC):
         classes, size = (getattr(self.config, name, None) for name in ("num_classes", "condition_dim"))
         if classes is None and size is None:
             raise ValueError("labels must be None: the model is unconditional and has no classes")
-        if not isinstance(labels, Tensor):
-            raise ValueError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
+        labels = tensor("labels", labels)
+        whole = not labels.is_floating_point() and not labels.is_complex()
         if classes is None:
-            if labels.shape != (n, size) or not labels.is_floating_point():
+            if labels.shape != (n, size) or labels.is_complex():
                 raise ValueError(
                     f"labels must be floating-point of shape ({n}, {size}), got {labels.dtype} {tuple(labels.shape)}"
                 )
-            return
-        if labels.shape != (n,) or labels.dtype != torch.int64:
+            return labels.to(torch.float64) if whole else labels
+        if labels.shape != (n,) or not whole:
             raise ValueError(f"labels must be torch.int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}")
-        if n and not (labels.amin() >= -1 and labels.amax() < classes):
-            raise ValueError(f"labels must be in 0..{classes - 1}, got {labels.amin()}..{labels.amax()}")
+        low, top = bounds(labels) if n else (0, 0)
+        if low < -1 or top >= classes:
+            raise ValueError(f"labels must be in 0..{classes - 1}, got {low}..{top}")
+        return labels.to(torch.int64)
 
     def unchecked_condition_of(self, labels: Tensor) -> Tensor:
         """`condition_of` labels on the model's device without looking at their values, so without waiting for them."""

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn import sampling
+from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.completion import Completion, Method, checked_mask
 from pixelcnn.config import OrderEnsembleConfig
 from pixelcnn.layers import View
@@ -114,11 +115,13 @@ class OrderEnsemble(AutoregressiveModel):
 
     # Likelihood ------------------------------------------------------------------------------------------------
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None, precision: Precision | None = None) -> Tensor:
+    def log_prob(
+        self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None
+    ) -> Tensor:
         """Exact log-likelihood of each image in nats: (N,); as `AutoregressiveModel.log_prob`."""
-        self.check_images(images)
+        images = self.checked_images(images).to(self.device)
         check_precision(precision, self.dtype)
-        self.condition_of(labels, len(images))
+        labels = None if labels is None else self.checked_labels(labels, len(images))
         total = math.fsum(self.config.weights)
         parts = [
             math.log(weight / total)
@@ -143,7 +146,8 @@ class OrderEnsemble(AutoregressiveModel):
         """
         total = math.fsum(self.config.weights)
         ends = [end / total for end in itertools.accumulate(self.config.weights)][:-1]
-        return (part_uniforms(seed, first, n)[:, None] >= torch.tensor(ends, dtype=torch.float64)).sum(1)
+        uniforms = part_uniforms(seed, integer("first", first, 0, 2**62), integer("n", n, 0))
+        return (uniforms[:, None] >= torch.tensor(ends, dtype=torch.float64, device="cpu")).sum(1)
 
     def draw_by_parts(
         self,
@@ -162,8 +166,8 @@ class OrderEnsemble(AutoregressiveModel):
         which = self.part_of(draw.seed, draw.first, n)
         c, h, w = self.image_shape
         images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=self.device)
-        orders = torch.tensor([ORDERS.index(order) for order in self.config.orders])[which]
-        members = torch.tensor(self.config.members)[which]
+        orders = torch.tensor([ORDERS.index(order) for order in self.config.orders], device="cpu")[which]
+        members = torch.tensor(self.config.members, device="cpu")[which]
         for member in sorted(set(members.tolist())):
             own = (members == member).nonzero()[:, 0]
             start, stop = int(own[0]), int(own[-1]) + 1
@@ -202,11 +206,11 @@ class OrderEnsemble(AutoregressiveModel):
 
     def complete(
         self,
-        images: Tensor,
-        known: Tensor,
+        images: ArrayLike,
+        known: ArrayLike,
         n: int = 1,
         particles: int = 256,
-        labels: Tensor | None = None,
+        labels: ArrayLike | None = None,
         seed: int = 0,
         *,
         method: Method = "auto",
@@ -220,9 +224,9 @@ class OrderEnsemble(AutoregressiveModel):
         Where all of them do the draws are exact, of that part. They are not those of the mixture, whose conditional
         would weigh the parts by what each thinks of the known sub-pixels; nor is the log-evidence, which is the part's.
         """
-        self.check_images(images)
+        images = self.checked_images(images)
         known = checked_mask(known, images.shape)
-        self.condition_of(labels, len(images))
+        labels = None if labels is None else self.checked_labels(labels, len(images))
         found = [self._part_for(mask) for mask in known]
         ends: dict[int, Completion] = {}
         for part in sorted(set(found)):
@@ -264,4 +268,4 @@ class OrderEnsemble(AutoregressiveModel):
         return cast(AutoregressiveModel, self.networks[k])
 
     def _given(self, order: str, n: int, labels: Tensor | None) -> Tensor | None:
-        return torch.full((n,), ORDERS.index(order)) if self.config.told else labels
+        return torch.full((n,), ORDERS.index(order), device="cpu") if self.config.told else labels

@@ -27,6 +27,7 @@ import typing
 import torch
 from torch import Tensor, nn
 
+from pixelcnn.arguments import plain
 from pixelcnn.config import GatedPixelCNNConfig, kernel_sizes
 from pixelcnn.layers import Activation, MaskedConv2d, MaskType, View, Window
 from pixelcnn.models.attention import attention_blocks
@@ -183,14 +184,14 @@ class GatedPixelCNN(AutoregressiveModel):
                 attention_heads=attention_heads,
                 attention_size=attention_size,
                 first_kernel=first_kernel,
-                kernel_size=kernel_size if isinstance(kernel_size, int) else tuple(kernel_size),
+                kernel_size=plain(kernel_size),
                 places=places,
                 context=tuple(context),
             )
         )
-        c = self.image_shape[0]
-        condition = num_classes or condition_dim or 0
-        kernels = (first_kernel, *kernel_sizes(self.config, layers - 1))
+        c, filters, layers = self.image_shape[0], self.config.filters, self.config.layers
+        condition = self.config.num_classes or self.config.condition_dim or 0
+        kernels = (self.config.first_kernel, *kernel_sizes(self.config, layers - 1))
         gated_layers = [
             GatedLayer(
                 filters,
@@ -198,7 +199,7 @@ class GatedPixelCNN(AutoregressiveModel):
                 c,
                 first=k == 0,
                 last=k == layers - 1,
-                condition=condition if k == 0 or not context else 0,
+                condition=condition if k == 0 or not self.config.context else 0,
                 generator=generator,
             )
             for k in range(layers)

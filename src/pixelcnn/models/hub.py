@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 
 from pixelcnn import __version__
 from pixelcnn.files import private_folder
+from pixelcnn.progress import on_terminal
 
 __all__ = ["HubError", "HubName", "download", "upload"]
 
@@ -95,7 +95,7 @@ def download(
         revision = name.commit or name.revision
         kept = [huggingface_hub.try_to_load_from_cache(name.repo, file, cache_dir, revision) for file in files]
         lacking = force_download or not all(isinstance(path, str) for path in kept)
-        shown = progress and lacking and sys.stderr.isatty()
+        shown = progress and lacking and on_terminal()
         folder = Path(
             huggingface_hub.snapshot_download(
                 name.repo,
@@ -150,7 +150,7 @@ def upload(
         if private and api.model_info(name.repo).private is False:
             raise HubError(f"{name.repo} exists and is public: make it private there, or do not ask for a private one")
         files = sorted(path for path in folder.iterdir() if path.is_file())
-        shown = sys.stderr.isatty()  # the library shows a bar for files, and none for bytes
+        shown = on_terminal()  # the library shows a bar for files, and none for bytes
         commit = api.create_commit(
             name.repo,
             [huggingface_hub.CommitOperationAdd(path.name, path if shown else path.read_bytes()) for path in files],

@@ -77,7 +77,7 @@ class PixelCNN(AutoregressiveModel):
     ) -> None:
         shape = typing.cast("tuple[int, int, int]", tuple(image_shape))
         super().__init__(PixelCNNConfig(image_shape=shape, levels=levels, filters=filters, blocks=blocks))
-        c = self.image_shape[0]
+        c, filters, blocks = self.image_shape[0], self.config.filters, self.config.blocks
         self.input = MaskedConv2d(c, filters, 7, mask_type="A", groups=c, generator=generator)
         blocks_ = [ResidualBlock(filters, c, generator) for _ in range(blocks)]
         self.blocks = nn.ModuleList(blocks_)

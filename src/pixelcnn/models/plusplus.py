@@ -31,6 +31,7 @@ import typing
 import torch
 from torch import Tensor, nn
 
+from pixelcnn.arguments import plain
 from pixelcnn.config import PixelCNNPlusPlusConfig, kernel_sizes
 from pixelcnn.layers import MaskedConv2d, View, Window
 from pixelcnn.likelihoods import LogisticMixture
@@ -160,13 +161,14 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             attention_heads=attention_heads,
             attention_size=attention_size,
             first_kernel=first_kernel,
-            kernel_size=kernel_size if isinstance(kernel_size, int) else tuple(kernel_size),
+            kernel_size=plain(kernel_size),
             places=places,
             context=tuple(context),
         )
-        super().__init__(config, LogisticMixture(levels, mixtures))
+        filters, blocks, mixtures = config.filters, config.blocks, config.mixtures
+        super().__init__(config, LogisticMixture(config.levels, mixtures))
         c = self.image_shape[0]
-        condition = num_classes or condition_dim or 0
+        condition = config.num_classes or config.condition_dim or 0
 
         kernels = kernel_sizes(config, 2 * blocks)
         up, down = kernels[:blocks], kernels[blocks:]
@@ -174,7 +176,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         def row(windows: typing.Iterable[Window], shortcuts: int) -> list[ResidualBlock]:
             return [ResidualBlock(filters, window, shortcuts, condition, generator) for window in windows]
 
-        r = first_kernel // 2
+        r = config.first_kernel // 2
         self.input_u = _conv(c, filters, Window(-r - 1, -1, -r, r), generator, first=True)
         self.input_above = _conv(c, filters, Window(-r, -1, -r, r), generator, first=True)
         self.input_left = _conv(c, filters, Window(-r, 0, -r, -1), generator, first=True)

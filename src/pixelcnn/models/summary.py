@@ -13,6 +13,7 @@ from pixelcnn.config import PixelCNNConfig
 from pixelcnn.layers import FullView, MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
+from pixelcnn.precision import default_factories
 from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.schedule import schedule_of
 
@@ -101,11 +102,14 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
         windows = [layer.window for layer in type(model).from_config(config).masked_layers]
     reach = sum(max(-window.top, -window.left, window.right) for window in windows)
     config = dataclasses.replace(config, image_shape=(c, reach + 1, 2 * reach + 1))
-    positive = type(model).from_config(config).double()
-    for layer in positive.masked_layers:
-        torch.nn.init.constant_(layer.weight, 1 / (layer.in_channels * max(1, len(layer.taps))))  # no gate saturates
-    image = torch.ones(1, reach + 1, 2 * reach + 1, c, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(positive.network(FullView(image))[0, reach, reach].sum(), image)
+    with default_factories(), torch.inference_mode(False), torch.enable_grad():
+        positive = type(model).from_config(config).double()
+        for layer in positive.masked_layers:
+            torch.nn.init.constant_(
+                layer.weight, 1 / (layer.in_channels * max(1, len(layer.taps)))
+            )  # no gate saturates
+        image = torch.ones(1, reach + 1, 2 * reach + 1, c, dtype=torch.float64, requires_grad=True)
+        (gradient,) = torch.autograd.grad(positive.network(FullView(image))[0, reach, reach].sum(), image)
     field = gradient[0].amax(-1) > 0
     rows, columns = field.nonzero().unbind(1)
     width = int((columns - reach).abs().amax())

@@ -24,13 +24,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, SupportsFloat, get_args, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike, integer, number, tensor
 from pixelcnn.likelihoods import Bernoulli, Categorical
-from pixelcnn.precision import Precision, check_precision
+from pixelcnn.precision import Precision, check_precision, exact_products, in_exact_products
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
@@ -47,7 +48,7 @@ __all__ = [
     "Engine",
     "Mixture",
     "Sampler",
-    "check_arguments",
+    "checked_arguments",
     "engine_of",
     "labels_in_turn",
     "sample",
@@ -98,43 +99,40 @@ class Draw:
     seed: int
     first: int
     temperature: float
-    labels: Tensor | None
+    labels: ArrayLike | None
     guidance: float
     precision: Precision | None
     exact: bool = False
 
-    def __post_init__(self) -> None:
-        for name in ("temperature", "guidance"):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
-
-    def check(self, model: Autoregressive, n: int) -> None:
-        """Looks at everything before anything is done.
+    def checked(self, model: Autoregressive, n: int) -> tuple[Draw, int]:
+        """The same in the types that the samplers compute with, and n, looked at before anything is done.
 
         Raises:
             ValueError: If a field is out of range.
         """
-        check_arguments(n, self.seed, self.temperature, self.first)
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"guidance must be finite, got {self.guidance!r}")
-        if abs(self.guidance) > _MAX_GUIDANCE:
-            raise ValueError(f"guidance must be in -1e6..1e6, got {self.guidance!r}")
+        n, seed, temperature, first = checked_arguments(n, self.seed, self.temperature, self.first)
+        guidance = number("guidance", self.guidance)
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance must be finite, got {guidance!r}")
+        if abs(guidance) > _MAX_GUIDANCE:
+            raise ValueError(f"guidance must be in -1e6..1e6, got {guidance!r}")
         check_precision(self.precision, model.dtype)
-        model.condition_of(self.labels, n)
-        if self.exact and (self.temperature, self.guidance, self.precision) != (1, 1, None):
+        labels = None if self.labels is None else model.checked_labels(self.labels, n).detach()
+        if self.exact and (temperature, guidance, self.precision) != (1, 1, None):
             raise ValueError(
                 "exact samples are of the model's own distribution: temperature and guidance must be 1 and precision "
-                f"None, got {self.temperature!r}, {self.guidance!r} and {self.precision!r}"
+                f"None, got {temperature!r}, {guidance!r} and {self.precision!r}"
             )
-        if self.guidance == 1:
-            return
-        if self.labels is None:
-            raise ValueError(f"guidance must be 1 without labels, got {self.guidance!r}")
-        if not isinstance(model.likelihood, Bernoulli | Categorical):
-            raise ValueError(f"guidance must be 1 for a likelihood without logits, got {self.guidance!r}")
+        if guidance != 1 and labels is None:
+            raise ValueError(f"guidance must be 1 without labels, got {guidance!r}")
+        if guidance != 1 and not isinstance(model.likelihood, Bernoulli | Categorical):
+            raise ValueError(f"guidance must be 1 for a likelihood without logits, got {guidance!r}")
+        draw = replace(self, seed=seed, temperature=temperature, first=first, guidance=guidance, labels=labels)
+        return draw, n
 
     def part(self, start: int, stop: int) -> Draw:
         """The images start .. stop-1 of these."""
-        labels = None if self.labels is None else self.labels[start:stop]
+        labels = None if self.labels is None else tensor("labels", self.labels)[start:stop]
         return replace(self, first=self.first + start, labels=labels)
 
 
@@ -163,10 +161,22 @@ def sample(
     drawn: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
-    draw.check(model, n)
+    draw, n = draw.checked(model, n)
     sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None, draw.exact)
     if isinstance(model, Mixture):
         return model.draw_by_parts(n, draw, engine=engine, progress=progress, drawn=drawn)
+    with exact_products(draw.precision, model.device):
+        return _sample(model, n, draw, sampler_class, progress, drawn)
+
+
+def _sample(
+    model: Autoregressive,
+    n: int,
+    draw: Draw,
+    sampler_class: type[Sampler],
+    progress: bool,
+    drawn: Callable[[int], object] | None,
+) -> Tensor:
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     batches = math.ceil(n / sampler_class.batch(model, draw.precision))
@@ -191,9 +201,8 @@ def sample_stream(
     model: Autoregressive, n: int, draw: Draw, *, engine: str, progress: bool, chunk: int
 ) -> Iterator[Tensor]:
     """Draws images a chunk at a time; see `AutoregressiveModel.sample_stream`."""
-    draw.check(model, n)
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"chunk must be an integer of at least 1, got {chunk!r}")
+    draw, n = draw.checked(model, n)
+    chunk = integer("chunk", chunk, 1)
     engine_of(model, engine, draw.precision, draw.labels is not None, draw.exact)
 
     def chunks() -> Iterator[Tensor]:
@@ -208,7 +217,7 @@ def sample_stream(
 
 def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     """Draws images in one batch and yields the canvas after every step; see `AutoregressiveModel.sample_steps`."""
-    draw.check(model, n)
+    draw, n = draw.checked(model, n)
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     condition = model.condition_of(draw.labels, n)
@@ -216,12 +225,14 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     sampler_class = engine_of(model, "eager" if draw.exact else "fast", draw.precision, exact=draw.exact)
     if sampler_class in (GraphSampler, TritonSampler):
         sampler_class = EagerSampler
-    sampler = (
-        NativeSampler(model, n, condition, draw.guidance, lockstep=True)
-        if sampler_class is NativeSampler
-        else sampler_class(model, n, condition, draw.guidance, draw.precision)
-    )
-    return (images for _ in sampler.run(images, draw.seed, draw.first, draw.temperature))
+    with exact_products(draw.precision, model.device):
+        sampler = (
+            NativeSampler(model, n, condition, draw.guidance, lockstep=True)
+            if sampler_class is NativeSampler
+            else sampler_class(model, n, condition, draw.guidance, draw.precision)
+        )
+    steps = sampler.run(images, draw.seed, draw.first, draw.temperature)
+    return (images for _ in in_exact_products(steps, draw.precision, model.device))
 
 
 def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> Tensor | None:
@@ -231,7 +242,9 @@ def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> T
         >>> labels_in_turn((3, 5), 1, 4)
         tensor([5, 3, 5, 3])
     """
-    return None if classes is None else torch.tensor(classes)[torch.arange(first, first + count) % len(classes)]
+    if classes is None:
+        return None
+    return torch.tensor(classes, device="cpu")[torch.arange(first, first + count, device="cpu") % len(classes)]
 
 
 def engine_of(
@@ -294,26 +307,14 @@ _CHOICES: _Choices = {
 """By name, the faster first: an engine, and why it cannot sample from a model."""
 
 
-def check_arguments(n: int, seed: int, temperature: float, first: int = 0) -> None:
-    """Looks at a sampler's arguments before anything is done.
+def checked_arguments(n: int, seed: int, temperature: float, first: int = 0) -> tuple[int, int, float, int]:
+    """A sampler's arguments as Python's numbers, looked at before anything is done.
 
     Raises:
         ValueError: If one is out of range.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n < 2**63:
-        raise ValueError(f"n must be an integer in 1..2**63-1, got {n!r}")
-    check_seed(seed)
-    if isinstance(first, bool) or not isinstance(first, int) or not 0 <= first <= 2**62:
-        raise ValueError(f"first must be an integer in 0..2**62, got {first!r}")
+    n, seed, first = integer("n", n, 1, 2**63 - 1), check_seed(seed), integer("first", first, 0, 2**62)
+    temperature = number("temperature", temperature)
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature!r}")
-
-
-def _number(name: str, value: object) -> float:
-    """A number of any kind, the only one of a tensor included, as Python's own."""
-    try:
-        if isinstance(value, SupportsFloat):  # a text is not
-            return float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        pass
-    raise ValueError(f"{name} must be a number, got {value!r}")
+    return n, seed, temperature, first

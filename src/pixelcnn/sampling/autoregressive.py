@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from pixelcnn.arguments import ArrayLike
 from pixelcnn.layers import FullView, MaskedConv2d, View
 from pixelcnn.likelihoods import Likelihood
 
@@ -65,7 +66,11 @@ class Autoregressive(Protocol):
         """The raw parameters of one channel given the earlier ones."""
         ...
 
-    def condition_of(self, labels: Tensor | None, n: int) -> Tensor | None:
+    def checked_labels(self, labels: object, n: int) -> Tensor:
+        """The labels of n images in the types that they are used in."""
+        ...
+
+    def condition_of(self, labels: ArrayLike | None, n: int) -> Tensor | None:
         """What n images are conditioned on, (n, D)."""
         ...
 

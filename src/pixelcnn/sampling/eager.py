@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.likelihoods import draw
-from pixelcnn.precision import Precision, exact_products
+from pixelcnn.precision import Precision
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 from pixelcnn.sampling.program import Attention, record
@@ -160,7 +160,6 @@ class EagerSampler:
     ) -> None:
         self._model = model
         self._guidance = guidance
-        self._precision = precision
         shares = max(1, min(torch.get_num_threads(), n // _LEAST_SHARE)) if model.device.type == "cpu" else 1
         self._shares = [slice(n * k // shares, n * (k + 1) // shares) for k in range(shares)]
         """Of the images, which each thread draws."""
@@ -177,9 +176,8 @@ class EagerSampler:
         ]
         self.steps = self._batches[0].schedule.wavefront.steps
         """Steps of a batch."""
-        with exact_products(precision, model.device):
-            for share, batch in zip(self._shares, self._batches, strict=True):
-                batch.start(None if condition is None else condition[share])
+        for share, batch in zip(self._shares, self._batches, strict=True):
+            batch.start(None if condition is None else condition[share])
 
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
@@ -201,11 +199,10 @@ class EagerSampler:
                 batch, share, u = one
                 batch.step(model, step, share, u, temperature, self._guidance)
 
-            with exact_products(self._precision, model.device):
-                if model.device.type == "cpu":
-                    in_parallel(draw, work, pool)
-                else:
-                    draw(work[0])
+            if model.device.type == "cpu":
+                in_parallel(draw, work, pool)
+            else:
+                draw(work[0])
 
         with ThreadPoolExecutor(len(work)) as pool:
             for step in self._batches[0].steps:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pixelcnn.layers import FullView
 from pixelcnn.likelihoods import draw
-from pixelcnn.precision import Precision, exact_products
+from pixelcnn.precision import Precision
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 
@@ -68,10 +68,9 @@ class ReferenceSampler:
         view = partial(FullView, precision=self._precision)
         for k in range(self.steps):
             i, j, channel = k // (w * c), k // c % w, k % c
-            with exact_products(self._precision, model.device):
-                params = model.raw_params(images, self._condition, view)[:, channel, i, j]
-                if self._guidance != 1:
-                    unconditional = model.raw_params(images, None, view)[:, channel, i, j]
-                    params = unconditional + self._guidance * (params - unconditional)
+            params = model.raw_params(images, self._condition, view)[:, channel, i, j]
+            if self._guidance != 1:
+                unconditional = model.raw_params(images, None, view)[:, channel, i, j]
+                params = unconditional + self._guidance * (params - unconditional)
             images[:, channel, i, j] = draw(model.likelihood, params, u[:, k], temperature)
             yield

@@ -39,7 +39,7 @@ def write_timing(path: Path, line: dict[str, Any]) -> None:
 def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> None:
     """A grid of images drawn from the model, the same seed at every epoch; of classes in turn if it has some."""
     classes: int | None = getattr(model.config, "num_classes", None)
-    labels = None if classes is None else torch.arange(n) % classes
+    labels = None if classes is None else torch.arange(n, device="cpu") % classes
     columns = classes if classes is not None and classes <= n else None
     save_png(grid(model.sample(n, labels, seed=seed), model.levels, columns), path)
 

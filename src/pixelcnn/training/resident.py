@@ -84,7 +84,7 @@ class ResidentStepper:
             parameter.data = self._named["model"][name]
         self._parameters = list(parameters.values())
         self._decays = torch.cat(
-            [torch.full((p.numel(),), float(p.dim() > 1), device=device) for p in parameters.values()]
+            [torch.full((p.numel(),), float(p.dim() > 1), dtype=p.dtype, device=device) for p in parameters.values()]
         )
         self.averaged = self._named.get("ema")
         """The averaged weights by name, or None."""
@@ -142,7 +142,7 @@ class ResidentStepper:
             table.append(
                 [adam, rate * config.weight_decay, 0.0 if config.ema is None else 1 - ema_decay(config.ema, t)]
             )
-        self._rates[done:stop] = torch.tensor(table, dtype=torch.float64).view(-1, 3)
+        self._rates[done:stop] = torch.tensor(table, dtype=torch.float64, device="cpu").view(-1, 3)
         self._order.copy_(self._batches.order(epoch))
         self._epoch.fill_(epoch)
         self._in_epoch.fill_(done)
@@ -184,7 +184,7 @@ class ResidentStepper:
         for parameter in self._parameters:
             parameter.grad = None
         part = -(-size // config.accumulate)
-        total = torch.zeros((), device=self.model.device)
+        total = torch.zeros((), dtype=self.model.dtype, device=self.model.device)
         for first in range(0, size, part):
             condition = None if batch.condition is None else batch.condition[first : first + part]
             with autocast(self.model.device, self._bf16):

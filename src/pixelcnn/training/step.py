@@ -88,7 +88,7 @@ class Stepper:
         self._optimizer = torch.optim.Adam(model.parameters(), betas=ADAM_BETAS, fused=True)
         for parameter in self._parameters.values():  # what Adam would make at its first step: makes `state` uniform
             self._optimizer.state[parameter] = {
-                "step": torch.zeros(()),
+                "step": torch.zeros((), dtype=torch.float32, device="cpu"),
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }

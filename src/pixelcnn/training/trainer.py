@@ -27,25 +27,26 @@ import contextlib
 import dataclasses
 import math
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pixelcnn.arguments import ArrayLike, levels_of, tensor
 from pixelcnn.config import TrainConfig, from_dict, to_dict
 from pixelcnn.devices import device_of, peak_memory
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
 from pixelcnn.orders import ORDERS
+from pixelcnn.precision import default_factories
 from pixelcnn.processes import Processes, joined
-from pixelcnn.progress import progress_bar
+from pixelcnn.progress import progress_bar, say
 from pixelcnn.sampling.autoregressive import check_weights
 from pixelcnn.training import report
 from pixelcnn.training.batches import Batches
@@ -76,12 +77,12 @@ _WARM = 500  # steps of warm-up that are worth a try against a diverging loss
 
 def train(
     config: TrainConfig,
-    training: Tensor,
-    validation: Tensor,
+    training: ArrayLike,
+    validation: ArrayLike,
     out: str | Path,
     *,
-    training_labels: Tensor | None = None,
-    validation_labels: Tensor | None = None,
+    training_labels: ArrayLike | None = None,
+    validation_labels: ArrayLike | None = None,
     data: str = "images",
     resume: str | Path = "auto",
     progress: bool = True,
@@ -118,11 +119,11 @@ def train(
         SystemExit: On all processes of a job but the one that raises what ended it.
     """
     labelled = (training, training_labels), (validation, validation_labels)
-    with joined() as processes:
+    with joined() as processes, torch.inference_mode(False), torch.enable_grad():
         return _Run(config, *labelled, Path(out), data, progress, processes).run(resume)
 
 
-_Labelled = tuple[Tensor, Tensor | None]
+_Labelled: TypeAlias = "tuple[ArrayLike, ArrayLike | None]"
 
 
 class _Run:
@@ -141,10 +142,10 @@ class _Run:
         self.processes = processes
         self.progress = progress and processes.first
         self.device = device_of(config.device)
-        self.model = model_of(config.model, generator=torch.Generator().manual_seed(config.seed))
+        with default_factories():
+            self.model = model_of(config.model, generator=torch.Generator().manual_seed(config.seed))
         self.product = self._product()
-        for name, (images, labels) in (("training", training), ("validation", validation)):
-            self._check(name, images, labels)
+        training, validation = self._checked("training", *training), self._checked("validation", *validation)
         self.record = RunRecord.of(
             config, training, validation, data, precision_of(config, self.device), processes.count
         )
@@ -164,18 +165,21 @@ class _Run:
         if config.tensorboard:
             Board.check()
 
-    def _check(self, name: str, images: Tensor, labels: Tensor | None) -> None:
-        """Whether images and their labels fit the model."""
+    def _checked(self, name: str, images: ArrayLike, labels: ArrayLike | None) -> tuple[Tensor, Tensor | None]:
+        """Images and their labels as they are used, if they fit the model."""
         conditional = any(getattr(self.product.config, size, None) for size in ("num_classes", "condition_dim"))
+        images = tensor(f"{name} images", images)
         if len(images) == 0:
             raise ValueError(f"{name} must hold at least one image, got 0")
         if conditional and labels is None:
             raise ValueError(f"{name}_labels must be given: the model is conditional")
         try:
-            grey = self.config.binarise and name == "training" and isinstance(images, Tensor)
-            self.model.check_images(images.clamp(max=1) if grey else images)
-            if labels is not None:
-                self.product.check_labels(labels, len(images))
+            if self.config.binarise and name == "training":
+                images = levels_of("images", images, 256)
+                self.model.checked_images(images.clamp(max=1))
+            else:
+                images = self.model.checked_images(images)
+            return images, None if labels is None else self.product.checked_labels(labels, len(images))
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
 
@@ -265,7 +269,7 @@ class _Run:
                 if timed is None and k >= _UNTIMED:
                     timed = k, time.monotonic()
                 elif timed is not None and self.plan is None and not self._told and k >= timed[0] + _TIMED:
-                    self._tell_duration((time.monotonic() - timed[1]) / (k - timed[0]), bar)
+                    self._tell_duration((time.monotonic() - timed[1]) / (k - timed[0]))
                 due = time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds
                 if due or self._asked is not None:
                     self._save()
@@ -548,15 +552,15 @@ class _Run:
         description = f"epoch {epoch + 1}/{self.epochs}" if planned else f"epoch {epoch + 1}"
         return progress_bar(description, images, "img", show=self.progress, initial=initial)
 
-    def _tell_duration(self, seconds_a_step: float, bar: tqdm[Any]) -> None:
+    def _tell_duration(self, seconds_a_step: float) -> None:
         self._told = True
         steps = self.total_steps - self.state.step
         seconds = int(steps * seconds_a_step)
         if self.progress and seconds > 60:
             days, rest = divmod(seconds, 86400)
             text = (f"{days} d " if days else "") + f"{rest // 3600} h {rest % 3600 // 60} min"
-            bar.write(f"{steps} steps to go at {seconds_a_step:.2f} s each: about {text}", file=sys.stderr)
+            say(f"{steps} steps to go at {seconds_a_step:.2f} s each: about {text}")
 
     def _say(self, message: str) -> None:
         if self.progress:
-            tqdm.write(message, file=sys.stderr)
+            say(message)

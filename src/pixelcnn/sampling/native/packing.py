@@ -64,7 +64,7 @@ class PackedNetwork:
         self.likelihood = (kinds.index(type(model.likelihood)), getattr(model.likelihood, "mixtures", 0))
         """As `engine.c` counts them, and the distributions of a mixture."""
         self.panel = panel
-        self.real = torch.empty(0, dtype=model.dtype).numpy().dtype
+        self.real = torch.empty(0, dtype=model.dtype, device="cpu").numpy().dtype
         self._runs: list[tuple[int, int, int]] = []
         self._weights: list[Tensor] = []
         self._size = 0
@@ -91,7 +91,7 @@ class PackedNetwork:
                 [(op, self._pack(op, group)) for op, group in self._operations_of(channel)] for channel in channels
             ]
             """For each channel its operations, each with what `engine.c` knows of it beside its places."""
-            self.weights = torch.cat([*self._weights, torch.zeros(ALIGNMENT, dtype=model.dtype)]).numpy()
+            self.weights = torch.cat([*self._weights, torch.zeros(ALIGNMENT, dtype=model.dtype, device="cpu")]).numpy()
         self.runs = np.array(self._runs or [(0, 0, 0)], dtype=np.int64)
 
     def _operations_of(self, channel: int) -> list[tuple[Operation, int]]:

@@ -30,7 +30,7 @@ class NativeParticles:
         self._batch = _Batch(self._library, self._network, n)
         self._first: _Batch | None = None
         self._seed = seed
-        self.evidence = torch.zeros(n, dtype=torch.float64)
+        self.evidence = torch.zeros(n, dtype=torch.float64, device="cpu")
 
     def start(self, images: Tensor, known: Tensor, first: int, condition: Tensor | None = None) -> None:
         """See `Particles.start`."""
@@ -52,7 +52,7 @@ class NativeParticles:
         self._first.step(step)
         self.evidence[1:] = self.evidence[0]
         if step == self._alone - 1:
-            everyone = torch.arange(len(self.images))
+            everyone = torch.arange(len(self.images), device="cpu")
             self._batch.copy(self._first, step, torch.zeros_like(everyone), everyone)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
