@@ -19,17 +19,20 @@ __all__ = ["on_terminal", "progress_bar", "say"]
 def progress_bar(description: str, total: int | None, unit: str, *, show: bool, initial: int = 0) -> tqdm[Any]:
     """A bar to be used as a context manager; hidden unless `show`, and in all processes of a job but the first."""
     interval = 0.2 if on_terminal() else 20.0
-    hidden = not show or sys.stderr is None or place().rank > 0
+    hidden = not (show and _is_there()) or place().rank > 0
     return tqdm(total=total, initial=initial, desc=description, unit=unit, mininterval=interval, disable=hidden)
 
 
 def say(message: str) -> None:
     """Writes a line on standard error, above the bars that are shown."""
-    if sys.stderr is not None:
+    if _is_there():
         tqdm.write(message, file=sys.stderr)
 
 
 def on_terminal() -> bool:
     """Whether standard error is there, and is a terminal."""
-    isatty = getattr(sys.stderr, "isatty", None)
-    return isatty is not None and bool(isatty())
+    return _is_there() and bool(getattr(sys.stderr, "isatty", bool)())
+
+
+def _is_there() -> bool:
+    return sys.stderr is not None and not getattr(sys.stderr, "closed", False)

@@ -358,7 +358,7 @@ def test_masked_weights_do_not_matter(name):
     [
         (torch.zeros(2, 1, 4, 5, dtype=torch.uint8), r"images must have shape \(N, 3, 4, 4\), got \(2, 1, 4, 5\)"),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), r"images must have shape \(N, 3, 4, 4\), got \(3, 4, 4\)"),
-        (np.zeros((2, 3, 4, 4), np.uint8), r"images must be a torch\.Tensor, got ndarray"),
+        ("images", r"images must be a torch\.Tensor or an array of numbers, got str"),
         (torch.zeros(2, 3, 4, 4), "images must be of dtype torch.uint8, got torch.float32"),
         (torch.full((2, 3, 4, 4), 3, dtype=torch.uint8), r"images must hold levels 0\.\.2, got 3"),
     ],
@@ -395,7 +395,7 @@ def test_wrong_arguments(name):
         (torch.tensor([0, -2]), r"labels must be in 0\.\.3, got -2\.\.0"),
         (torch.tensor([0]), r"labels must be torch\.int64 of shape \(2,\), got torch\.int64 \(1,\)"),
         (torch.tensor([0.0, 1.0]), r"labels must be torch\.int64 of shape \(2,\), got torch\.float32 \(2,\)"),
-        ([0, 1], r"labels must be a torch\.Tensor, got list"),
+        (["0", "1"], r"labels must be a torch\.Tensor or an array of numbers, got list"),
     ],
 )
 def test_wrong_labels(name, labels, message):

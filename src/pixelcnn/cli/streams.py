@@ -44,22 +44,24 @@ class _Unhindered:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except OSError:
-            discard(self._stream)
-            return len(text)
+        self._try("write", text)
+        return len(text)
 
     def flush(self) -> None:
+        self._try("flush")
+
+    def _try(self, method: str, *text: str) -> None:
         try:
-            self._stream.flush()
+            getattr(self._stream, method, lambda: None)(*text)
         except OSError:
             discard(self._stream)
+        except ValueError:
+            pass  # it is closed
 
 
 def discard(stream: TextIO) -> None:
     """Sends what a stream still holds and all that follows nowhere: the interpreter flushes it at its end."""
-    with contextlib.suppress(OSError, ValueError):  # it has no descriptor
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # it has no descriptor
         number = stream.fileno()
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), number)
