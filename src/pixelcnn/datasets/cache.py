@@ -136,7 +136,7 @@ def stamp_of(path: str | Path) -> list[int]:
     """What the status of a file tells of its content: its size, when that changed last, and when anything did.
 
     The last, which no program can set, tells apart files that were given the same time. The number of the inode is left
-    out: on some network file systems it changes while nothing else does.
+    out: a file system in user space may give a file another one at any time.
 
     Raises:
         OSError: If there is no such file.
