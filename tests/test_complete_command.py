@@ -56,6 +56,32 @@ def test_a_data_source_by_rows_and_classes(capsys):
         assert panel.size[0] == 3 * (112 + 6) + 6  # no mean of a single draw
 
 
+@pytest.mark.filterwarnings("default")
+def test_the_first_of_several_frames_is_completed(capsys):
+    frames = [Image.new("L", (5, 6), value) for value in (0, 200)]
+    frames[0].save("two.gif", save_all=True, append_images=frames[1:])
+    assert main(["complete", "grey", "two.gif", "--keep-rows", "5", "-n", "1"]) == 0
+    assert "warning: two.gif has several frames or pages, of which the first is taken" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_pictures_of_sixteen_bits(capsys):
+    """Several are of one depth, that of the largest value, and a line says so."""
+    for name, top in (("dark", 255), ("bright", 4095)):
+        Image.fromarray(np.linspace(0, top, 30).astype(np.uint16).reshape(6, 5)).save(f"{name}.png")
+    command = ["complete", "grey", "dark.png", "bright.png", "--keep-rows", "5", "-n", "1", "--arrays", "all.npz"]
+    assert main(command) == 0
+    assert "pixelcnn: warning: pictures stored with 16 bits are read as 12 bits, 0..4095" in capsys.readouterr().err
+    found = np.load("all.npz")["completions"][:, 0, 0, :5]
+    assert (found[0] == 0).all()
+    assert set(np.unique(found[1])) == {0, 1, 2}
+    assert main([*command, "--bit-depth", "11"]) == 2
+    said = capsys.readouterr().err
+    assert "bright.png cannot be read as a picture: it holds the value 4095, and bit_depth = 11 allows 0..2047" in said
+    assert main([*command, "--layout", "nhw"]) == 2
+    assert "--layout must be left out for picture files, got nhw" in capsys.readouterr().err
+
+
 def test_the_panel_shows_what_is_known():
     images = torch.full((1, 1, 2, 2), 2, dtype=torch.uint8)
     known = torch.tensor([[[[True, False], [True, True]]]])

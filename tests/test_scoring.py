@@ -4,7 +4,10 @@ import csv
 import io
 import json
 import math
+import os
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,13 +169,31 @@ def test_the_table_and_the_maps(capsys):
     assert given == pytest.approx(expected.tolist(), abs=1e-4)
 
 
+@pytest.mark.usefixtures("_files")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_no_table_takes_are_escaped(capsys):
+    """Bytes that are not UTF-8, of a picture's name and of its class."""
+    for k, name in enumerate([b"d\xff/ok.png", b"d\xff/a\xfe.png", b"e/\xc3\xa9.png"]):
+        path = Path(os.fsdecode(b"photos/" + name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((6, 5), 80 * k, np.uint8)).save(path)
+    pixelcnn.GatedPixelCNN((1, 6, 5), 4, filters=4, layers=2, num_classes=2).save_pretrained("two")
+    assert main(["score", "two", "photos", "--classify"]) == 0
+    with open("scores.csv", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["image"] for line in lines] == ["d\\xff/a\\xfe.png", "d\\xff/ok.png", "e/é.png"]
+    assert {line["class"] for line in lines} <= {"e", "d\\xff"}
+    assert main(["complete", "two", "photos", "--keep-rows", "3", "-n", "1"]) == 0
+    assert "image d\\xff/a\\xfe.png: effective" in capsys.readouterr().out
+
+
 @torch.no_grad()
 def test_a_map_is_in_bits():
     model, image = pixelcnn.PixelCNN((3, 4, 4), levels=4, filters=6, blocks=1), torch.zeros(3, 4, 4, dtype=torch.uint8)
     log_probs = model.log_prob_map(image[None])[0]
     assert surprise_of(log_probs).shape == (4, 4)
     assert surprise_of(log_probs).sum().item() == pytest.approx(-model.log_prob(image[None]).item() / math.log(2))
-    pictures = [surprise_map(image, log_probs, 4, "a name", most) for most in (None, 1.0)]
+    pictures = [surprise_map(image, log_probs, 4, "no $x^$ formula", most) for most in (None, 1.0)]
     assert pictures[0] != pictures[1]
     assert surprise_map(image, log_probs * 0, 4).startswith(b"\x89PNG")  # nothing surprises
 

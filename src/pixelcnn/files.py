@@ -43,6 +43,7 @@ __all__ = [
     "leftover_of",
     "new_folder",
     "only_user_of",
+    "printable",
     "private_folder",
     "read_json",
     "recover",
@@ -328,6 +329,11 @@ def check_no_pointer(content: bytes, where: object) -> None:
     """
     if content.startswith(_POINTER):
         raise ValueError(f"{where} is a pointer of Git LFS and not the file itself: fetch it by `git lfs pull`")
+
+
+def printable(name: str) -> str:
+    r"""A file's name as text that any file can take: bytes that are not UTF-8 become escapes, as in `\xff.png`."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def read_json(path: Path) -> object:

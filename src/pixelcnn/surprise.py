@@ -47,7 +47,7 @@ def surprise_map(
     drawn = right.imshow(bits, cmap="magma", vmin=0, vmax=most or max(float(bits.max()), 1e-9), interpolation="nearest")
     figure.colorbar(drawn, ax=right, label="bits a pixel")
     right.set_title(f"{bits.sum():.1f} bits", fontsize=10)
-    left.set_title(title, fontsize=10)
+    left.set_title(title, fontsize=10, parse_math=False)
     for axes in (left, right):
         axes.set_xticks([])
         axes.set_yticks([])

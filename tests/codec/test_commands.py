@@ -8,7 +8,8 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 import pixelcnn
 from pixelcnn.cli import main
@@ -104,6 +105,60 @@ def test_modes_that_become_others(models, tmp_path, capsys):
     assert run(capsys, "decompress", models / "gray", tmp_path / "t.pxcn", "--out", tmp_path / "again")[0] == 0
     with Image.open(tmp_path / "again" / "both.png") as again:
         assert same(again, both)
+
+
+def test_turned_pictures_come_back(models, tmp_path, capsys):
+    """The pixels that the file holds and its orientation; the image is the upright one, as in training."""
+    (tmp_path / "in").mkdir()
+    for k in range(1, 9):
+        raw = picture("L", k, SHAPE[::-1] if k >= 5 else SHAPE)
+        exif = Image.Exif()
+        exif[0x0112] = k
+        for name in (f"{k}.png", f"{k}.tif", f"{k}.webp"):
+            raw.save(tmp_path / "in" / name, exif=exif, lossless=True)
+    stream = tmp_path / "s.pxcn"
+    assert run(capsys, "compress", models / "colour", tmp_path / "in", "--out", stream)[0] == 0
+    back = run(capsys, "decompress", models / "colour", stream, "--out", tmp_path / "back")
+    assert back[0] == 0, back
+    images = pixelcnn.decompress(pixelcnn.load(models / "colour"), stream.read_bytes())
+    entries = entries_of(read_header(stream.read_bytes()))
+    assert [entry.orientation for entry in entries] == [k for k in range(1, 9) for _ in range(3)]
+    for entry, image in zip(entries, images, strict=True):
+        name = entry.name.replace(".webp.png", ".webp")
+        before = Image.open(io.BytesIO((tmp_path / "in" / name).read_bytes()))
+        again = Image.open(io.BytesIO((tmp_path / "back" / entry.name).read_bytes()))
+        assert again.getexif().get(0x0112, 1) == before.getexif().get(0x0112, 1) == entry.orientation, name
+        if before.format == "TIFF":  # the tags say what is in the file, Pillow turns it
+            assert [again.tag_v2[k] for k in (256, 257)] == [before.tag_v2[k] for k in (256, 257)]
+        assert np.array_equal(np.asarray(again.convert("RGB")), np.asarray(before.convert("RGB"))), name
+        upright = ImageOps.exif_transpose(before).convert("RGB")
+        assert np.array_equal(image.numpy().transpose(1, 2, 0), np.asarray(upright)), name
+
+
+def test_what_is_not_kept_is_said(models, tmp_path, capsys):
+    picture("L").quantize(4).save(tmp_path / "p.png")
+    picture("L").convert("LA").save(tmp_path / "a.png")
+    (tmp_path / "f.pgm").write_bytes(b"P5 5 6 15\n" + bytes(range(15)) * 2)
+    code, out, err = run(capsys, "compress", models / "gray", tmp_path, "--out", tmp_path / "s.pxcn")
+    assert code == 0, err
+    expected = "values of fewer bits (back with 8) of 1 files; a palette (back in RGB) of 1 files"
+    assert f"not kept: an opaque alpha channel of 1 files; {expected}\n" in out
+    picture("L").save(tmp_path / "b.png")
+    assert (
+        "not kept" not in run(capsys, "compress", models / "gray", tmp_path / "b.png", "--out", tmp_path / "t.pxcn")[1]
+    )
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_arrays_with_channels_last_come_back(models, tmp_path, capsys, dtype):
+    values = np.random.default_rng(0).integers(0, 256, (7, *SHAPE, 3)).astype(dtype)
+    np.save(tmp_path / "a.npy", values)
+    assert run(capsys, "compress", models / "colour", tmp_path / "a.npy", "--out", tmp_path / "s.pxcn")[0] == 0
+    assert run(capsys, "decompress", models / "colour", tmp_path / "s.pxcn", "--out", tmp_path / "back")[0] == 0
+    again = np.load(tmp_path / "back" / "a.npy")
+    assert again.dtype == values.dtype
+    assert np.array_equal(again, values)
+    assert run(capsys, "compress", models / "colour", tmp_path / "a.npy", "--layout", "nchw")[0] == 2
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "bool"])
@@ -234,6 +289,15 @@ def bad_sources(folder):
     Image.fromarray(np.full((*SHAPE, 4), 100, np.uint8)).save(folder / "clear.png")
     Image.fromarray(np.full(SHAPE, 700, np.uint16)).save(folder / "deep.png")
     picture("1").save(folder / "frames.gif", save_all=True, append_images=[picture("1", 1)])
+    (folder / "deep.ppm").write_bytes(b"P6 5 6 1000\n" + bytes(180))
+    (folder / "deeper.pgm").write_bytes(b"P5 5 6 1000\n" + bytes(60))
+    info = PngInfo()
+    info.add(b"gAMA", struct.pack(">I", 100_000))
+    picture("1").save(folder / "gamma.png", pnginfo=info)
+    picture("1").save(folder / "profile.png", icc_profile=b"Display P3")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture("1").save(folder / "turned.bmp", "PNG", exif=exif)
     (folder / "text.png").write_text("no picture")
     picture("1").save(folder / "whole.png")
     (folder / "cut.png").write_bytes((folder / "whole.png").read_bytes()[:-40])
@@ -249,6 +313,11 @@ def bad_sources(folder):
         (["clear.png"], "it is transparent in places"),
         (["deep.png"], "its pixels are stored as I;16"),
         (["frames.gif"], "several frames"),
+        (["deep.ppm"], "its pixels are stored as RGB, of 10 bits"),
+        (["deeper.pgm"], "its pixels are stored as I, of 10 bits"),
+        (["gamma.png"], "it has a gamma or colours other than sRGB's"),
+        (["profile.png"], "it has a colour profile other than sRGB"),
+        (["turned.bmp"], "it has an orientation, which files of its ending do not have"),
         (["text.png"], "cannot be compressed"),
         (["cut.png"], "cannot be compressed"),
         (["empty"], "holds no pictures"),
@@ -271,6 +340,9 @@ def test_what_cannot_be_kept_is_refused(models, tmp_path, capsys):
         assert len(lines) == 1, err
         assert said in lines[0], (arguments, lines)
         assert not list(tmp_path.glob("*out.pxcn*")), arguments
+    for profile in (b"sRGB IEC61966-2.1", "sRGB".encode("utf-16-be")):
+        picture("1").save(tmp_path / "s.png", icc_profile=profile)
+        assert run(capsys, "compress", models / "binary", tmp_path / "s.png", "--out", tmp_path / "s.pxcn")[0] == 0
     picture("1").save(tmp_path / "w.png")
     code, _, err = run(capsys, "compress", models / "two", tmp_path / "w.png", "--out", tmp_path / "out.pxcn")
     assert code == 2
@@ -347,6 +419,8 @@ def test_names_that_lead_elsewhere_are_refused(name):
         ([["a.png", "1"]], 2), ([["a.png", "CMYK"]], 1), ([["a.png"]], 1), (["a.png"], 1), ("a.png", 1), (None, 1),
         ([["a.npy", "object", 1, 4]], 1), ([["a.npy", "uint8", 1, 5]], 1), ([["a.npy", "uint8", -1, 4]], 1),
         ([["a.png", "1", 2]], 2), ([["1.png", "1", 2], ["2.png", "1"]], 3), ([["a", "1"], ["a/b", "1"]], 2),
+        ([["a.png", "1", 1, 9]], 1), ([["a.png", "1", 1, 1]], 1), ([["a.png", "1", 2, 6]], 2),
+        ([["a.npy", "1", 1, "nhwc"]], 1),
         ([["A.png", "1"], ["a.png", "1"]], 2), ([["1.png", "1", 10**30]], 3), ([["x.npy", "uint8", True, 4]], 2),
     ],
 )  # fmt: skip
@@ -361,6 +435,10 @@ def test_names_that_count_up_take_no_room():
     notes = notes_of(entries, None, "m")
     assert notes["files"][:2] == [["train/00008.png", "1", 4], ["x9.png", "1", 2]]
     assert entries_of(noted(json.loads(json.dumps(notes["files"])), 10)) == entries
+    turned = [Entry(f"{k}.png", "L", orientation=6) for k in range(3)] + [Entry("3.png", "L"), Entry("4.png", "L")]
+    notes = notes_of([*turned, Entry("n.npy", "uint8", 2, 4, channels_last=True)], None, "m")
+    assert notes["files"] == [["0.png", "L", 3, 6], ["3.png", "L", 2], ["n.npy", "uint8", 2, "nhwc"]]
+    assert entries_of(noted(json.loads(json.dumps(notes["files"])), 7))[:5] == turned
     long = notes_of([Entry(f"{k}.png", "1") for k in range(10_000)], None, "m")
     assert len(zlib.compress(json.dumps(long).encode())) < 100
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from made import noise, opened
 
-from pixelcnn.datasets import arrays, open_data
+from pixelcnn.config import DataConfig
+from pixelcnn.datasets import arrays, open_data, open_for_model
 
 
 def save(name, **stored):
@@ -25,7 +26,7 @@ def by_name(data):
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 @pytest.mark.parametrize("dtype", ["u1", "i1", "<i2", ">i4", "<i8", "u8", "?"])
-@pytest.mark.parametrize("shape", [(40, 5, 4), (40, 1, 5, 4), (40, 3, 2, 5), (40, 3, 3, 3)])
+@pytest.mark.parametrize("shape", [(40, 4, 5), (40, 4, 4), (40, 1, 5, 4), (40, 3, 2, 5)])
 def test_types_and_shapes(name, dtype, shape):
     values = noise(*shape, top=2)
     save(name, images=values.astype(dtype))
@@ -81,7 +82,57 @@ def test_bytes_are_used_in_place(tmp_path):
 def test_chunks(monkeypatch):
     """What does not fit into a chunk is read in several, compressed or not, the last one shorter."""
     monkeypatch.setattr(arrays, "_CHUNK", 100)
-    values = noise(37, 2, 3, 4)
+    values = noise(37, 2, 3, 5)
     for name in ("x.npy", "x.npz"):
         save(name, images=values.astype(np.int16), labels=np.arange(37))
         assert np.array_equal(by_name(open_data(name, 256, progress=False)), values)
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_a_layout_says_what_the_axes_are(name, dtype):
+    values = noise(40, 4, 6, 3, top=5)
+    save(name, images=values.astype(dtype))
+    for layout, axes in (("nhwc", (0, 3, 1, 2)), ("nchw", (0, 1, 2, 3))):
+        data = open_data(name, None, config=DataConfig(layout=layout), progress=False)
+        assert np.array_equal(by_name(data), values.transpose(axes))
+        training = opened(name, layout=layout)
+        assert training.image_shape == values.transpose(axes).shape[1:]
+    save("y.npy", images=noise(48, 64, 3))
+    assert opened("y.npy", layout="nhw").image_shape == (1, 64, 3)
+    with pytest.raises(ValueError, match=r"must have shape \(N, H, W, C\), got \(48, 64, 3\)"):
+        opened("y.npy", layout="nhwc")
+
+
+@pytest.mark.parametrize(
+    ("shape", "image_shape", "axes"),
+    [
+        ((20, 8, 4, 4), (8, 4, 4), (0, 1, 2, 3)),
+        ((20, 8, 4, 4), (4, 8, 4), (0, 3, 1, 2)),
+        ((20, 5, 6, 3), (3, 5, 6), (0, 3, 1, 2)),
+        ((20, 1, 5, 3), (1, 5, 3), (0, 1, 2, 3)),
+        ((20, 1, 5, 3), (3, 1, 5), (0, 3, 1, 2)),
+    ],
+)
+def test_a_models_shape_says_what_the_axes_are(shape, image_shape, axes):
+    values = noise(*shape)
+    save("x.npy", images=values)
+    data = open_for_model("x.npy", image_shape, 256, progress=False)
+    assert np.array_equal(by_name(data), values.transpose(axes))
+
+
+def test_shapes_that_a_model_does_not_have():
+    save("x.npy", images=noise(20, 5, 6, 3))
+    with pytest.raises(
+        ValueError, match=r"x\.npy has images of \(5, 6, 3\) or \(3, 5, 6\), and the model \(3, 6, 5\) \(C, H, W\)"
+    ):
+        open_for_model("x.npy", (3, 6, 5), 256, progress=False)
+    save("y.npy", images=noise(20, 5, 64, 3)[:, 0])
+    assert open_for_model("y.npy", (1, 64, 3), 256, progress=False).images.shape == (20, 1, 64, 3)
+    save("z.npy", images=noise(20, 3, 3, 3))
+    with pytest.raises(
+        ValueError, match=r"20 images of 3 channels and 3 x 3 pixels \(--layout nchw\), or of 3 channels"
+    ):
+        open_for_model("z.npy", (3, 3, 3), 256, progress=False)
+    found = open_for_model("z.npy", (3, 3, 3), 256, layout="nhwc", progress=False).images
+    assert np.array_equal(found[0, :, 0, 1], np.load("z.npy")[0, 0, 1])

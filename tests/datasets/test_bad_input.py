@@ -56,6 +56,12 @@ def small_pictures():
     pictures("data", 3, (6, 7))
 
 
+def other_files():
+    pictures("data", 3)
+    for name in ("a.HEIC", "b.heic", "notes.txt", ".hidden"):
+        Path("data", name).touch()
+
+
 def array(values, name="data.npy"):
     return lambda: np.save(name, values)
 
@@ -144,10 +150,49 @@ CASES = {
         "must hold integers, got float64; convert them, as in",
     ),
     "text": (array(np.full((9, 4, 4), "x")), "data.npy", {}, "must hold integers, got <U1"),
-    "two dimensions": (array(noise(9, 4)), "data.npy", {}, r"shape \(N, H, W\) or \(N, C, H, W\), got \(9, 4\)"),
+    "two dimensions": (
+        array(noise(9, 4)),
+        "data.npy",
+        {},
+        r"shape \(N, H, W\), \(N, C, H, W\) or \(N, H, W, C\), got \(9, 4\)",
+    ),
     "five dimensions": (array(noise(9, 1, 1, 4, 4)), "data.npy", {}, r"got \(9, 1, 1, 4, 4\)"),
     "no dimension": (array(np.uint8(3)), "data.npy", {}, r"got \(\)"),
-    "channels last": (array(noise(9, 8, 8, 3)), "data.npy", {}, r"got \(9, 8, 8, 3\).*x\.transpose\(0, 3, 1, 2\)"),
+    "channels last": (
+        array(noise(9, 8, 8, 3)),
+        "data.npy",
+        {},
+        r"the shape \(9, 8, 8, 3\): are these 9 images of 8 channels and 8 x 3 pixels \(--layout nchw\), or of 3 "
+        r"channels and 8 x 8 pixels \(--layout nhwc\)\?",
+    ),
+    "channels last, few rows": (array(noise(40, 4, 4, 3)), "data.npy", {}, "3 channels and 4 x 4 pixels"),
+    "one channel last": (array(noise(40, 4, 4, 1)), "data.npy", {}, "of 1 channels and 4 x 4 pixels"),
+    "perhaps one image": (
+        array(noise(48, 64, 3)),
+        "data.npy",
+        {},
+        r"48 images of one channel and 64 x 3 pixels \(--layout nhw\), or one image of 3 channels \(then save x\[None",
+    ),
+    "layout of a folder": (
+        small_pictures,
+        "data",
+        {"layout": "nhw"},
+        "layout must be left out for data, which is no arr",
+    ),
+    "layout of MNIST": (None, "mnist", {"layout": "nhw"}, "layout must be left out for mnist, which is no array, got"),
+    "bit depth of an array": (
+        array(noise(9, 5, 5)),
+        "data.npy",
+        {"bit_depth": 9},
+        "bit_depth must be left out for data",
+    ),
+    "other files, strict": (
+        other_files,
+        "data",
+        {"strict": True},
+        r"not read, 2 \.heic, 1 \.txt: without strict they are",
+    ),
+    "no name": (None, "", {}, "unknown data ''; known: mnist"),
     "no images": (array(noise(0, 8, 8)), "data.npy", {}, r"data\.npy holds no images: its shape is \(0, 8, 8\)"),
     "no pixels": (array(noise(9, 0, 8)), "data.npy", {}, r"images of at least one value, got the shape \(9, 0, 8\)"),
     "Fortran order": (array(np.asfortranarray(noise(9, 8, 8))), "data.npy", {}, r"save np\.ascontiguousarray\(x\)"),
@@ -253,6 +298,9 @@ def test_values_in_place_are_checked_too():
         ({"channels": 2}, "channels must be 1, 3 or None, got 2"),
         ({"crop": "center"}, "crop must be 'centre' or 'patches', got 'center'"),
         ({"crop": "patches"}, "size must be given for patches, got None"),
+        ({"layout": "hwc"}, "layout must be 'nhw', 'nchw', 'nhwc' or None, got 'hwc'"),
+        ({"bit_depth": 7}, r"bit_depth must be an integer in 8\.\.16, or None, got 7"),
+        ({"bit_depth": True}, "bit_depth must be an integer"),
         ({"strict": 1}, "strict must be True or False, got 1"),
         ({"held_out": 0.0}, "held_out must lie strictly between 0 and 1, got 0.0"),
         ({"held_out": 1.0}, "held_out must lie strictly between 0 and 1, got 1.0"),
@@ -265,7 +313,12 @@ def test_wrong_options(options, message):
 
 
 def test_options_survive_json():
-    for config in (DataConfig(), DataConfig(size=(3, 4), channels=1), DataConfig(size=9, crop="patches")):
+    for config in (
+        DataConfig(),
+        DataConfig(size=(3, 4), channels=1),
+        DataConfig(size=9, crop="patches"),
+        DataConfig(layout="nhwc", bit_depth=12),
+    ):
         assert from_dict(DataConfig, to_dict(config), "here") == config
 
 

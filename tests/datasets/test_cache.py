@@ -117,7 +117,7 @@ def test_the_same_size_and_time_do_not_hide_other_content():
         np.save("x.npy", noise(30, 4, 4, seed=seed))
         for k in range(30):
             picture(f"photos/{k:05d}.png", seed=1000 * seed + k)
-        records = [np.full((2, 3073), seed, dtype=np.uint8) for _ in range(6)]
+        records = [np.insert(noise(2, 3072, seed=10 * seed + k), 0, seed, axis=1) for k in range(6)]
         Path("cifar").mkdir(exist_ok=True)
         for k, name in enumerate((*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin")):
             Path("cifar", name).write_bytes(records[k].tobytes())

@@ -1,12 +1,15 @@
 """The commands on one's own images, of the shape that the presets have."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from made import noise, opened, pictures
+from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
@@ -37,6 +40,8 @@ def test_a_folder(capsys):
     assert main(["train", "./photos", *TINY]) == 0
     captured = capsys.readouterr()
     assert "reading photos" in captured.err
+    summary = f"{opened('photos', 4).summary}\n"
+    assert captured.err.index("reading photos") < captured.err.index(summary) < captured.err.index("epoch 1/1")
     assert "the model is in trained/photos-quick/model" in captured.out
     assert record("trained/photos-quick")["data"] == opened("photos", 4).description
     assert "photos" in Path("trained/photos-quick/model/README.md").read_text()
@@ -57,6 +62,74 @@ def test_images_added_make_another_run(capsys):
     pictures("photos", 3, (28, 28), first=60)
     assert main(["train", "photos", *TINY]) == 2
     assert "trained/photos-quick holds a run with data = 'photos (" in capsys.readouterr().err
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What would be trained: configurations, and what is told before."""
+    asked = []
+
+    def train(config, *_, summary, **__):
+        asked.append((config, summary))
+
+    monkeypatch.setattr("pixelcnn.training.train", train)
+    return asked
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_is_told_before_the_training(trained, capsys):
+    for k in range(20):
+        pictures(f"photos/{'ab'[k % 2]}", 1, (28, 28), first=k)
+    Path("photos/a/x.heic").touch()
+    Image.fromarray(np.full((28, 28), 300, np.uint16)).save("photos/b/deep.png")
+    assert main(["train", "photos", *TINY]) == 0
+    said = capsys.readouterr().err
+    assert "pixelcnn: warning: photos: left out by their endings: 1 .heic\n" in said
+    assert "pixelcnn: warning: photos: pictures stored with 16 bits are read as 9 bits, 0..511" in said
+    assert trained[0][1].endswith(
+        "; 1 x 28 x 28 (channels, height, width); levels 0..3 of 4, 1 images of one level throughout; 2 classes"
+    )
+
+
+def test_data_without_a_name(capsys):
+    """An empty text, as of a shell's empty variable, is not the folder in which one is."""
+    pictures(".", 5, (6, 5))
+    pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1).save_pretrained("model")
+    for command in (["train"], ["evaluate", "model"], ["score", "model"], ["complete", "model", "--keep-rows", "2"]):
+        assert main([*command, ""]) == 2
+        assert capsys.readouterr().err.startswith("pixelcnn: unknown data ''; known: mnist")
+    assert main(["compress", "model", ""]) == 2
+    assert capsys.readouterr().err == "pixelcnn: IN must be files, folders or data, got an empty name\n"
+    assert main(["sample", ""]) == 2
+    assert "no model ''" in capsys.readouterr().err
+
+
+def test_the_models_shape_says_what_the_axes_of_its_draws_are(trained, capsys):
+    model = pixelcnn.PixelCNN((8, 4, 4), levels=3, filters=16, blocks=1)
+    model.save_pretrained("model")
+    shard = "images-000000000.npy"  # as `sample` writes it
+    np.save(shard, noise(20, 8, 4, 4, top=3))
+    assert main(["evaluate", "model", shard, "--json"]) == 0
+    nats = json.loads(capsys.readouterr().out)["nats_per_image"]
+    assert nats == pytest.approx(-model.log_prob(torch.from_numpy(np.load(shard))).mean().item())
+    np.save("last.npy", np.load(shard).transpose(0, 2, 3, 1))
+    assert main(["evaluate", "model", "last.npy", "--json"]) == 0  # it is (8, 4, 4) in one way only
+    assert json.loads(capsys.readouterr().out)["nats_per_image"] == pytest.approx(nats)
+    assert main(["score", "model", shard]) == 0
+    assert main(["train", shard, "--epochs", "1"]) == 2
+    assert "20 images of 8 channels and 4 x 4 pixels (--layout nchw)" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["train", shard, "--layout", "nchw", "--held-out", "0.5"]) == 0
+    assert trained[0][0].model.image_shape == (8, 4, 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_folder_whose_name_is_not_utf_8():
+    """It is in a model's card, which is written after all the work."""
+    name = os.fsdecode(b"ph\xffotos")
+    pictures(name, 20)
+    data = opened(name, held_out=0.3)
+    for text in (data.description, data.summary):
+        assert text.encode().startswith(b"ph\\xffotos")
 
 
 @pytest.mark.parametrize("name", ["codes.npy", "codes.npz"])

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import opened, picture, pictures
+from made import noise, opened, picture, pictures
+from PIL import Image
 
+from pixelcnn.config import DataConfig
 from pixelcnn.datasets import name_of, open_data
 
 
@@ -57,7 +59,127 @@ def test_what_is_passed_over(tmp_path):
     picture("photos/.thumbnails/x.png")
     Path("photos/README.txt").write_text("hello")
     os.symlink(Path("photos").resolve(), "photos/.again")
-    assert len(everything().images) == 3
+    with pytest.warns(UserWarning, match=r"^photos: left out by their endings: 1 \.txt$"):
+        assert len(everything().images) == 3
+
+
+def test_files_left_out_are_counted_by_their_endings_each_time():
+    """Also those in sub-folders, and those that came after the cache was made."""
+    pictures("photos/a", 3)
+    for name in ("photos/a/x.heic", "photos/a/deep/y.HEIC", "photos/z.csv", "photos/none"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    for opening in (everything, everything, lambda: opened("photos", held_out=0.4)):
+        with pytest.warns(UserWarning, match="left out by their endings: 2 .heic, 1 without an ending, 1 .csv$"):
+            opening()
+    Path("photos/w.csv").touch()
+    with pytest.warns(UserWarning, match="left out by their endings: 2 .csv, 2 .heic, 1 without an ending$"):
+        everything()
+
+
+def test_what_pillow_reads_is_taken():
+    """As a folder of 6 PNG files and 30 of other formats."""
+    expected = pictures("photos", 6)
+    for k, suffix in enumerate(5 * ["bmp", "ppm", "tga", "pcx", "qoi", "BMP"]):
+        expected.append(picture(f"photos/{k}.{suffix}", seed=100 + k))
+    found = {image.tobytes() for image in everything().images.numpy()}
+    assert found == {p.transpose(2, 0, 1).tobytes() for p in expected}
+    assert len(found) == 36
+
+
+def deep(name, top, seed=0, shape=(6, 7)):
+    """A picture of 16 bits a value of which none is above `top`."""
+    values = np.random.default_rng(seed).integers(0, top + 1, shape, np.uint16)
+    values[0, 0] = top
+    Path(name).parent.mkdir(exist_ok=True)
+    Image.fromarray(values).save(name)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("top", "bits", "kept"),
+    [
+        (255, 8, r"read as 8 bits, 0\.\.255 \(as many as they use; bit_depth can say how many\)$"),
+        (4095, 12, r"read as 12 bits, 0\.\.4095 .*, of which the upper 8 are kept: a model has at most 256 levels$"),
+        (65535, 16, r"read as 16 bits, 0\.\.65535 .*upper 8 are kept"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_the_depth_is_that_of_all_values(top, bits, kept, suffix):
+    """One picture alone need not have the brightest value."""
+    values = [deep(f"photos/{k:02}.{suffix}", top if k == 7 else top // 4, k) for k in range(12)]
+    plain = picture("photos/plain.png", (6, 7))
+    for opening in (everything, everything, lambda: opened("photos", held_out=0.3)):
+        with pytest.warns(UserWarning, match=f"^photos: pictures stored with 16 bits are {kept}"):
+            opening()
+    with pytest.warns(UserWarning, match="16 bits"):
+        data = everything()
+    expected = {(v >> (bits - 8)).astype(np.uint8).tobytes() for v in values} | {plain.tobytes()}
+    assert {image.tobytes() for image in data.images.numpy()} == expected
+
+
+def test_a_depth_that_is_told():
+    values = deep("photos/a.png", 4095)
+    deep("photos/b.png", 5000)
+    with pytest.warns(UserWarning, match="^photos: ") as told:
+        data = everything(config=DataConfig(bit_depth=12))
+    said = [str(each.message) for each in told]
+    assert said[0] == "photos: 1 picture was skipped: b.png: it holds the value 5000, and bit_depth = 12 allows 0..4095"
+    assert said[1].startswith(
+        "photos: pictures stored with 16 bits are read as 12 bits, 0..4095 (as bit_depth says), of"
+    )
+    assert np.array_equal(data.images[0, 0], values >> 4)
+
+
+def test_frames_that_are_left_out_are_counted():
+    pictures("photos", 2, (4, 3))
+    for name, n in (("a.gif", 3), ("b.tif", 5), ("c.png", 2)):
+        frames = [Image.new("L", (3, 4), 50 + k) for k in range(n)]
+        frames[0].save(f"photos/{name}", save_all=True, append_images=frames[1:])
+    with pytest.warns(
+        UserWarning, match="3 pictures have several frames or pages, of which the first is taken: 7 are left"
+    ):
+        data = everything()
+    assert len(data.images) == 5
+    assert {int(image[0, 0, 0]) for image, name in zip(data.images, data.names(), strict=True) if name[0] in "abc"} == {
+        50
+    }
+
+
+def test_nearly_black_and_constant_pictures_are_told_before_training():
+    for k in range(20):
+        Path("masks").mkdir(exist_ok=True)
+        Image.fromarray(noise(6, 7, seed=k, top=2)).save(f"masks/{k}.png")
+        Path("blank").mkdir(exist_ok=True)
+        Image.fromarray(np.full((6, 7), 9, np.uint8)).save(f"blank/{k}.png")
+    with pytest.warns(
+        UserWarning, match=r"^masks: the images are nearly black: all their levels are in 0\.\.1, of 0\.\.255$"
+    ):
+        assert "levels 0..1 of 256" in opened("masks", held_out=0.3).summary
+    with (
+        pytest.warns(UserWarning, match="^blank: every value is 9, so there is nothing to learn$"),
+        pytest.raises(ValueError, match="blank has no validation images"),  # they are one image
+    ):
+        opened("blank")
+    for k in range(20):
+        Image.fromarray(np.full((6, 7), 10 * k, np.uint8)).save(f"blank/{k}.png")
+    assert "; levels 0..190 of 256, 20 images of one level throughout" in opened("blank", held_out=0.3).summary
+    everything("masks")  # what is only looked at may be dark
+
+
+def test_a_summary():
+    for k in range(20):
+        picture(f"pets/{'ab'[k % 2]}/{k}.png", seed=k)
+    data = opened("pets", 4, test=0.2)
+    n, held_out = len(data.training), len(data.validation)
+    assert data.summary == (
+        f"pets: images: {n} for training, {held_out} for validation, {20 - n - held_out} for test; 3 x 6 x 7 "
+        "(channels, height, width); levels 0..3 of 4; 2 classes"
+    )
+    assert opened("mnist").summary == (
+        "mnist: images: 55,000 for training, 5,000 for validation; 1 x 28 x 28 (channels, height, width); levels 0..1 "
+        "of 2; 10 classes"
+    )
 
 
 def test_links_are_followed_but_not_in_circles():
@@ -74,8 +196,6 @@ def test_channels_are_those_of_the_files():
     assert everything().images.shape == (3, 1, 5, 5)
     picture("photos/zz.png", (5, 5, 3))
     assert everything().images.shape == (4, 3, 5, 5)
-    from pixelcnn.config import DataConfig
-
     assert everything(config=DataConfig(channels=1)).images.shape == (4, 1, 5, 5)
 
 
@@ -89,11 +209,12 @@ def test_damaged_files_are_named_and_skipped():
     with pytest.warns(UserWarning, match=r"photos: 4 pictures were skipped: a/cut\.png: .*truncated") as told:
         data = everything()
     said = str(told[0].message)
-    assert "a/empty.jpg: it is not a PNG, JPEG, WebP, TIFF or GIF file" in said
+    assert "a/empty.jpg: it is no picture of a format that is read" in said
     assert "a/link.png: No such file or directory" in said
     assert len(data.images) == 12
     assert len(data.labels) == 12
-    assert "skipped: 4" in opened("photos").description
+    with pytest.warns(UserWarning, match="photos: 4 pictures were skipped: "):
+        assert "skipped: 4" in opened("photos").description
 
 
 def test_damage_of_any_kind_is_skipped():
@@ -108,8 +229,6 @@ def test_damage_of_any_kind_is_skipped():
             for place in random.integers(0, min(len(whole), 200 if k % 2 else len(whole)), 4):
                 damaged[place] ^= 1 << random.integers(0, 8)
             Path(f"photos/{k}.{suffix}").write_bytes(damaged[: None if k % 3 else len(damaged) // 2])
-    from pixelcnn.config import DataConfig
-
     with pytest.warns(UserWarning, match="pictures were skipped") as told:
         data = everything(config=DataConfig(size=8))
     skipped = int(str(told[0].message).split()[1])

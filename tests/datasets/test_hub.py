@@ -99,6 +99,18 @@ def test_bad_rows_are_skipped(library):
     assert len(data.training) + len(data.validation) == 37
 
 
+def test_sixteen_bits(library):
+    """The depth is that of all splits."""
+    library.splits = {"train": Rows(20, 0, "L"), "validation": Rows(7, 1, "L")}
+    for rows, factor in ((library.splits["train"], 1), (library.splits["validation"], 16)):
+        for row in rows.rows:
+            row["img"] = Image.fromarray(np.asarray(row["img"]).astype(np.uint16) * np.uint16(factor))
+    expected = pixels(library.splits["train"]) >> 4
+    with pytest.warns(UserWarning, match=r"pets: pictures stored with 16 bits are read as 12 bits, 0\.\.4095"):
+        data = opened("hf:pets")
+    assert np.array_equal(data.training[:, 0], expected)
+
+
 def test_wrong_data_sets(library, monkeypatch):
     with pytest.raises(ValueError, match="hf:none cannot be loaded: Dataset 'none' doesn't exist"):
         opened("hf:none")

@@ -1,5 +1,9 @@
 """Pictures of every kind become the levels that are asked for."""
 
+import itertools
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from made import noise, picture
@@ -19,13 +23,32 @@ def levels_of(image, channels=1, levels=256, config=PLAIN):
 
 
 def test_lossless_formats_keep_every_value(tmp_path):
-    for suffix in (".png", ".tif", ".tiff"):
+    lossless = [".png", ".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pnm", ".pcx", ".tga", ".qoi", ".sgi", ".rgb"]
+    for suffix in lossless:
         pixels = picture(tmp_path / f"x{suffix}", (5, 8, 3))
-        assert np.array_equal(levels_of(tmp_path / f"x{suffix}", 3)[0], pixels.transpose(2, 0, 1))
+        assert np.array_equal(levels_of(tmp_path / f"x{suffix}", 3)[0], pixels.transpose(2, 0, 1)), suffix
+        if suffix != ".qoi":
+            pixels = picture(tmp_path / f"y{suffix}", (5, 8))
+            assert np.array_equal(levels_of(tmp_path / f"y{suffix}")[0, 0], pixels), suffix
     pixels = noise(5, 8, 3)
     Image.fromarray(pixels).save(tmp_path / "x.webp", lossless=True)
     assert np.array_equal(levels_of(tmp_path / "x.webp", 3)[0], pixels.transpose(2, 0, 1))
-    assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif"} == set(SUFFIXES)
+    Image.fromarray(pixels).save(tmp_path / "x.jp2", irreversible=False)
+    assert np.array_equal(levels_of(tmp_path / "x.jp2", 3)[0], pixels.transpose(2, 0, 1))
+    black_and_white = Image.fromarray(noise(5, 8, top=2) * np.uint8(255)).convert("1")
+    for suffix in (".pbm", ".xbm"):
+        black_and_white.save(tmp_path / f"x{suffix}")
+        assert np.array_equal(levels_of(tmp_path / f"x{suffix}", 1, 2)[0, 0], np.asarray(black_and_white)), suffix
+    tried = {*lossless, ".webp", ".jp2", ".pbm", ".xbm", ".jpg", ".gif"}
+    assert set(SUFFIXES) - tried == {".jpeg", ".jpe", ".jfif", ".pgm", ".rgba", ".bw", ".ras", ".j2k", ".avif"}
+
+
+def test_what_has_no_mark_is_told_by_its_ending(tmp_path):
+    """A TGA file begins with anything, so nothing else is taken for one."""
+    picture(tmp_path / "x.tga")
+    (tmp_path / "x.png").write_bytes((tmp_path / "x.tga").read_bytes())
+    with pytest.raises(OSError, match="cannot identify image file"):
+        open_picture(tmp_path / "x.png")
 
 
 def test_jpeg_is_near(tmp_path):
@@ -56,6 +79,81 @@ def test_sixteen_bits_keep_the_upper_eight(tmp_path):
             assert np.array_equal(to_levels(image, 1, 256, PLAIN)[0, 0], wide >> 8)
 
 
+def test_one_picture_uses_the_bits_of_its_largest_value(tmp_path):
+    for top, bits in ((0, 8), (200, 8), (256, 9), (1023, 10), (32767, 15), (40000, 16)):
+        wide = np.linspace(0, top, 30).round().astype(np.uint16).reshape(5, 6)
+        Image.fromarray(wide).save(tmp_path / "x.png")
+        assert np.array_equal(levels_of(tmp_path / "x.png")[0, 0], wide >> (bits - 8)), top
+        told = np.minimum(wide >> 7, 255)
+        if top < 2**15:
+            assert np.array_equal(levels_of(tmp_path / "x.png", config=DataConfig(bit_depth=15))[0, 0], told)
+    with pytest.raises(ValueError, match=r"it holds the value 40000, and bit_depth = 15 allows 0\.\.32767"):
+        levels_of(tmp_path / "x.png", config=DataConfig(bit_depth=15))
+
+
+def test_files_that_say_their_depth(tmp_path):
+    """The largest value of a PGM, the bits of a TIFF: dark pictures stay dark."""
+    values = np.array([[0, 1, 1000], [16, 17, 300]], ">u2")
+    (tmp_path / "x.pgm").write_bytes(b"P5 3 2 4095\n" + values.tobytes())
+    assert np.array_equal(levels_of(tmp_path / "x.pgm")[0, 0], values >> 4)
+    (tmp_path / "full.pgm").write_bytes(b"P5 3 2 65535\n" + values.tobytes())
+    assert np.array_equal(levels_of(tmp_path / "full.pgm")[0, 0], values >> 2)  # 16 bits say little
+    (tmp_path / "few.pgm").write_bytes(b"P5 3 1 3\n" + bytes([0, 1, 3]))
+    assert levels_of(tmp_path / "few.pgm").ravel().tolist() == [0, 85, 255]
+    (tmp_path / "x.tif").write_bytes(twelve_bits(values[:, :2]))
+    assert np.array_equal(levels_of(tmp_path / "x.tif")[0, 0], values[:, :2] >> 4)
+
+
+def twelve_bits(values):
+    """A TIFF file of 12 bits a value, packed, of an even width."""
+    height, width = values.shape
+    pairs = values.astype(int).reshape(-1, 2).tolist()
+    packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs)
+    tags = [(256, 3, width), (257, 3, height), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 122), (277, 3, 1),
+            (278, 3, height), (279, 4, len(packed))]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + packed
+
+
+def sixteen_bit_colours(values):
+    """A PNG file of 16 bits a value; values are uint16 (H, W, 3)."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_sixteen_bits_of_colour(tmp_path):
+    """Pillow gives the upper 8 bits: dark pictures would lose nearly all, and are refused."""
+    wide = np.random.default_rng(0).integers(0, 2**16, (5, 6, 3)).astype(np.uint16)
+    (tmp_path / "x.png").write_bytes(sixteen_bit_colours(wide))
+    assert np.array_equal(levels_of(tmp_path / "x.png", 3)[0], (wide >> 8).transpose(2, 0, 1))
+    for shift, bits in ((4, 12), (8, 8)):
+        (tmp_path / "x.png").write_bytes(sixteen_bit_colours(wide >> shift))
+        with pytest.raises(
+            ValueError, match=f"stored with 16 bits and use {bits}, and only the upper 8 of 16 can be read"
+        ):
+            levels_of(tmp_path / "x.png", 3)
+    told = levels_of(tmp_path / "x.png", 3, config=DataConfig(bit_depth=16))
+    assert not told.any()
+
+
+def test_white_is_zero_in_sixteen_bits(tmp_path):
+    values = np.array([[0, 20000, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.tif", tiffinfo={262: 0})
+    assert levels_of(tmp_path / "x.tif").ravel().tolist() == [255, (65535 - 20000) >> 8, 0]
+
+
+def test_transparency_in_sixteen_bits_is_black(tmp_path):
+    values = np.array([[60000, 20000, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "x.png", transparency=60000)
+    assert levels_of(tmp_path / "x.png").ravel().tolist() == [0, 20000 >> 8, 255]
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_thirty_two_bits_are_refused(mode):
     with pytest.raises(ValueError, match="its pixels have 32 bits; save it with 8 or 16"):
@@ -64,12 +162,12 @@ def test_thirty_two_bits_are_refused(mode):
 
 def test_exif_turns_upright(tmp_path):
     pixels = noise(4, 6)
-    for dtype in (np.uint8, np.uint16):
+    for dtype, suffix in itertools.product((np.uint8, np.uint16), ("png", "tif")):
         exif = Image.Exif()
         exif[0x0112] = 6  # turn by 90 degrees clockwise
         scale = 1 if dtype == np.uint8 else 257
-        Image.fromarray(pixels.astype(dtype) * dtype(scale)).save(tmp_path / "x.png", exif=exif)
-        assert np.array_equal(levels_of(tmp_path / "x.png")[0, 0], np.rot90(pixels, -1))
+        Image.fromarray(pixels.astype(dtype) * dtype(scale)).save(tmp_path / f"x.{suffix}", exif=exif)
+        assert np.array_equal(levels_of(tmp_path / f"x.{suffix}")[0, 0], np.rot90(pixels, -1))
 
 
 def test_transparency_is_black(tmp_path):

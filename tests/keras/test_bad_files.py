@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import random
 import shutil
@@ -227,6 +228,14 @@ def test_archives_of_something_else(written, tmp_path, refused):
         file.create_group("layers")
     archive_with(written, path, lambda content: other.getvalue(), "model.weights.h5")
     assert "layer 'input_layer' of config.json is missing" in refused(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf_8_is_escaped_in_the_card(written, tmp_path):
+    file = tmp_path / os.fsdecode(b"\xff.keras")
+    file.write_bytes((written / "keras3.keras").read_bytes())
+    assert main(["convert-keras", str(file), str(tmp_path / "model")]) == 0
+    assert "the file `\\xff.keras`" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_not_a_model_is_kept(written, tmp_path, capsys):

@@ -19,12 +19,13 @@ from torch import Tensor
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.pictures import FORMATS, SUFFIXES, to_levels
+from pixelcnn.datasets.pictures import to_levels
 
 __all__ = ["PICTURES", "READABLE", "as_image", "chooser", "in_base64", "most_bytes", "received"]
 
-PICTURES = ",".join(SUFFIXES)
+PICTURES = ".png,.jpg,.jpeg,.webp,.tif,.tiff,.gif"
 READABLE = "PNG, JPEG, WebP, TIFF and GIF"
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF")  # fewer decoders for what strangers send
 
 _DATA = re.compile(r"data:[^,]{0,100};base64,")
 _BESIDE = 2**17  # bytes of a message for all but a file
@@ -104,7 +105,7 @@ def as_image(served: Served, content: bytes, limits: Limits) -> Tensor:
     """
     c, h, w = served.model.image_shape
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > limits.pixels:  # only the header has been read
                 raise _TooLargeError

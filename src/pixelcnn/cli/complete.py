@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pixelcnn.config import Layout
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pixelcnn.datasets.pictures import Depth
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = ["Complete"]
@@ -41,6 +46,10 @@ class Complete:
     """A picture file of the model's size: white is known, black unknown."""
     images: int = 4
     """How many images of a data source."""
+    bit_depth: int | None = None
+    """Bits of a value of pictures that are stored with 16, as for `pixelcnn train`."""
+    layout: Layout | None = None
+    """What the axes of an array are, where the model's shape does not say."""
     fit: bool = False
     """Scale picture files of another size until they cover the model's, and crop the centre."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 6
@@ -152,6 +161,10 @@ class Complete:
         """Images, labels and names."""
         import torch
 
+        from pixelcnn.config import DataConfig
+        from pixelcnn.datasets.pictures import Depth, opened
+        from pixelcnn.files import printable
+
         classes = getattr(model.config, "num_classes", None)
         if not self.image:
             raise ValueError("IMAGE must be picture files or a data source, got none")
@@ -160,8 +173,14 @@ class Complete:
         if len(self.image) == 1 and (not first.is_file() or first.suffix in (".npy", ".npz")):
             images, labels, names = self._of_source(model, classes)
         else:
-            images = torch.stack([self._read(Path(path), model.image_shape, model.levels) for path in self.image])
-            names = list(self.image)
+            if self.layout is not None:
+                raise ValueError(f"--layout must be left out for picture files, got {self.layout}")
+            paths = [Path(path) for path in self.image]
+            depth = Depth(DataConfig(bit_depth=self.bit_depth), lambda: opened(paths))
+            images = torch.stack([self._read(path, model.image_shape, model.levels, depth) for path in paths])
+            names = [printable(path) for path in self.image]
+            for remark in depth.remarks:
+                warnings.warn(remark, stacklevel=1)
         if self.label is not None:
             if classes is None:
                 raise ValueError(f"--label must be left out, got {self.label}: {self.model} has no classes")
@@ -171,35 +190,39 @@ class Complete:
         return images, labels, names
 
     def _of_source(self, model: AutoregressiveModel, classes: int | None) -> tuple[Tensor, Tensor | None, list[str]]:
-        from pixelcnn.config import DataConfig
-        from pixelcnn.datasets import open_data
+        from pixelcnn.datasets import open_for_model
+        from pixelcnn.files import printable
 
         if self.images < 1:
             raise ValueError(f"--images must be at least 1, got {self.images}")
-        channels, height, width = model.image_shape
-        config = DataConfig(size=(height, width), channels=1 if channels == 1 else 3)
-        data = open_data(self.image[0], model.levels, config=config)
+        data = open_for_model(
+            self.image[0], model.image_shape, model.levels, bit_depth=self.bit_depth, layout=self.layout
+        )
         images = data.images[: self.images].clone()
         alike = data.labels is not None and classes is not None and len(data.classes or ()) == classes
         labels = data.labels[: self.images] if alike and data.labels is not None else None
-        return images, labels, [f"image {name}" for name in data.names()[: self.images]]
+        return images, labels, [f"image {printable(name)}" for name in data.names()[: self.images]]
 
-    def _read(self, path: Path, shape: tuple[int, int, int], levels: int) -> Tensor:
+    def _read(self, path: Path, shape: tuple[int, int, int], levels: int, depth: Depth | None = None) -> Tensor:
         """A picture file as levels of a shape."""
         import torch
 
         from pixelcnn.config import DataConfig
-        from pixelcnn.datasets.pictures import open_picture, to_levels
+        from pixelcnn.datasets.pictures import frames_left_out, open_picture, to_levels
 
         channels, height, width = shape
         try:
             with open_picture(path) as picture:
-                config = DataConfig(size=(height, width) if self.fit else None)
-                levels_chw = to_levels(picture, 1 if channels == 1 else 3, levels, config)[0]
+                config = DataConfig() if depth is None else depth.config_for(picture)
+                fitted = dataclasses.replace(config, size=(height, width) if self.fit else None)
+                levels_chw = to_levels(picture, 1 if channels == 1 else 3, levels, fitted)[0]
+                left_out = frames_left_out(picture)
         except FileNotFoundError:
             raise ValueError(f"there is no file {str(path)!r}") from None
         except Exception as error:
             raise ValueError(f"{path} cannot be read as a picture: {error}") from None
+        if left_out:
+            warnings.warn(f"{path} has several frames or pages, of which the first is taken", stacklevel=1)
         if levels_chw.shape != shape:
             _, h, w = levels_chw.shape
             raise ValueError(f"{path} is {w} x {h} pixels, and not {width} x {height}; --fit scales and crops")

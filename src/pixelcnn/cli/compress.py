@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pixelcnn.config import Layout
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -25,8 +27,8 @@ class Compress:
 
     `pixelcnn decompress` makes the files again, on any machine, with the same model. What cannot be kept as it is, is
     refused: pictures must have the model's size and its levels (a model of 2 levels takes black and white). Names,
-    pixels, and whether they are black and white, grey or in colour are kept; metadata are not, and JPEG, WebP and GIF
-    files come back as PNG.
+    pixels, orientation, and whether they are black and white, grey or in colour are kept; other metadata are not, and
+    files other than PNG, TIFF, BMP and PNM come back as PNG.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
@@ -43,6 +45,8 @@ class Compress:
     chunk: int | None = None
     """Images that can be decoded without the rest, and that damage is confined to: smaller is safer, and costs 16 bytes
     each; by default as many as have a million values."""
+    layout: Layout | None = None
+    """What the axes of an array are, where the model's shape does not say."""
     verify: bool = True
     """Decode again and compare before anything is written."""
     device: str = "cpu"
@@ -55,7 +59,7 @@ class Compress:
         from pixelcnn.codec.gather import gather
         from pixelcnn.devices import device_of
         from pixelcnn.exact.prepared import prepare
-        from pixelcnn.files import writable_file, write_file
+        from pixelcnn.files import printable, writable_file, write_file
         from pixelcnn.models.storage import load
 
         if not self.sources:
@@ -69,10 +73,10 @@ class Compress:
             raise ValueError(f"--out must be a file, and {out} is a folder")
         writable_file(out)
         prepared = prepare(model)
-        found = gather(self.sources, model.image_shape, model.levels, classes, progress=True)
+        found = gather(self.sources, model.image_shape, model.levels, classes, self.layout, progress=True)
         labels, kept = self._labels(model, found, classes)
         started = time.perf_counter()
-        notes = notes_of(found.entries, kept, self.model)
+        notes = notes_of(found.entries, kept, printable(self.model))
         data = compress(prepared, found.images, labels, chunk=self.chunk, notes=notes, progress=True)
         seconds = time.perf_counter() - started
         if self.verify:
@@ -133,6 +137,8 @@ class Compress:
         if found.file_bytes:
             smaller += f", 1 : {found.file_bytes / len(data):.1f} of the files ({found.file_bytes:,} bytes)"
         print(smaller)
+        if found.changes:
+            print("not kept: " + "; ".join(f"{what} of {n:,} files" for what, n in found.changes.items()))
         checked = "decoded again and compared" if self.verify else "not verified"
         print(f"{seconds:.1f} s, {count / seconds:,.0f} images a second; {checked}")
 

@@ -83,11 +83,13 @@ def _masked(converted: Converted) -> str:
 
 
 def _card(converted: Converted, weights: Weights, file: Path) -> str:
+    from pixelcnn.files import printable
     from pixelcnn.models.card import describe
 
+    name = printable(file.name)
     origin = (
         f'Converted from weights of the Keras example "PixelCNN" '
-        f"(https://keras.io/examples/generative/pixelcnn/) by `pixelcnn convert-keras`: the file `{file.name}`, "
+        f"(https://keras.io/examples/generative/pixelcnn/) by `pixelcnn convert-keras`: the file `{name}`, "
         f"{weights.format}. How they were trained, the file does not say; the example trains on MNIST's training and "
         f"test images together, so its models have seen most of the test set. {_masked(converted).capitalize()}."
     )

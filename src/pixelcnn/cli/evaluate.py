@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from pixelcnn.config import Layout
+
 if TYPE_CHECKING:
     from pixelcnn.evaluation import Evaluation
 
@@ -38,6 +40,10 @@ class Evaluate:
     """Of a class-conditional model: evaluate each image given its class, if the data have classes."""
     crop: Literal["centre", "patches"] = "centre"
     """How pictures get the model's size: scaled and cropped, or cut into patches; as in training."""
+    bit_depth: int | None = None
+    """Bits of a value of pictures that are stored with 16, as for `pixelcnn train`."""
+    layout: Layout | None = None
+    """What the axes of an array are, where the model's shape does not say."""
     held_out: float = 0.1
     """Share of the images in DATA:validation; as in training."""
     test: float = 0.0
@@ -49,8 +55,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluates and prints."""
-        from pixelcnn.config import DataConfig
-        from pixelcnn.datasets import open_data
+        from pixelcnn.datasets import open_for_model
         from pixelcnn.devices import device_of
         from pixelcnn.evaluation import evaluate
         from pixelcnn.models.storage import load
@@ -59,15 +64,16 @@ class Evaluate:
         if self.images is not None and self.images < 1:
             raise ValueError(f"--images must be at least 1, got {self.images}")
         model = load(self.model).to(device_of(self.device))
-        channels, height, width = model.image_shape
-        config = DataConfig(
-            size=(height, width),
-            channels=1 if channels == 1 else 3,
+        data = open_for_model(
+            self.data,
+            model.image_shape,
+            model.levels,
             crop=self.crop,
+            bit_depth=self.bit_depth,
+            layout=self.layout,
             held_out=self.held_out,
             test=self.test,
         )
-        data = open_data(self.data, model.levels, config=config)
         classes = getattr(model.config, "num_classes", None)
         labels = data.labels if self.labels and classes is not None else None
         if labels is not None and len(data.classes or ()) != classes:

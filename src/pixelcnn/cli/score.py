@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pixelcnn.config import Layout
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -56,13 +58,17 @@ class ScoreCommand:
     """Score the first so many images instead of all."""
     crop: Literal["centre", "patches"] = "centre"
     """How pictures get the model's size: scaled and cropped, or cut into patches."""
+    bit_depth: int | None = None
+    """Bits of a value of pictures that are stored with 16, as for `pixelcnn train`."""
+    layout: Layout | None = None
+    """What the axes of an array are, where the model's shape does not say."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
 
     def run(self) -> None:
         """Scores and writes."""
         from pixelcnn.devices import device_of
-        from pixelcnn.files import writable_file, writable_folder, write_file
+        from pixelcnn.files import printable, writable_file, writable_folder, write_file
         from pixelcnn.models.storage import load
         from pixelcnn.scoring import score
 
@@ -82,6 +88,7 @@ class ScoreCommand:
             raise ValueError(f"--{'classify' if self.classify else 'labels'} needs classes, and {self.model} has none")
         data = self._opened(self.data, model)
         images = data.images[: self.images]
+        names = [printable(name) for name in data.names()[: len(images)]]  # before the work
         labels = data.labels[: self.images] if self.labels and data.labels is not None else None
         if self.labels and (labels is None or len(data.classes or ()) != classes):
             raise ValueError(
@@ -100,7 +107,6 @@ class ScoreCommand:
             batch=self.batch,
             progress=True,
         )
-        names = data.names()[: len(images)]
         write_file(self.out, self._table(model, images, data, names, found))
         print(
             f"{len(images):,} images of {self.data} under {self.model}: {found.bits_per_dim.mean():.5f} bits/dim, "
@@ -110,14 +116,15 @@ class ScoreCommand:
             self._write_maps(model, images, labels, names, self.maps)
 
     def _opened(self, name: str, model: AutoregressiveModel) -> Data:
-        from pixelcnn.config import DataConfig
-        from pixelcnn.datasets import open_data
+        from pixelcnn.datasets import open_for_model
 
-        channels, height, width = model.image_shape
-        config = DataConfig(size=(height, width), channels=1 if channels == 1 else 3, crop=self.crop)
-        return open_data(name, model.levels, config=config)
+        return open_for_model(
+            name, model.image_shape, model.levels, crop=self.crop, bit_depth=self.bit_depth, layout=self.layout
+        )
 
     def _table(self, model: AutoregressiveModel, images: Tensor, data: Data, names: list[str], found: Scores) -> str:
+        from pixelcnn.files import printable
+
         columns = {
             "image": names,
             "log_prob": [f"{value:.6f}" for value in found.log_prob.tolist()],
@@ -128,7 +135,7 @@ class ScoreCommand:
         if self.classify:
             posterior, label = self._posterior(model, images)
             known = data.classes if len(data.classes or ()) == posterior.shape[1] else None
-            columns["class"] = [known[k] if known else str(k) for k in label.tolist()]
+            columns["class"] = [printable(known[k]) if known else str(k) for k in label.tolist()]
             columns["probability"] = [f"{value:.6f}" for value in posterior.amax(1).tolist()]
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer, lineterminator="\n")

@@ -87,6 +87,7 @@ class Train:
             training_labels=labels[0],
             validation_labels=labels[1],
             data=data.description,
+            summary=data.summary,
             resume=self.resume,
         )
         print(f"the model is in {out / 'model'}; draw from it: pixelcnn sample {out}")

@@ -3,8 +3,9 @@
     {"files": [["a/007.png", "1", 3], ["codes.npy", "int64", 100, 3]], "labels": "chosen", "model": "mnist"}
 
 A picture has a name and a mode (Pillow's: "1" black and white, "L" grey, "RGB"), and is one image; with a number behind
-them, so many pictures whose names count up, here to a/009.png. An array has a name, a NumPy type, how many images it
-holds, and how many dimensions it had. `labels` says what the stream's classes
+them, so many pictures whose names count up, here to a/009.png; and with another, 2..8, the EXIF orientation of their
+files, which hold them turned. An array has a name, a NumPy type, how many images it
+holds, and how many dimensions it had, or "nhwc" if its channels came last. `labels` says what the stream's classes
 are: "given" with the files, or "chosen" for what they save; or it is a list, of classes that the model does not know.
 `model` is what the model was called. Whoever wrote a stream may have written anything, so nothing of it is believed.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from pixelcnn.codec.container import Header, StreamError
@@ -49,6 +50,10 @@ class Entry:
     """Images."""
     dimensions: int = 0
     """Of an array: 3 for (N, H, W), 4 for (N, C, H, W)."""
+    channels_last: bool = False
+    """Of an array with 4 dimensions: whether it is (N, H, W, C)."""
+    orientation: int = 1
+    """Of a picture: the EXIF orientation of its file, 1..8. The image is upright, what the file holds perhaps not."""
 
     @property
     def is_array(self) -> bool:
@@ -62,11 +67,12 @@ def notes_of(entries: Iterable[Entry], labels: Labels, model: str) -> dict[str, 
     last: Entry | None = None
     for entry in entries:
         if entry.is_array:
-            files.append([entry.name, entry.kind, entry.count, entry.dimensions])
-        elif last is not None and not last.is_array and (entry.name, entry.kind) == (_next(last.name), last.kind):
-            files[-1][2:] = [files[-1][2] + 1 if len(files[-1]) > 2 else 2]
+            axes = "nhwc" if entry.channels_last else entry.dimensions
+            files.append([entry.name, entry.kind, entry.count, axes])
+        elif last is not None and not last.is_array and entry == replace(last, name=_next(last.name) or ""):
+            files[-1][2:3] = [files[-1][2] + 1 if len(files[-1]) > 2 else 2]
         else:
-            files.append([entry.name, entry.kind])
+            files.append([entry.name, entry.kind] + ([1, entry.orientation] if entry.orientation > 1 else []))
         last = entry
     said: dict[str, Any] = {"files": files, "model": model}
     return said if labels is None else {**said, "labels": labels}
@@ -137,8 +143,13 @@ def _entry(file: object) -> Entry:
             return Entry(name, kind)
         case [str(name), str(kind), int(count)] if kind in MODES and count > 1 and _next(name) is not None:
             return Entry(name, kind, int(count))
+        case [str(name), str(kind), int(count), int(turned)] if kind in MODES and count > 0 and 2 <= turned <= 8:
+            if count == 1 or _next(name) is not None:
+                return Entry(name, kind, int(count), orientation=int(turned))
         case [str(name), str(kind), int(count), 3 | 4 as dimensions] if kind in _DTYPES and count > 0:
             return Entry(name, kind, int(count), int(dimensions))
+        case [str(name), str(kind), int(count), "nhwc"] if kind in _DTYPES and count > 0:
+            return Entry(name, kind, int(count), 4, channels_last=True)
     raise StreamError(f"the notes are damaged: {str(file)[:60]!r} is no file")
 
 
@@ -150,7 +161,7 @@ def _each(run: Entry) -> Iterator[Entry]:
     name: str | None = run.name
     for _ in range(run.count):
         assert name is not None
-        yield Entry(name, run.kind)
+        yield replace(run, name=name, count=1)
         name = _next(name)
 
 

@@ -1,7 +1,10 @@
 """Files to be compressed as images of one model, without losing a value: what cannot be kept as it is, is refused.
 
-A picture keeps its pixels and its mode, black and white, grey or colour. What else its file held (metadata, profiles, a
-palette, how it was compressed) is not kept; JPEG, WebP and GIF files come back as PNG.
+A picture keeps its pixels, its mode (black and white, grey or colour) and the orientation that its file tells; the
+image is the upright one, as in training. What changes a picture and cannot be kept is refused: several frames,
+transparency, more than 8 bits, colours or a gamma other than sRGB's. What is not kept and changes no pixel that is seen
+(a palette, an opaque alpha channel, fewer bits) is counted. Other metadata are not kept; files of other formats than
+`KEPT_SUFFIXES` come back as PNG.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,22 +20,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from pixelcnn.codec.container import StreamError
 from pixelcnn.codec.entries import KEPT_SUFFIXES, Entry, check_names
+from pixelcnn.config import Layout
 from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
-from pixelcnn.datasets.pictures import FORMATS, SUFFIXES
+from pixelcnn.datasets.pictures import SUFFIXES, frames_left_out, open_picture, stored_bits
 from pixelcnn.progress import progress_bar
 
 __all__ = ["Gathered", "gather"]
 
-_FORMATS = (*FORMATS, "BMP", "PPM")
-_SUFFIXES = {*SUFFIXES, *KEPT_SUFFIXES}
 _ARRAYS = (".npy", ".npz")
+_SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green and blue of a PNG's cHRM
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Gathered:
     """The files, in the order of the images."""
     file_bytes: int
     """What the files have on the disk; 0 for data that are none."""
+    changes: dict[str, int]
+    """What of pictures is not kept, and of how many."""
 
 
 def gather(
@@ -53,6 +59,7 @@ def gather(
     shape: tuple[int, int, int],
     levels: int,
     classes: int | None = None,
+    layout: Layout | None = None,
     *,
     progress: bool = False,
 ) -> Gathered:
@@ -64,6 +71,7 @@ def gather(
         shape: Channels, height and width that all must have.
         levels: 2..256; grey values must be those of the levels, evenly from black to white.
         classes: How many the model knows; without any, published data are taken without theirs.
+        layout: What the axes of arrays are; None for what the shape says.
         progress: Show a bar on standard error.
 
     Warns:
@@ -73,8 +81,8 @@ def gather(
         ValueError: If a file cannot be read or kept as it is, or two would have one name.
         OSError: If a file cannot be read.
     """
-    if not sources:
-        raise ValueError("IN must be files, folders or data, got none")
+    if not sources or "" in sources:
+        raise ValueError(f"IN must be files, folders or data, got {'an empty name' if sources else 'none'}")
     parts: list[_Part] = []
     pictures = [(source, *named) for source in sources for named in _pictures(source, len(sources) > 1)]
     with (
@@ -86,7 +94,7 @@ def gather(
             for source in sources:
                 count = sum(1 for other, *_ in pictures if other == source)
                 if count == 0:
-                    parts.append(_array(source, shape, levels, classes, progress=progress))
+                    parts.append(_array(source, shape, levels, classes, layout, progress=progress))
                 for _ in range(count):
                     parts.append(next(reading))
                     bar.update()
@@ -104,6 +112,7 @@ def gather(
         torch.cat(labels) if len(labels) == len(parts) else None,
         entries,
         sum(part.file_bytes for part in parts),
+        dict(Counter(change for part in parts for change in part.changes)),
     )
 
 
@@ -113,6 +122,7 @@ class _Part:
     images: Tensor
     labels: Tensor | None
     file_bytes: int
+    changes: tuple[str, ...] = ()
 
 
 def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
@@ -122,7 +132,7 @@ def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
         yield path, path.name
     elif path.is_dir() and not is_cifar10(path):
         found = sorted(_walk(path), key=lambda one: _as_counted(one.relative_to(path).as_posix()))
-        others = [one for one in found if one.suffix.lower() not in _SUFFIXES]
+        others = [one for one in found if one.suffix.lower() not in SUFFIXES]
         if len(others) == len(found):
             raise ValueError(f"{source} holds no pictures")
         if others:
@@ -130,7 +140,7 @@ def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
             warnings.warn(f"{others[0]}{more} left out: no pictures by their endings", stacklevel=3)
         above = f"{path.resolve().name}/" if several else ""
         for one in found:
-            if one.suffix.lower() in _SUFFIXES:
+            if one.suffix.lower() in SUFFIXES:
                 yield one, above + one.relative_to(path).as_posix()
 
 
@@ -154,14 +164,13 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
         raise ValueError(f"{str(path)!r} has a name that is not UTF-8; rename it") from None
     if channels not in (1, 3):
         raise ValueError(f"{path} is a picture, and the model's images have {channels} channels: give it arrays")
+    if Path(name).suffix.lower() not in KEPT_SUFFIXES:
+        name += ".png"
     try:
-        with Image.open(path, formats=_FORMATS) as file:
-            if getattr(file, "n_frames", 1) > 1:
-                raise ValueError("it has several frames or pages")
-            if file.size != (width, height):
-                raise ValueError(f"it is {file.width} x {file.height} pixels, and not {width} x {height}")
-            picture = _plain(file)
-            grey = np.asarray(picture.convert("L" if picture.mode == "1" else picture.mode))
+        picture, orientation, changes = _upright(path, (width, height))
+        if orientation > 1 and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
+            raise ValueError("it has an orientation, which files of its ending do not have; rename it")
+        grey = np.asarray(picture.convert("L" if picture.mode == "1" else picture.mode))
     except FileNotFoundError:
         raise ValueError(f"there is no file {str(path)!r}") from None
     except Exception as error:  # Pillow raises anything for damaged files
@@ -181,10 +190,59 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
             f"{path} has the grey value {wrong}, which is none of the {levels} evenly from 0 to 255 that the model "
             "has: nothing would bring it back"
         )
-    if Path(name).suffix.lower() not in KEPT_SUFFIXES:
-        name += ".png"
     image = torch.from_numpy(found.astype(np.uint8).transpose(2, 0, 1).copy())
-    return _Part(Entry(name, picture.mode), image[None], None, path.stat().st_size)
+    entry = Entry(name, picture.mode, orientation=orientation)
+    return _Part(entry, image[None], None, path.stat().st_size, changes)
+
+
+def _upright(path: Path, size: tuple[int, int]) -> tuple[Image.Image, int, tuple[str, ...]]:
+    """A picture in mode 1, L or RGB, the orientation in which its file holds it, and what of it is not kept.
+
+    Raises:
+        ValueError: If it has another size, upright, or cannot be kept. Damaged ones may raise anything.
+    """
+    with open_picture(path) as file:
+        if frames_left_out(file):
+            raise ValueError("it has several frames or pages")
+        bits = stored_bits(file)
+        if bits > 8:
+            raise ValueError(f"its pixels are stored as {file.mode}, of {bits} bits, and not in grey or RGB of 8 bits")
+        _check_colours(file)
+        upright, orientation = file, 1
+        if sorted(file.size) == sorted(size):  # else its pixels need not be read
+            told = file.getexif().get(ExifTags.Base.Orientation)
+            orientation = told if isinstance(told, int) and 1 <= told <= 8 else 1
+            upright = ImageOps.exif_transpose(file)
+        if upright.size != size:
+            turned = " upright" if orientation > 1 else ""
+            raise ValueError(f"it is {upright.width} x {upright.height} pixels{turned}, and not {size[0]} x {size[1]}")
+        return _plain(upright), orientation, tuple(_changes(upright, bits))
+
+
+def _check_colours(picture: Image.Image) -> None:
+    """Looks whether the values mean what they mean without the metadata, which are not kept.
+
+    Raises:
+        ValueError: If not.
+    """
+    profile, gamma = picture.info.get("icc_profile"), picture.info.get("gamma", 1 / 2.2)
+    if profile:
+        if b"sRGB" not in profile.replace(b"\0", b""):  # its description, in ASCII or UTF-16
+            raise ValueError("it has a colour profile other than sRGB, which would be lost; convert it")
+    elif "srgb" not in picture.info:
+        white = picture.info.get("chromaticity", _SRGB)
+        if abs(gamma - 1 / 2.2) > 0.01 or (picture.mode != "L" and np.abs(np.subtract(white, _SRGB)).max() > 0.01):
+            raise ValueError("it has a gamma or colours other than sRGB's, which would be lost; convert it")
+
+
+def _changes(picture: Image.Image, bits: int) -> Iterator[str]:
+    """What is not kept of a picture, although no pixel changes."""
+    if picture.mode in ("P", "PA"):
+        yield "a palette (back in RGB)"
+    if picture.mode in ("LA", "PA", "RGBA"):
+        yield "an opaque alpha channel"
+    if picture.mode == "L" and bits < 8:
+        yield "values of fewer bits (back with 8)"
 
 
 def _plain(picture: Image.Image) -> Image.Image:
@@ -210,25 +268,30 @@ def _levels_of(levels: int) -> np.ndarray:
     return found
 
 
-def _array(source: str, shape: tuple[int, int, int], levels: int, classes: int | None, *, progress: bool) -> _Part:
+def _array(
+    source: str,
+    shape: tuple[int, int, int],
+    levels: int,
+    classes: int | None,
+    layout: Layout | None,
+    *,
+    progress: bool,
+) -> _Part:
     path = Path(source)
     if path.suffix.lower() in _ARRAYS and path.is_file():
-        stored = ArraySource(path, levels)
-        _check(source, stored.shape, shape)
+        stored = ArraySource(path, levels, layout, shape)
         parts = list(stored.parts(progress=progress))  # not from the cache, which has an order of its own
         images = torch.from_numpy(np.concatenate([part for _, part, _ in parts]))
         classed = [part for *_, part in parts if part is not None]
         labels = torch.from_numpy(np.concatenate(classed)) if classed else None
-        entry = Entry(path.name, stored.dtype.name, len(images), stored.dimensions)
+        entry = Entry(
+            path.name, stored.dtype.name, len(images), len(stored.layout), channels_last=stored.layout == "nhwc"
+        )
         return _Part(entry, images, labels, path.stat().st_size)
     data = open_data(source, levels, progress=progress)
-    _check(source, tuple(data.images.shape)[1:], shape)
+    if (found := tuple(data.images.shape[1:])) != shape:
+        raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")
     labels = None if classes is None or data.labels is None else data.labels.long().clone()
     name = name_of(source) + (".npy" if labels is None else ".npz")
     images = data.images.clone()
     return _Part(Entry(name, "uint8", len(images), 4), images, labels, 0)
-
-
-def _check(source: str, found: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-    if found != shape:
-        raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")

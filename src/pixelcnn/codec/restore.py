@@ -7,13 +7,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from pixelcnn.codec.entries import KEPT_SUFFIXES, Entry
 from pixelcnn.images import to_pil
 
 __all__ = ["restored"]
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""From an upright picture to what a file of an EXIF orientation holds."""
 
 
 def restored(
@@ -49,7 +60,12 @@ def _picture(entry: Entry, image: Tensor, levels: int) -> bytes:
     picture = picture.convert(entry.kind, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     kind = KEPT_SUFFIXES.get(Path(entry.name).suffix.lower(), "PNG")
-    picture.save(buffer, kind, optimize=True)  # which only PNG knows
+    told: dict[str, Image.Exif] = {}
+    if entry.orientation > 1:
+        picture = picture.transpose(_TURNS[entry.orientation])
+        told["exif"] = Image.Exif()
+        told["exif"][ExifTags.Base.Orientation] = entry.orientation
+    picture.save(buffer, kind, optimize=True, **told)  # `optimize` is for PNG
     return buffer.getvalue()
 
 
@@ -57,6 +73,8 @@ def _array(entry: Entry, images: list[Tensor], labels: list[int]) -> bytes:
     array = np.stack([image.numpy() for image in images]).astype(entry.kind)
     if entry.dimensions == 3:
         array = array[:, 0]
+    elif entry.channels_last:
+        array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
     buffer = io.BytesIO()
     if entry.name.lower().endswith(".npz"):
         if labels:

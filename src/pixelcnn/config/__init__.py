@@ -6,7 +6,7 @@ module does not import torch, so that ``pixelcnn --help`` does not wait for it.
 
 from __future__ import annotations
 
-from pixelcnn.config.data import DataConfig
+from pixelcnn.config.data import DataConfig, Layout
 from pixelcnn.config.ensemble import ORDERS, OrderEnsembleConfig
 from pixelcnn.config.models import (
     FAMILIES,
@@ -27,6 +27,7 @@ __all__ = [
     "PRESETS",
     "DataConfig",
     "GatedPixelCNNConfig",
+    "Layout",
     "ModelConfig",
     "OrderEnsembleConfig",
     "PixelCNNConfig",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pixelcnn.config.checks import is_int, make_plain
 
-__all__ = ["DataConfig"]
+__all__ = ["DataConfig", "Layout"]
+
+Layout = Literal["nhw", "nchw", "nhwc"]
+"""Axes of an array: n images of height h, width w and c channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +24,14 @@ class DataConfig:
     crop: Literal["centre", "patches"] = "centre"
     """How pictures get their size: `centre` scales the picture until it just covers the size, and crops the centre;
     `patches` cuts the picture, unscaled, into tiles of the size side by side, and drops what is left at the edges."""
+    bit_depth: int | None = None
+    """Bits of a value, 8..16, in pictures that are stored with 16; the upper 8 of them are kept. `None`: as many as the
+    largest value of all such pictures needs."""
+    layout: Layout | None = None
+    """What the axes of an array are: n images of height h, width w and c channels. `None`: `nhw` for three axes, `nchw`
+    for four; where the last one may be channels, it must be given."""
     strict: bool = False
-    """Refuse data with a picture that cannot be used, instead of naming and skipping it."""
+    """Refuse data with a picture that cannot be used, or a file that is not read, instead of naming and skipping it."""
     held_out: float = 0.1
     """Share of the images that validate. A hash of an image's content decides, so copies stay together."""
     test: float = 0.0
@@ -41,6 +50,11 @@ class DataConfig:
                 "be 1, 3 or None",
             ),
             "crop": (self.crop in ("centre", "patches"), "be 'centre' or 'patches'"),
+            "bit_depth": (
+                self.bit_depth is None or (is_int(self.bit_depth) and 8 <= self.bit_depth <= 16),
+                "be an integer in 8..16, or None",
+            ),
+            "layout": (self.layout in (None, *get_args(Layout)), "be 'nhw', 'nchw', 'nhwc' or None"),
             "strict": (isinstance(self.strict, bool), "be True or False"),
             "held_out": (0 < self.held_out < 1, "lie strictly between 0 and 1"),
             "test": (

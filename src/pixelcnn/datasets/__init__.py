@@ -14,9 +14,11 @@ All but MNIST are decoded once into a memory-mapped cache (`.cache`) and may be 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -25,10 +27,12 @@ from pixelcnn.config.checks import checked_levels
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cache import Cache, Source, open_cache
 from pixelcnn.datasets.cifar import CIFAR10Source, is_cifar10
-from pixelcnn.datasets.folder import FolderSource
+from pixelcnn.datasets.folder import FolderSource, by_ending
 from pixelcnn.datasets.hub import HubSource
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.split import SIDES
+from pixelcnn.files import printable
+from pixelcnn.processes import place
 
 __all__ = [
     "SIDES",
@@ -39,6 +43,7 @@ __all__ = [
     "mnist",
     "name_of",
     "open_data",
+    "open_for_model",
     "open_split",
     "open_training",
 ]
@@ -49,6 +54,8 @@ _KNOWN = (
 )
 _MNIST, _DYNAMIC = "mnist", "mnist-dynamic"
 _DIGITS = tuple(map(str, range(10)))
+_LENIENT = ("size", "channels", "crop", "strict", "held_out", "test")  # apply where they can, outside training
+_NEARLY_BLACK = 8  # no level is above this part of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +76,8 @@ class TrainingData:
     """Levels of a sub-pixel, 2..256."""
     description: str
     """What the data are, in a line, for a run's record and a model's card. It holds no path."""
+    summary: str = ""
+    """What was found in them, in a line to be read before training: numbers, shape, levels, classes."""
     binarise: bool = False
     """Whether the training images are grey values, 0..255, to be drawn as black or white anew in each epoch
     (`TrainConfig.binarise`); the validation images have been drawn."""
@@ -113,7 +122,8 @@ def open_training(
         The images; those of all sources but MNIST are mapped from a file and read when they are used.
 
     Warns:
-        UserWarning: If pictures are skipped.
+        UserWarning: If pictures are skipped, files or frames left out, values of more than 8 bits cut, or the images
+            are of one level or nearly black.
 
     Raises:
         ValueError: If the source is unknown or names a split, an option does not apply to it, its data are refused, or
@@ -140,24 +150,41 @@ def open_training(
             classes=_DIGITS,
             levels=levels or 2,
             description=name,
+            summary=_summary(
+                name,
+                (len(training), len(validation), 0),
+                training.shape[1:],
+                f"0..{(levels or 2) - 1} of {levels or 2}" + (", drawn anew in each epoch" if dynamic else ""),
+                _DIGITS,
+            ),
             binarise=dynamic,
         )
     source = _source(name, levels, config)
     _refuse_options(source.name, config, _options_of(source))
     cache = open_cache(source, config.held_out, config.test, progress=progress)
+    _warn(source, [*_remarks(source, cache), *_without_content(cache)], stacklevel=3)
     sides = [cache.side(side) for side in SIDES[:2]]
     for side, part in zip(("training", "validation"), sides, strict=True):
         if part.stop == part.start:
             raise ValueError(_empty(cache, side, config))
     labels = [None if cache.labels is None else cache.labels[part] for part in sides]
+    record = cache.record
     return TrainingData(
         training=cache.images[sides[0]],
         validation=cache.images[sides[1]],
         training_labels=labels[0],
         validation_labels=labels[1],
-        classes=cache.record.classes,
-        levels=cache.record.levels,
+        classes=record.classes,
+        levels=record.levels,
         description=_description(source, cache, config),
+        summary=_summary(
+            source.name,
+            record.counts,
+            record.shape,
+            f"{record.lowest}..{record.highest} of {record.levels}"
+            + (f", {record.constant:,} images of one level throughout" if record.constant else ""),
+            record.classes,
+        ),
     )
 
 
@@ -180,16 +207,54 @@ def open_data(
         progress: Show a bar, and where the cache is, on standard error.
 
     Warns:
-        UserWarning: If pictures are skipped.
+        UserWarning: If pictures are skipped, files or frames left out, or values of more than 8 bits cut.
 
     Raises:
-        ValueError: If the source or its split is unknown, its data are refused, or the split is empty.
+        ValueError: If the source or its split is unknown, bit_depth or layout do not apply to it, its data are refused,
+            or the split is empty.
         OSError: If a file cannot be read, or the cache cannot be written.
     """
-    config = config or DataConfig()
+    return _opened(data, levels, default, config or DataConfig(), None, progress)
+
+
+def open_for_model(
+    data: str, image_shape: tuple[int, int, int], levels: int, *, progress: bool = True, **reading: Any
+) -> Data:
+    """The images of a data source, or of one of its splits, as a model looks at them.
+
+    Pictures are brought to its size and channels, and its shape says what the axes of arrays are.
+
+    Args:
+        data: As for `open_data`; mnist means mnist:test.
+        image_shape: The model's channels, height and width.
+        levels: The model's.
+        progress: As for `open_data`.
+        reading: Fields of `DataConfig` but size and channels.
+
+    Warns:
+        UserWarning: As `open_data`.
+
+    Raises:
+        ValueError: As `open_data`; and if an array has images of another shape, or pictures cannot have its channels.
+        OSError: As `open_data`.
+    """
+    channels, *size = image_shape
+    config = DataConfig(size=(size[0], size[1]), channels=1 if channels == 1 else 3, **reading)
+    return _opened(data, levels, "test", config, image_shape, progress)
+
+
+def _opened(
+    data: str,
+    levels: int | None,
+    default: str,
+    config: DataConfig,
+    image_shape: tuple[int, int, int] | None,
+    progress: bool,
+) -> Data:
     levels = None if levels is None else checked_levels(levels)
     name, split = _parse(data)
     if name in (_MNIST, _DYNAMIC):
+        _refuse_options(name, config, _LENIENT)
         images, digits = _mnist(name, split or default, levels)
         return Data(
             images=images,
@@ -200,7 +265,10 @@ def open_data(
         )
     if split is not None and split not in SIDES:
         raise ValueError(f"split must be one of {', '.join(SIDES)}, got {split!r}")
-    source = _source(name, levels, config)
+    source = _source(name, levels, config, image_shape)
+    _refuse_options(source.name, config, (*_LENIENT, *_options_of(source)))
+    if image_shape is not None and image_shape[0] not in (1, 3) and isinstance(source, (FolderSource, HubSource)):
+        raise ValueError(f"{data} are pictures, and the model's images have {image_shape[0]} channels: give it arrays")
     if isinstance(source, ArraySource) and split is None and (whole := source.in_place()) is not None:
         return Data(
             images=whole,
@@ -212,6 +280,7 @@ def open_data(
     if isinstance(source, CIFAR10Source):
         split = split or default
     cache = open_cache(source, config.held_out, config.test, progress=progress)
+    _warn(source, _remarks(source, cache), stacklevel=4)
     part = cache.side(split)
     if part.stop == part.start:
         raise ValueError(_empty(cache, split or "", config))
@@ -267,18 +336,20 @@ def _mnist(name: str, split: str, levels: int | None) -> tuple[Tensor, Tensor]:
     return drawn_mnist(split) if _is_dynamic(name, levels) else mnist(split, levels or 2)
 
 
-def _source(name: str, levels: int | None, config: DataConfig) -> Source:
+def _source(
+    name: str, levels: int | None, config: DataConfig, image_shape: tuple[int, int, int] | None = None
+) -> Source:
     if name.startswith("hf:"):
         return HubSource(name.removeprefix("hf:"), levels, config)
     path = Path(name)
-    if not path.exists():
+    if not name or not path.exists():
         raise ValueError(f"unknown data {name!r}; known: {_KNOWN}; and there is no such file or folder")
     if is_cifar10(path):
         return CIFAR10Source(path, levels)
     if path.is_dir():
         return FolderSource(path, levels, config)
     if path.suffix.lower() in (".npy", ".npz"):
-        return ArraySource(path, levels)
+        return ArraySource(path, levels, config.layout, image_shape)
     raise ValueError(f"unknown data {name!r}; known: {_KNOWN}; and it is a file of none of these kinds")
 
 
@@ -286,14 +357,17 @@ def _options_of(source: Source) -> tuple[str, ...]:
     """The fields of `DataConfig` that mean something for a source."""
     if isinstance(source, CIFAR10Source):
         return ()
-    return ("held_out", "test") if isinstance(source, ArraySource) else tuple(f.name for f in fields(DataConfig))
+    if isinstance(source, ArraySource):
+        return ("held_out", "test", "layout")
+    return tuple(field.name for field in fields(DataConfig) if field.name != "layout")
 
 
 def _refuse_options(name: str, config: DataConfig, allowed: tuple[str, ...]) -> None:
     for field in fields(DataConfig):
         value = getattr(config, field.name)
         if field.name not in allowed and value != field.default:
-            raise ValueError(f"{field.name} must be left out for {name}, which is taken as it is, got {value!r}")
+            why = "which is no array" if field.name == "layout" else "which is taken as it is"
+            raise ValueError(f"{field.name} must be left out for {name}, {why}, got {value!r}")
 
 
 def _empty(cache: Cache, side: str, config: DataConfig) -> str:
@@ -306,6 +380,38 @@ def _empty(cache: Cache, side: str, config: DataConfig) -> str:
     )
 
 
+def _summary(
+    name: str, counts: tuple[int, int, int], shape: Sequence[int], levels: str, classes: tuple[str, ...] | None
+) -> str:
+    sides = zip(counts, ("training", "validation", "test"), strict=True)
+    what = [f"{count:,} for {side}" for count, side in sides if count]
+    classed = "" if classes is None else f"; {len(classes)} classes"
+    size = " x ".join(map(str, shape))
+    return f"{printable(name)}: images: {', '.join(what)}; {size} (channels, height, width); levels {levels}{classed}"
+
+
+def _remarks(source: Source, cache: Cache) -> list[str]:
+    """What a user should know of the data, a sentence each."""
+    left_out = source.left_out if isinstance(source, FolderSource) else None
+    return [*([f"left out by their endings: {by_ending(left_out)}"] if left_out else []), *cache.remarks()]
+
+
+def _without_content(cache: Cache) -> list[str]:
+    """Whether the images can hardly be what was meant."""
+    low, high, levels = cache.record.lowest, cache.record.highest, cache.record.levels
+    if low == high:
+        return [f"every value is {low}, so there is nothing to learn"]
+    if high < levels / _NEARLY_BLACK:
+        return [f"the images are nearly black: all their levels are in {low}..{high}, of 0..{levels - 1}"]
+    return []
+
+
+def _warn(source: Source, remarks: list[str], stacklevel: int) -> None:
+    if place().rank == 0:  # of several processes one tells
+        for remark in remarks:
+            warnings.warn(printable(f"{source.name}: {remark}"), stacklevel=stacklevel)
+
+
 def _description(source: Source, cache: Cache, config: DataConfig) -> str:
     record = cache.record
     what = [f"{record.counts[0]:,} images for training and {record.counts[1]:,} for validation"]
@@ -316,4 +422,4 @@ def _description(source: Source, cache: Cache, config: DataConfig) -> str:
         what.append(f"{shares}, by hash of the content")
     if record.skipped:
         what.append(f"skipped: {record.skipped:,}")
-    return f"{' '.join(source.name.split())} ({'; '.join(what)})"
+    return f"{printable(' '.join(source.name.split()))} ({'; '.join(what)})"

@@ -1,10 +1,15 @@
 """Integer arrays as images: VQ codes, spins, tiles, any grid of levels.
 
-    x.npy    (N, H, W) for one channel, or (N, C, H, W)
+    x.npy    (N, H, W) for one channel, or (N, C, H, W), or (N, H, W, C)
     x.npz    the same under the name `images`, or as the only array besides `labels`; `labels` are integers (N,)
 
-Values are levels, 0 .. levels-1: nothing is scaled. Channels come second; an array with what looks like channels in the
-last place is refused, since both readings would be possible. Nothing is unpickled.
+Values are levels, 0 .. levels-1: nothing is scaled. Nothing is unpickled.
+
+What the axes are is told by a layout, or by the shape of the model that is to look at the images. Without either,
+channels come second; but where the last axis may be channels, of which there are at most 4, nothing is guessed:
+
+    (N, A, B, C)   if C <= 4 and A > 1
+    (N, A, B)      if B is 3 or 4 and A > 4, which is perhaps one image in colour
 
 Arrays are read as a stream, compressed ones too, so that memory does not grow with them.
 """
@@ -25,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pixelcnn.config import Layout
 from pixelcnn.datasets.cache import Contents, Writer, stamp_of
 from pixelcnn.datasets.folder import MOST_CLASSES
 from pixelcnn.files import check_no_pointer, sample_digest
@@ -41,22 +47,35 @@ class ArraySource:
     Args:
         path: The file.
         levels: 2..256; None for the largest value and one, at least 2.
+        layout: What its axes are, as of `DataConfig`.
+        image_shape: Channels, height and width that its images must have.
 
     Raises:
-        ValueError: If the file is damaged, or holds something else than integers of a shape that images have.
+        ValueError: If the file is damaged, holds something else than integers of a shape that images have, or it is not
+            certain what its axes are.
         OSError: If it cannot be read.
     """
 
-    def __init__(self, path: Path, levels: int | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        levels: int | None,
+        layout: Layout | None = None,
+        image_shape: tuple[int, int, int] | None = None,
+    ) -> None:
         self.path = path
         self.name = path.stem
         self.levels = levels
         self._key, self._labels_key = _keys(path)
         with _opened(path, self._key) as array:
             array.check_integers("(x * 255).round().astype('uint8')")
-            self.shape = _image_shape(array.shape, array.where)
-            self.dtype, self.dimensions = array.dtype, len(array.shape)
-            """How the images are stored: 3 dimensions are (N, H, W), 4 are (N, C, H, W)."""
+            self.layout: Layout = _layout_of(array.shape, array.where, layout, image_shape)
+            """What the axes are."""
+            self.shape = _image_shape(array.shape, self.layout)
+            """Channels, height and width of an image."""
+            self.dtype = array.dtype
+            if 0 in self.shape:
+                raise ValueError(f"{array.where} must have images of at least one value, got the shape {array.shape}")
         if len(array) == 0:
             raise ValueError(f"{array.where} holds no images: its shape is {array.shape}")
 
@@ -65,8 +84,8 @@ class ArraySource:
         return {"array": str(self.path.resolve()), "file": stamp_of(self.path), "samples": sample_digest(self.path)}
 
     def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
-        """The levels."""
-        return {"levels": self.levels}
+        """The levels and what the axes are."""
+        return {"levels": self.levels, "layout": self.layout}
 
     def in_place(self) -> Tensor | None:
         """The images as they are in the file, memory-mapped: uint8 (N, C, H, W); None if it has to be converted.
@@ -74,7 +93,7 @@ class ArraySource:
         Raises:
             ValueError: If a value is not in 0 .. levels-1.
         """
-        if self._key is not None or self.dtype != np.uint8:
+        if self._key is not None or self.dtype != np.uint8 or self.layout == "nhwc":
             return None
         with _opened(self.path, None) as array:
             for start, chunk in array.chunks():
@@ -107,7 +126,8 @@ class ArraySource:
             with progress_bar(f"reading {self.name}", len(array), "img", show=progress) as bar:
                 for start, chunk in array.chunks():
                     self._check(chunk, start, array.where)
-                    images = np.ascontiguousarray(chunk.reshape(-1, *self.shape), dtype=np.uint8)
+                    nchw = chunk.transpose(0, 3, 1, 2) if self.layout == "nhwc" else chunk.reshape(-1, *self.shape)
+                    images = np.ascontiguousarray(nchw, dtype=np.uint8)
                     yield start, images, None if labels is None else labels[start : start + len(chunk)]
                     bar.update(len(chunk))
 
@@ -221,16 +241,38 @@ def _keys(path: Path) -> tuple[str | None, str | None]:
     return others[0], labels
 
 
-def _image_shape(shape: tuple[int, ...], where: str) -> tuple[int, int, int]:
-    """Channels, height and width."""
-    if len(shape) not in (3, 4):
-        raise ValueError(f"{where} must have shape (N, H, W) or (N, C, H, W), got {shape}")
-    channels, height, width = (1, *shape[1:]) if len(shape) == 3 else shape[1:]
-    if len(shape) == 4 and width <= 4 < channels:
+def _layout_of(
+    shape: tuple[int, ...], where: str, told: Layout | None, image_shape: tuple[int, int, int] | None
+) -> Layout:
+    """What the axes of an array are."""
+    every: tuple[Layout, ...] = ("nhw", "nchw", "nhwc")
+    layouts = [layout for layout in every if len(layout) == len(shape) and told in (None, layout)]
+    if not layouts:
+        allowed = f"({', '.join(told.upper())})" if told else "(N, H, W), (N, C, H, W) or (N, H, W, C)"
+        raise ValueError(f"{where} must have shape {allowed}, got {shape}")
+    found = {layout: _image_shape(shape, layout) for layout in layouts}
+    fitting = [layout for layout in layouts if image_shape in (None, found[layout])]
+    if not fitting:
+        images = " or ".join(map(str, found.values()))
+        raise ValueError(f"{where} has images of {images}, and the model {image_shape} (C, H, W); its shape is {shape}")
+    if told is not None or (image_shape is not None and len(fitting) == 1):
+        return fitting[0]
+    if len(shape) == 4 and shape[3] <= 4 and shape[1] > 1:
+        n, a, b, c = shape
         raise ValueError(
-            f"{where} must have shape (N, C, H, W), got {shape}, which looks like channels in the last place; save "
-            "x.transpose(0, 3, 1, 2)"
+            f"{where} has the shape {shape}: are these {n} images of {a} channels and {b} x {c} pixels (--layout "
+            f"nchw), or of {c} channels and {a} x {b} pixels (--layout nhwc)?"
         )
-    if 0 in (channels, height, width):
-        raise ValueError(f"{where} must have images of at least one value, got the shape {shape}")
-    return channels, height, width
+    if len(shape) == 3 and shape[2] in (3, 4) and shape[1] > 4:
+        n, a, b = shape
+        raise ValueError(
+            f"{where} has the shape {shape}: are these {n} images of one channel and {a} x {b} pixels (--layout "
+            f"nhw), or one image of {b} channels (then save x[None], --layout nhwc)?"
+        )
+    return fitting[0]
+
+
+def _image_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, int, int]:
+    """Channels, height and width."""
+    sizes = dict(zip(layout, shape, strict=True))
+    return sizes.get("c", 1), sizes["h"], sizes["w"]

@@ -27,7 +27,6 @@ import json
 import os
 import shutil
 import struct
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,7 @@ from pixelcnn.progress import say
 
 __all__ = ["Cache", "CacheRecord", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
 
-_VERSION = 1  # of what is written, and of how pictures are decoded
+_VERSION = 2  # of what is written, and of how pictures are decoded
 _FILES = ("images.npy", "labels.npy", "names.txt", "skipped.txt")
 _HEADER = 128
 _NAMED = 5  # skipped files that are named in the warning
@@ -58,6 +57,8 @@ class Contents:
     """Levels of a sub-pixel."""
     classes: tuple[str, ...] | None
     """Names of the classes, in the order of the labels."""
+    remarks: tuple[str, ...] = ()
+    """What was done to them that a user might not expect, a sentence each."""
 
 
 class Source(Protocol):
@@ -95,6 +96,14 @@ class CacheRecord:
     """Names of the classes, in the order of the labels."""
     skipped: int
     """Pictures that could not be used."""
+    lowest: int
+    """The lowest level of all."""
+    highest: int
+    """The highest level of all."""
+    constant: int
+    """Images of one level throughout."""
+    remarks: tuple[str, ...]
+    """What was done to the data that a user might not expect, a sentence each."""
     split: str
     """How the images were split."""
     checksums: dict[str, str]
@@ -120,6 +129,16 @@ class Cache:
             return slice(0, sum(self.record.counts))
         k = SIDES.index(name)
         return slice(sum(self.record.counts[:k]), sum(self.record.counts[: k + 1]))
+
+    def remarks(self) -> Iterator[str]:
+        """What a user should know of the data, a sentence each: pictures that are missing, frames, depths."""
+        if skipped := self.record.skipped:
+            path = self.folder / "skipped.txt"
+            with path.open("rb") as file:
+                first = [os.fsdecode(line).rstrip("\n") for _, line in zip(range(_NAMED), file, strict=False)]
+            were = "picture was" if skipped == 1 else "pictures were"
+            yield f"{skipped:,} {were} skipped: {'; '.join(first)}" + (f"; all in {path}" if skipped > _NAMED else "")
+        yield from self.record.remarks
 
     def names(self, name: str | None = None) -> list[str]:
         """What each image of a side is called in its source."""
@@ -154,9 +173,6 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
         test: Share of the test images.
         progress: Show a bar and where the cache is on standard error.
 
-    Warns:
-        UserWarning: If pictures could not be used; the first of them are named.
-
     Raises:
         ValueError: If the source refuses its data, or they change while they are read.
         OSError: If the cache cannot be written; nothing is left behind.
@@ -190,8 +206,6 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
     if progress:
         size = sum(file.stat().st_size for file in path.iterdir())
         say(f"{source.name}: {sum(cache.record.counts):,} images, {_bytes(size)} in {path}")
-    if cache.record.skipped:
-        _warn_of_skipped(cache)
     return cache
 
 
@@ -211,6 +225,8 @@ class Writer:
         """Pictures that could not be used."""
         self.first_skipped = ""
         """The first of them, and why."""
+        self.lowest, self.highest, self.constant = 255, 0, 0
+        """As in `CacheRecord`."""
 
     def add(
         self, images: np.ndarray, labels: Sequence[int] | None, names: Sequence[str], side: int | None = None
@@ -229,6 +245,9 @@ class Writer:
         for k, image in enumerate(images):
             at = side_of(image, self._held_out, self._test) if side is None else side
             self.counts[at] += 1
+            low, high = int(image.min()), int(image.max())
+            self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+            self.constant += low == high
             self._columns["images.npy"].write(at, image.tobytes())
             self._columns["names.txt"].write(at, os.fsencode(names[k]).replace(b"\n", b" ") + b"\n")
             if labels is not None:
@@ -312,6 +331,10 @@ def _make(
             counts=(writer.counts[0], writer.counts[1], writer.counts[2]),
             classes=contents.classes,
             skipped=writer.skipped,
+            lowest=writer.lowest,
+            highest=writer.highest,
+            constant=writer.constant,
+            remarks=contents.remarks,
             split=f"BLAKE2b of the levels / 2^64: validation below {held_out:g}, test from {1 - test:g}; or as given",
             checksums=_checksums(folder),
         )
@@ -375,22 +398,6 @@ def _sync(file: IO[bytes]) -> None:
 
 def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _first_skipped(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        for _, line in zip(range(_NAMED), file, strict=False):
-            yield os.fsdecode(line).rstrip("\n")
-
-
-def _warn_of_skipped(cache: Cache) -> None:
-    skipped, path = cache.record.skipped, cache.folder / "skipped.txt"
-    more = f"; all in {path}" if skipped > _NAMED else ""
-    were = "picture was" if skipped == 1 else "pictures were"
-    warnings.warn(
-        f"{cache.record.source}: {skipped:,} {were} skipped: {'; '.join(_first_skipped(path))}{more}",
-        stacklevel=3,
-    )
 
 
 def _bytes(size: int) -> str:

@@ -1,8 +1,8 @@
-"""A folder of pictures: PNG, JPEG, WebP, TIFF and GIF files at any depth.
+"""A folder of pictures at any depth, of the formats of `.pictures`, told by their endings.
 
 Where pictures are in sub-folders, these are the classes, in the order of their names; what is deeper belongs to the
-class above it. Hidden files and files with other endings are passed over. Links to folders are followed, never in a
-circle.
+class above it. Files with other endings are left out and counted; hidden ones are passed over. Links to folders are
+followed, never in a circle.
 
 The folder is read twice, once for names, sizes and times, once to decode; neither holds more than the names of one
 folder. Files are decoded by threads, a few ahead of the one that is being written.
@@ -14,20 +14,22 @@ import collections
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import Contents, Writer, stamp_of
-from pixelcnn.datasets.pictures import SUFFIXES, is_grey, open_picture, to_levels
+from pixelcnn.datasets.pictures import SUFFIXES, Depth, frames_left_out, is_grey, open_picture, opened, to_levels
+from pixelcnn.files import printable
 from pixelcnn.progress import progress_bar
 
-__all__ = ["MOST_CLASSES", "FolderSource", "PictureSink", "picture_options"]
+__all__ = ["MOST_CLASSES", "FolderSource", "PictureSink", "by_ending", "picture_options"]
 
 MOST_CLASSES = 2**16  # as many as a model can have
 _SPLITS = {"train", "training", "valid", "validation", "val", "test", "testing"}  # names that are hardly classes
@@ -51,6 +53,8 @@ class FolderSource:
         self.name = folder.resolve().name
         self.levels = levels or 256
         self.config = config
+        self.left_out: Counter[str] = Counter()
+        """Files that `stamp` found and `fill` does not read, by their endings."""
         self._classes: tuple[str, ...] | None = None
         self._count = 0
 
@@ -59,7 +63,7 @@ class FolderSource:
 
         Raises:
             ValueError: If the folder holds no pictures, pictures both beside and in sub-folders, sub-folders that are
-                splits, or more than `MOST_CLASSES` classes.
+                splits, more than `MOST_CLASSES` classes, or other files although `config.strict` is set.
         """
         return {"folder": str(self.folder.resolve()), "files": self._survey()}
 
@@ -76,10 +80,12 @@ class FolderSource:
         """
         channels = self.config.channels or (1 if self._all_grey() else 3)
 
-        def decode(item: tuple[str, int | None]) -> np.ndarray | Exception:
+        depth = Depth(self.config, self._opened)
+
+        def decode(item: tuple[str, int | None]) -> tuple[np.ndarray, int] | Exception:
             try:
                 with open_picture(self.folder / item[0]) as image:
-                    return to_levels(image, channels, self.levels, self.config)
+                    return to_levels(image, channels, self.levels, depth.config_for(image)), frames_left_out(image)
             except Exception as error:  # Pillow meets damaged files with errors of any kind
                 return error
 
@@ -93,18 +99,14 @@ class FolderSource:
                 sink.take(name, label, result)
                 bar.update()
         sink.check()
-        return Contents(levels=self.levels, classes=self._classes)
+        return Contents(levels=self.levels, classes=self._classes, remarks=(*sink.remarks, *depth.remarks))
 
     def _all_grey(self) -> bool:
         """Whether every picture is stored in greyscale; the first one in colour ends the search."""
-        for name, _ in self._pictures():
-            try:
-                with open_picture(self.folder / name) as image:
-                    if not is_grey(image):
-                        return False
-            except Exception:  # told when it is decoded
-                continue
-        return True
+        return all(map(is_grey, self._opened()))
+
+    def _opened(self) -> Iterator[Image.Image]:
+        return opened(self.folder / name for name, _ in self._pictures())
 
     def _pictures(self) -> Iterator[tuple[str, int | None]]:
         """Relative path and class of each picture, in the order of the names."""
@@ -115,7 +117,8 @@ class FolderSource:
 
     def _survey(self) -> str:
         """Counts the pictures, finds the classes, and hashes what tells whether a file has changed."""
-        pictures, folders, others = _entries(self.folder)
+        self.left_out = Counter()
+        pictures, folders = _entries(self.folder, self.left_out)
         digest = hashlib.sha256()
         classes: list[str] = []
         inside = 0
@@ -123,7 +126,7 @@ class FolderSource:
             digest.update(_stamp(self.folder, picture))
         for folder in folders:
             before = inside
-            for path in _walk(self.folder, folder):
+            for path in _walk(self.folder, folder, self.left_out):
                 if pictures:
                     raise ValueError(
                         f"{self.folder} holds pictures ({pictures[0]}) beside sub-folders with pictures ({path}): "
@@ -139,8 +142,17 @@ class FolderSource:
                     f"has at most {MOST_CLASSES}"
                 )
         if not pictures and not inside:
-            found = f"none of its {others} files ends in {', '.join(SUFFIXES)}" if others else "it is empty"
-            raise ValueError(f"{self.folder} holds no pictures: {found}")
+            if not self.left_out:
+                raise ValueError(f"{self.folder} holds no pictures: it is empty")
+            raise ValueError(
+                f"{self.folder} holds no pictures: none of its {self.left_out.total()} files ends in "
+                f"{', '.join(SUFFIXES)}; they are {by_ending(self.left_out)}"
+            )
+        if self.left_out and self.config.strict:
+            raise ValueError(
+                f"{self.folder} holds files that are not read, {by_ending(self.left_out)}: without strict they are left"
+                " out"
+            )
         if classes and {name.lower() for name in classes} <= _SPLITS:
             raise ValueError(
                 f"{self.folder} has the sub-folders {' and '.join(classes)}, which are splits and not classes; name "
@@ -162,7 +174,20 @@ def picture_options(config: DataConfig, levels: int, shape: tuple[int, int, int]
     size, channels, strict = config.height_and_width, config.channels, config.strict
     if shape is not None:
         size, channels, strict = shape[1:], 1 if shape[0] == 1 else 3, False
-    return {"size": size, "channels": channels, "strict": strict, "crop": config.crop, "levels": levels}
+    return {
+        "size": size,
+        "channels": channels,
+        "strict": strict,
+        "crop": config.crop,
+        "bit_depth": config.bit_depth,
+        "levels": levels,
+    }
+
+
+def by_ending(files: Mapping[str, int]) -> str:
+    """Numbers of files by their endings, as in "30 .heic, 1 .txt"; the commonest come first."""
+    most = sorted(files.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {printable(ending) or 'without an ending'}" for ending, count in most)
 
 
 class PictureSink:
@@ -177,9 +202,29 @@ class PictureSink:
     def __init__(self, writer: Writer, config: DataConfig, source: str) -> None:
         self._writer, self._config, self._source = writer, config, source
         self._first = ""
+        self._animated, self._frames, self._first_animated = 0, 0, ""
 
-    def take(self, name: str, label: int | None, result: np.ndarray | Exception, side: int | None = None) -> None:
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """A sentence on what was left out of pictures, if something was."""
+        if not self._animated:
+            return ()
+        were = "picture has" if self._animated == 1 else "pictures have"
+        return (
+            f"{self._animated:,} {were} several frames or pages, of which the first is taken: {self._frames:,} are "
+            f"left out; {self._first_animated} is the first",
+        )
+
+    def take(
+        self, name: str, label: int | None, result: tuple[np.ndarray, int] | Exception, side: int | None = None
+    ) -> None:
         """Writes the images of a picture, or notes why there are none.
+
+        Args:
+            name: Of the picture.
+            label: Its class, in every call or in none.
+            result: Its images, as of `to_levels`, and how many frames of it they are not of; or what went wrong.
+            side: Index of `SIDES`; None lets the content decide.
 
         Raises:
             ValueError: If the picture has another size than the first, or cannot be used and `strict` is set.
@@ -190,15 +235,19 @@ class PictureSink:
                 raise ValueError(f"{name} of {self._source} cannot be used: {reason}; without strict it is skipped")
             self._writer.skip(name, reason)
             return
+        images, frames = result
         shape = self._writer.shape
-        if shape is not None and result.shape[1:] != shape:
+        if shape is not None and images.shape[1:] != shape:
             raise ValueError(
-                f"{name} of {self._source} is {result.shape[2]} x {result.shape[3]}, but {self._first} is "
+                f"{name} of {self._source} is {images.shape[2]} x {images.shape[3]}, but {self._first} is "
                 f"{shape[1]} x {shape[2]}: give a size, to which all are scaled and cropped"
             )
         self._first = self._first or name
-        names = [name] if self._config.crop == "centre" else [f"{name}#{k}" for k in range(len(result))]
-        self._writer.add(result, None if label is None else [label] * len(result), names, side)
+        if frames:
+            self._animated, self._frames = self._animated + 1, self._frames + frames
+            self._first_animated = self._first_animated or name
+        names = [name] if self._config.crop == "centre" else [f"{name}#{k}" for k in range(len(images))]
+        self._writer.add(images, None if label is None else [label] * len(images), names, side)
 
     def check(self) -> None:
         """To be called at the end.
@@ -215,17 +264,16 @@ class PictureSink:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "it is not a PNG, JPEG, WebP, TIFF or GIF file"
+        return "it is no picture of a format that is read"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str], int]:
-    """The names of a folder's pictures and sub-folders, and how many other files there are."""
+def _entries(folder: Path, left_out: Counter[str] | None = None) -> tuple[list[str], list[str]]:
+    """The names of a folder's pictures and sub-folders; counts other files by their endings."""
     pictures: list[str] = []
     folders: list[str] = []
-    others = 0
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -234,21 +282,21 @@ def _entries(folder: Path) -> tuple[list[str], list[str], int]:
                 folders.append(entry.name)
             elif entry.name.lower().endswith(SUFFIXES):
                 pictures.append(entry.name)
-            else:
-                others += 1
-    return sorted(pictures), sorted(folders), others
+            elif left_out is not None:
+                left_out[os.path.splitext(entry.name)[1].lower()] += 1
+    return sorted(pictures), sorted(folders)
 
 
-def _walk(root: Path, name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """The path from `root` of each picture below its sub-folder `name`."""
+def _walk(root: Path, name: str, left_out: Counter[str] | None = None, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The path from `root` of each picture below its sub-folder `name`; counts other files by their endings."""
     real = os.path.realpath(root / name)
     if real in above:  # a link to a folder that it is in
         return
-    pictures, folders, _ = _entries(root / name)
+    pictures, folders = _entries(root / name, left_out)
     for picture in pictures:
         yield f"{name}/{picture}"
     for below in folders:
-        yield from _walk(root, f"{name}/{below}", (*above, real))
+        yield from _walk(root, f"{name}/{below}", left_out, (*above, real))
 
 
 def _stamp(root: Path, path: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from PIL import Image
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import Contents, Writer
 from pixelcnn.datasets.folder import MOST_CLASSES, PictureSink, picture_options
-from pixelcnn.datasets.pictures import is_grey, to_levels
+from pixelcnn.datasets.pictures import Depth, frames_left_out, is_grey, to_levels
+from pixelcnn.datasets.split import SIDES
 from pixelcnn.progress import progress_bar
 
 __all__ = ["HubSource"]
@@ -75,6 +77,7 @@ class HubSource:
         sink = PictureSink(writer, self.config, self.name)
         given = {"train": None if "validation" not in self._splits else 0, "validation": 1, "test": 2}
         channels = self.config.channels
+        depth = Depth(self.config, self._opened)
         for split, side in given.items():
             rows = self._splits.get(split, ())
             with (
@@ -87,10 +90,18 @@ class HubSource:
                         channels = 1 if is_grey(image) else 3
                     elif self.config.channels is None and channels == 1 and _in_colour(image):
                         raise ValueError(f"{split}/{k} of {self.name} is in colour and others are not: give channels")
-                    sink.take(f"{split}/{k}", label, self._decoded(image, channels), side)
+                    sink.take(f"{split}/{k}", label, self._decoded(image, channels, depth), side)
                     bar.update()
         sink.check()
-        return Contents(levels=self.levels, classes=self._classes)
+        return Contents(levels=self.levels, classes=self._classes, remarks=(*sink.remarks, *depth.remarks))
+
+    def _opened(self) -> Iterator[Image.Image]:
+        for split in SIDES:
+            rows = self._splits.get(split, ())
+            for k in range(len(rows)):
+                image = self._row(rows, k)[1]
+                if isinstance(image, Image.Image):
+                    yield image
 
     def _row(self, rows: Any, k: int) -> tuple[int | None, Image.Image | Exception]:
         """Label and picture of a row, or what is wrong with it."""
@@ -104,12 +115,14 @@ class HubSource:
         image = row[self._images]
         return label, image if isinstance(image, Image.Image) else ValueError("it has no picture")
 
-    def _decoded(self, image: Image.Image | Exception, channels: int | None) -> np.ndarray | Exception:
+    def _decoded(
+        self, image: Image.Image | Exception, channels: int | None, depth: Depth
+    ) -> tuple[np.ndarray, int] | Exception:
         if isinstance(image, Exception):
             return image
         assert channels is not None
         try:
-            return to_levels(image, channels, self.levels, self.config)
+            return to_levels(image, channels, self.levels, depth.config_for(image)), frames_left_out(image)
         except Exception as error:
             return error
 

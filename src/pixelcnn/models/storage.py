@@ -213,6 +213,8 @@ def local_folder(name: str | Path) -> Path | None:
     """
     if isinstance(name, str) and name in shipped_models():
         return _SHIPPED / name
+    if name == "":  # would be the folder that one is in
+        return None
     folder = Path(name)
     for candidate in (folder, folder / "model"):
         if (candidate / _CONFIG).is_file() and (candidate / _WEIGHTS).is_file():

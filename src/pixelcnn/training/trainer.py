@@ -84,6 +84,7 @@ def train(
     training_labels: ArrayLike | None = None,
     validation_labels: ArrayLike | None = None,
     data: str = "images",
+    summary: str = "",
     resume: str | Path = "auto",
     progress: bool = True,
 ) -> AutoregressiveModel:
@@ -100,6 +101,7 @@ def train(
             the condition is the order, with config.orders.
         validation_labels: Those of the validation images; their loss is the one given their labels.
         data: What the images are, for the records.
+        summary: What was found in them, a line to be shown before the first step.
         resume: "auto" goes on from the folder's newest intact checkpoint, or starts; "off" starts, in a folder that
             holds no run; a path starts from that checkpoint, perhaps with another learning rate, clip_norm, weight
             decay or dropout.
@@ -120,7 +122,7 @@ def train(
     """
     labelled = (training, training_labels), (validation, validation_labels)
     with joined() as processes, torch.inference_mode(False), torch.enable_grad():
-        return _Run(config, *labelled, Path(out), data, progress, processes).run(resume)
+        return _Run(config, *labelled, Path(out), data, summary, progress, processes).run(resume)
 
 
 _Labelled: TypeAlias = "tuple[ArrayLike, ArrayLike | None]"
@@ -134,11 +136,13 @@ class _Run:
         validation: _Labelled,
         out: Path,
         data: str,
+        summary: str,
         progress: bool,
         processes: Processes,
     ) -> None:
         self.config = config
         self.out = out
+        self.summary = summary
         self.processes = processes
         self.progress = progress and processes.first
         self.device = device_of(config.device)
@@ -225,6 +229,8 @@ class _Run:
             self.plan = Plan(self.state, self.config.minutes)
         self._last_checkpoint = time.monotonic()
         self._last_curves = -math.inf
+        if self.summary:
+            self._say(self.summary)
         finished = len(self.state.metrics)
         if finished >= self.epochs:
             self._say(f"the run in {self.out} has finished its {finished} epochs")
