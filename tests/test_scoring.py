@@ -98,7 +98,7 @@ def test_classes_by_bayes_rule():
     prior = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
     joint = likelihoods * prior
     torch.testing.assert_close(model.classify(images, 7 * prior).exp(), joint / joint.sum(1, keepdim=True))
-    for wrong in (torch.ones(3), torch.ones(4).long(), [1.0] * 4):
+    for wrong in (torch.ones(3), torch.ones(4).long(), [1.0] * 3):
         with pytest.raises(ValueError, match=r"prior must be a floating-point tensor of shape \(4,\)"):
             model.classify(images, wrong)
     with pytest.raises(ValueError, match="prior must be positive and finite"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 import numpy as np
 
@@ -66,9 +66,12 @@ def number(name: str, value: object) -> float:
         ValueError: If it is none.
     """
     found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, int | float):
+    if isinstance(found, bool) or not isinstance(found, SupportsFloat):  # which texts are not
         raise ValueError(f"{name} must be a number, got {value!r}")
-    return float(found)
+    try:
+        return float(found)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
 
 
 def tensor(name: str, value: object, kind: str = "torch.Tensor or an array of numbers") -> Tensor:

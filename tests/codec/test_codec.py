@@ -188,7 +188,7 @@ def test_what_is_refused():
     with pytest.raises(StreamError, match="the images have 114 bytes, and most_bytes is 113"):
         pixelcnn.decompress(model, data, most_bytes=113)
     for wrong in ({"first": 3}, {"first": -1}, {"n": 0}, {"first": 1, "n": 3}, {"first": 0.0}, {"n": True}):
-        with pytest.raises(ValueError, match=r"(first|n) must be in"):
+        with pytest.raises(ValueError, match=r"(first|n) must be (an integer )?in"):
             pixelcnn.decompress(model, data, **wrong)
     for wrong in (0, -1, 1.5, True, 2**32):
         with pytest.raises(ValueError, match="chunk must be an integer in 1"):
