@@ -103,7 +103,7 @@ def test_a_drawing_can_be_stopped(visit):
     page = visit()
     page.get_by_role("spinbutton", name="number input for Images").fill("64")
     page.get_by_role("button", name="Draw", exact=True).click()
-    expect(page.get_by_text(re.compile(r"step \d+ of 136"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"step \d+ of \d+"))).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("Stopped.")).to_be_visible()
     page.wait_for_timeout(3000)
