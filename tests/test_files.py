@@ -61,7 +61,7 @@ def read_from(path):
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     yield found
-    reader.join(30)
+    reader.join(10)
     assert not reader.is_alive()
 
 
@@ -311,7 +311,6 @@ def test_what_killed_processes_left_is_known():
     assert len(names) == 2
     for name in names:
         assert re.fullmatch(r"\.[xy]\.[0-9a-f]{16}\.tmp", name)
-        assert str(os.getpid()) not in name.replace(name.split(".")[2], "")
     os.rename(names[1], names[1].replace(".tmp", ".old"))  # killed between the two renames
     recover(Path())
     assert os.listdir() == ["y"]

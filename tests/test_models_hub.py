@@ -183,14 +183,13 @@ def test_a_misspelt_folder(hub, pushed, client, monkeypatch, capsys):
         monkeypatch.setattr(client, "HF_HUB_OFFLINE", offline)
         assert main(["sample", "trained/quik"]) == 2
         said = capsys.readouterr().err
-        assert said.startswith(f"pixelcnn: {'trained/quik is' if offline else 'no model'}")
-        assert said.endswith("; nor is there a folder trained/quik here: did you mean trained/quick?\n")
+        assert re.fullmatch(r"pixelcnn: .*neither a folder here.*; did you mean trained/quick\?\n", said)
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(client, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ConnectionError, match=r"cannot be reached .*; nor is there a folder trained/quik here: did"):
-        pixelcnn.load("trained/quik")
-    with pytest.raises(ConnectionError, match=r"cannot be reached .*; nor is there a folder trained/best here$"):
-        pixelcnn.load("trained/best")
+    for name, more in (("trained/quik", "; did you mean trained/quick?"), ("trained/best", ""), ("train/quick", "")):
+        with pytest.raises(ConnectionError, match="cannot be reached") as error:
+            pixelcnn.load(name)
+        assert str(error.value).endswith(f"; nor is there a folder {name} here{more}")
 
 
 def test_a_local_folder_of_that_name_wins(hub, pushed):
@@ -339,7 +338,7 @@ def test_a_server_that_is_down(hub, pushed, client, monkeypatch):
     for act in (lambda: pixelcnn.load("user/other"), lambda: pushed.push_to_hub("user/digits")):
         with pytest.raises(ConnectionError, match=r"^http://127.0.0.1:9 cannot be reached for user/\w+ \(") as error:
             act()
-        assert str(error.value).endswith("check the connection, or HF_ENDPOINT")
+        assert "check the connection, or HF_ENDPOINT" in str(error.value)
     monkeypatch.setattr(client, "ENDPOINT", hub.url)
     hub.refuse["/api/models"] = (503, {}, "overloaded")
     same(pushed, pixelcnn.load("user/digits"))

@@ -81,9 +81,9 @@ def load(
     try:
         return _load_from_hub(HubName(found.repo, revision or found.revision), force_download, options)
     except (HubError, ConnectionError) as error:
-        if revision is None and (hint := _hint(name)):
-            raise type(error)(f"{error}; {hint}") from error
-        raise
+        if revision is not None:  # a folder was not looked for
+            raise
+        raise type(error)(_also_no_folder(str(error), Path(name))) from error
 
 
 def save_model(
@@ -227,14 +227,13 @@ def local_folder(name: str | Path) -> Path | None:
     return None
 
 
-def _hint(name: str | Path) -> str | None:
-    """What to say of a name on the Hub that may be a folder's, misspelt: one whose parent is a folder here."""
-    folder = Path(name)
-    if not folder.parent.is_dir():
-        return None
-    names = [path.name for path in folder.parent.iterdir() if path.is_dir()]
+def _also_no_folder(said: str, folder: Path) -> str:
+    """What is wrong with a name on the Hub, which may be a folder's, misspelt."""
+    if "folder here" not in said:
+        said += f"; nor is there a folder {folder} here"
+    names = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     alike = difflib.get_close_matches(folder.name, names, n=1)
-    return f"nor is there a folder {folder} here" + (f": did you mean {folder.parent / alike[0]}?" if alike else "")
+    return f"{said}; did you mean {folder.parent / alike[0]}?" if alike else said
 
 
 def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], where: str) -> None:
