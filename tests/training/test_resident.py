@@ -19,6 +19,10 @@ RECIPES = {
     "plain": {},
     "all": {"clip_norm": 0.05, "weight_decay": 0.1, "dropout": 0.3, "shift": 2, "accumulate": 3, "ema": 0.9},
     "classes": {"model": GatedPixelCNNConfig(image_shape=(1, 6, 7), filters=4, layers=2, num_classes=3)},
+    "muon": {
+        "model": GatedPixelCNNConfig(image_shape=(1, 6, 7), filters=8, layers=2, num_classes=3),
+        **{"optimizer": "muon", "clip_norm": 0.05, "weight_decay": 0.1, "ema": 0.9},
+    },
 }
 
 
@@ -33,7 +37,8 @@ def both(recipe, dtype, n=21, compiled=False):
         if kind is ResidentStepper:
             yield ResidentStepper(model, config, batches, bf16=False, compiled=compiled), batches
         else:
-            options = {name: getattr(config, name) for name in ("clip_norm", "weight_decay", "dropout", "accumulate")}
+            names = ("optimizer", "clip_norm", "weight_decay", "dropout", "accumulate")
+            options = {name: getattr(config, name) for name in names}
             yield Stepper(model, config.ema, **options, seed=config.seed), batches
 
 
@@ -63,8 +68,9 @@ def test_both_take_the_same_steps(recipe, dtype, tolerance):
     assert not torch.equal(moved.output.weight, other.model.output.weight)
 
 
-def test_a_checkpoint_of_one_is_the_others():
-    (one, batches), (other, other_batches) = both(RECIPES["all"], torch.float64)
+@pytest.mark.parametrize("recipe", ["all", "muon"])
+def test_a_checkpoint_of_one_is_the_others(recipe):
+    (one, batches), (other, other_batches) = both(RECIPES[recipe], torch.float64)
     train(one, batches)
     other.restore({name: tensor.clone() for name, tensor in one.tensors().items()}, one.steps)
     for a, b in zip(train(one, batches), train(other, other_batches), strict=True):

@@ -38,8 +38,11 @@ class TrainConfig:
     accumulate: int = 1
     """Parts in which the gradient of a step is computed and summed: less memory on a GPU, the same step up to rounding.
     On a CPU, slices that fit its caches do that anyway."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """`adam`: beta 0.9 and 0.999, epsilon 1e-7 as in Keras; `muon`: Muon for the weights of hidden convolutions, at
+    the same rate, and Adam for the others."""
     learning_rate: float = 5e-4
-    """Adam's learning rate (beta 0.9 and 0.999, epsilon 1e-7 as in Keras), at its peak."""
+    """At its peak."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     """How the learning rate moves: `constant`; `cosine`, from its peak to zero at the last step; `one-cycle`, from a
     25th of the peak up to it over the first 30 % of the run and down to nearly zero, by half cosines."""
@@ -148,6 +151,7 @@ class TrainConfig:
 
 _CHOICES = {
     "protocol": ("clean", "seed"),
+    "optimizer": ("adam", "muon"),
     "schedule": ("constant", "cosine", "one-cycle"),
     "finish": ("last", "best"),
     "orders": (1, 2, 4, 8),

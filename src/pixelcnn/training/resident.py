@@ -6,8 +6,9 @@ is a counter there. What the host knows beforehand, an epoch's order and rates, 
 tells of itself is fetched for many steps at once. The forward and backward pass and the update are compiled by
 `torch.compile`, which fuses what would otherwise be limited by memory: masks, activations, residual sums, Adam.
 
-Weights, gradient and Adam's moments lie in one vector each, so that the update is one kernel. It is Keras's Adam, as in
-`pixelcnn.training.step`, the reference that this one is tested against:
+Weights, gradient and Adam's moments lie in one vector each, so that the update is one kernel; the weights that are
+Muon's (`pixelcnn.training.muon`) come last. It is Keras's Adam, as in `pixelcnn.training.step`, the reference that this
+one is tested against:
 
     w <- w - rate * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + 1e-7)
 
@@ -36,6 +37,7 @@ from pixelcnn.precision import exact_products
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.gradient import autocast
+from pixelcnn.training.muon import directions, is_muons
 from pixelcnn.training.step import ADAM_BETAS, KERAS_EPSILON, StepResult, ema_decay, restore
 
 __all__ = ["ResidentStepper"]
@@ -65,21 +67,28 @@ class ResidentStepper:
         self.steps = 0
         """Steps taken; those of a burst are ahead of what `run` has told."""
         self._config, self._batches, self._bf16 = config, batches, bf16
-        parameters = dict(model.named_parameters())
+        named = dict(model.named_parameters())
+        muons = {k: p for k, p in named.items() if config.optimizer == "muon" and is_muons(p)}
+        adams = {k: p for k, p in named.items() if k not in muons}
+        parameters = adams | muons
         device = model.device
 
         weights = torch.cat([p.detach().flatten() for p in parameters.values()])
+        split = sum(p.numel() for p in adams.values())
         self._vectors = {
             "model": weights,
-            "exp_avg": torch.zeros_like(weights),
-            "exp_avg_sq": torch.zeros_like(weights),
+            "exp_avg": torch.zeros_like(weights[:split]),
+            "exp_avg_sq": torch.zeros_like(weights[:split]),
+            "momentum": torch.zeros_like(weights[split:]),
         }
         if config.ema is not None:
             self._vectors["ema"] = weights.clone()
+        of = {"exp_avg": adams, "exp_avg_sq": adams, "momentum": muons}
         self._named = {
-            key: _views(vector, {name: p.shape for name, p in parameters.items()})
+            key: _views(vector, {name: p.shape for name, p in of.get(key, parameters).items()})
             for key, vector in self._vectors.items()
         }
+        self._matrices = [p.shape for p in muons.values()]
         for name, parameter in parameters.items():
             parameter.data = self._named["model"][name]
         self._parameters = list(parameters.values())
@@ -92,7 +101,7 @@ class ResidentStepper:
         per_epoch = batches.steps_per_epoch
         self._order = torch.zeros(len(batches), dtype=torch.int64, device=device)
         self._epoch, self._in_epoch, self._taken = torch.zeros(3, dtype=torch.int64, device=device).unbind()
-        self._rates = torch.zeros(per_epoch, 3, dtype=torch.float64, device=device)
+        self._rates = torch.zeros(per_epoch, 4, dtype=torch.float64, device=device)
         self._told = torch.zeros(per_epoch, 2, dtype=torch.float64, device=device)
         self._places = torch.arange(config.batch_size, device=device)
         self._burst = 1
@@ -139,10 +148,9 @@ class ResidentStepper:
             t = self.steps + k - done + 1
             rate = rates(t - 1)
             adam = rate * math.sqrt(1 - ADAM_BETAS[1] ** t) / (1 - ADAM_BETAS[0] ** t)
-            table.append(
-                [adam, rate * config.weight_decay, 0.0 if config.ema is None else 1 - ema_decay(config.ema, t)]
-            )
-        self._rates[done:stop] = torch.tensor(table, dtype=torch.float64, device="cpu").view(-1, 3)
+            averaged = 0.0 if config.ema is None else 1 - ema_decay(config.ema, t)
+            table.append([adam, rate * config.weight_decay, averaged, rate])
+        self._rates[done:stop] = torch.tensor(table, dtype=torch.float64, device="cpu").view(-1, 4)
         self._order.copy_(self._batches.order(epoch))
         self._epoch.fill_(epoch)
         self._in_epoch.fill_(done)
@@ -194,7 +202,9 @@ class ResidentStepper:
         with torch.no_grad():
             gradient = torch.cat([_flat_gradient(p) for p in self._parameters])
             row = self._rates.index_select(0, self._in_epoch.view(1))[0].to(gradient.dtype)
-            norm = self._update(self._vectors, gradient, row, self._decays, config.clip_norm, bool(config.weight_decay))
+            norm = self._update(
+                self._vectors, gradient, row, self._decays, config.clip_norm, bool(config.weight_decay), self._matrices
+            )
             told = torch.stack([total.double(), norm.double()])
             self._told.index_copy_(0, self._in_epoch.view(1), told.unsqueeze(0))
             self._in_epoch += 1
@@ -212,8 +222,9 @@ class ResidentStepper:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by the names of `Stepper.tensors`."""
-        kinds = {"model": "model", "exp_avg": "adam.exp_avg", "exp_avg_sq": "adam.exp_avg_sq", "ema": "ema"}
-        return {f"{kinds[key]}.{name}": view for key, views in self._named.items() for name, view in views.items()}
+        kinds = {"exp_avg": "adam.exp_avg", "exp_avg_sq": "adam.exp_avg_sq", "momentum": "muon.momentum"}
+        named = ((kinds.get(key, key), views) for key, views in self._named.items())
+        return {f"{kind}.{name}": view for kind, views in named for name, view in views.items()}
 
     def restore(self, tensors: dict[str, Tensor], steps: int) -> None:
         """Goes back to what `tensors` returned after `steps` steps.
@@ -226,18 +237,28 @@ class ResidentStepper:
 
 
 def _update(
-    vectors: dict[str, Tensor], gradient: Tensor, row: Tensor, decays: Tensor, clip_norm: float | None, decay: bool
+    vectors: dict[str, Tensor],
+    gradient: Tensor,
+    row: Tensor,
+    decays: Tensor,
+    clip_norm: float | None,
+    decay: bool,
+    matrices: list[torch.Size],
 ) -> Tensor:
-    """Adam's step in place, by a row of rates; returns the gradient's norm before it was limited."""
+    """Adam's and Muon's step in place, by a row of rates; returns the gradient's norm before it was limited."""
     weights, m, v = vectors["model"], vectors["exp_avg"], vectors["exp_avg_sq"]
     norm: Tensor = torch.linalg.vector_norm(gradient)
     if clip_norm is not None:
         gradient = gradient * (clip_norm / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grads_with_norm_
     if decay:
         weights.mul_(1 - row[1] * decays)
-    m.lerp_(gradient, 1 - ADAM_BETAS[0])
-    v.mul_(ADAM_BETAS[1]).addcmul_(gradient, gradient, value=1 - ADAM_BETAS[1])
-    weights.sub_(row[0] * m / (v.sqrt() + KERAS_EPSILON))
+    adams, muons = gradient[: len(m)], gradient[len(m) :]
+    m.lerp_(adams, 1 - ADAM_BETAS[0])
+    v.mul_(ADAM_BETAS[1]).addcmul_(adams, adams, value=1 - ADAM_BETAS[1])
+    weights[: len(m)].sub_(row[0] * m / (v.sqrt() + KERAS_EPSILON))
+    if matrices:
+        found = directions(_parts(muons, matrices), _parts(vectors["momentum"], matrices))
+        weights[len(m) :].sub_(row[3] * torch.cat([x.flatten() for x in found]))
     if "ema" in vectors:
         vectors["ema"].lerp_(weights, row[2])
     return norm
@@ -248,9 +269,13 @@ def _flat_gradient(parameter: Tensor) -> Tensor:
 
 
 def _views(vector: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-    """Consecutive parts of a vector, of the given shapes."""
-    parts = torch.split(vector, [shape.numel() for shape in shapes.values()])
-    return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+    """Consecutive parts of a vector, of the given shapes, by name."""
+    return dict(zip(shapes, _parts(vector, [*shapes.values()]), strict=True))
+
+
+def _parts(vector: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+    parts = torch.split(vector, [shape.numel() for shape in shapes])
+    return [part.view(shape) for shape, part in zip(shapes, parts, strict=True)]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ step without a word from the host.
 Where several processes train together, each computes the gradient of its own part of the batch (`.gradient`), and from
 there on all do the same.
 
-Weight decay is decoupled: before Adam's update, weights (not biases) are multiplied by 1 - learning rate * decay.
+Weight decay is decoupled: before the update, weights (not biases) are multiplied by 1 - learning rate * decay. With
+`pixelcnn.training.muon` the weights of hidden convolutions are Muon's, and the others Adam's.
 
 References:
     | Adam: A Method for Stochastic Optimization (Kingma & Ba, 2015), https://arxiv.org/abs/1412.6980
@@ -23,7 +24,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ from pixelcnn.threads import alone
 from pixelcnn.training.batches import Batch
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.gradient import Gradient
+from pixelcnn.training.muon import directions, is_muons
 
 __all__ = ["ADAM_BETAS", "KERAS_EPSILON", "StepResult", "Stepper", "ema_decay", "restore"]
 
@@ -57,7 +59,7 @@ class Stepper:
     Args:
         model: Trained in place.
         ema: Decay of the averaged weights, or None; see `ema_decay`.
-        clip_norm, weight_decay, dropout, accumulate: As in `pixelcnn.TrainConfig`.
+        optimizer, clip_norm, weight_decay, dropout, accumulate: As in `pixelcnn.TrainConfig`.
         seed: The run's seed, for dropout.
         bf16: Multiply in bfloat16, by PyTorch's autocast.
         processes: Those that train together; all begin with the first one's weights.
@@ -68,6 +70,7 @@ class Stepper:
         model: AutoregressiveModel,
         ema: float | None,
         *,
+        optimizer: Literal["adam", "muon"] = "adam",
         clip_norm: float | None = None,
         weight_decay: float = 0.0,
         dropout: float = 0.0,
@@ -85,8 +88,11 @@ class Stepper:
         self._processes = processes
         self._parameters = dict(model.named_parameters())
         self._gradient = Gradient(model, processes, bf16=bf16)
-        self._optimizer = torch.optim.Adam(model.parameters(), betas=ADAM_BETAS, fused=True)
-        for parameter in self._parameters.values():  # what Adam would make at its first step: makes `state` uniform
+        muons = {k: p for k, p in self._parameters.items() if optimizer == "muon" and is_muons(p)}
+        self._momenta = {k: torch.zeros_like(p) for k, p in muons.items()}
+        self._adams = {k: p for k, p in self._parameters.items() if k not in muons}
+        self._optimizer = torch.optim.Adam(self._adams.values(), betas=ADAM_BETAS, fused=True)
+        for parameter in self._adams.values():  # what Adam would make at its first step: makes `state` uniform
             self._optimizer.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device="cpu"),
                 "exp_avg": torch.zeros_like(parameter),
@@ -130,7 +136,8 @@ class Stepper:
         total: int | None,
         threads: int,
     ) -> StepResult:
-        self._optimizer.zero_grad()
+        for parameter in self._parameters.values():
+            parameter.grad = None
         whole = len(images) if total is None else total
         divisor = whole * self.model.subpixels / self._processes.count
         parts = self._parts(len(images), threads)
@@ -148,10 +155,19 @@ class Stepper:
             for weight in (p.detach() for p in parameters if p.dim() > 1):
                 weight.mul_(1 - learning_rate * self._weight_decay)
         self._optimizer.step()
+        if self._momenta:
+            self._move(learning_rate)
         if self.averaged is not None and self._ema is not None:
             decay = ema_decay(self._ema, self.steps)
             torch._foreach_lerp_(list(self.averaged.values()), [p.detach() for p in parameters], 1 - decay)
         return StepResult(nats, norm.item())
+
+    def _move(self, learning_rate: float) -> None:
+        """Muon's step."""
+        weights = [self._parameters[name] for name in self._momenta]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in weights]
+        for weight, direction in zip(weights, directions(gradients, [*self._momenta.values()]), strict=True):
+            weight.detach().sub_(direction, alpha=learning_rate)
 
     def _parts(self, n: int, threads: int) -> list[tuple[int, int]]:
         """The images that the gradient is computed of at a time: first, and behind the last; nearly as many each."""
@@ -171,10 +187,13 @@ class Stepper:
         """Everything that the next step depends on, by name."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self._parameters.items():
-            state = self._optimizer.state[parameter]
             tensors[f"model.{name}"] = parameter.detach()
-            tensors[f"adam.exp_avg.{name}"] = state["exp_avg"]
-            tensors[f"adam.exp_avg_sq.{name}"] = state["exp_avg_sq"]
+            if name in self._momenta:
+                tensors[f"muon.momentum.{name}"] = self._momenta[name]
+            else:
+                state = self._optimizer.state[parameter]
+                tensors[f"adam.exp_avg.{name}"] = state["exp_avg"]
+                tensors[f"adam.exp_avg_sq.{name}"] = state["exp_avg_sq"]
             if self.averaged is not None:
                 tensors[f"ema.{name}"] = self.averaged[name]
         return tensors
@@ -188,7 +207,7 @@ class Stepper:
         """
         restore(self.tensors(), tensors)
         self.steps = steps
-        for parameter in self._parameters.values():
+        for parameter in self._adams.values():
             self._optimizer.state[parameter]["step"].fill_(steps)
 
 

@@ -35,6 +35,7 @@ def stepper_for(
     return Stepper(
         model,
         config.ema,
+        optimizer=config.optimizer,
         clip_norm=config.clip_norm,
         weight_decay=config.weight_decay,
         dropout=config.dropout,
