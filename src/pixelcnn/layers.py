@@ -268,15 +268,12 @@ class FullView:
             if add is not None:
                 return _activate(layer, y.view(*x.shape[:-1], layer.out_channels) + add)
             return _activate(layer, y).view(*x.shape[:-1], layer.out_channels)
-        _, h, w, _ = x.shape
         window, causal = layer.window, weight[:, :, : 1 - layer.window.top]  # no row below the own one
-        left, right = -window.left, max(window.right, 0)
+        left, right = -window.left, window.right  # a window that ends before the own pixel: what is negative cuts
         beside = left if left == right and layer.stride == 1 else 0  # what the convolution pads by itself
-        x_nchw = F.pad(x, (0, 0, left - beside, right - beside, -window.top, 0)).permute(0, 3, 1, 2)  # channels last
+        pads = (0, 0, left - beside, right - beside, -window.top, min(window.bottom, 0))
+        x_nchw = F.pad(x, pads).permute(0, 3, 1, 2)  # channels last
         y_nchw = F.conv2d(x_nchw, causal, layer.bias, layer.stride, padding=(0, beside))
-        h, w = -(-h // layer.stride), -(-w // layer.stride)
-        if y_nchw.shape[2:] != (h, w):  # a window that ends before the own row or column
-            y_nchw = y_nchw[:, :, :h, :w].clone()
         y_nchw = y_nchw if add is None else y_nchw + add.permute(0, 3, 1, 2)
         return _activate(layer, y_nchw).permute(0, 2, 3, 1)
 
