@@ -109,7 +109,7 @@ def test_batch_and_threads_do_not_change_a_bit(build, slope, dtype):
     model = build((1, 9, 11), levels=5, dtype=dtype)
 
     def params(n, threads):
-        sampler = NativeSampler(model, n, threads=threads)
+        sampler = NativeSampler(model, n, threads=threads, lockstep=True)  # which stops after each step
         images = torch.zeros(n, 1, 9, 11, dtype=torch.uint8)
         found = []
         for step, _ in enumerate(sampler.run(images, 4, 0, 1.0)):

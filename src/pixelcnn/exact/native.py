@@ -21,7 +21,7 @@ from pixelcnn.exact.prepared import PreparedModel
 from pixelcnn.randomness import mixed_seed
 from pixelcnn.sampling import native as sampling
 from pixelcnn.sampling.native.compiler import NativeError, native_library
-from pixelcnn.sampling.native.layout import Plan
+from pixelcnn.sampling.native.layout import plan_of
 from pixelcnn.sampling.native.packing import packed
 from pixelcnn.sampling.native.share import Share
 
@@ -84,7 +84,7 @@ class NativeWalk:
         self._n = n
         count = min(threads, n)
         bounds = list(itertools.pairwise(k * n // count for k in range(count + 1)))
-        plans = {size: Plan(network, size) for size in {stop - start for start, stop in bounds}}
+        plans = {size: plan_of(network, size) for size in {stop - start for start, stop in bounds}}
         self._members = [(start, plans[stop - start], plans[stop - start].arena()) for start, stop in bounds]
         self._room = max(plan.rows for plan in plans.values())
         self._found = np.zeros(count * self._room * self._library.distribution_size(), dtype=np.uint8)

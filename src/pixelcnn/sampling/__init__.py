@@ -179,7 +179,7 @@ def _sample(
 ) -> Tensor:
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
-    batches = math.ceil(n / sampler_class.batch(model, draw.precision))
+    batches = 1 if n == 1 else math.ceil(n / sampler_class.batch(model, draw.precision))
     size = math.ceil(n / batches)
     sampler: Sampler | None = None
     with progress_bar(f"sampling {n}", None, "step", show=progress) as bar:

@@ -22,7 +22,7 @@ from pixelcnn.precision import Precision
 from pixelcnn.randomness import mixed_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.native.compiler import NativeError, native_library
-from pixelcnn.sampling.native.layout import Plan
+from pixelcnn.sampling.native.layout import plan_of
 from pixelcnn.sampling.native.packing import packed
 from pixelcnn.sampling.native.share import Share
 from pixelcnn.sampling.program import RecordingError, record
@@ -31,6 +31,7 @@ __all__ = ["NativeSampler", "warn_of_slower", "why_not_native"]
 
 _MOST_ROWS = 224  # of a thread's front: their features stay in a core's caches
 _MOST_MIXTURES = 64  # as in engine.c
+_BURSTS = 64  # calls of compiled code for a batch, about: between them progress is told, and Ctrl-C heard
 _MOST_BYTES = 2**26  # of a thread's memory, as long as one image fits
 
 
@@ -101,18 +102,14 @@ class NativeSampler:
         self._prelude = network.schedule.prelude
         count = min(threads or torch.get_num_threads(), n)
         bounds = itertools.pairwise(k * n // count for k in range(count + 1))
-        plans: dict[int, Plan] = {}
-        self._shares = [
-            (start, plan, plan.arena())
-            for start, stop in bounds
-            for plan in [plans.get(stop - start) or plans.setdefault(stop - start, Plan(network, stop - start, copies))]
-        ]
+        plans = [(start, plan_of(network, stop - start, copies)) for start, stop in bounds]
+        self._shares = [(start, plan, plan.arena()) for start, plan in plans]
 
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
         """The best `n` for many images: what a core's caches, and at most 64 MB of memory, hold for each thread."""
         network = packed(model, native_library(model.dtype).panel())
-        plan = Plan(network, 1)
+        plan = plan_of(network, 1)
         rows = _MOST_ROWS * (2 if network.by_rows else 1)  # all columns of a row, but of few values
         most = min(rows // plan.rows, _MOST_BYTES // plan.arena().nbytes)
         return torch.get_num_threads() * max(1, most)
@@ -120,7 +117,7 @@ class NativeSampler:
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
         """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step.
 
-        Other threads may be behind or ahead until the last one, but in lockstep.
+        Images may be ahead of what is yielded, and other threads behind, until the last one, but in lockstep.
         """
         assert images.shape == (self._n, *self._shape), images.shape
         assert images.is_contiguous()
@@ -156,15 +153,17 @@ class NativeSampler:
             thread.start()
         job = jobs[0]
         try:
-            for step in range(steps):
+            burst = 1 if lockstep else max(1, min(steps // _BURSTS, self._shape[2]))
+            for step in range(0, steps, burst):
+                stop = min(step + burst, steps)
                 if lockstep:
-                    allowed.value = step + 1
+                    allowed.value = stop
                 start = -self._prelude if step == 0 else step
-                library.run_steps(*job, ctypes.c_int64(start), ctypes.c_int64(step + 1))
-                if lockstep or step == steps - 1:
-                    while any(said.value <= step for said in done):
+                library.run_steps(*job, ctypes.c_int64(start), ctypes.c_int64(stop))
+                if lockstep or stop == steps:
+                    while any(said.value < stop for said in done):
                         time.sleep(0)
-                yield
+                yield from itertools.repeat(None, stop - step)
         finally:
             allowed.value = -1
             for thread in threads:

@@ -1,9 +1,9 @@
 /* The native engine's inner loop: a recorded network, run over the wavefront of a share of the images.
  *
  * `compiler.py` compiles this file, for float, for double, and for double with EXACT, where numbers stay on a grid
- * (exact.h); `layout.py` lays the memory out and describes the network as a plan. Everything is a matrix product of rows, the front's pixels times the images, by a
- * convolution's taps; bias, ReLU, the residual's sum and the write to the next convolution's cache happen while the
- * result is in registers.
+ * (exact.h); `layout.py` lays the memory out and describes the network as a plan. Everything is a matrix product of rows,
+ * the front's pixels times the images, by a convolution's taps; bias, ReLU, the residual's sum and the write to the next
+ * convolution's cache happen while the result is in registers.
  *
  * Each sum runs over k in one order, whatever the rows are tiled by: an image's numbers depend on the image alone, not
  * on the batch, the threads or the width of the machine's vectors (as long as it fuses multiply and add).
@@ -13,6 +13,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
 
 #ifndef REAL
 #define REAL float
@@ -156,6 +159,24 @@ struct product {
     int64_t target_stride, add_stride, residual_stride, columns, relu;
 };
 
+/* a b + c, rounded once. In so many words: tuned for some processors, GCC leaves it apart where few sums are under way,
+ * and one image alone would get other bits than one of several. */
+static ALWAYS vec fused(vec a, vec b, vec c)
+{
+#if defined(__AVX512F__) && VECTOR_BYTES == 64
+    return sizeof(real) == sizeof(float) ? (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c)
+                                         : (vec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__) && VECTOR_BYTES == 32
+    return sizeof(real) == sizeof(float) ? (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c)
+                                         : (vec)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__FMA__) && VECTOR_BYTES == 16
+    return sizeof(real) == sizeof(float) ? (vec)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c)
+                                         : (vec)_mm_fmadd_pd((__m128d)a, (__m128d)b, (__m128d)c);
+#else
+    return a * b + c;
+#endif
+}
+
 static ALWAYS vec positive(vec x)
 {
     return (vec)((x > (vec){0}) & (__typeof__(x > (vec){0}))x);
@@ -216,7 +237,7 @@ static ALWAYS void tile(const int rows, const int panels, const int parts, const
             for (int r = 0; r < rows; r++) {
                 vec value = x[r * p->stride + k] - (vec){0};
                 UNROLL
-                for (int c = 0; c < panels * parts; c++) sums[r][c] += value * w[c];
+                for (int c = 0; c < panels * parts; c++) sums[r][c] = fused(value, w[c], sums[r][c]);
             }
             weights += PANEL;
         }
@@ -360,7 +381,7 @@ static void attend(const real *query, const real *keys, int64_t per_feature, con
             vec value = query[k] - (vec){0};
             UNROLL
             for (int v = 0; v < VECTORS; v++)
-                sums[v] += value * *(const loose *)(keys + k * per_feature + p + v * LANES);
+                sums[v] = fused(value, *(const loose *)(keys + k * per_feature + p + v * LANES), sums[v]);
         }
         UNROLL
         for (int v = 0; v < VECTORS; v++) *(loose *)(scores + p + v * LANES) = sums[v] * scale;
@@ -386,7 +407,7 @@ static void attend(const real *query, const real *keys, int64_t per_feature, con
         for (int64_t p = 0; p < seen; p += 4)        /* up to 3 further pixels, whose scores are 0 */
             UNROLL
             for (int q = 0; q < 4; q++)
-                found[q] += (scores[p + q] - (vec){0}) * *(const loose *)(values + (p + q) * per_pixel + c);
+                found[q] = fused(scores[p + q] - (vec){0}, *(const loose *)(values + (p + q) * per_pixel + c), found[q]);
         vec y = ((found[0] + found[1]) + (found[2] + found[3])) / sum;
         for (int64_t lane = 0; lane < LANES && c + lane < size; lane++) out[c + lane] = y[lane];
     }

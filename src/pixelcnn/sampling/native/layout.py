@@ -29,7 +29,7 @@ from pixelcnn.exact import grid
 from pixelcnn.sampling.native.packing import ALIGNMENT, PackedNetwork
 from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Sum, Unit, Upsample, reads
 
-__all__ = ["Plan", "PlanStruct"]
+__all__ = ["Plan", "PlanStruct", "plan_of"]
 
 Numbers = np.ndarray[Any, Any]
 
@@ -52,6 +52,7 @@ _NUMBERS = (
 )
 
 
+_MOST_PLANS = 16
 _UNITS = {"gate": 2, "glu": 3, "concat_elu": 4}
 _PLACE, _KEEP_KEYS, _KEEP_VALUES, _ATTENTION, _UPSAMPLE = 5, 6, 7, 8, 9
 
@@ -62,6 +63,16 @@ class PlanStruct(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("places", "runs", "ops", "ends", "weights", "rows")] + [
         (name, ctypes.c_int64) for name in _NUMBERS
     ]
+
+
+def plan_of(network: PackedNetwork, images: int, copies: int = 1) -> Plan:
+    """The plan for so many images, laid out once: for few images that takes as long as drawing them."""
+    plan = network.plans.get((images, copies))
+    if plan is None:
+        if len(network.plans) >= _MOST_PLANS:
+            network.plans.clear()
+        plan = network.plans[images, copies] = Plan(network, images, copies)
+    return plan
 
 
 class Plan:

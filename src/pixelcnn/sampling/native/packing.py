@@ -6,6 +6,7 @@ registers, each read from start to end. What does not depend on the number of im
 
 from __future__ import annotations
 
+import typing
 from itertools import groupby
 
 import numpy as np
@@ -20,6 +21,9 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.kept import Kept
 from pixelcnn.sampling.program import IMAGE, Attention, Condition, Conv, Operation, Place, Program, Upsample, reads
 from pixelcnn.sampling.schedule import Schedule, schedule_of
+
+if typing.TYPE_CHECKING:
+    from pixelcnn.sampling.native.layout import Plan
 
 __all__ = ["ALIGNMENT", "PackedNetwork", "packed"]
 
@@ -64,6 +68,8 @@ class PackedNetwork:
         self.likelihood = (kinds.index(type(model.likelihood)), getattr(model.likelihood, "mixtures", 0))
         """As `engine.c` counts them, and the distributions of a mixture."""
         self.panel = panel
+        self.plans: dict[tuple[int, int], Plan] = {}
+        """Of `pixelcnn.sampling.native.layout.plan_of`."""
         self.real = torch.empty(0, dtype=model.dtype, device="cpu").numpy().dtype
         self._runs: list[tuple[int, int, int]] = []
         self._weights: list[Tensor] = []

@@ -10,7 +10,7 @@ from torch import Tensor
 from pixelcnn.randomness import mixed_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.native.compiler import native_library
-from pixelcnn.sampling.native.layout import Plan
+from pixelcnn.sampling.native.layout import plan_of
 from pixelcnn.sampling.native.packing import PackedNetwork, packed
 from pixelcnn.sampling.native.share import Share
 
@@ -73,7 +73,7 @@ class _Batch:
     def __init__(self, library: ctypes.CDLL, network: PackedNetwork, n: int) -> None:
         self._library = library
         self._prelude = network.schedule.prelude
-        self._plan = Plan(network, n)
+        self._plan = plan_of(network, n)
         self._arena = self._plan.arena()
 
     def start(
