@@ -12,6 +12,7 @@ from pixelcnn.config import TrainConfig
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.training.batches import Batches
+from pixelcnn.training.products import bf16_pays
 from pixelcnn.training.resident import ResidentStepper
 from pixelcnn.training.step import Stepper, StepResult
 
@@ -22,6 +23,8 @@ def precision_of(config: TrainConfig, device: torch.device) -> Literal["float32"
     """What a run on a device multiplies in."""
     if config.precision != "auto":
         return config.precision
+    if device.type == "cpu":
+        return "bf16" if bf16_pays() else "float32"
     return "bf16" if device.type == "cuda" else "float32"
 
 
