@@ -82,7 +82,7 @@ class TrainConfig:
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """What training multiplies in: `bf16` is PyTorch's autocast, with weights, sums over pixels and the likelihood in
-    float32; `auto` is that on CUDA, and on a CPU if a measurement at the start finds it faster there. Held-out losses are
+    float32; `auto` is that on CUDA, and on a CPU if a measurement at the start finds it faster. Held-out losses are
     always measured in float32."""
     compile: bool = True
     """On CUDA: compile the network by `torch.compile` (half a minute, once) and replay each step as a CUDA graph. For
