@@ -2,7 +2,7 @@
 
 The name says the steps taken and the epochs finished, so none is ever replaced by another.
 
-    tensors.safetensors   weights, Adam's moments, averaged weights, with a checksum of their own
+    tensors.safetensors   weights, the optimiser's moments, averaged weights, with a checksum of their own
     state.json            the numbers of the run so far
     manifest.json         size and SHA-256 of the two, written last
 

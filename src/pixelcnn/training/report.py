@@ -124,7 +124,7 @@ def _recipe(config: TrainConfig) -> str:
     hidden = config.unlabelled if conditional and config.orders == 1 else 0.0
     parts = [
         f"{config.minutes:g} minutes of training" if config.minutes is not None else "",
-        f"Adam, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
+        f"{config.optimizer.capitalize()}, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
         f"gradient norm at most {config.clip_norm:g}" if config.clip_norm is not None else "",
         f"weight decay {config.weight_decay:g}" if config.weight_decay else "",
         f"dropout {config.dropout:g}" if config.dropout else "",

@@ -28,7 +28,7 @@ _START, _END = 1 / 25, 1 / 250_000
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
-    """Adam's learning rate for a step.
+    """The learning rate of a step.
 
     Args:
         config: Gives the peak, the shape and the length of the warm-up.
