@@ -37,7 +37,7 @@ minute, ten minutes and three hours of two cores."""
 _OTHERS: dict[str, tuple[ModelConfig, float]] = {
     "pixelcnn": (PixelCNNConfig(filters=16, blocks=8), 5e-3),
     "plusplus": (
-        PixelCNNPlusPlusConfig(filters=24, blocks=1, mixtures=5, kernel_size=5, places=True, context=(4, 2)), 2e-3,
+        PixelCNNPlusPlusConfig(filters=24, blocks=1, mixtures=5, kernel_size=5, places=True, context=(4, 2)), 4e-3,
     ),
 }  # fmt: skip
 """Networks of the other families for the same minutes, and the learning rate at which they train."""
