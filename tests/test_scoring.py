@@ -238,3 +238,13 @@ def test_evaluate_as_json(capsys):
     single = json.loads(capsys.readouterr().out)
     assert single["standard_error"] is None
     assert single["interval"] is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.usefixtures("_files")
+def test_json_has_no_letters_that_no_text_has(capsys):
+    """Names that are not UTF-8 are half surrogates in Python, which strict readers of JSON refuse."""
+    name = os.fsdecode(b"m\xff")
+    os.rename("model", name)
+    assert main(["evaluate", name, "data.npz", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "m\\xff"
