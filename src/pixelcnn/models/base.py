@@ -207,7 +207,7 @@ class AutoregressiveModel(nn.Module, ABC):
 
         Args:
             images: uint8 levels (N, C, H, W).
-            prior: p(y), positive, floating-point (num_classes,); uniform by default. Need not sum to 1.
+            prior: p(y), positive, (num_classes,), as counts are; uniform by default. Need not sum to 1.
 
         Returns:
             (N, num_classes) in the model's dtype, without a gradient (`log_prob` has one); `argmax(1)` is the most
@@ -220,8 +220,9 @@ class AutoregressiveModel(nn.Module, ABC):
         if classes is None:
             raise ValueError("classify needs a class-conditional model, and this one has no classes")
         prior = torch.ones(classes, device=self.device) if prior is None else tensor("prior", prior)
-        if prior.shape != (classes,) or not prior.is_floating_point():
-            raise ValueError(f"prior must be a floating-point tensor of shape ({classes},), got {prior!r}")
+        if prior.shape != (classes,) or prior.dtype == torch.bool or prior.is_complex():
+            raise ValueError(f"prior must hold numbers, ({classes},), got {prior!r}")
+        prior = prior if prior.is_floating_point() else prior.double()
         if not (prior > 0).all() or not prior.isfinite().all():
             raise ValueError(f"prior must be positive and finite, got {prior.tolist()}")
         images = self.checked_images(images)
