@@ -3,6 +3,7 @@ refused, and named."""
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -140,14 +141,15 @@ def odd(value):
 
 def complete(model, images, labels, _, as_):
     known = torch.arange(20).view(4, 5) < 7
-    found = model.complete(images, as_(known), as_(2), as_(8), labels, as_(3), moves=as_(1))
+    found = model.complete(images, as_(known), as_(2), as_(8), labels, as_(3), moves=as_(1), seconds=as_(600.0))
     yield found.images, found.log_evidence
     yield completion_panel(images, as_(known.expand(4, 1, 4, 5)), as_(found.images), as_(3)).tobytes()
 
 
 def stream(model, images, labels, _, as_):
     data = pixelcnn.compress(model, images, labels, chunk=as_(3))
-    yield data, pixelcnn.decompress(model, data, first=as_(1), n=as_(2))
+    given = np.frombuffer(data, np.uint8) if as_ is odd else data
+    yield data, pixelcnn.decompress(model, given, first=as_(1), n=as_(2))
 
 
 def shards(model, images, labels, folder, as_):
@@ -306,6 +308,26 @@ def test_wrong_numbers(options, message, model):
     for method in (model.sample, model.sample_stream, model.sample_steps):
         with pytest.raises(ValueError, match=message):
             method(**options)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        ("5", "seconds must be a number, got '5'"),
+        (None, "seconds must be a number, got None"),
+        (math.nan, "seconds must be at least 0, got nan"),
+        (-1, r"seconds must be at least 0, got -1\.0"),
+    ],
+)
+def test_wrong_seconds(seconds, message, model, images):
+    with pytest.raises(ValueError, match=message):
+        model.complete(images, torch.zeros(4, 5, dtype=torch.bool), seconds=seconds)
+
+
+@pytest.mark.parametrize("data", ["PXCN", None, 3, [80, 88]])
+def test_what_is_no_stream_of_bytes(data, model):
+    with pytest.raises(ValueError, match=f"data must be bytes, got {type(data).__name__}"):
+        pixelcnn.decompress(model, data)
 
 
 def test_masks_are_truth_values(model, images):

@@ -220,6 +220,14 @@ def test_so_it_is_with_folders(model):
 # Whole or not at all ------------------------------------------------------------------------------------------
 
 
+def test_a_circle_of_links_is_refused(model):
+    os.symlink("circle", "circle")
+    with pytest.raises(OSError, match=r"^\[Errno \d+\] Too many levels of symbolic links: 'circle'$"):
+        pixelcnn.load(model).save_pretrained("circle")
+    assert os.readlink("circle") == "circle"
+    assert sorted(os.listdir()) == ["circle", "model", "x.npy"]
+
+
 def test_errors_name_the_file_and_not_a_temporary_one(model, capsys):
     with pytest.raises(FileNotFoundError, match=r": 'nowhere/x\.csv'$"):
         write_file(Path("nowhere/x.csv"), TEXT)

@@ -133,6 +133,19 @@ def test_engines_draw_the_same_at_any_temperature(name, size):
     assert len(different) > 1
 
 
+@pytest.mark.parametrize("levels", [3, 16, 256])
+def test_a_mean_between_two_levels_is_so_for_all_engines(levels):
+    """As an untrained mixture has it: a temperature that is low enough magnifies any rounding of where levels meet."""
+    model = pixelcnn.PixelCNNPlusPlus((1, 4, 4), levels=levels, filters=4, blocks=1, mixtures=3)
+    with torch.no_grad():
+        model.output.weight.zero_()
+        steps = torch.tensor([levels // 2, 1, levels - 2], dtype=torch.float64)
+        model.double().output.bias[3:6] = (2 * steps - 1) / (levels - 1) - 1
+    expected = model.sample(20, seed=1, temperature=1e-40, engine="reference")
+    for engine in ["eager"] if why_not_native(model) else ["eager", "native"]:
+        assert torch.equal(model.sample(20, seed=1, temperature=1e-40, engine=engine), expected)
+
+
 @pytest.mark.parametrize("field", ["temperature", "guidance"])
 def test_a_temperature_is_any_number_and_nothing_else(field):
     model = pixelcnn.GatedPixelCNN((1, 3, 3), filters=4, layers=2, num_classes=2)
@@ -168,6 +181,7 @@ def test_weights_that_are_not_finite_are_not_used(name, number):
             for engine in ("fast", "eager", "reference")
         },
         "log_prob": partial(model.log_prob, images),
+        "forward": partial(model, images),
         "evaluate": partial(pixelcnn.evaluate, model, images),
         "score": partial(score, model, images),
         "compress": partial(pixelcnn.compress, model, images),
@@ -183,3 +197,14 @@ def test_weights_that_are_not_finite_are_not_used(name, number):
         model.output.bias.zero_()
     for use in uses.values():
         use()
+
+
+def test_infinite_weights_are_not_used_although_results_are_finite():
+    """Behind a ReLU minus infinity is as good as zero."""
+    model = LIKELIHOODS["Bernoulli"]()
+    images = model.sample(2)
+    with torch.no_grad():
+        model.blocks[0].conv1.bias.fill_(-math.inf)
+    for use in (model, model.log_prob, model.log_prob_map, partial(pixelcnn.evaluate, model)):
+        with pytest.raises(ValueError, match=r"^blocks\.0\.conv1\.bias has values that are not finite$"):
+            use(images)

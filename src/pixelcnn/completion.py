@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import Tensor
 
-from pixelcnn.arguments import ArrayLike, bounds, integer, tensor
+from pixelcnn.arguments import ArrayLike, bounds, integer, number, tensor
 from pixelcnn.precision import exact_products
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed, decision_uniforms, permutation
@@ -142,6 +142,9 @@ def complete(
     known = checked_mask(known, images.shape)
     n = integer("n", n, 1, 2**24)
     particles, moves = integer("particles", particles, n, 2**24), integer("moves", moves, 0, 2**24)
+    seconds = number("seconds", seconds)
+    if not seconds >= 0:
+        raise ValueError(f"seconds must be at least 0, got {seconds!r}")
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
     seed = check_seed(seed)

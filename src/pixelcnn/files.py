@@ -136,8 +136,17 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _target(path: Path) -> Path:
-    """What a link leads to, be it there or not; other paths as they are, but with a name."""
-    return Path(os.path.realpath(path)) if path.is_symlink() or path.name in ("", "..") else path
+    """What a link leads to, be it there or not; other paths as they are, but with a name.
+
+    Raises:
+        OSError: If it is a circle of links.
+    """
+    if not (path.is_symlink() or path.name in ("", "..")):
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return target
 
 
 def _sibling(path: Path, ending: str) -> Path:

@@ -133,8 +133,8 @@ class LogisticMixture:
     def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """See `Likelihood.cdf`; the temperature divides the mixture's logits and multiplies the scales."""
         weights, means, log_scales = self._unpack(params)
-        half = 1 / (self.levels - 1)
-        edges = torch.arange(self.levels - 1, dtype=torch.float64, device=params.device) * (2 * half) - 1 + half
+        steps = torch.arange(1, 2 * (self.levels - 1), 2, dtype=torch.float64, device=params.device)
+        edges = steps / (self.levels - 1) - 1  # exactly 0 in the middle, where an untrained mixture has a mean
         inverse = (torch.exp(-log_scales) / temperature).clamp(max=1e300)  # finite: a mean can lie on an edge
         each = torch.sigmoid((edges.unsqueeze(-1) - means.unsqueeze(-2)) * inverse.unsqueeze(-2))
         return (each * _tempered(weights, temperature).unsqueeze(-2)).sum(-1)

@@ -68,6 +68,14 @@ def cut_archive():
     return "cifar-10-binary.tar.gz"
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n"
+
+
+def pointer_to_archive():
+    Path("cifar-10-binary.tar.gz").write_bytes(POINTER)
+    return "cifar-10-binary.tar.gz"
+
+
 @pytest.mark.parametrize(
     ("action", "message"),
     [
@@ -76,6 +84,8 @@ def cut_archive():
         (damage("test_batch.bin", b"\x0b" * 3073), r"test_batch\.bin is damaged: it holds a class 11"),
         (damage("batches.meta.txt", b"cat\ndog\n"), r"batches\.meta\.txt must name 10 classes, got 2"),
         (cut_archive, r"cifar-10-binary\.tar\.gz is damaged: "),
+        (damage("test_batch.bin", POINTER), r"test_batch\.bin is a pointer of Git LFS"),
+        (pointer_to_archive, r"cifar-10-binary\.tar\.gz is a pointer of Git LFS"),
     ],
 )
 def test_damage_is_named(batches, action, message, tmp_path):

@@ -102,6 +102,20 @@ def test_data_without_a_name(capsys):
     assert capsys.readouterr().err == "pixelcnn: IN must be files, folders or data, got an empty name\n"
     assert main(["sample", ""]) == 2
     assert "no model ''" in capsys.readouterr().err
+    before = sorted(os.listdir())
+    for command, option in (
+        (["train", "mnist", "--steps", "1", "--out", ""], "--out"),
+        (["train", "mnist", "--steps", "1", "--out="], "--out"),
+        (["train", "mnist", "--resume", ""], "--resume"),
+        (["sample", "model", "--out", ""], "--out"),
+        (["score", "model", "0.png", "--maps", ""], "--maps"),
+        (["convert-keras", "", "out"], "FILE"),
+        (["export-onnx", "model", ""], "OUT"),
+    ):
+        assert main(command) == 2
+        expected = f"pixelcnn: {option} must not be empty\n"
+        assert capsys.readouterr().err == expected
+    assert sorted(os.listdir()) == before
 
 
 def test_the_models_shape_says_what_the_axes_of_its_draws_are(trained, capsys):

@@ -73,6 +73,7 @@ def _main(arguments: list[str]) -> int:
         if isinstance(command, int):
             sys.stdout.flush()
             return command
+        _refuse_empty_names(command, arguments)
         with warnings.catch_warnings(), joined() as processes:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             with _messages(command) if processes.first else contextlib.redirect_stdout(None):
@@ -90,6 +91,17 @@ def _main(arguments: list[str]) -> int:
         print(f"pixelcnn: {_one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _refuse_empty_names(command: Any, arguments: list[str]) -> None:
+    """An empty name, as of a shell's empty variable, is no path, but `Path` takes it for the current folder."""
+    if not any(argument == "" or re.fullmatch("--[a-z-]+=", argument) for argument in arguments):
+        return
+    for name, value in vars(command).items():
+        option = f"--{name.replace('_', '-')}"
+        given = any(argument.partition("=")[0] == option for argument in arguments)
+        if value == Path() or (given and value == ""):
+            raise ValueError(f"{option if given else name.upper()} must not be empty")
 
 
 def _messages(command: Any) -> contextlib.AbstractContextManager[object]:

@@ -43,7 +43,7 @@ class Bench:
 
         from pixelcnn.benchmark import bench, matrix_rate, multiply_adds
         from pixelcnn.devices import describe, device_of
-        from pixelcnn.files import writable_file, write_file
+        from pixelcnn.files import printable, writable_file, write_file
         from pixelcnn.models.storage import load
         from pixelcnn.sampling import engine_of
         from pixelcnn.sampling.schedule import schedule_of
@@ -87,7 +87,7 @@ class Bench:
             print(line)
         if self.out is not None:
             report = {
-                "model": self.model,
+                "model": printable(self.model),
                 "engine": engine,
                 "hardware": hardware,
                 "torch": torch.__version__,

@@ -58,6 +58,7 @@ class Evaluate:
         from pixelcnn.datasets import open_for_model
         from pixelcnn.devices import device_of
         from pixelcnn.evaluation import evaluate
+        from pixelcnn.files import printable
         from pixelcnn.models.storage import load
         from pixelcnn.processes import job
 
@@ -84,7 +85,8 @@ class Evaluate:
         images, labels = data.images[: self.images], None if labels is None else labels[: self.images]
         result = evaluate(model, images, labels, progress=True, processes=job())
         if self.json:
-            print(json.dumps({"model": self.model, "data": self.data, **_values(result, data.classes)}, indent=2))
+            names = {"model": printable(self.model), "data": printable(self.data)}
+            print(json.dumps({**names, **_values(result, tuple(map(printable, data.classes or ())))}, indent=2))
             return
         given = "" if labels is None else ", given their classes"
         low, high = result.interval

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["VERSION", "Header", "StreamError", "deflated", "pack", "payload_of", "read_header", "unpack"]
+__all__ = ["VERSION", "Header", "StreamError", "bytes_of", "deflated", "pack", "payload_of", "read_header", "unpack"]
 
 MAGIC = b"PXCN"
 VERSION = 1
@@ -100,6 +100,18 @@ def deflated(notes: Mapping[str, Any]) -> bytes:
 
 def _block(payload: bytes) -> bytes:
     return _CHUNK.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def bytes_of(data: object) -> bytes:
+    """The bytes of a stream: of `bytes` itself, and of anything else that holds some, such as an array of uint8.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    try:
+        return data if isinstance(data, bytes) else memoryview(data).tobytes()  # type: ignore[arg-type]
+    except (TypeError, BufferError):
+        raise ValueError(f"data must be bytes, got {type(data).__name__}") from None
 
 
 def read_header(data: bytes) -> Header:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pixelcnn.arguments import integer
 from pixelcnn.codec import entropy
-from pixelcnn.codec.container import Header, StreamError, payload_of, unpack
+from pixelcnn.codec.container import Header, StreamError, bytes_of, payload_of, unpack
 from pixelcnn.codec.encoding import GROUP_BYTES, digest_of
 from pixelcnn.codec.groups import Groups, mapped, workers
 from pixelcnn.exact.prepared import PreparedModel, prepare
@@ -102,8 +102,8 @@ class Stream:
 
     def __init__(self, model: AutoregressiveModel | PreparedModel, data: bytes) -> None:
         self._prepared = prepared = model if isinstance(model, PreparedModel) else prepare(model)
-        self._data = data
-        self.header, self._places = header, _ = unpack(data)
+        self._data = bytes_of(data)
+        self.header, self._places = header, _ = unpack(self._data)
         """What the stream says of itself."""
         twin = prepared.model
         if header.identity != bytes.fromhex(prepared.identity)[:16]:

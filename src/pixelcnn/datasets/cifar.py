@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from pixelcnn.datasets.cache import Contents, Writer, stamp_of
+from pixelcnn.files import check_no_pointer
 from pixelcnn.progress import progress_bar
 
 __all__ = ["CIFAR10Source", "is_cifar10"]
@@ -99,6 +100,7 @@ class CIFAR10Source:
         return Contents(levels=self.levels, classes=classes)
 
     def _records(self, name: str, content: bytes) -> np.ndarray:
+        check_no_pointer(content, f"{self.path}: {name}")
         if not content or len(content) % _RECORD:
             raise ValueError(f"{self.path}: {name} is damaged: {len(content)} bytes are no number of {_RECORD} each")
         records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
@@ -130,4 +132,6 @@ class CIFAR10Source:
 
                 yield extract
         except (tarfile.TarError, EOFError, zlib.error) as error:
+            with self.path.open("rb") as file:
+                check_no_pointer(file.read(64), self.path)
             raise ValueError(f"{self.path} is damaged: {error}") from None

@@ -143,10 +143,11 @@ class AutoregressiveModel(nn.Module, ABC):
             (N, C, H, W, params), of which there is one logit of P(x = 1) for 2 levels, and `levels` logits for more.
 
         Raises:
-            ValueError: If the shape, type or range of an argument is wrong.
+            ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.
         """
         images = self.checked_images(images, floating=True).to(self.device)
         check_precision(precision, self.dtype)
+        check_weights(self.named_parameters())
         return self.raw_params(images, self.condition_of(labels, len(images)), partial(FullView, precision=precision))
 
     def log_prob(
@@ -165,8 +166,7 @@ class AutoregressiveModel(nn.Module, ABC):
             the result of `log_prob_map`.
 
         Raises:
-            ValueError: If the shape, type or range of an argument is wrong, or the result is not finite because a
-                weight is not.
+            ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.
         """
         return self.log_prob_map(images, labels, precision).flatten(1).sum(1)
 
@@ -179,12 +179,10 @@ class AutoregressiveModel(nn.Module, ABC):
         """
         images = self.checked_images(images).to(self.device)
         check_precision(precision, self.dtype)
+        check_weights(self.named_parameters())
         condition, view = self.condition_of(labels, len(images)), partial(FullView, precision=precision)
         with exact_products(precision, self.device):
-            found = self._log_prob_map(images, condition, view)
-        if not found.isfinite().all():
-            check_weights(self.named_parameters())
-        return found
+            return self._log_prob_map(images, condition, view)
 
     def _log_prob_map(self, images: Tensor, condition: Tensor | None, view: MakeView) -> Tensor:
         """In one piece if it is to be differentiated, else by parts in bounded memory."""
@@ -209,21 +207,22 @@ class AutoregressiveModel(nn.Module, ABC):
 
         Args:
             images: uint8 levels (N, C, H, W).
-            prior: p(y), positive, floating-point (num_classes,); uniform by default. Need not sum to 1.
+            prior: p(y), positive, (num_classes,), as counts are; uniform by default. Need not sum to 1.
 
         Returns:
             (N, num_classes) in the model's dtype, without a gradient (`log_prob` has one); `argmax(1)` is the most
             probable class. Memory is bounded whatever N.
 
         Raises:
-            ValueError: If the model has no classes, or an argument does not fit it.
+            ValueError: If the model has no classes, an argument does not fit it, or a weight is not finite.
         """
         classes: int | None = getattr(self.config, "num_classes", None)
         if classes is None:
             raise ValueError("classify needs a class-conditional model, and this one has no classes")
         prior = torch.ones(classes, device=self.device) if prior is None else tensor("prior", prior)
-        if prior.shape != (classes,) or not prior.is_floating_point():
-            raise ValueError(f"prior must be a floating-point tensor of shape ({classes},), got {prior!r}")
+        if prior.shape != (classes,) or prior.dtype == torch.bool or prior.is_complex():
+            raise ValueError(f"prior must hold numbers, ({classes},), got {prior!r}")
+        prior = prior if prior.is_floating_point() else prior.double()
         if not (prior > 0).all() or not prior.isfinite().all():
             raise ValueError(f"prior must be positive and finite, got {prior.tolist()}")
         images = self.checked_images(images)

@@ -94,6 +94,8 @@ def check_weights(weights: Iterable[tuple[str, Tensor]], where: str = "") -> Non
     Raises:
         ValueError: If a value is NaN or infinite; the tensor is named.
     """
-    for name, weight in weights:
-        if not weight.isfinite().all():
-            raise ValueError(f"{where}{name} has values that are not finite")
+    named = list(weights)
+    finite = [weight.isfinite().all() for _, weight in named]
+    if finite and not torch.stack(finite).all():  # at once: a device is waited for once
+        name = next(name for (name, _), each in zip(named, finite, strict=True) if not each)
+        raise ValueError(f"{where}{name} has values that are not finite")

@@ -618,11 +618,11 @@ static double weigh(const struct plan *plan, struct mixture *mixture, double tem
 
 static int64_t mixture_level(const struct plan *plan, struct mixture *mixture, double u, double temperature)
 {
-    const double sum = weigh(plan, mixture, temperature), half = 1.0 / (plan->levels - 1);
+    const double sum = weigh(plan, mixture, temperature), top = (double)(plan->levels - 1);
     int64_t low = 0, high = plan->levels - 1;        /* the cumulative distribution never falls */
     while (low < high) {
         int64_t middle = (low + high) / 2;
-        double below = 0, edge = 2.0 * middle * half - 1 + half;
+        double below = 0, edge = (2.0 * middle + 1) / top - 1; /* which no compiler contracts */
         for (int64_t k = 0; k < plan->mixtures; k++) {
             double x = (mixture->mean[k] - edge) * mixture->inverse[k] / temperature;
             below += mixture->weights[k] / sum / (1 + exp(x));
