@@ -1,5 +1,8 @@
 """Threads of our own: each alone, with the caller's modes, and the number of threads that was set afterwards."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -64,3 +67,18 @@ def test_likelihoods_of_shares_are_those_of_all(n):
     together = model.log_prob(images, labels)  # with gradients it is computed in one piece
     with torch.no_grad():
         torch.testing.assert_close(model.log_prob(images, labels), together.detach())
+
+
+def test_threads_of_the_command_line_do_not_spin_while_they_wait():
+    """The policy is set before torch, which reads it when it is loaded, and never over the user's own."""
+    program = (
+        "import contextlib, io, os, sys; from pixelcnn.cli import main\n"
+        "assert 'torch' not in sys.modules\n"
+        "with contextlib.redirect_stdout(io.StringIO()): main(['info', 'mnist'])\n"
+        "assert 'torch' in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, policy in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        own = environment if given is None else environment | {"OMP_WAIT_POLICY": given}
+        found = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == policy

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 import warnings
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: With the exit code, if another process of the job tells the error.
     """
+    if "torch" not in sys.modules:  # when it is loaded, its threads read how to wait for each other: not by spinning
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with usable_streams():
         return _main(list(sys.argv[1:] if argv is None else argv))
 
