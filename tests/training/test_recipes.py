@@ -198,7 +198,7 @@ def test_every_family_has_a_recipe(preset, family):
     assert config.minutes == PRESETS[preset].minutes
     assert config.model.image_shape == (1, 28, 28)
     if preset != "seed":
-        assert config.learning_rate == {"plusplus": 2e-3, "pixelcnn": 5e-3}.get(family, PRESETS[preset].learning_rate)
+        assert config.learning_rate == {"plusplus": 4e-3, "pixelcnn": 5e-3}.get(family, PRESETS[preset].learning_rate)
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), TINY])
