@@ -32,7 +32,7 @@ from machine import Machine
 from pixelcnn.benchmark import matrix_rate
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets import open_training
-from pixelcnn.exact.prepared import prepare
+from pixelcnn.exact import prepare
 from pixelcnn.files import write_file
 from plots import plot_codec
 from table import duration, markdown

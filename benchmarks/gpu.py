@@ -25,7 +25,7 @@ from torch import Tensor
 
 import pixelcnn
 from pixelcnn.devices import device_of
-from pixelcnn.precision import Precision
+from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.sampling import Engine
 from pixelcnn.sampling.triton import Tile, TritonSampler
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 import pixelcnn
 from pixelcnn.devices import device_of
-from pixelcnn.precision import exact_products
+from pixelcnn.arithmetic.precision import exact_products
 from pixelcnn.progress import progress_bar
 
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from pixelcnn.codec import entropy
 from pixelcnn.exact import native
-from pixelcnn.exact.frequencies import TOTAL_BITS
-from pixelcnn.exact.prepared import PreparedModel
+from pixelcnn.frequencies import TOTAL_BITS
+from pixelcnn.exact import PreparedModel
 from pixelcnn.sampling.native.compiler import NativeError
 from table import markdown, short
 

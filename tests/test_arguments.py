@@ -14,7 +14,7 @@ from torch import Tensor
 import pixelcnn
 from pixelcnn.arguments import integer, number, tensor, whole
 from pixelcnn.config import DataConfig, PixelCNNConfig, TrainConfig, to_dict
-from pixelcnn.exact.prepared import prepare
+from pixelcnn.exact import prepare
 from pixelcnn.images import grid, to_pil
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.panels import completion_panel

@@ -4,15 +4,20 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn.attention import PlaceTable, attend_all
 from pixelcnn.benchmark import multiply_adds
-from pixelcnn.layers import FullView, MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, PositionTable
+from pixelcnn.operations import Attention, Conv, FullView, Gate, Position
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.summary import receptive_field, summary
 from pixelcnn.sampling import why_not_native, why_not_triton
-from pixelcnn.sampling.program import Attention, record
+from pixelcnn.sampling.program import record
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.training.dropout import DropoutView
+
+
+def attend_all(query, keys, values, heads, groups, precision=None):
+    view = FullView(query, precision=precision)
+    return view(Attention(heads=heads, groups=groups), query, keys, values)
 
 
 def gated(shape=(2, 4, 5), **options):
@@ -74,8 +79,8 @@ def test_gradients():
 
 
 def test_a_place_is_its_row_and_its_column():
-    table = PlaceTable(3, 4, 5)
-    places = FullView(torch.zeros(2, 3, 4, 1)).place(table, 1)
+    table = PositionTable(3, 4, 5)
+    places = FullView(torch.zeros(2, 3, 4, 1))(Position(table=table))
     assert places.shape == (1, 3, 4, 5)
     assert torch.equal(places[0, 2, 1], table.rows[2] + table.columns[1])
 
@@ -91,9 +96,9 @@ def test_it_forces_raster_order_and_keys_come_a_step_after_their_pixel(build):
     model = build((2, 6, 28))
     schedule = schedule_of(model)
     assert (schedule.wavefront.slope, schedule.wavefront.steps) == (28, 6 * 28)
-    attentions = [op for op in schedule.program.operations if isinstance(op, Attention)]
+    attentions = [node for node in schedule.program.nodes if isinstance(node.op, Attention)]
     assert len(attentions) == 2
-    assert {schedule.ahead(value, op.target) for op in attentions for value in (op.keys, op.values)} == {-1}
+    assert {schedule.ahead(value, node.target) for node in attentions for value in node.inputs[1:]} == {-1}
     with pytest.raises(ValueError, match="slope must be larger for this network, got 27"):
         schedule_of(model, 27)
     assert schedule_of(model, 30).wavefront.slope == 30
@@ -103,9 +108,9 @@ class Above(pixelcnn.GatedPixelCNN):
     """Attends to features that see the rows above only: they are there early, and pixels are drawn two at a time."""
 
     def network(self, view):
-        v = view.input_conv(self.layers[0].vertical)
-        found = view.attention(v, v, v, 2, 1)
-        return view.conv(self.output, view.conv(self.head, view.gate(found, 1)))
+        v = view(Conv(self.layers[0].vertical), view.image)
+        found = view(Attention(heads=2), v, v, v)
+        return view(Conv(self.output), view(Conv(self.head), view(Gate(), found)))
 
 
 @pytest.mark.parametrize("engine", ["eager", "fast"])
@@ -202,4 +207,4 @@ def test_multiply_adds_of_attention():
 
 
 def test_it_is_recorded_once_a_block():
-    assert sum(isinstance(op, Attention) for op in record(gated()).operations) == 2
+    assert sum(isinstance(node.op, Attention) for node in record(gated()).nodes) == 2

@@ -9,7 +9,7 @@ import torch
 import codec
 import pixelcnn
 from formats import formats
-from pixelcnn.exact.prepared import prepare
+from pixelcnn.exact import prepare
 from yardstick import yardstick
 
 

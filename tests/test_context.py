@@ -4,13 +4,12 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn.exact.prepared import prepare
-from pixelcnn.layers import FullView
+from pixelcnn.exact import prepare
+from pixelcnn.operations import FullView, Position, Upsample
 from pixelcnn.models.context import CoarseContext, FirstLayerTerms
 from pixelcnn.models.summary import summary
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, why_not_native
-from pixelcnn.sampling.program import Place, Upsample
 from pixelcnn.sampling.schedule import schedule_of
 
 WHOLE = {"filters": 6, "layers": 2, "kernel_size": 1, "first_kernel": 3}
@@ -22,7 +21,7 @@ def seen_by(module, image_shape, row, column, scale):
     image = torch.rand(1, h, w, 1, dtype=torch.float64, requires_grad=True)
     view = FullView(image)
     (found,) = module.forward(view)
-    features = view.upsample(found, scale, 1)[0, row, column]
+    features = view(Upsample(cell=scale), found)[0, row, column]
     (gradient,) = torch.autograd.grad(features.sum(), image)
     return gradient[0, ..., 0] != 0
 
@@ -64,7 +63,7 @@ def test_finer_contexts_take_in_what_coarser_ones_add():
         view = FullView(torch.rand(2, 9, 10, 1, dtype=torch.float64))
         found = terms.forward(view)
         for k, features in enumerate((5, 7)):
-            separately = sum(view.upsample(c.forward(view)[k], c.scale, 1) for c in terms.contexts)
+            separately = sum(view(Upsample(cell=c.scale), c.forward(view)[k]) for c in terms.contexts)
             assert found[k].shape == (2, 9, 10, features)
             torch.testing.assert_close(found[k], separately)
 
@@ -74,11 +73,11 @@ def test_what_sees_only_rows_above_is_computed_by_rows():
     schedule = schedule_of(model, conditional=True)
     assert schedule.wavefront.steps == 72
     assert not any(schedule.leads)
-    grids = {schedule.grid(op.target) for op in schedule.program.operations if isinstance(op, Place | Upsample)}
+    grids = {schedule.grid(node.target) for node in schedule.program.nodes if isinstance(node.op, Position | Upsample)}
     assert grids == {(2, 3, 4), (8, 9, 1)}
-    by_pixel = [op for op in schedule.program.operations if op.target not in schedule.rows]
+    by_pixel = [node for node in schedule.program.nodes if node.target not in schedule.rows]
     names = {id(module): name for name, module in model.named_modules()}
-    layers = [names[id(op.layer)] for op in by_pixel if hasattr(op, "layer")]
+    layers = [names[id(node.op.layer)] for node in by_pixel if hasattr(node.op, "layer")]
     assert layers == [
         "layers.0.horizontal", "layers.0.skip", "layers.0.residual", "layers.1.horizontal", "layers.1.skip",
         "head", "output",

@@ -171,13 +171,13 @@ def test_digits_are_explained(engine):
 def test_sums_and_a_network_that_cannot_be_recorded():
     class Plain(pixelcnn.PixelCNN):
         def network(self, view):
-            h = view.input_conv(self.input)
+            h = view(Conv(self.input), view.image)
             a = self.blocks[0].forward(h, view)
-            return view.conv(self.output, (a + h) + h)
+            return view(Conv(self.output), (a + h) + h)
 
     class Foreign(pixelcnn.PixelCNN):
         def network(self, view):
-            return view.conv(self.output, torch.tanh(view.input_conv(self.input)))
+            return view(Conv(self.output), torch.tanh(view(Conv(self.input), view.image)))
 
     for cls, sampler in ((Plain, TritonSampler), (Foreign, ReferenceSampler)):
         model = cls((1, 5, 6), filters=8, blocks=1)

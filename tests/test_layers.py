@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pixelcnn.layers import FullView, MaskedConv2d, Window, gated, group_bounds
+from pixelcnn.layers import MaskedConv2d, Window, group_bounds
+from pixelcnn.operations import Conv, FullView, Gate
 
 
 def test_group_bounds():
@@ -61,7 +62,7 @@ def test_full_view_is_the_masked_same_convolution(kernel_size, activation):
     expected = F.conv2d(x, layer.weight * layer.mask, layer.bias, padding=kernel_size // 2)
     if activation == "relu":
         expected = expected.relu()
-    found = FullView(x.permute(0, 2, 3, 1)).conv(layer, x.permute(0, 2, 3, 1))
+    found = FullView(x.permute(0, 2, 3, 1))(Conv(layer), x.permute(0, 2, 3, 1))
     torch.testing.assert_close(found.permute(0, 3, 1, 2), expected)
 
 
@@ -87,7 +88,7 @@ def test_full_view_with_a_window(window, activation):
         expected = expected + moved @ layer.kernel_at(dy, dx).t()
     if activation == "relu":
         expected = expected.relu()
-    torch.testing.assert_close(FullView(x).conv(layer, x, add), expected)
+    torch.testing.assert_close(FullView(x)(Conv(layer), x, add), expected)
 
 
 def test_an_input_of_one_group_is_seen_whole():
@@ -99,4 +100,4 @@ def test_an_input_of_one_group_is_seen_whole():
 def test_gate_takes_the_halves_of_each_group():
     x = torch.randn(5, 12, dtype=torch.float64)
     a, b = x[:, [0, 1, 4, 5, 8, 9]], x[:, [2, 3, 6, 7, 10, 11]]
-    torch.testing.assert_close(gated(x, 3), torch.tanh(a) * torch.sigmoid(b))
+    torch.testing.assert_close(FullView(x)(Gate(groups=3), x), torch.tanh(a) * torch.sigmoid(b))

@@ -21,7 +21,8 @@ from pixelcnn.sampling import engine_of, why_not_native
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, compiler
 from pixelcnn.sampling.native.compiler import NativeError, native_library
-from pixelcnn.sampling.program import Conv, Sum, record
+from pixelcnn.operations import Conv, Sum
+from pixelcnn.sampling.program import record
 from pixelcnn.sampling.reference import ReferenceSampler
 from pixelcnn.sampling.wavefront import Wavefront
 
@@ -57,28 +58,28 @@ def draw(model, n, **options):
 
 def test_the_seed_network_is_recorded_as_it_is_written():
     program = record(pixelcnn.PixelCNN())
-    assert [type(op) for op in program.operations] == [Conv] * 19, "each residual's sum belongs to a convolution"
-    assert [k for k, op in enumerate(program.operations) if op.residual is not None] == [3, 6, 9, 12, 15]
-    assert program.output == program.operations[-1].target
+    assert [type(node.op) for node in program.nodes] == [Conv] * 19, "each residual's sum belongs to a convolution"
+    assert [k for k, node in enumerate(program.nodes) if node.residual is not None] == [3, 6, 9, 12, 15]
+    assert program.output == program.nodes[-1].target
 
 
 class Plain(pixelcnn.PixelCNN):
     """Reads features twice and adds what no convolution has just made."""
 
     def network(self, view):
-        h = view.input_conv(self.input)
+        h = view(Conv(self.input), view.image)
         a = self.blocks[0].forward(h, view)
         b = self.blocks[1].forward(a, view)
         for layer in self.head:
-            b = view.conv(layer, (a + b) + h)
-        return view.conv(self.output, b)
+            b = view(Conv(layer), (a + b) + h)
+        return view(Conv(self.output), b)
 
 
 class Foreign(pixelcnn.PixelCNN):
     """Does what a program has no word for."""
 
     def network(self, view):
-        return view.conv(self.output, torch.tanh(view.input_conv(self.input)))
+        return view(Conv(self.output), torch.tanh(view(Conv(self.input), view.image)))
 
 
 @needs_compiler
@@ -87,7 +88,7 @@ class Foreign(pixelcnn.PixelCNN):
 )
 def test_sums_of_any_two_values(shape, dtype):
     model = Plain(shape, levels=3, filters=19, blocks=2, generator=torch.Generator().manual_seed(1)).to(dtype)
-    assert sum(isinstance(op, Sum) for op in record(model).operations) == 3
+    assert sum(isinstance(node.op, Sum) for node in record(model).nodes) == 3
     assert torch.equal(draw(model, 5), model.sample(5, seed=4, engine="reference"))
 
 

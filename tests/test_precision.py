@@ -7,8 +7,9 @@ import torch.nn.functional as F
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.layers import FullView, MaskedConv2d
-from pixelcnn.precision import as_operand, exact_products
+from pixelcnn.layers import MaskedConv2d
+from pixelcnn.operations import Condition, Conv, FullView
+from pixelcnn.arithmetic.precision import as_operand, exact_products
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.shards import write_shards
 
@@ -31,10 +32,10 @@ def test_operands_are_rounded_and_nothing_else():
     expected = F.conv2d(operand.permute(0, 3, 1, 2), weight, layer.bias.detach().double(), padding=1).permute(
         0, 2, 3, 1
     )
-    found = FullView(x, precision="bf16").conv(layer, x)
+    found = FullView(x, precision="bf16")(Conv(layer), x)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
-    assert not torch.equal(found, FullView(x).conv(layer, x))
+    assert not torch.equal(found, FullView(x)(Conv(layer), x))
     assert torch.equal(as_operand(x, None), x)
 
 
@@ -55,7 +56,7 @@ def test_conditions_are_operands_too():
     condition = torch.randn(4, 5)
     (*_, layer) = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
     expected = condition.bfloat16().double() @ layer.weight.detach().bfloat16().double().T
-    found = FullView(torch.zeros(4, 3, 4, 1), condition, "bf16").condition(layer, 1)[:, 0, 0]
+    found = FullView(torch.zeros(4, 3, 4, 1), condition, "bf16")(Condition(layer=layer))[:, 0, 0]
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
     front = EagerSampler(model, 4, condition, precision="bf16")._batches[0]._front
     (at_front,) = (values for op, values in front._conditions.items() if op.layer is layer)

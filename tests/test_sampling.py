@@ -13,7 +13,7 @@ import pixelcnn
 from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling import engine_of, why_not_native
-from pixelcnn.sampling.program import IMAGE, Conv
+from pixelcnn.operations import IMAGE, Conv
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.sampling.wavefront import Wavefront
 from pixelcnn.scoring import score
@@ -37,10 +37,10 @@ def test_a_vertical_stack_is_computed_ahead(layers):
 @pytest.mark.parametrize("model", [pixelcnn.PixelCNN((1, 9, 11)), pixelcnn.GatedPixelCNN((1, 9, 31), layers=3)])
 def test_everything_is_computed_before_it_is_read_and_no_smaller_slope_would_do(model):
     schedule = schedule_of(model)
-    convs = [op for op in schedule.program.operations if isinstance(op, Conv)]
-    for op in convs:
-        for tap in op.layer.taps:
-            assert schedule.delay(op, *tap) >= (1 if op.source == IMAGE else 0)
+    convs = [node for node in schedule.program.nodes if isinstance(node.op, Conv)]
+    for node in convs:
+        for tap in node.op.layer.taps:
+            assert schedule.delay(node, *tap) >= (1 if node.inputs[0] == IMAGE else 0)
     with pytest.raises(ValueError, match=f"slope must be larger for this network, got {schedule.wavefront.slope - 1}"):
         schedule_of(model, schedule.wavefront.slope - 1)
     assert schedule_of(model, schedule.wavefront.slope + 3).wavefront.slope == schedule.wavefront.slope + 3

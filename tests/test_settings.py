@@ -13,7 +13,7 @@ from torch import Tensor
 import pixelcnn
 from pixelcnn.codec import decompress_with_labels
 from pixelcnn.config import PixelCNNConfig, TrainConfig
-from pixelcnn.exact.prepared import prepare
+from pixelcnn.exact import prepare
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.models.summary import summary
 from pixelcnn.panels import completion_panel

@@ -21,7 +21,8 @@ from torch import Tensor
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import Engine, engine_of
-from pixelcnn.sampling.program import Attention, Conv, record, scales_of
+from pixelcnn.operations import Attention, Conv
+from pixelcnn.sampling.program import record
 from pixelcnn.sampling.reference import ReferenceSampler
 
 __all__ = ["Row", "bench", "matrix_rate", "multiply_adds", "reference_seconds", "sampling_seconds"]
@@ -53,15 +54,17 @@ def multiply_adds(model: AutoregressiveModel) -> int:
     """
     _, h, w = model.image_shape
     program = record(model)
-    scales = scales_of(program)
+    scales = program.scales
     convolutions = sum(
-        int(op.layer.mask.sum()) * -(-h // scales[op.target]) * -(-w // scales[op.target])
-        for op in program.operations
-        if isinstance(op, Conv)
+        int(node.op.layer.mask.sum()) * -(-h // scales[node.target]) * -(-w // scales[node.target])
+        for node in program.nodes
+        if isinstance(node.op, Conv)
     )
-    attentions = [op for op in program.operations if isinstance(op, Attention)]
+    attentions = [node for node in program.nodes if isinstance(node.op, Attention)]
     pairs = h * w * (h * w - 1) // 2
-    return convolutions + pairs * sum(program.features[op.query] + program.features[op.target] for op in attentions)
+    return convolutions + pairs * sum(
+        program.features[node.inputs[0]] + program.features[node.target] for node in attentions
+    )
 
 
 def matrix_rate(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> float:

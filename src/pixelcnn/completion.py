@@ -35,20 +35,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, bounds, integer, number, tensor
-from pixelcnn.precision import exact_products
+from pixelcnn.arithmetic.precision import exact_products
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed, decision_uniforms, permutation
+from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.native.particles import NativeParticles
 from pixelcnn.sampling.particles import Particles, particles_of
-
-if TYPE_CHECKING:
-    from pixelcnn.models.base import AutoregressiveModel
 
 __all__ = ["FEW", "Completion", "Method", "checked_mask", "comes_first", "complete"]
 
@@ -95,7 +93,7 @@ class _Options:
 
 
 def complete(
-    model: AutoregressiveModel,
+    model: Autoregressive,
     images: ArrayLike,
     known: ArrayLike,
     n: int = 1,
@@ -230,7 +228,7 @@ class _Work:
 
     def __init__(
         self,
-        model: AutoregressiveModel,
+        model: Autoregressive,
         images: Tensor,
         known: Tensor,
         condition: Tensor | None,

@@ -1,18 +1,11 @@
-"""The masked convolution, and the full view of a network.
+"""Layers: the parameters of a network's operations, and which pixels a masked convolution sees.
 
-A network is written once, over features `(..., channels)` with channels last. Pointwise parts work on any leading
-shape; what does not (the masked convolution with its activation, which needs neighbours, attention, which needs all
-earlier pixels, and dropout, which exists in training only) asks a *view*:
-
-- `FullView` holds whole images. Features are (N, H, W, channels) and the convolution computes every pixel at once,
-  with the causal rows of the kernel only. Training and scoring use it.
-- The recorder of `pixelcnn.sampling.program` computes nothing: it notes what is asked for, and the samplers run that
-  program for the pixels that are being generated now, reading neighbours from caches.
+A layer computes nothing itself; the operations do (`pixelcnn.operations`).
 
 The mask (van den Oord et al., 2016) keeps the taps above and to the left. At the centre, features belong to colour
 groups, one for each image channel: mask "A" lets group g read groups < g, mask "B" groups <= g. Mask "all" keeps the
 whole own pixel, which is known once it has been drawn: only for what later pixels see of it by attention
-(`pixelcnn.attention`).
+(`pixelcnn.operations.attention`).
 
 References:
     | Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759
@@ -24,16 +17,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pixelcnn.attention import PlaceTable, attend_all
-from pixelcnn.precision import Precision, as_operand
-
-__all__ = ["FullView", "MaskedConv2d", "View", "Window", "concat_elu", "gated", "group_bounds", "upsampled"]
+__all__ = ["Activation", "MaskType", "MaskedConv2d", "PositionTable", "Window", "group_bounds"]
 
 MaskType = Literal["A", "B", "all"]
 Activation = Literal["relu", "none"]
@@ -78,7 +67,7 @@ class Window:
 class MaskedConv2d(nn.Module):
     """The parameters of a "same" convolution with zero padding whose kernel sees earlier sub-pixels only.
 
-    It computes nothing itself: a view does. Weights are kept in full, (out, in, height, width), and the mask is
+    Weights are kept in full, (out, in, height, width), and the mask is
     multiplied in where they are used, so a masked entry never matters; it starts at zero and gets no gradient.
 
     Args:
@@ -180,157 +169,42 @@ class MaskedConv2d(nn.Module):
         )
 
 
-class View(Protocol):
-    """What a network asks of a view."""
-
-    def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
-        """A convolution that reads the image that the view holds, mask "A": activation(layer(image) + add)."""
-        ...
-
-    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """activation(layer(x) + add): features (..., in) to (..., out)."""
-        ...
-
-    def gate(self, x: Tensor, groups: int) -> Tensor:
-        """tanh(a) * sigmoid(b) of features (..., 2 f), which are a and b of each of so many colour groups: (..., f)."""
-        ...
-
-    def glu(self, x: Tensor) -> Tensor:
-        """A * sigmoid(b) of features (..., 2 f), a before b, of one colour group: (..., f)."""
-        ...
-
-    def concat_elu(self, x: Tensor) -> Tensor:
-        """The exponential linear units of x and of -x, of one colour group: (..., 2 f)."""
-        ...
-
-    def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:
-        """The layer's output, of so many colour groups, for what each image is conditioned on; None if it is not.
-
-        Only for adding to a convolution.
-        """
-        ...
-
-    def place(self, table: PlaceTable, groups: int) -> Tensor:
-        """The table's features, of so many colour groups, for each pixel's place. Only for adding to something."""
-        ...
-
-    def upsample(self, x: Tensor, scale: int, groups: int, to: int = 1) -> Tensor:
-        """Features of cells of scale x scale pixels, of so many colour groups, at each pixel of its cell.
-
-        Or, where `to` divides the scale, at each cell of to x to pixels.
-        """
-        ...
-
-    def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
-        """What each pixel finds among those before it, see `pixelcnn.attention`.
-
-        Args:
-            query: (..., groups * heads * d), of so many colour groups.
-            keys: (..., heads * d), of one colour group; may depend on all channels of their own pixel.
-            values: (..., heads * d) of the same.
-            heads: Parts of the features that have weights of their own.
-            groups: Colour groups of the query and of what is found.
-
-        Returns:
-            (..., groups * heads * d); zeros at the first pixel.
-        """
-        ...
-
-    def dropout(self, x: Tensor) -> Tensor:
-        """The features themselves; in training with dropout, some of them are zero."""
-        ...
-
-
-class FullView:
-    """Whole images: every pixel's features at once.
+class PositionTable(nn.Module):
+    """Features of a position, learned: those of its row plus those of its column, or of each position its own.
 
     Args:
-        image: Scaled pixel values, (N, H, W, C), of the network's dtype.
-        condition: What the images are conditioned on, (N, D) of the same dtype; None for nothing.
-        precision: What operands are rounded to, see `pixelcnn.precision`.
+        height: Of the image.
+        width: Of the image.
+        features: Of each position.
+        full: Whether each position has features of its own.
+        scale: Pixels of the image from one position to the next; there are as many as it takes to cover the image.
+        generator: Source of the initial values: normal, with a standard deviation of 0.05.
     """
 
-    def __init__(self, image: Tensor, condition: Tensor | None = None, precision: Precision | None = None) -> None:
-        self.image = image
-        self._condition = condition
-        self._precision = precision
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        features: int,
+        generator: torch.Generator | None = None,
+        *,
+        full: bool = False,
+        scale: int = 1,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.scale = scale
+        self.full = full
+        height, width = -(-height // scale), -(-width // scale)
 
-    def input_conv(self, layer: MaskedConv2d, add: Tensor | None = None) -> Tensor:
-        """See `View.input_conv`: (N, H, W, out)."""
-        return self.conv(layer, self.image, add)
+        def parameter(*positions: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(*positions, features).normal_(std=0.05, generator=generator))
 
-    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
-        """See `View.conv`: (N, H, W, in) to (N, H, W, out); with a stride s, to (N, ceil(H / s), ceil(W / s), out)."""
-        weight = as_operand(layer.masked_weight(), self._precision)
-        x = as_operand(x, self._precision)
-        if layer.pointwise:
-            y = torch.addmm(layer.bias, x.reshape(-1, layer.in_channels), weight[:, :, 0, 0].t())
-            if add is not None:
-                return _activate(layer, y.view(*x.shape[:-1], layer.out_channels) + add)
-            return _activate(layer, y).view(*x.shape[:-1], layer.out_channels)
-        window, causal = layer.window, weight[:, :, : 1 - layer.window.top]  # no row below the own one
-        left, right = -window.left, window.right  # a window that ends before the own pixel: what is negative cuts
-        beside = left if left == right and layer.stride == 1 else 0  # what the convolution pads by itself
-        pads = (0, 0, left - beside, right - beside, -window.top, min(window.bottom, 0))
-        x_nchw = F.pad(x, pads).permute(0, 3, 1, 2)  # channels last
-        y_nchw = F.conv2d(x_nchw, causal, layer.bias, layer.stride, padding=(0, beside))
-        y_nchw = y_nchw if add is None else y_nchw + add.permute(0, 3, 1, 2)
-        return _activate(layer, y_nchw).permute(0, 2, 3, 1)
+        if full:
+            self.table = parameter(height, width)
+        else:
+            self.rows, self.columns = parameter(height), parameter(width)
 
-    def gate(self, x: Tensor, groups: int) -> Tensor:
-        """See `View.gate`."""
-        return gated(x, groups)
-
-    def glu(self, x: Tensor) -> Tensor:
-        """See `View.glu`."""
-        return F.glu(x)
-
-    def concat_elu(self, x: Tensor) -> Tensor:
-        """See `View.concat_elu`."""
-        return concat_elu(x)
-
-    def condition(self, layer: nn.Linear, groups: int) -> Tensor | None:  # noqa: ARG002 - all groups are here
-        """See `View.condition`: (N, 1, 1, out)."""
-        if self._condition is None:
-            return None
-        x, weight = (as_operand(tensor, self._precision) for tensor in (self._condition, layer.weight))
-        return F.linear(x, weight, layer.bias)[:, None, None]
-
-    def place(self, table: PlaceTable, groups: int) -> Tensor:  # noqa: ARG002 - all groups are here
-        """See `View.place`: (1, H, W, features)."""
-        return table.forward()[None]
-
-    def upsample(self, x: Tensor, scale: int, groups: int, to: int = 1) -> Tensor:  # noqa: ARG002 - all groups are here
-        """See `View.upsample`: (N, ceil(H / scale), ceil(W / scale), features) to (N, ceil(H / to), ..., features)."""
-        return upsampled(x, scale // to, *(-(-side // to) for side in self.image.shape[1:3]))
-
-    def attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, groups: int) -> Tensor:
-        """See `View.attention`: (N, H, W, groups * heads * d)."""
-        return attend_all(query, keys, values, heads, groups, self._precision)
-
-    def dropout(self, x: Tensor) -> Tensor:
-        """See `View.dropout`: `pixelcnn.training.dropout.DropoutView` is the one that drops."""
-        return x
-
-
-def gated(x: Tensor, groups: int) -> Tensor:
-    """tanh(a) * sigmoid(b), where the features (..., 2 f) are a and b of each colour group in turn: (..., f)."""
-    a, b = x.view(*x.shape[:-1], groups, 2, x.shape[-1] // groups // 2).unbind(-2)
-    # copies first: on strided features PyTorch computes these functions a number at a time, ten times as slowly
-    return (torch.tanh(a.contiguous()) * torch.sigmoid(b.contiguous())).flatten(-2)
-
-
-def upsampled(x: Tensor, scale: int, height: int, width: int) -> Tensor:
-    """Features (N, ceil(H / scale), ceil(W / scale), f), each repeated scale x scale times: (N, H, W, f)."""
-    repeated = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=scale, mode="nearest")  # channels last
-    return repeated.permute(0, 2, 3, 1)[:, :height, :width]
-
-
-def concat_elu(x: Tensor) -> Tensor:
-    """The exponential linear units of x and of -x: features (..., f) to (..., 2 f)."""
-    return F.elu(torch.cat([x, -x], -1))
-
-
-def _activate(layer: MaskedConv2d, y: Tensor) -> Tensor:
-    """In place, so on what the product returned and not on a view of it: autograd would copy the whole for that."""
-    return y.relu_() if layer.activation == "relu" else y
+    def forward(self) -> Tensor:
+        """All positions: (ceil(H / scale), ceil(W / scale), features)."""
+        return self.table if self.full else self.rows[:, None] + self.columns

@@ -27,6 +27,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixelcnn.arithmetic import grid
+from pixelcnn.arithmetic.mixture import Mixture
+
 __all__ = [
     "MAX_LOG_SCALE",
     "MIN_LOG_SCALE",
@@ -48,6 +51,8 @@ class Likelihood(Protocol):
 
     levels: int
     params: int
+    tag: int | None
+    """Its number in engine.c; None if compiled code does not know it."""
 
     def log_prob(self, params: Tensor, levels: Tensor) -> Tensor:
         """Natural logarithm of the probability of `levels` (...), integer, given `params` (..., params): (...)."""
@@ -57,12 +62,24 @@ class Likelihood(Protocol):
         """CDF(0), ..., CDF(levels - 2) as float64 (..., levels - 1); CDF(levels - 1) is 1 and left out."""
         ...
 
+    def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """The distribution in exact arithmetic, for `pixelcnn.frequencies`.
+
+        Args:
+            params: On the activations' grid (`pixelcnn.arithmetic.grid`), float64 (..., params).
+
+        Returns:
+            Sums of the weights of the levels 0 .. k for each k but the last, (..., levels - 1), and of all, (..., 1).
+        """
+        ...
+
 
 class Bernoulli:
     """Two levels from one logit."""
 
     levels = 2
     params = 1
+    tag: int | None = 0
 
     def log_prob(self, params: Tensor, levels: Tensor) -> Tensor:
         """See `Likelihood.log_prob`."""
@@ -73,9 +90,15 @@ class Bernoulli:
         """See `Likelihood.cdf`."""
         return torch.sigmoid(params.double() / -temperature)
 
+    def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Likelihood.on_grid`."""
+        return 1 - grid.sigmoid(params), torch.ones_like(params)
+
 
 class Categorical:
     """Any number of levels from as many logits."""
+
+    tag: int | None = 1
 
     def __init__(self, levels: int) -> None:
         self.levels = levels
@@ -89,6 +112,11 @@ class Categorical:
         """See `Likelihood.cdf`."""
         return _tempered(params.double(), temperature).cumsum(-1)[..., :-1]
 
+    def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Likelihood.on_grid`."""
+        sums = grid.exp_negative(params.amax(-1, keepdim=True) - params).cumsum(-1)  # exact, so in any order
+        return sums[..., :-1], sums[..., -1:]
+
 
 class LogisticMixture:
     """Any number of levels from a mixture of discretised logistic distributions.
@@ -101,6 +129,8 @@ class LogisticMixture:
     References:
         | PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
     """
+
+    tag: int | None = 2
 
     def __init__(self, levels: int, mixtures: int) -> None:
         self.levels = levels
@@ -138,6 +168,12 @@ class LogisticMixture:
         inverse = (torch.exp(-log_scales) / temperature).clamp(max=1e300)  # finite: a mean can lie on an edge
         each = torch.sigmoid((edges.unsqueeze(-1) - means.unsqueeze(-2)) * inverse.unsqueeze(-2))
         return (each * _tempered(weights, temperature).unsqueeze(-2)).sum(-1)
+
+    def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Likelihood.on_grid`; of weights in 0..1 instead of their logits, see `pixelcnn.arithmetic.mixture`."""
+        mixture = Mixture(*params.chunk(3, -1))
+        sums = (mixture.weights.unsqueeze(-2) * mixture.values(self.levels)).sum(-1)
+        return sums, mixture.weights.sum(-1, keepdim=True)
 
     def _unpack(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, means and logarithms of scales, in float64."""

@@ -37,7 +37,7 @@ from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import leftover_of, only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import checksum
-from pixelcnn.precision import Precision
+from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar, say
 from pixelcnn.sampling import Draw, checked_arguments, engine_of, labels_in_turn, sample
@@ -73,7 +73,7 @@ class SamplesRecord:
     guidance: float
     """Classifier-free guidance; 1 for none."""
     precision: Precision | None
-    """What operands were rounded to, see `pixelcnn.precision`; None is the type of the weights."""
+    """What operands were rounded to, see `pixelcnn.arithmetic.precision`; None is the type of the weights."""
     first: int
     """Index of the first image."""
     n: int

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 import pixelcnn
-from pixelcnn.exact.prepared import prepare
+from pixelcnn.exact import prepare
 
 sys.path.append(str(Path(__file__).parent.parent))  # run as a program
 from streams import HEADER, any_digest, blocks_of, engine, groups_of, header_of, repaired, with_header

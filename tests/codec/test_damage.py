@@ -19,7 +19,7 @@ import torch
 import pixelcnn
 from fuzz import MOST_BYTES, Target
 from pixelcnn.codec import StreamError, decompress_with_labels
-from pixelcnn.exact.prepared import prepare
+from pixelcnn.exact import prepare
 from streams import (
     any_digest,
     block,
@@ -254,7 +254,7 @@ SCRIPT = """
     sys.path[:0] = json.loads(sys.argv[1])
     import pixelcnn
     from pixelcnn.codec import StreamError, read_header
-    from pixelcnn.exact.prepared import prepare
+    from pixelcnn.exact import prepare
     from streams import block, engine, random_payload, with_header
 
     GIB = 2**30

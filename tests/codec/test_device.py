@@ -5,7 +5,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.codec import decompress_with_labels
-from pixelcnn.exact.prepared import prepare
+from pixelcnn.exact import prepare
 from twins import MODELS, built, inputs
 
 

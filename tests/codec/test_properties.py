@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, given, note, seed, settings
 import pixelcnn
 from pixelcnn.codec import decompress_with_labels
 from pixelcnn.config import TrainConfig
-from pixelcnn.exact.prepared import PreparedModel, prepare
-from pixelcnn.exact.walk import walk
+from pixelcnn.exact import PreparedModel, prepare
+from pixelcnn.sampling.walk import Walk
 from streams import engine, groups_of, header_of, threads
 
 FAMILIES = ["pixelcnn", "gated", "plusplus", "trained"]
@@ -64,11 +64,13 @@ def filled(prepared, condition, n, choice):
     """Images whose every level is the most or the least likely one, given those before."""
     images = torch.zeros(n, *prepared.model.image_shape, dtype=torch.uint8)
 
-    def choose(_channel, _pixels, cumulative):
-        return getattr(cumulative.diff(), choice)(-1)
+    def choose(_channel, _pixels, params):
+        return getattr(prepared.likelihood.cumulative(params).diff(), choice)(-1)
 
-    for _ in walk(prepared, images, condition, choose):
-        pass
+    walk = Walk(prepared, n, conditional=condition is not None)
+    walk.start(condition)
+    for step in walk.steps:
+        walk.step(prepared, step, images, choose)
     return images
 
 

@@ -5,7 +5,7 @@ import decimal
 import pytest
 import torch
 
-from pixelcnn.exact import grid
+from pixelcnn.arithmetic import grid
 
 EVERY = torch.arange(-(40 << 12), (40 << 12) + 1, dtype=torch.float64) * 2.0**-12
 POSITIVE = EVERY[EVERY >= 0]

@@ -7,17 +7,20 @@ import torch
 import torch.nn.functional as F
 
 import pixelcnn
-from pixelcnn.exact import grid
-from pixelcnn.exact.frequencies import TOTAL_BITS
-from pixelcnn.exact.prepared import prepare
-from pixelcnn.exact.view import ExactView
+from pixelcnn.arithmetic import grid
+from pixelcnn.frequencies import TOTAL_BITS
+from pixelcnn.exact import prepare
+from pixelcnn.operations import Conv, ExactView
 from twins import MODELS, built, inputs
 
 
 class ShuffledView(ExactView):
     """Sums in another order, and one product at a time."""
 
-    def conv(self, layer, x, add=None):
+    def __call__(self, op, *inputs):
+        if not isinstance(op, Conv):
+            return super().__call__(op, *inputs)
+        layer, x, add = op.layer, inputs[0], next(iter(inputs[1:]), None)
         n, h, w, _ = x.shape
         rows, columns = (range(0, side, layer.stride) for side in (h, w))
         y = torch.zeros(n, len(rows), len(columns), layer.out_channels, dtype=torch.float64)
@@ -88,7 +91,8 @@ def test_sums_are_those_of_fractions():
     images, _ = inputs(model, 1)
     layer = model.layers[0].horizontal
     image = images.permute(0, 2, 3, 1).double() / (model.levels - 1)
-    found = ExactView(image).input_conv(layer)[0, 4, 5]
+    view = ExactView(image)
+    found = view(Conv(layer), view.image)[0, 4, 5]
     seen = grid.rounded(image)
     for out in range(layer.out_channels):
         total = fractions.Fraction(float(layer.bias[out]))

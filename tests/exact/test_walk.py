@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pixelcnn.exact.native import NativeWalk
-from pixelcnn.exact.prepared import prepare
-from pixelcnn.exact.walk import walk
+from pixelcnn.codec.entropy import Decoder
+from pixelcnn.exact import prepare
+from pixelcnn.sampling.native.coding import GroupCoder, encode
+from pixelcnn.sampling.walk import Walk
 from twins import MODELS, built, inputs
 
 
@@ -20,13 +21,15 @@ def test_the_walk_sees_what_whole_images_say(name):
     given = images.flatten(2).long()
     seen = torch.zeros_like(expected.flatten(2, 3))
 
-    def choose(channel, pixels, cumulative):
-        seen[:, channel, pixels] = cumulative.transpose(0, 1)
+    def choose(channel, pixels, params):
+        seen[:, channel, pixels] = prepared.likelihood.cumulative(params).transpose(0, 1)
         return given[:, channel, pixels].t()
 
     made = torch.zeros_like(images)
-    for _ in walk(prepared, made, prepared.model.condition_of(labels, 5), choose):
-        pass
+    walk = Walk(prepared, 5, conditional=labels is not None)
+    walk.start(prepared.condition_of(labels, 5))
+    for step in walk.steps:
+        walk.step(prepared, step, made, choose)
     assert torch.equal(made, images)
     assert torch.equal(seen.view_as(expected), expected)
 
@@ -38,19 +41,21 @@ def test_a_team_sees_what_one_alone_sees(name):
     condition = prepared.model.condition_of(labels, 7)
     found = []
     for threads in (1, 2, 3, 7, 9):
-        native = NativeWalk(prepared, 7, conditional=labels is not None, threads=threads)
+        native = GroupCoder(prepared, 7, conditional=labels is not None, threads=threads)
         for _ in range(2):  # what one group left does not reach the next
             edges = native.edges(images, condition)
-            drawn = torch.zeros_like(images)
-            native.sample(drawn, condition, 5, 3)
-            found.append((edges, drawn))
-    assert all(np.array_equal(edges, found[0][0]) and torch.equal(drawn, found[0][1]) for edges, drawn in found)
+            decoded = torch.zeros_like(images)
+            decoder = Decoder(encode(edges))  # whose words the state points to
+            native.decode(decoded, condition, decoder.state())
+            found.append(edges)
+            assert torch.equal(decoded, images)
+    assert all(np.array_equal(edges, found[0]) for edges in found)
 
 
 def test_a_team_that_lacks_a_thread_is_an_error_and_no_hang(monkeypatch):
     prepared = prepare(built("pixelcnn"))
     images, _ = inputs(prepared.model, 4)
-    native = NativeWalk(prepared, 4, conditional=False, threads=4)
+    native = GroupCoder(prepared, 4, conditional=False, threads=4)
     started = []
 
     class Scarce(threading.Thread):
@@ -60,7 +65,7 @@ def test_a_team_that_lacks_a_thread_is_an_error_and_no_hang(monkeypatch):
             started.append(self)
             super().start()
 
-    monkeypatch.setattr("pixelcnn.exact.native.threading.Thread", Scarce)
+    monkeypatch.setattr("pixelcnn.sampling.native.coding.threading.Thread", Scarce)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         native.edges(images, None)
     for thread in started:

@@ -10,7 +10,7 @@ from tiny import TINY, run, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.config import FAMILIES, PRESETS, TrainConfig, from_dict, recipe, to_dict
-from pixelcnn.layers import FullView
+from pixelcnn.operations import FullView
 from pixelcnn.models import model_of
 from pixelcnn.randomness import dropout_bits, shifts
 from pixelcnn.sampling.program import record
@@ -121,7 +121,7 @@ def test_dropout_exists_in_training_only():
     assert asked == [(5, 6, 7, 3)] * 3
     assert torch.equal(counted, model.log_prob_map(images))
     assert torch.equal(model.train().sample(3), model.eval().sample(3, engine="reference"))
-    assert len(record(model).operations) == 1 + 3 * 3 + 3
+    assert len(record(model).nodes) == 1 + 3 * 3 + 3
 
 
 # Shifts --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
 from pixelcnn.codec import StreamError, decompress_with_labels
 from pixelcnn.codec.container import Header, unpack
-from pixelcnn.exact.prepared import PreparedModel, prepare
+from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.images import to_pil
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.scoring import score

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pixelcnn.codec.gather import Gathered
-    from pixelcnn.exact.prepared import PreparedModel
+    from pixelcnn.exact import PreparedModel
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = ["Compress"]
@@ -58,7 +58,7 @@ class Compress:
         from pixelcnn.codec.entries import notes_of
         from pixelcnn.codec.gather import gather
         from pixelcnn.devices import device_of
-        from pixelcnn.exact.prepared import prepare
+        from pixelcnn.exact import prepare
         from pixelcnn.files import printable, writable_file, write_file
         from pixelcnn.models.storage import load
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pixelcnn.codec import Header
-    from pixelcnn.exact.prepared import PreparedModel
+    from pixelcnn.exact import PreparedModel
 
 __all__ = ["Decompress"]
 

@@ -14,7 +14,7 @@ from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, StreamError, bytes_of, payload_of, unpack
 from pixelcnn.codec.encoding import GROUP_BYTES, digest_of
 from pixelcnn.codec.groups import Groups, mapped, workers
-from pixelcnn.exact.prepared import PreparedModel, prepare
+from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling.eager import cache_bytes
@@ -105,7 +105,7 @@ class Stream:
         self._data = bytes_of(data)
         self.header, self._places = header, _ = unpack(self._data)
         """What the stream says of itself."""
-        twin = prepared.model
+        twin = prepared
         if header.identity != bytes.fromhex(prepared.identity)[:16]:
             raise StreamError(
                 f"the stream is of another model: it needs {header.identity.hex()}, this one is "
@@ -113,7 +113,7 @@ class Stream:
             )
         if header.shape != twin.image_shape or header.levels != twin.levels or not _has_room(prepared, header):
             raise StreamError("the header has values that no encoder writes for this model")
-        if header.labelled and getattr(twin.config, "num_classes", None) is None:
+        if header.labelled and twin.num_classes is None:
             raise StreamError("the stream has classes, and the model has none")
 
     def decode(
@@ -177,4 +177,4 @@ class Stream:
 
 def _has_room(prepared: PreparedModel, header: Header) -> bool:
     """Whether a group fits into sixteen times the memory that an encoder of today plans with."""
-    return header.per_group == 1 or header.per_group * cache_bytes(prepared.model) <= 16 * GROUP_BYTES
+    return header.per_group == 1 or header.per_group * cache_bytes(prepared) <= 16 * GROUP_BYTES

@@ -15,11 +15,11 @@ from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, deflated, pack
 from pixelcnn.codec.groups import Groups, mapped, workers
-from pixelcnn.exact.native import encode as encode_natively
-from pixelcnn.exact.prepared import PreparedModel, prepare
+from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling.eager import cache_bytes
+from pixelcnn.sampling.native.coding import encode as encode_natively
 
 __all__ = ["GROUP_BYTES", "compress", "digest_of"]
 
@@ -58,7 +58,7 @@ def compress(
         ValueError: If the shape, type or range of an argument is wrong, or the model cannot be prepared.
     """
     prepared = model if isinstance(model, PreparedModel) else prepare(model)
-    twin = prepared.model
+    twin = prepared
     images = twin.checked_images(images)
     if len(images) == 0:
         raise ValueError("images must be at least one, got none")
@@ -116,7 +116,7 @@ def _payloads(
             yield encode_natively(symbols) if coder.native else entropy.encode(symbols)
 
 
-def _per_group(twin: AutoregressiveModel, subpixels: int) -> int:
+def _per_group(twin: PreparedModel, subpixels: int) -> int:
     """As many as a decoder has room for; a multiple of 8, if it is not fewer, for threads to have equal shares."""
     most = max(1, min(GROUP_BYTES // cache_bytes(twin), _GROUP_SUBPIXELS // subpixels, _GROUP_IMAGES))
     return most if most < 8 else (most + 4) // 8 * 8

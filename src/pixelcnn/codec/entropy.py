@@ -24,8 +24,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelcnn.exact.frequencies import TOTAL_BITS
-from pixelcnn.exact.native import Coder
+from pixelcnn.frequencies import TOTAL_BITS
+from pixelcnn.sampling.native.structures import CoderStruct as Coder
 
 __all__ = ["Decoder", "PayloadError", "encode"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pixelcnn.codec.container import Header, StreamError
-from pixelcnn.exact.prepared import PreparedModel, prepare
+from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.models.storage import load, shipped_models
 
 __all__ = ["find_model"]

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelcnn.codec.entropy import Decoder
-from pixelcnn.exact.frequencies import TOTAL_BITS
-from pixelcnn.exact.native import NativeWalk, why_not_native
-from pixelcnn.exact.prepared import PreparedModel
-from pixelcnn.exact.walk import walk
-from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.sampling.native import warn_of_slower
+from pixelcnn.frequencies import TOTAL_BITS
+from pixelcnn.exact import PreparedModel
+from pixelcnn.sampling.native import warn_of_slower, why_not_native
+from pixelcnn.sampling.native.coding import GroupCoder
 from pixelcnn.sampling.schedule import schedule_of
+from pixelcnn.sampling.walk import Walk
 
 __all__ = ["Groups", "mapped", "workers"]
 
@@ -47,11 +46,11 @@ class Groups:
         self._threads = threads
         reason = why_not_native(prepared)
         if reason is not None:
-            warn_of_slower(prepared.model, reason)
+            warn_of_slower(prepared, reason)
         self.native = reason is None
         """Whether compiled code does it; else PyTorch, which has threads of its own."""
         self._order = None if self.native else _order(prepared, labelled)
-        self._idle: dict[int, list[NativeWalk]] = defaultdict(list)
+        self._idle: dict[int, list[GroupCoder]] = defaultdict(list)
         self._lock = threading.Lock()
 
     def edges_of_labels(self, labels: Tensor) -> NDArray[np.uint32]:
@@ -78,7 +77,7 @@ class Groups:
         parts = []
         for k in range(0, len(images), per_group):
             group = images[k : k + per_group]
-            condition = self._prepared.model.condition_of(
+            condition = self._prepared.condition_of(
                 None if labels is None else labels[k : k + per_group], len(group)
             )
             native = self._borrow(len(group))
@@ -93,7 +92,7 @@ class Groups:
         Raises:
             PayloadError: If they do not suffice.
         """
-        twin = self._prepared.model
+        twin = self._prepared
         condition = twin.condition_of(labels, len(images))
         if self.native:
             native = self._borrow(len(images))
@@ -102,22 +101,24 @@ class Groups:
             decoder.go_on_from(state)
             return
 
-        def choose(_channel: int, _pixels: slice, cumulative: Tensor) -> Tensor:
-            levels = torch.from_numpy(decoder.take(cumulative.flatten(0, 1).cpu().numpy()))
-            return levels.view(cumulative.shape[:2]).to(cumulative.device)
+        def choose(_channel: int, _pixels: slice, params: Tensor) -> Tensor:
+            cumulative = twin.likelihood.cumulative(params).flatten(0, 1)
+            return torch.from_numpy(decoder.take(cumulative.cpu().numpy())).view(params.shape[:2]).to(params.device)
 
         drawn = images.to(twin.device)
-        for _ in walk(self._prepared, drawn, condition, choose):
-            pass
+        walk = Walk(twin, len(images), conditional=condition is not None)
+        walk.start(condition)
+        for step in walk.steps:
+            walk.step(twin, step, drawn, choose)
         images.copy_(drawn)
 
-    def _borrow(self, size: int) -> NativeWalk:
+    def _borrow(self, size: int) -> GroupCoder:
         with self._lock:
             if self._idle[size]:
                 return self._idle[size].pop()
-        return NativeWalk(self._prepared, size, conditional=self._labelled, threads=self._threads)
+        return GroupCoder(self._prepared, size, conditional=self._labelled, threads=self._threads)
 
-    def _give_back(self, size: int, native: NativeWalk) -> None:
+    def _give_back(self, size: int, native: GroupCoder) -> None:
         with self._lock:
             self._idle[size].append(native)
 
@@ -147,7 +148,7 @@ def _edges(
     prepared: PreparedModel, order: Tensor, images: Tensor, labels: Tensor | None, per_group: int
 ) -> NDArray[np.uint32]:
     """The same by forwards of whole images."""
-    twin, parts = prepared.model, []
+    twin, parts = prepared, []
     size = twin.slice_size if twin.device.type == "cpu" else _on_device(twin)
     for k in range(0, len(images), size):
         x = images[k : k + size].to(twin.device)
@@ -160,7 +161,7 @@ def _edges(
     return found.astype(np.uint32)
 
 
-def _on_device(twin: AutoregressiveModel) -> int:
+def _on_device(twin: PreparedModel) -> int:
     """Images whose cumulative frequencies take 256 MiB, and of which a layer's features do."""
     c, h, w = twin.image_shape
     widest = max(layer.out_channels for layer in twin.masked_layers)
@@ -169,7 +170,7 @@ def _on_device(twin: AutoregressiveModel) -> int:
 
 def _of_classes(prepared: PreparedModel) -> NDArray[np.int64]:
     """The cumulative frequencies of classes, as even as integers are."""
-    classes = getattr(prepared.model.config, "num_classes", None)
+    classes = prepared.num_classes
     assert classes is not None
     edges: NDArray[np.int64] = np.arange(classes + 1, dtype=np.int64) * 2**TOTAL_BITS // classes
     return edges
@@ -177,8 +178,8 @@ def _of_classes(prepared: PreparedModel) -> NDArray[np.int64]:
 
 def _order(prepared: PreparedModel, conditional: bool) -> Tensor:
     """The indices of sub-pixels, in (C, H, W), in the order of the walk."""
-    c, h, w = prepared.model.image_shape
-    wavefront = schedule_of(prepared.model, conditional=conditional).wavefront
+    c, h, w = prepared.image_shape
+    wavefront = schedule_of(prepared, conditional=conditional).wavefront
     steps = [range(h * w)[wavefront.pixels(step)] for step in range(wavefront.steps)]
     return torch.tensor([
         channel * h * w + pixel for pixels, channel in itertools.product(steps, range(c)) for pixel in pixels

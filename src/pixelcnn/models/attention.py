@@ -4,7 +4,7 @@
     k = conv_k(f) + place_k               v = conv_v(f)
     x <- x + conv_o(attention(q, k, v))
 
-with 1x1 convolutions and `attention` over the pixels strictly before the own one (`pixelcnn.attention`). The features x
+with 1x1 convolutions and attention over the pixels strictly before the own one (`pixelcnn.operations.attention`). The features x
 of a pixel know what came before it; keys and values are only read by later pixels, so f knows the pixel itself as well.
 
 PixelSNAIL has residual blocks around each attention, through which it reads image and coordinates; here the layers of
@@ -19,9 +19,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.attention import PlaceTable
 from pixelcnn.config import GatedPixelCNNConfig, PixelCNNPlusPlusConfig
-from pixelcnn.layers import Activation, MaskedConv2d, MaskType, View
+from pixelcnn.layers import Activation, MaskedConv2d, MaskType, PositionTable
+from pixelcnn.operations import Attention, Conv, Position, View
 
 __all__ = ["AttentionBlock", "attention_blocks"]
 
@@ -67,19 +67,20 @@ class AttentionBlock(nn.Module):
         self.keys = conv(filters, features, (1, 1))
         self.values = conv(filters, features, (1, 1))
         self.output = conv(groups * features, filters, (groups, groups))
-        self.query_place = PlaceTable(height, width, groups * features, generator)
-        self.key_place = PlaceTable(height, width, features, generator)
+        self.query_place = PositionTable(height, width, groups * features, generator)
+        self.key_place = PositionTable(height, width, features, generator)
         with torch.no_grad():
             self.output.weight.mul_(0.1)  # a block begins close to the identity
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         """Features (..., filters) to features of the same shape."""
-        query = view.conv(self.query, x, view.place(self.query_place, self._groups))
-        finished = view.conv(self.finished, x, view.input_conv(self.image))
-        keys = view.conv(self.keys, finished, view.place(self.key_place, 1))
-        values = view.conv(self.values, finished)
-        found = view.dropout(view.attention(query, keys, values, self.heads, self._groups))
-        return x + view.conv(self.output, found)
+        positions = view(Position(table=self.query_place, groups=self._groups))
+        query = view(Conv(self.query), x, positions)
+        finished = view(Conv(self.finished), x, view(Conv(self.image), view.image))
+        keys = view(Conv(self.keys), finished, view(Position(table=self.key_place)))
+        values = view(Conv(self.values), finished)
+        found = view(Attention(heads=self.heads, groups=self._groups), query, keys, values)
+        return x + view(Conv(self.output), view.dropout(found))
 
 
 def attention_blocks(

@@ -26,9 +26,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.attention import PlaceTable
 from pixelcnn.config import GatedPixelCNNConfig, PixelCNNPlusPlusConfig
-from pixelcnn.layers import MaskedConv2d, View, Window
+from pixelcnn.layers import MaskedConv2d, PositionTable, Window
+from pixelcnn.operations import Conv, Position, Upsample, View, condition_term
 
 __all__ = ["CoarseContext", "FirstLayerTerms"]
 
@@ -63,7 +63,7 @@ class CoarseContext(nn.Module):
         self.scale = scale
         above = Window(-3 * scale, -1, -scale, 2 * scale - 1)
         self.first = MaskedConv2d(c, filters, above, mask_type="A", groups=1, stride=scale, generator=generator)
-        self.places = PlaceTable(height, width, filters, generator, full=True, scale=scale)
+        self.places = PositionTable(height, width, filters, generator, full=True, scale=scale)
         cells = Window(-1, 0, -1, 1)
         more = [MaskedConv2d(filters, filters, cells, mask_type="B", generator=generator) for _ in range(_LAYERS - 1)]
         self.layers = nn.ModuleList(more)
@@ -81,12 +81,12 @@ class CoarseContext(nn.Module):
 
     def forward(self, view: View) -> list[Tensor]:
         """What each stream adds at each cell, (..., features)."""
-        x = view.input_conv(self.first, view.place(self.places, 1))
-        given = None if self.condition is None else view.condition(self.condition, 1)
+        x = view(Conv(self.first), view.image, view(Position(table=self.places)))
+        given = condition_term(view, self.condition, 1)
         for layer in self._layers:
-            x = x + view.conv(layer, x, given)
+            x = x + view(Conv(layer), x, given)
             given = None
-        return [view.conv(layer, x) for layer in self._outputs]
+        return [view(Conv(layer), x) for layer in self._outputs]
 
 
 class FirstLayerTerms(nn.Module):
@@ -108,7 +108,7 @@ class FirstLayerTerms(nn.Module):
     ) -> None:
         super().__init__()
         _, height, width = config.image_shape
-        tables = [PlaceTable(height, width, features, generator, full=True) for features, _ in streams if config.places]
+        tables = [PositionTable(height, width, features, generator, full=True) for features, _ in streams if config.places]
         scales = sorted(config.context, reverse=True)
         contexts = [
             CoarseContext(
@@ -128,7 +128,8 @@ class FirstLayerTerms(nn.Module):
         for context, to in zip(self._contexts, self._to, strict=True):
             found = _sums(coarser, context.forward(view))
             repeated = [
-                view.upsample(x, context.scale, groups, to) for x, (_, groups) in zip(found, self._streams, strict=True)
+                view(Upsample(cell=context.scale, to=to, groups=groups), x)
+                for x, (_, groups) in zip(found, self._streams, strict=True)
             ]
             if to > 1:
                 coarser = [*repeated]
@@ -136,7 +137,7 @@ class FirstLayerTerms(nn.Module):
                 coarser, finished = [None] * len(repeated), [*_sums(finished, repeated)]
         if self._tables:
             pairs = zip(self._tables, self._streams, strict=True)
-            return [*_sums(finished, [view.place(table, groups) for table, (_, groups) in pairs])]
+            return [*_sums(finished, [view(Position(table=table, groups=groups)) for table, (_, groups) in pairs])]
         return finished
 
 

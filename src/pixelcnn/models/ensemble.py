@@ -21,6 +21,7 @@ References:
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -34,10 +35,11 @@ from pixelcnn import sampling
 from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.completion import Completion, Method, checked_mask
 from pixelcnn.config import OrderEnsembleConfig
-from pixelcnn.layers import View
+from pixelcnn.operations import View
+from pixelcnn.density import DensityModel
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.orders import ORDERS, is_transposed, rearranged, restored
-from pixelcnn.precision import Precision, check_precision
+from pixelcnn.arithmetic.precision import Precision, check_precision
 from pixelcnn.randomness import part_uniforms
 
 __all__ = ["OrderEnsemble"]
@@ -176,7 +178,7 @@ class OrderEnsemble(AutoregressiveModel):
                 told = torch.where(members == member, orders, orders[start])[start:stop]  # others are thrown away
                 part = replace(part, labels=told)
             found = sampling.sample(
-                self._network(member),
+                self._drawn_from(member),
                 stop - start,
                 part,
                 engine=engine,
@@ -184,19 +186,27 @@ class OrderEnsemble(AutoregressiveModel):
                 drawn=drawn if len(self.networks) == 1 else None,
             )
             for order in sorted(set(orders[own].tolist())):
-                places = own[orders[own] == order].to(self.device)
-                images[places] = restored(found[places - start], ORDERS[order])
+                indices = own[orders[own] == order].to(self.device)
+                images[indices] = restored(found[indices - start], ORDERS[order])
             if drawn is not None and len(self.networks) > 1:
                 drawn(len(own))
         return images
 
-    def engines(
-        self, engine: str, precision: Precision | None, conditional: bool, exact: bool
-    ) -> set[type[sampling.Sampler]]:
+    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[sampling.Sampler]]:
         """The classes that an engine's name stands for, of all networks; see `pixelcnn.sampling.engine_of`."""
+        networks = map(self._drawn_from, range(len(self.networks)))
         told = conditional or self.config.told
-        networks = map(self._network, range(len(self.networks)))
-        return {sampling.engine_of(network, engine, precision, told, exact) for network in networks}
+        return {sampling.engine_of(network, engine, precision, told) for network in networks}
+
+    def prepared(self) -> OrderEnsemble:  # type: ignore[override]
+        """The same ensemble, whose members draw in exact arithmetic; it has no codec and no likelihood in it."""
+        ensemble = copy.copy(self)
+        ensemble.exact = True
+        return ensemble
+
+    def _drawn_from(self, k: int) -> DensityModel:
+        network = self._network(k)
+        return network.prepared() if self.exact else network
 
     def sample_steps(self, *_: object, **__: object) -> Iterator[Tensor]:
         """Raises ValueError: the images of a batch grow in different orders."""

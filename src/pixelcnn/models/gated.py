@@ -29,10 +29,11 @@ from torch import Tensor, nn
 
 from pixelcnn.arguments import plain
 from pixelcnn.config import GatedPixelCNNConfig, kernel_sizes
-from pixelcnn.layers import Activation, MaskedConv2d, MaskType, View, Window
+from pixelcnn.layers import Activation, MaskedConv2d, MaskType, Window
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.context import FirstLayerTerms
+from pixelcnn.operations import Conv, Gate, View, condition_term
 
 __all__ = ["GatedLayer", "GatedPixelCNN"]
 
@@ -106,19 +107,19 @@ class GatedLayer(nn.Module):
         `terms` are added to the wide features of the two stacks, (..., 2 * filters).
         """
         of_v, of_h = terms
-        for_v = None if self.condition_v is None else view.condition(self.condition_v, 1)
-        for_h = None if self.condition_h is None else view.condition(self.condition_h, self._channels)
-        v_wide = view.input_conv(self.vertical, for_v) if v is None else view.conv(self.vertical, v, for_v)
+        for_v = condition_term(view, self.condition_v, 1)
+        for_h = condition_term(view, self.condition_h, self._channels)
+        v_wide = view(Conv(self.vertical), view.image if v is None else v, for_v)
         v_wide = v_wide if of_v is None else v_wide + of_v
-        from_v = view.conv(self.link, v_wide, for_h)
+        from_v = view(Conv(self.link), v_wide, for_h)
         from_v = from_v if of_h is None else from_v + of_h
-        h_wide = view.input_conv(self.horizontal, from_v) if h is None else view.conv(self.horizontal, h, from_v)
-        g = view.dropout(view.gate(h_wide, self._channels))
-        skip = view.conv(self.skip, g, skip)
+        h_wide = view(Conv(self.horizontal), view.image if h is None else h, from_v)
+        g = view.dropout(view(Gate(groups=self._channels), h_wide))
+        skip = view(Conv(self.skip), g, skip)
         if self.residual is None:
             return None, None, skip
-        residual = view.conv(self.residual, g)
-        return view.gate(v_wide, 1), residual if h is None else h + residual, skip
+        residual = view(Conv(self.residual), g)
+        return view(Gate(), v_wide), residual if h is None else h + residual, skip
 
 
 class GatedPixelCNN(AutoregressiveModel):
@@ -227,4 +228,4 @@ class GatedPixelCNN(AutoregressiveModel):
                 assert h is not None
                 h = self._attention[k].forward(h, view)
         assert skip is not None
-        return view.conv(self.output, view.conv(self.head, skip))
+        return view(Conv(self.output), view(Conv(self.head), skip))

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn.config import PixelCNNConfig
-from pixelcnn.layers import MaskedConv2d, View
+from pixelcnn.layers import MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.operations import Conv, View
 
 __all__ = ["PixelCNN", "ResidualBlock"]
 
@@ -38,7 +39,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, view: View) -> Tensor:
         """Features (..., filters) to features of the same shape."""
         conv1, masked, conv2 = self._layers
-        return x + view.conv(conv2, view.dropout(view.conv(masked, view.conv(conv1, x))))
+        return x + view(Conv(conv2), view.dropout(view(Conv(masked), view(Conv(conv1), x))))
 
 
 class PixelCNN(AutoregressiveModel):
@@ -94,9 +95,9 @@ class PixelCNN(AutoregressiveModel):
         The sampler runs this for every front. Looking submodules up and calling them by way of `nn.Module` took a tenth
         of its time, so it goes over plain tuples.
         """
-        h = view.input_conv(self.input)
+        h = view(Conv(self.input), view.image)
         for block in self._blocks:
             h = block.forward(h, view)
         for layer in self._head:
-            h = view.conv(layer, h)
-        return view.conv(self.output, h)
+            h = view(Conv(layer), h)
+        return view(Conv(self.output), h)

@@ -33,11 +33,13 @@ from torch import Tensor, nn
 
 from pixelcnn.arguments import plain
 from pixelcnn.config import PixelCNNPlusPlusConfig, kernel_sizes
-from pixelcnn.layers import MaskedConv2d, View, Window
+from pixelcnn.arithmetic.mixture import mixture_of
+from pixelcnn.layers import MaskedConv2d, Window
 from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.context import FirstLayerTerms
+from pixelcnn.operations import GLU, ConcatELU, Conv, View, condition_term
 
 __all__ = ["PixelCNNPlusPlus", "ResidualBlock"]
 
@@ -90,10 +92,10 @@ class ResidualBlock(nn.Module):
         """Features (..., filters) to features of the same shape."""
         joined: Tensor | None = None
         for layer, shortcut in zip(self._joins, shortcuts, strict=True):
-            joined = view.conv(layer, view.concat_elu(shortcut), joined)
-        c = view.conv(self.conv1, view.concat_elu(x), joined)
-        given = None if self.condition is None else view.condition(self.condition, 1)
-        return x + view.glu(view.conv(self.conv2, view.dropout(view.concat_elu(c)), given))
+            joined = view(Conv(layer), view(ConcatELU(), shortcut), joined)
+        c = view(Conv(self.conv1), view(ConcatELU(), x), joined)
+        given = condition_term(view, self.condition, 1)
+        return x + view(GLU(), view(Conv(self.conv2), view.dropout(view(ConcatELU(), c)), given))
 
 
 class PixelCNNPlusPlus(AutoregressiveModel):
@@ -200,8 +202,8 @@ class PixelCNNPlusPlus(AutoregressiveModel):
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`: what `subpixel_params` reads, (..., raw features)."""
-        u = view.input_conv(self.input_u)
-        ul = view.input_conv(self.input_left, view.input_conv(self.input_above))
+        u = view(Conv(self.input_u), view.image)
+        ul = view(Conv(self.input_left), view.image, view(Conv(self.input_above), view.image))
         of_u, of_ul = self.terms.forward(view)
         u = u if of_u is None else u + of_u
         ul = ul if of_ul is None else ul + of_ul
@@ -214,7 +216,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         for k, (for_u, for_ul) in enumerate(zip(down_u, down_ul, strict=True), len(up_ul) + 1):
             u = for_u.forward(u, (us.pop(),), view)
             ul = self._attend(k, for_ul.forward(ul, (u, uls.pop()), view), view)
-        return view.conv(self.output, view.concat_elu(ul))
+        return view(Conv(self.output), view(ConcatELU(), ul))
 
     def _attend(self, blocks: int, ul: Tensor, view: View) -> Tensor:
         """The stream after so many of its blocks, through the attention block that follows there, if one does."""
@@ -240,6 +242,11 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         for k in range(channel):
             weights = self.likelihood.posterior(mixture(k), levels[..., k])
         return mixture(channel)
+
+    def subpixel_params_on_grid(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
+        """See `DensityModel.subpixel_params_on_grid`: weights in 0..1 instead of their logits."""
+        mixture = mixture_of(raw, levels, channel, self.likelihood.mixtures, self.levels)
+        return torch.cat([mixture.weights, mixture.means, mixture.log_scales], -1)
 
 
 def _raw_features(channels: int, mixtures: int) -> int:

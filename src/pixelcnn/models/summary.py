@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixelcnn.attention import PlaceTable
 from pixelcnn.config import PixelCNNConfig
-from pixelcnn.layers import FullView, MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, PositionTable
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
-from pixelcnn.precision import default_factories
+from pixelcnn.operations import Conv, FullView, Operation, Position
+from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.schedule import schedule_of
 
@@ -41,16 +41,12 @@ class _TracingView(FullView):
 
     def __init__(self, image: Tensor) -> None:
         super().__init__(image)
-        self.seen: list[tuple[MaskedConv2d | PlaceTable, tuple[int, ...]]] = []
+        self.seen: list[tuple[MaskedConv2d | PositionTable, tuple[int, ...]]] = []
 
-    def conv(self, layer: MaskedConv2d, x: Tensor, add: Tensor | None = None) -> Tensor:
-        y = super().conv(layer, x, add)
-        self.seen.append((layer, tuple(y.shape[1:])))
-        return y
-
-    def place(self, table: PlaceTable, groups: int) -> Tensor:
-        y = super().place(table, groups)
-        self.seen.append((table, tuple(y.shape[1:])))
+    def __call__(self, op: Operation, *inputs: Tensor | None) -> Tensor:
+        y = super().__call__(op, *inputs)
+        if isinstance(op, Conv | Position):
+            self.seen.append((op.layer if isinstance(op, Conv) else op.table, tuple(y.shape[1:])))
         return y
 
 
@@ -62,8 +58,8 @@ def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
         model.network(view)
     names = {module: name for name, module in model.named_modules()}
 
-    def row(layer: MaskedConv2d | PlaceTable, shape: tuple[int, ...]) -> LayerRow:
-        if isinstance(layer, PlaceTable):
+    def row(layer: MaskedConv2d | PositionTable, shape: tuple[int, ...]) -> LayerRow:
+        if isinstance(layer, PositionTable):
             rows, columns = shape[:2]
             places = f"{rows}x{columns}" if layer.full else f"{rows}+{columns}"
             kernel, mask_type, activation, channels = "-", "-", "-", f"{places} -> {layer.features}"

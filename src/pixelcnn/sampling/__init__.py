@@ -6,17 +6,16 @@ The engines draw the same images from the same uniforms (`pixelcnn.randomness`):
 - `eager` computes each feature once, a wavefront of pixels at a time (`pixelcnn.sampling.wavefront`), in PyTorch.
 - `native` does the same in compiled code (`native/engine.c`) on the CPU, for float32 and float64.
 - `graph` replays the eager engine's steps as one CUDA graph.
-- `triton` draws a batch in one launch of one kernel on a CUDA device, for models in float32 of convolutions and sums.
 
-`fast` is, on the CPU, `native` where there is a C compiler, and `eager` elsewhere; on a CUDA device `triton` where it
-can, and `graph` elsewhere. A network that does more than a view offers is left to `reference`.
+`fast` is, on the CPU, `native` where there is a C compiler, and `eager` elsewhere; on a CUDA device it is `graph`. A
+network that does more than ask its view for operations is left to `reference`.
 
 They add the same numbers in another order; a float32 parameter then differs in its last digits and a draw where a
 uniform falls into that gap: none of 10,000 images of the seed network (`benchmarks/agreement.py`). In float64 that does
 not happen in practice. Within the native engine there is one order, so image i is the same bit for bit for every batch
-and number of threads. `precision="bf16"` is another model, so to say (`pixelcnn.precision`), with the same engines but
-`native`. With `exact` the distribution is on a grid of integers (`pixelcnn.exact`), and all engines and machines draw
-the same to the bit.
+and number of threads. `precision="bf16"` is another model, so to say (`pixelcnn.arithmetic.precision`), with the same
+engines but `native`. From a model in exact arithmetic (`pixelcnn.exact`) all engines and machines draw the same images
+bit for bit.
 """
 
 from __future__ import annotations
@@ -31,16 +30,14 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer, number, tensor
 from pixelcnn.likelihoods import Bernoulli, Categorical
-from pixelcnn.precision import Precision, check_precision, exact_products, in_exact_products
+from pixelcnn.arithmetic.precision import Precision, check_precision, exact_products, in_exact_products
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.eager import EagerSampler
+from pixelcnn.sampling.eager import EagerSampler, why_not_eager
 from pixelcnn.sampling.graph import GraphSampler, why_not_graph
 from pixelcnn.sampling.native import NativeSampler, warn_of_slower, why_not_native
-from pixelcnn.sampling.program import RecordingError, record
 from pixelcnn.sampling.reference import ReferenceSampler
-from pixelcnn.sampling.triton import TritonSampler, why_not_triton
 
 __all__ = [
     "Autoregressive",
@@ -56,12 +53,11 @@ __all__ = [
     "sample_stream",
     "why_not_graph",
     "why_not_native",
-    "why_not_triton",
 ]
 
 _MAX_GUIDANCE = 1e6  # times logits it must not overflow
 
-Engine = Literal["fast", "native", "triton", "graph", "eager", "reference"]
+Engine = Literal["fast", "native", "graph", "eager", "reference"]
 
 
 class Sampler(Protocol):
@@ -102,7 +98,6 @@ class Draw:
     labels: ArrayLike | None
     guidance: float
     precision: Precision | None
-    exact: bool = False
 
     def checked(self, model: Autoregressive, n: int) -> tuple[Draw, int]:
         """The same in the types that the samplers compute with, and n, looked at before anything is done.
@@ -116,13 +111,13 @@ class Draw:
             raise ValueError(f"guidance must be finite, got {guidance!r}")
         if abs(guidance) > _MAX_GUIDANCE:
             raise ValueError(f"guidance must be in -1e6..1e6, got {guidance!r}")
-        check_precision(self.precision, model.dtype)
         labels = None if self.labels is None else model.checked_labels(self.labels, n).detach()
-        if self.exact and (temperature, guidance, self.precision) != (1, 1, None):
+        if model.exact and (temperature, guidance, self.precision) != (1, 1, None):
             raise ValueError(
                 "exact samples are of the model's own distribution: temperature and guidance must be 1 and precision "
                 f"None, got {temperature!r}, {guidance!r} and {self.precision!r}"
             )
+        check_precision(self.precision, model.dtype)
         if guidance != 1 and labels is None:
             raise ValueError(f"guidance must be 1 without labels, got {guidance!r}")
         if guidance != 1 and not isinstance(model.likelihood, Bernoulli | Categorical):
@@ -146,7 +141,7 @@ class Mixture(Protocol):
         """What `sample` does, of arguments that have been checked."""
         ...
 
-    def engines(self, engine: str, precision: Precision | None, conditional: bool, exact: bool) -> set[type[Sampler]]:
+    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[Sampler]]:
         """`engine_of` each part."""
         ...
 
@@ -162,7 +157,7 @@ def sample(
 ) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
     draw, n = draw.checked(model, n)
-    sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None, draw.exact)
+    sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None)
     if isinstance(model, Mixture):
         return model.draw_by_parts(n, draw, engine=engine, progress=progress, drawn=drawn)
     with exact_products(draw.precision, model.device):
@@ -203,7 +198,7 @@ def sample_stream(
     """Draws images a chunk at a time; see `AutoregressiveModel.sample_stream`."""
     draw, n = draw.checked(model, n)
     chunk = integer("chunk", chunk, 1)
-    engine_of(model, engine, draw.precision, draw.labels is not None, draw.exact)
+    engine_of(model, engine, draw.precision, draw.labels is not None)
 
     def chunks() -> Iterator[Tensor]:
         with progress_bar(f"sampling {n}", n, "img", show=progress) as bar:
@@ -222,8 +217,8 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     condition = model.condition_of(draw.labels, n)
     # Not all engines stop after a step.
-    sampler_class = engine_of(model, "eager" if draw.exact else "fast", draw.precision, exact=draw.exact)
-    if sampler_class in (GraphSampler, TritonSampler):
+    sampler_class = engine_of(model, "fast", draw.precision)
+    if sampler_class is GraphSampler:
         sampler_class = EagerSampler
     with exact_products(draw.precision, model.device):
         sampler = (
@@ -252,7 +247,6 @@ def engine_of(
     engine: str,
     precision: Precision | None = None,
     conditional: bool = False,
-    exact: bool = False,
 ) -> type[Sampler]:
     """The class that an engine's name stands for, for this model on this machine, in a precision, with labels or not.
 
@@ -266,19 +260,12 @@ def engine_of(
     """
     if engine not in get_args(Engine):
         raise ValueError(f"engine must be one of {', '.join(get_args(Engine))}, got {engine!r}")
-    choices: _Choices = _CHOICES
-    if exact:
-        from pixelcnn.exact.sampler import EXACT_CHOICES  # which are made of this package's parts
-
-        choices = EXACT_CHOICES
     if isinstance(model, Mixture):
-        found = model.engines(engine, precision, conditional, exact)
-        return [sampler_class for sampler_class, _ in choices.values() if sampler_class in found][-1]
-    if engine != "fast" and engine not in choices:
-        raise ValueError(f"engine must be one of fast, {', '.join(choices)} for exact samples, got {engine!r}")
+        found = model.engines(engine, precision, conditional)
+        return [sampler_class for sampler_class, _ in _CHOICES.values() if sampler_class in found][-1]
     reasons: list[str] = []
-    for name in choices if engine == "fast" else [engine]:
-        sampler_class, why_not = choices[name]
+    for name in _CHOICES if engine == "fast" else [engine]:
+        sampler_class, why_not = _CHOICES[name]
         reason = why_not(model, precision, conditional)
         if reason is None:
             if reasons:
@@ -288,20 +275,11 @@ def engine_of(
     raise ValueError(f"engine {engine!r} cannot run this model here: {reasons[-1]}")
 
 
-def _why_not_eager(model: Autoregressive, _precision: Precision | None, _conditional: bool) -> str | None:
-    try:
-        record(model)
-    except RecordingError as error:
-        return f"its network does more than a view offers: {error}"
-    return None
-
-
 _Choices = dict[str, tuple[type[Sampler], Callable[[Autoregressive, Precision | None, bool], str | None]]]
 _CHOICES: _Choices = {
     "native": (NativeSampler, why_not_native),
-    "triton": (TritonSampler, why_not_triton),
     "graph": (GraphSampler, why_not_graph),
-    "eager": (EagerSampler, _why_not_eager),
+    "eager": (EagerSampler, why_not_eager),
     "reference": (ReferenceSampler, lambda *_: None),
 }
 """By name, the faster first: an engine, and why it cannot sample from a model."""

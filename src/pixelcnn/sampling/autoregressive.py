@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn.arguments import ArrayLike
-from pixelcnn.layers import FullView, MaskedConv2d, View
+from pixelcnn.arithmetic import Arithmetic, Precision
+from pixelcnn.layers import MaskedConv2d
 from pixelcnn.likelihoods import Likelihood
+from pixelcnn.operations import FullView, View
 
 __all__ = ["Autoregressive", "check_weights"]
 
@@ -19,6 +21,16 @@ class Autoregressive(Protocol):
     """A network over a view, and how its outputs are to be read; every model of the package is one."""
 
     likelihood: Likelihood
+    exact: bool
+    """Whether it computes in exact arithmetic, see `pixelcnn.exact`."""
+
+    def arithmetic_of(self, precision: Precision | None) -> Arithmetic:
+        """How the network is computed, in a precision."""
+        ...
+
+    def view_of(self, precision: Precision | None) -> Callable[[Tensor, Tensor | None], FullView]:
+        """What makes the view of whole images, of a scaled image (N, H, W, C) and what it is conditioned on."""
+        ...
 
     @property
     def grouped(self) -> bool:
@@ -66,6 +78,14 @@ class Autoregressive(Protocol):
         """The raw parameters of one channel given the earlier ones."""
         ...
 
+    def checked_images(self, images: object) -> Tensor:
+        """Images in the type that they are used in."""
+        ...
+
+    def unchecked_log_prob_map(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The log-likelihood of each sub-pixel, (N, C, H, W)."""
+        ...
+
     def checked_labels(self, labels: object, n: int) -> Tensor:
         """The labels of n images in the types that they are used in."""
         ...
@@ -78,9 +98,9 @@ class Autoregressive(Protocol):
         self,
         images: Tensor,
         condition: Tensor | None = None,
-        view: Callable[[Tensor, Tensor | None], FullView] = FullView,
+        view: Callable[[Tensor, Tensor | None], FullView] | None = None,
     ) -> Tensor:
-        """The raw parameters of whole images, (N, C, H, W, params), by the view that is made of them."""
+        """The raw parameters of whole images, (N, C, H, W, params), by the view that is made of them; by default `view_of(None)`."""
         ...
 
 

@@ -5,7 +5,7 @@ them, for all steps, in one call. Images, uniforms, conditions, temperature, gui
 addresses; a batch copies its own in, replays and copies its images out. It runs what the eager engine runs, in any type
 and precision.
 
-Captures take about a second, so they are kept for the next call (`pixelcnn.sampling.kept`), two for a model, and a
+Captures take about a second, so they are kept for the next call (`pixelcnn.sampling.weight_cache`), two for a model, and a
 batch is drawn by the capture for the next of few sizes, of which it takes as many images as it needs.
 
 References:
@@ -22,16 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.devices import cuda_graph
-from pixelcnn.precision import Precision, exact_products
+from pixelcnn.arithmetic.precision import Precision, exact_products
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.eager import Batch, cache_bytes
-from pixelcnn.sampling.kept import Kept
-from pixelcnn.sampling.program import RecordingError, record
+from pixelcnn.sampling.eager import cache_bytes, drawing, why_not_eager
+from pixelcnn.sampling.walk import Walk, numbers_of
+from pixelcnn.sampling.weight_cache import WeightKeyedCache
 
 __all__ = ["GraphSampler", "why_not_graph"]
 
-_MOST_IMAGES = 4096
-_MOST_BYTES = 2**28  # of a capture's caches, as long as one image fits; at most two are kept
+_MAX_IMAGES = 4096
+_MAX_BYTES = 2**28  # of a capture's caches, as long as one image fits; at most two are kept
 _ROUND = 64  # above it a capture's images are a multiple of it, below it a power of two
 
 
@@ -39,11 +39,9 @@ def why_not_graph(model: Autoregressive, _precision: Precision | None = None, _c
     """Why the graph engine cannot sample from a model here; None if it can."""
     if model.device.type != "cuda":
         return f"the model is on {model.device}"
-    try:
-        record(model)
-    except RecordingError as error:
-        return str(error)
-    return None
+    if model.exact:
+        return "models in exact arithmetic are drawn by the engines native, eager and reference"
+    return why_not_eager(model)
 
 
 class GraphSampler:
@@ -54,7 +52,7 @@ class GraphSampler:
         n: Images of a batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
-        precision: What operands are rounded to, see `pixelcnn.precision`.
+        precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
     """
 
     name = "graph"
@@ -79,7 +77,7 @@ class GraphSampler:
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
         """The best `n` for many images: as many as keep the caches below 256 MiB, at most 4096."""
-        most = max(1, min(_MOST_IMAGES, _MOST_BYTES // cache_bytes(model)))
+        most = max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
         return most // _ROUND * _ROUND if most >= _ROUND else 2 ** (most.bit_length() - 1)
 
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
@@ -112,8 +110,8 @@ class Capture:
         device = model.device
         self._n = n
         self._precision = precision
-        self._batch = Batch(model, n, conditional=conditional, guided=guided, precision=precision)
-        self.steps = self._batch.schedule.wavefront.steps
+        self._walk = Walk(model, n, conditional=conditional, copied=guided, precision=precision)
+        self.steps = self._walk.schedule.wavefront.steps
         self._lock = threading.Lock()
         with torch.inference_mode():
             self._images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=device)
@@ -122,8 +120,9 @@ class Capture:
 
         @torch.inference_mode()
         def steps() -> None:
-            for step in self._batch.steps:
-                self._batch.step(model, step, self._images, self._u, self._temperature, self._guidance)
+            choose = drawing(model, self._u, self._temperature, self._guidance if guided else None)
+            for step in self._walk.steps:
+                self._walk.step(model, step, self._images, choose)
 
         with exact_products(precision, device):
             self._replay = cuda_graph(steps, steps, 1, device)
@@ -143,15 +142,15 @@ class Capture:
         with self._lock, exact_products(self._precision, model.device):
             if condition is not None:
                 condition = F.pad(condition, (0, 0, 0, self._n - len(condition)))
-            self._batch.start(condition)
-            self._u.copy_(self._batch.uniforms(model, seed, first))
+            self._walk.start(condition)
+            self._u.copy_(numbers_of(model, seed, first, self._n))
             self._temperature.fill_(temperature)
             self._guidance.fill_(guidance)
             self._replay()
             images.copy_(self._images[: len(images)])
 
 
-_captures: Kept[Capture] = Kept(most=2)
+_captures: WeightKeyedCache[Capture] = WeightKeyedCache(size=2)
 
 
 def _size(n: int) -> int:

@@ -8,6 +8,7 @@ others: what their later steps read goes with them. What is made of this is `pix
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -16,11 +17,12 @@ from torch import Tensor
 from pixelcnn.likelihoods import draw
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
-from pixelcnn.sampling.eager import Batch, log_probs
+from pixelcnn.sampling.eager import drawing, why_not_eager
 from pixelcnn.sampling.native import warn_of_slower, why_not_native
 from pixelcnn.sampling.native.particles import NativeParticles
-from pixelcnn.sampling.program import RecordingError, record
+from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
+from pixelcnn.sampling.walk import Walk, numbers_of
 from pixelcnn.sampling.wavefront import Wavefront
 
 __all__ = ["EagerParticles", "Particles", "ReferenceParticles", "particles_of"]
@@ -70,27 +72,35 @@ class EagerParticles:
     def __init__(self, model: Autoregressive, n: int, conditional: bool, seed: int) -> None:
         self._model = model
         self._seed = seed
-        self._batch = Batch(model, n, conditional=conditional)
-        self.wavefront = self._batch.schedule.wavefront
+        self._walk = Walk(model, n, conditional=conditional)
+        self.wavefront = self._walk.schedule.wavefront
         self.evidence = torch.zeros(n, dtype=torch.float64, device=model.device)
 
     def start(self, images: Tensor, known: Tensor, first: int, condition: Tensor | None = None) -> None:
         """See `Particles.start`."""
-        self._batch.start(condition)
+        self._walk.start(condition)
         self.images, self._known = images, known.flatten(1)
-        self._uniforms = self._batch.uniforms(self._model, self._seed, first)
+        self._draw = drawing(self._model, numbers_of(self._model, self._seed, first, len(images)))
         self.evidence.zero_()
 
     @torch.inference_mode()
     def step(self, step: int) -> None:
         """See `Particles.step`."""
-        for k in range(self._batch.steps.start, 1) if step == 0 else (step,):
-            self._batch.step(self._model, k, self.images, self._uniforms, 1.0, 1.0, self._known, self.evidence)
+        for k in range(self._walk.steps.start, 1) if step == 0 else (step,):
+            self._walk.step(self._model, k, self.images, self._choose)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """See `Particles.copy`."""
-        self._batch.copy(sources, targets)
+        self._walk.copy(sources, targets)
         self.images[targets] = self.images[sources]
+
+    def _choose(self, channel: int, pixels: slice, params: Tensor) -> Tensor:
+        """Known levels, of which the evidence is noted, and drawn ones."""
+        known = self._known[channel, pixels].unsqueeze(1)
+        given = self.images.flatten(2)[:, channel, pixels].t()
+        levels = torch.where(known, given, self._draw(channel, pixels, params))
+        self.evidence += (_log_probs(self._model, params, levels) * known).sum(0)
+        return levels
 
 
 class ReferenceParticles:
@@ -125,12 +135,17 @@ class ReferenceParticles:
             drawn = draw(model.likelihood, params, self._uniforms[:, pixels, channel])
             known = self._known[channel, pixels]
             levels = torch.where(known, canvas[:, channel, pixels], drawn)
-            self.evidence += (log_probs(model, params, levels) * known).sum(1)
+            self.evidence += (_log_probs(model, params, levels) * known).sum(1)
             canvas[:, channel, pixels] = levels
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """See `Particles.copy`."""
         self.images[targets] = self.images[sources]
+
+
+def _log_probs(model: Autoregressive, params: Tensor, levels: Tensor) -> Tensor:
+    """Natural logarithms of the levels' probabilities, in float64 as draws are: (...) of (..., params) and (...)."""
+    return model.likelihood.log_prob(params.double(), levels).double()
 
 
 def particles_of(
@@ -148,20 +163,25 @@ def particles_of(
     Raises:
         ValueError: If it cannot run this model here.
     """
-    if engine not in ("fast", "native", "eager", "reference"):
-        raise ValueError(f"engine must be one of fast, native, eager, reference, got {engine!r}")
-    if engine in ("fast", "native"):
-        reason = why_not_native(model)
+    choices: dict[str, tuple[type[NativeParticles | EagerParticles | ReferenceParticles], _WhyNot]] = {
+        "native": (NativeParticles, _why_not_native),
+        "eager": (EagerParticles, why_not_eager),
+        "reference": (ReferenceParticles, lambda _: None),
+    }
+    if engine not in ("fast", *choices):
+        raise ValueError(f"engine must be one of fast, {', '.join(choices)}, got {engine!r}")
+    for name in choices if engine == "fast" else [engine]:
+        kind, why_not = choices[name]
+        reason = why_not(model)
         if reason is None:
-            return NativeParticles(model, n, conditional, seed)
-        if engine == "native":
-            raise ValueError(f"engine {engine!r} cannot run this model here: {reason}")
-        warn_of_slower(model, reason)
-    if engine != "reference":
-        try:
-            record(model)
-            return EagerParticles(model, n, conditional, seed)
-        except RecordingError as error:
-            if engine == "eager":
-                raise ValueError(f"engine {engine!r} cannot run this model here: {error}") from None
-    return ReferenceParticles(model, n, conditional, seed)
+            return kind(model, n, conditional, seed)
+        if engine == "fast" and name == "native":
+            warn_of_slower(model, reason)
+    raise ValueError(f"engine {engine!r} cannot run this model here: {reason}")
+
+
+_WhyNot = Callable[[Autoregressive], str | None]
+
+
+def _why_not_native(model: Autoregressive) -> str | None:
+    return "it has no particles in exact arithmetic" if model.exact else why_not_native(model)

@@ -6,20 +6,18 @@ This is the definition that the fast sampler is held against, and what the Keras
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from pixelcnn.layers import FullView
+from pixelcnn.arithmetic import Precision
 from pixelcnn.likelihoods import draw
-from pixelcnn.precision import Precision
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 
 __all__ = ["ReferenceSampler"]
 
-_MOST_PIXELS = 64 * 28 * 28
+_MAX_PIXELS = 64 * 28 * 28
 
 
 class ReferenceSampler:
@@ -30,7 +28,7 @@ class ReferenceSampler:
         n: Images of a batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
-        precision: What operands are rounded to, see `pixelcnn.precision`.
+        precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
     """
 
     name = "reference"
@@ -57,7 +55,7 @@ class ReferenceSampler:
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
         """The best `n` for many images: 64 of MNIST's size, more of smaller ones."""
         _, h, w = model.image_shape
-        return max(1, _MOST_PIXELS // (h * w))
+        return max(1, _MAX_PIXELS // (h * w))
 
     @torch.inference_mode()
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
@@ -65,7 +63,7 @@ class ReferenceSampler:
         model = self._model
         c, _, w = model.image_shape
         u = uniforms(seed, first, self._n, self.steps, model.device)
-        view = partial(FullView, precision=self._precision)
+        view = model.view_of(self._precision)
         for k in range(self.steps):
             i, j, channel = k // (w * c), k // c % w, k % c
             params = model.raw_params(images, self._condition, view)[:, channel, i, j]

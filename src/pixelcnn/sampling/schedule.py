@@ -15,7 +15,8 @@ right end, (-1, width - 1). What mask "all" reads of its own pixel, and what att
 there only after that pixel has been drawn, so keys and values that know it have lead -1: they are computed a step after
 it. With them no slope below the width meets the conditions: attention brings raster order, a step a pixel.
 
-The smallest slope for which these can be met is the schedule's, and the leads are the smallest that meet them. A
+These conditions are what operations say they need (`Operation.needs`). The smallest slope for which they can be met is
+the schedule's, and the leads are the smallest that meet them. A
 network like the seed's, whose features see what its pixel may see, has leads of 0 and the slope of its taps; a vertical
 stack of n layers that reach r to the right needs leads up to n * r, and a slope that is larger by as much.
 
@@ -30,24 +31,33 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from pixelcnn.layers import MaskedConv2d
+from pixelcnn.operations import IMAGE, Attention, Conv, Node, Upsample
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.program import (
-    IMAGE,
-    Attention,
-    Condition,
-    Conv,
-    Place,
-    Program,
-    Sum,
-    Unit,
-    Upsample,
-    reads,
-    record,
-    scales_of,
-)
+from pixelcnn.sampling.program import Program, record
 from pixelcnn.sampling.wavefront import Wavefront
 
-__all__ = ["Schedule", "schedule_of"]
+__all__ = ["Reading", "Schedule", "schedule_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How an operation reads a value; from this engines know what they must keep of it."""
+
+    node: Node
+    layer: MaskedConv2d | None = None
+    """The convolution whose taps see it; None if it is read at the own pixel, or by attention."""
+    elsewhere: bool = False
+    """Whether other pixels than the own are seen."""
+    everywhere: bool = False
+    """Whether all earlier pixels are seen, as attention sees keys and values."""
+    delay: int = 0
+    """How many steps ago it was computed, at most."""
+
+    @property
+    def later(self) -> bool:
+        """Whether it must be kept beyond where and when it is computed."""
+        return self.elsewhere or self.everywhere or self.delay != 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,20 +79,39 @@ class Schedule:
 
     def grid(self, value: int) -> tuple[int, int, int]:
         """Rows and columns of a value, and how many pixels apart they are."""
-        scale = self._scales[value]
+        scale = self.program.scales[value]
         return -(-self.wavefront.height // scale), -(-self.wavefront.width // scale), scale
-
-    @functools.cached_property
-    def _scales(self) -> tuple[int, ...]:
-        return scales_of(self.program)
-
-    def delay(self, op: Conv, dy: int, dx: int) -> int:
-        """How many steps ago, by the source's own clock, what a tap sees was computed."""
-        return self.ahead(op.source, op.target) - (self.wavefront.slope * dy + dx)
 
     def ahead(self, source: int, target: int) -> int:
         """How many steps ago a value was computed at the pixel at which another is computed now."""
         return self.leads[source] - self.leads[target]
+
+    def inside(self, layer: MaskedConv2d) -> list[tuple[int, int]]:
+        """The taps of which some pixel's lie inside the image."""
+        return [tap for tap in layer.taps if layer.stride > 1 or self.wavefront.reaches(*tap)]
+
+    def delay(self, node: Node, dy: int, dx: int) -> int:
+        """How many steps ago, by the source's own clock, what a convolution's tap sees was computed."""
+        return self.ahead(node.inputs[0], node.target) - (self.wavefront.slope * dy + dx)
+
+    @functools.cached_property
+    def readings(self) -> tuple[tuple[Reading, ...], ...]:
+        """Of each value, how it is read."""
+        found: list[list[Reading]] = [[] for _ in self.program.features]
+        for node in self.program.nodes:
+            of_layer = isinstance(node.op, Conv)
+            for k, value in enumerate(node.reads):
+                delay = self.ahead(value, node.target)
+                if of_layer and k == 0:
+                    assert isinstance(node.op, Conv)
+                    taps = self.inside(node.op.layer)
+                    delay = max((self.delay(node, *tap) for tap in taps), default=0)
+                    elsewhere = any(tap != (0, 0) for tap in taps)
+                    reading = Reading(node=node, layer=node.op.layer, elsewhere=elsewhere, delay=delay)
+                else:
+                    reading = Reading(node=node, everywhere=isinstance(node.op, Attention) and k > 0, delay=delay)
+                found[value].append(reading)
+        return tuple(map(tuple, found))
 
 
 def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional: bool = False) -> Schedule:
@@ -99,14 +128,14 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
     """
     _, h, w = model.image_shape
     program = record(model, conditional=conditional)
-    if any(isinstance(op, Upsample) for op in program.operations):
+    if any(isinstance(node.op, Upsample) for node in program.nodes):
         if slope not in (None, w):
             raise ValueError(f"slope must be {w}, raster order, for a network with a coarse context, got {slope}")
         return _by_rows(program, Wavefront(h, w, w))
     # no lead is larger than all steps to the right together; with a slope beyond that no row above is in the way
-    most = sum(max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
-    most += sum(w for op in program.operations if isinstance(op, Attention))
-    for candidate in range(most + 1) if slope is None else [slope]:
+    largest = sum(max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
+    largest += sum(w for node in program.nodes if isinstance(node.op, Attention))
+    for candidate in range(largest + 1) if slope is None else [slope]:
         wavefront = Wavefront(h, w, candidate)
         leads = _leads(program, wavefront)
         if leads is not None:
@@ -117,12 +146,9 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
 def _by_rows(program: Program, wavefront: Wavefront) -> Schedule:
     """The schedule in raster order in which all is computed a row at a time that can be."""
     rows: set[int] = set()
-    for op in program.operations:
-        above = isinstance(op, Place | Condition | Upsample | Sum | Unit) or (
-            isinstance(op, Conv) and (op.source in rows or all(dy < 0 for dy, _ in op.layer.taps))
-        )
-        if above and rows.issuperset(set(reads(op)) - {op.source} if isinstance(op, Conv) else reads(op)):
-            rows.add(op.target)
+    for node in program.nodes:
+        if node.op.by_rows(node, rows):
+            rows.add(node.target)
     leads = _leads(program, wavefront, frozenset(rows))
     assert leads is not None, "a step a pixel suffices for every network"
     return Schedule(program=program, wavefront=wavefront, leads=leads, rows=frozenset(rows))
@@ -131,32 +157,14 @@ def _by_rows(program: Program, wavefront: Wavefront) -> Schedule:
 def _leads(program: Program, wavefront: Wavefront, rows: frozenset[int] = frozenset()) -> tuple[int, ...] | None:
     """The smallest leads for a slope, or None if it is too small; values computed by rows need none."""
     found: dict[int, int] = {program.output: 0}
-
-    def at_least(value: int, lead: int) -> None:
-        found[value] = max(found.get(value, lead), lead)
-
-    for op in reversed(program.operations):  # what reads a value comes after it, so the value's lead is final by then
-        if op.target in rows:
-            found[op.target] = 0
+    for node in reversed(program.nodes):  # what reads a value comes after it, so the value's lead is final by then
+        if node.target in rows:
+            found[node.target] = 0
             continue
-        lead = found.setdefault(op.target, 0)  # in small images all that reads it may lie outside
-        for value in op.pointwise:
-            at_least(value, lead)
-        if isinstance(op, Attention):
-            above = wavefront.width - 1 - wavefront.slope if wavefront.height > 1 else -1
-            for value in (op.keys, op.values):
-                at_least(value, lead + max(-1, above))
-        if not isinstance(op, Conv):
-            continue
-        whole = op.layer.mask_type == "all"
-        for dy, dx in op.layer.taps:
-            own = (dy, dx) == (0, 0)
-            late = lead + wavefront.slope * dy + dx + (own and whole)
-            if not wavefront.reaches(dy, dx):
-                continue
-            if op.source != IMAGE:
-                at_least(op.source, late)
-            elif late > (0 if own else -1):
-                return None
+        lead = found.setdefault(node.target, 0)  # in small images all that reads it may lie outside
+        for value, ahead in node.op.needs(node, wavefront.height, wavefront.width, wavefront.slope):
+            found[value] = max(found.get(value, lead + ahead), lead + ahead)
+    if found.pop(IMAGE, -1) > -1:  # a pixel is there a step after it has been drawn
+        return None
     leads = tuple(found.get(value, 0) for value in range(len(program.features)))
     return leads if leads[program.output] == 0 else None

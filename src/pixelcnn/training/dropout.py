@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pixelcnn.layers import FullView
+from pixelcnn.operations import FullView
 from pixelcnn.randomness import dropout_bits
 
 __all__ = ["DropoutView"]

@@ -23,9 +23,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.layers import FullView
+from pixelcnn.operations import FullView
 from pixelcnn.models import AutoregressiveModel
-from pixelcnn.precision import exact_products
+from pixelcnn.arithmetic.precision import exact_products
 from pixelcnn.processes import ALONE, Processes
 
 __all__ = ["Gradient", "autocast"]

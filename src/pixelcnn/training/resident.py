@@ -31,9 +31,9 @@ from torch import Tensor
 
 from pixelcnn.config import TrainConfig
 from pixelcnn.devices import cuda_graph
-from pixelcnn.layers import FullView
+from pixelcnn.operations import FullView
 from pixelcnn.models import AutoregressiveModel
-from pixelcnn.precision import exact_products
+from pixelcnn.arithmetic.precision import exact_products
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.gradient import autocast

@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pixelcnn.layers import FullView
+from pixelcnn.operations import FullView
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.threads import alone

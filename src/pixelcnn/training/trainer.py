@@ -44,7 +44,7 @@ from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
 from pixelcnn.orders import ORDERS
-from pixelcnn.precision import default_factories
+from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.processes import Processes, joined
 from pixelcnn.progress import progress_bar, say
 from pixelcnn.sampling.autoregressive import check_weights

@@ -43,8 +43,8 @@
 #endif
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 #define PANEL (PARTS * LANES)                        /* columns in a panel of weights */
-#define MOST_RUNS 512
-#define MOST_MIXTURES 64
+#define MAX_RUNS 512
+#define MAX_MIXTURES 64
 #define BLOCK 16                                     /* numbers that are summed side by side, on any machine */
 #define VECTORS ((int)(BLOCK / LANES))               /* vectors that hold them */
 
@@ -59,9 +59,9 @@ typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real
  * image, `stride` numbers each: a key's features `per_row` apart, each at all pixels; the values of pixels `per_row`
  * apart, each head's features padded to BLOCK, and behind them as many numbers as there are pixels, for scores.
  *
- * In plans `by_rows` a place's time is the column, and instead of time slots there are `ring` slots for image rows, each
+ * In plans `by_rows` a slot's time is the column, and instead of time slots there are `ring` slots for image rows, each
  * `per_row` numbers: the pixels of a row, `per_step` apart, with zeros between the rows that nothing writes. */
-struct place {
+struct slot {
     int64_t offset, stride, per_row, per_step, slots, lead, ring;
 };
 
@@ -71,32 +71,32 @@ struct run {
     int64_t delay, up, length;
 };
 
-enum { PRODUCT, SUM, GATE, GLU, CONCAT_ELU, PLACE, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE };
+enum { PRODUCT, SUM, GATE, GLU, CONCAT_ELU, POSITION, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE };
 
 enum { BERNOULLI, CATEGORICAL, MIXTURE };
 
 /* One operation of one colour group: target[:, column : column + columns] = ... */
 struct op {
     int64_t kind, lead;                              /* computes the front of the time step + lead */
-    int64_t source, target, add, residual;           /* places, -1 for none; the terms of a SUM: source, residual; of
+    int64_t source, target, add, residual;           /* slots, -1 for none; the terms of a SUM: source, residual; of
                                                         an ATTENTION: add and residual are keys and values */
     int64_t column, columns;
     int64_t relu;                                    /* of a PRODUCT, before the residual is added */
     int64_t runs, count;                             /* the first of its runs, and how many; of an ATTENTION, heads: count */
-    int64_t weights, bias;                           /* where its panels, or a PLACE's table, and its bias start */
+    int64_t weights, bias;                           /* where its panels, or a POSITION's table, and its bias start */
     int64_t scale;                                   /* of what is computed a row at a time: at each so many-th row, for
                                                         each so many-th column; else 0 */
     int64_t stride;                                  /* of a PRODUCT's convolution; of an UPSAMPLE, its scale */
 };
 
 struct plan {
-    const struct place *places;
+    const struct slot *slots;
     const struct run *runs;
     const struct op *ops;                            /* those of each channel in turn */
     const int64_t *ends;                             /* of each channel's operations */
     const real *weights;
     const int64_t *rows;                             /* first and end of the image rows of each time */
-    int64_t place_count, output;                     /* output: the place of the raw parameters */
+    int64_t slot_count, output;                     /* output: the slot of the raw parameters */
     int64_t channels, height, width, slope, levels, params;
     int64_t likelihood, mixtures;
     int64_t prelude, origin;                         /* steps before the first pixel; `rows` starts at time -origin */
@@ -140,17 +140,17 @@ static ALWAYS int64_t modulo(int64_t x, int64_t size) /* in 32 bits, where divid
     return rest < 0 ? rest + size : rest;
 }
 
-static ALWAYS real *at(const struct place *place, real *arena, int64_t time, int64_t row)
+static ALWAYS real *at(const struct slot *slot, real *arena, int64_t time, int64_t row)
 {
-    if (place->slots) time = modulo(time, place->slots);
-    if (place->ring) row = modulo(row, place->ring);
-    return arena + place->offset + time * place->per_step + row * place->per_row;
+    if (slot->slots) time = modulo(time, slot->slots);
+    if (slot->ring) row = modulo(row, slot->ring);
+    return arena + slot->offset + time * slot->per_step + row * slot->per_row;
 }
 
 /* What a tile of a product needs, for one block of rows. */
 struct product {
-    const real *starts[MOST_RUNS];
-    int64_t lengths[MOST_RUNS];
+    const real *starts[MAX_RUNS];
+    int64_t lengths[MAX_RUNS];
     int64_t count, stride;
     const real *weights, *bias;
     int64_t panel_size;                              /* numbers in a panel of weights */
@@ -414,11 +414,11 @@ static void attend(const real *query, const real *keys, int64_t per_feature, con
 }
 #endif
 
-/* PLACE, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on where a pixel lies, one row of one image at a time. */
-static void apply_in_place(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
+/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on where a pixel lies, one row of one image at a time. */
+static void apply_by_position(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
                            int64_t first_row, int64_t end)
 {
-    const struct place *source = plan->places + op->source, *target = plan->places + op->target;
+    const struct slot *source = plan->slots + op->source, *target = plan->slots + op->target;
     const int64_t columns = op->columns, size = columns / (op->count ? op->count : 1);
     const int64_t padded = (size + BLOCK - 1) / BLOCK * BLOCK; /* of each head's values */
     for (int64_t i = first_row, r = 0; i < end; i++)
@@ -433,12 +433,12 @@ static void apply_in_place(const struct plan *plan, const struct op *op, const s
                 continue;
             }
             real *y = at(target, share->arena, time, first_row) + r * target->stride + op->column;
-            if (op->kind == PLACE || pixel == 0) {   /* nothing is before the first pixel */
-                if (op->kind == PLACE) memcpy(y, plan->weights + op->weights + pixel * columns, columns * sizeof(real));
+            if (op->kind == POSITION || pixel == 0) {   /* nothing is before the first pixel */
+                if (op->kind == POSITION) memcpy(y, plan->weights + op->weights + pixel * columns, columns * sizeof(real));
                 else memset(y, 0, columns * sizeof(real));
                 continue;
             }
-            const struct place *keys = plan->places + op->add, *values = plan->places + op->residual;
+            const struct slot *keys = plan->slots + op->add, *values = plan->slots + op->residual;
             const real *key = share->arena + keys->offset + n * keys->stride;
             const real *value = share->arena + values->offset + n * values->stride;
             real *scores = share->arena + values->offset + share->n * values->stride;
@@ -448,11 +448,11 @@ static void apply_in_place(const struct plan *plan, const struct op *op, const s
         }
 }
 
-/* PLACE and UPSAMPLE, of a whole row of so many columns. */
+/* POSITION and UPSAMPLE, of a whole row of so many columns. */
 static void apply_to_row(const struct plan *plan, const struct op *op, const struct share *share, int64_t row,
                          int64_t columns)
 {
-    const struct place *source = plan->places + op->source, *target = plan->places + op->target;
+    const struct slot *source = plan->slots + op->source, *target = plan->slots + op->target;
     const int64_t block = share->n * target->stride;
     real *y = at(target, share->arena, 0, row);
     for (int64_t j = 0; j < columns; j++, y += block)
@@ -466,9 +466,9 @@ static void apply_to_row(const struct plan *plan, const struct op *op, const str
 
 static void apply(const struct plan *plan, const struct op *op, const struct share *share, int64_t step)
 {
-    const struct place *source = plan->places + op->source, *target = plan->places + op->target;
-    const struct place *add = op->add < 0 ? 0 : plan->places + op->add;
-    const struct place *residual = op->residual < 0 ? 0 : plan->places + op->residual;
+    const struct slot *source = plan->slots + op->source, *target = plan->slots + op->target;
+    const struct slot *add = op->add < 0 ? 0 : plan->slots + op->add;
+    const struct slot *residual = op->residual < 0 ? 0 : plan->slots + op->residual;
     int64_t time = step + op->lead, first_row, end, columns = 1;
     if (plan->by_rows) {
         if (time < 0) return;
@@ -483,16 +483,16 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         first_row = plan->rows[2 * (time + plan->origin)], end = plan->rows[2 * (time + plan->origin) + 1];
     int64_t rows = (end - first_row) * share->n * columns;
     if (rows == 0) return;
-    if (op->scale && (op->kind == PLACE || op->kind == UPSAMPLE)) {
+    if (op->scale && (op->kind == POSITION || op->kind == UPSAMPLE)) {
         apply_to_row(plan, op, share, first_row, columns);
         return;
     }
-    if (op->kind >= PLACE) {
-        apply_in_place(plan, op, share, time, first_row, end);
+    if (op->kind >= POSITION) {
+        apply_by_position(plan, op, share, time, first_row, end);
         return;
     }
     struct product p;
-#define START(place) (at(place, share->arena, time, first_row)) /* at the target's own pixels */
+#define START(slot) (at(slot, share->arena, time, first_row)) /* at the target's own pixels */
     p.target = START(target) + op->column;
     p.target_stride = target->stride;
     p.add = add ? START(add) + op->column : 0;
@@ -570,8 +570,8 @@ static double log_sigmoid(double x) { return x < 0 ? x - log1p(exp(x)) : -log1p(
 
 /* A mixture of logistics of one channel given the levels of the earlier ones, see models/plusplus.py. */
 struct mixture {
-    double weights[MOST_MIXTURES];                   /* logits */
-    double mean[MOST_MIXTURES], inverse[MOST_MIXTURES];
+    double weights[MAX_MIXTURES];                   /* logits */
+    double mean[MAX_MIXTURES], inverse[MAX_MIXTURES];
 };
 
 /* The logarithm of one distribution's probability of a scaled level, 0..1. */
@@ -647,7 +647,7 @@ static double log_prob(const struct plan *plan, const double *params, int64_t x)
 static double mixture_log_prob(const struct plan *plan, struct mixture *mixture, int64_t x)
 {
     const double top = (double)(plan->levels - 1);
-    double terms[MOST_MIXTURES], heaviest = -INFINITY, most = -INFINITY, total = 0, sum = 0;
+    double terms[MAX_MIXTURES], heaviest = -INFINITY, most = -INFINITY, total = 0, sum = 0;
     for (int64_t k = 0; k < plan->mixtures; k++) heaviest = fmax(heaviest, mixture->weights[k]);
     for (int64_t k = 0; k < plan->mixtures; k++) {
         double weight = mixture->weights[k] - heaviest;
@@ -662,7 +662,7 @@ static double mixture_log_prob(const struct plan *plan, struct mixture *mixture,
 static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t first_row, int64_t end,
                  int64_t channel)
 {
-    const struct place *output = plan->places + plan->output, *image = plan->places;
+    const struct slot *output = plan->slots + plan->output, *image = plan->slots;
     const int mixture = plan->likelihood == MIXTURE;  /* has one output for all channels */
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
     real *seen = at(image, share->arena, step, first_row) + channel;
@@ -699,14 +699,14 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
 /* Beyond the right end of an image row a convolution sees zeros, where the ring of steps still holds older pixels. */
 static void clear_ended(const struct plan *plan, const struct share *share, int64_t step)
 {
-    for (int64_t k = 1; k < plan->place_count; k++) {
-        const struct place *place = plan->places + k;
-        int64_t time = step + place->lead;
-        if (!place->per_step || time < plan->width) continue;
+    for (int64_t k = 1; k < plan->slot_count; k++) {
+        const struct slot *slot = plan->slots + k;
+        int64_t time = step + slot->lead;
+        if (!slot->per_step || time < plan->width) continue;
         int64_t last = plan->slope ? (time - plan->width) / plan->slope : plan->height - 1;
         for (int64_t i = last < plan->height ? last : plan->height - 1; i >= 0; i--) {
             if (time - plan->slope * i >= plan->width + plan->reach) break;
-            memset(at(place, share->arena, time, i), 0, place->per_row * sizeof(real));
+            memset(at(slot, share->arena, time, i), 0, slot->per_row * sizeof(real));
         }
     }
 }
@@ -740,7 +740,7 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
 {
     const int64_t subpixels = plan->channels * plan->height * plan->width;
     for (int64_t i = 0; i < plan->height; i++) {
-        const struct place *target = plan->places, *source = others_plan->places;
+        const struct slot *target = plan->slots, *source = others_plan->slots;
         real *row = share->arena + target->offset + plan->slope * i * target->per_step + i * target->per_row;
         real *seen = other->arena + source->offset + plan->slope * i * source->per_step + i * source->per_row;
         for (int64_t k = 0; k < count; k++)
@@ -749,8 +749,8 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
     }
     for (int64_t k = 0; k < count; k++)
         memcpy(share->images + to[k] * subpixels, other->images + from[k] * subpixels, subpixels);
-    for (int64_t p = 1; p < plan->place_count; p++) {
-        const struct place *target = plan->places + p, *source = others_plan->places + p;
+    for (int64_t p = 1; p < plan->slot_count; p++) {
+        const struct slot *target = plan->slots + p, *source = others_plan->slots + p;
         const int64_t stride = target->stride, size = stride * sizeof(real);
         if (target->ring) {                                 /* by rows: all columns of the rows that are kept */
             const int64_t columns = target->per_row / target->per_step;

@@ -65,7 +65,7 @@ struct distribution {
     double total;
     union {
         double sums[256];                            /* of the weights up to each level; not of a mixture */
-        struct { double weights[MOST_MIXTURES], means[MOST_MIXTURES], inverses[MOST_MIXTURES]; };
+        struct { double weights[MAX_MIXTURES], means[MAX_MIXTURES], inverses[MAX_MIXTURES]; };
     };
 };
 
@@ -229,7 +229,7 @@ static void choose_levels(const struct plan *plan, const struct team *team, int6
 static void draw(const struct plan *plan, const struct share *share, int64_t step, int64_t first_row, int64_t end,
                  int64_t channel)
 {
-    const struct place *output = plan->places + plan->output, *image = plan->places;
+    const struct slot *output = plan->slots + plan->output, *image = plan->slots;
     const int64_t area = plan->height * plan->width, subpixels = plan->channels * area;
     const int mixture = plan->likelihood == MIXTURE; /* has one output for all channels */
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixelcnn.exact import grid
+from pixelcnn.arithmetic import grid
 
-__all__ = ["MOST_MIXTURES", "Mixture", "mixture_of"]
+__all__ = ["MAX_MIXTURES", "Mixture", "mixture_of"]
 
 _EDGE_BITS = 18
 _INVERSE_BITS = 20  # of 1 / scale, below 2^11: times a distance below 2^3, exact
 _WEIGHT_BITS, _VALUE_BITS = 24, 22  # of a distribution's weight and values
-MOST_MIXTURES = 64
+MAX_MIXTURES = 64
 """Of so many distributions a sum of products of weights and values is exact."""
-_LEAST_LOG_SCALE, _MOST_LOG_SCALE = -7.0, 7.0
+_MIN_LOG_SCALE, _MAX_LOG_SCALE = -7.0, 7.0
 _FURTHEST_MEAN = 4.0
 
 
@@ -77,7 +77,7 @@ def mixture_of(raw: Tensor, x: Tensor, channel: int, mixtures: int, levels: int)
         moved = means[..., k * m : (k + 1) * m]
         for j in range(k):
             moved = moved + slopes[..., pairs[j, k]] * values[..., j : j + 1]  # a multiple of 2^-36 below 2^11
-        scales = log_scales[..., k * m : (k + 1) * m].clamp(_LEAST_LOG_SCALE, _MOST_LOG_SCALE)
+        scales = log_scales[..., k * m : (k + 1) * m].clamp(_MIN_LOG_SCALE, _MAX_LOG_SCALE)
         return Mixture(weights, grid.rounded(moved).clamp(-_FURTHEST_MEAN, _FURTHEST_MEAN), scales)
 
     weights = grid.rounded(grid.exp_negative(logits.amax(-1, keepdim=True) - logits), _WEIGHT_BITS)

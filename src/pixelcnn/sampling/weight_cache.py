@@ -19,43 +19,43 @@ from torch import Tensor
 
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 
-__all__ = ["Kept"]
+__all__ = ["WeightKeyedCache"]
 
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
-    """At most `most` things for each model, the ones used last; all go when its weights change or it is deleted.
+class WeightKeyedCache(Generic[T]):
+    """At most `size` results for each model, the ones used last; all go when its weights change or it is deleted.
 
     What is kept must not refer to the model, or neither would ever be freed.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._of: weakref.WeakKeyDictionary[Autoregressive, _Things[T]] = weakref.WeakKeyDictionary()
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._results: weakref.WeakKeyDictionary[Autoregressive, _Results[T]] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
     def get(self, model: Autoregressive, key: Hashable, make: Callable[[], T]) -> T:
-        """The thing that `make` returns for this model and key, made again only if need be.
+        """What `make` returns for this model and key, made again only if need be.
 
         Raises:
             ValueError: If a weight is not finite.
         """
         with self._lock:
-            things = self._of.get(model)
-            if things is None or not things.are_of(model):
-                self._of.pop(model, None)
-                things = self._of[model] = _Things(model)
-            made = things.made
+            results = self._results.get(model)
+            if results is None or not results.are_current(model):
+                self._results.pop(model, None)
+                results = self._results[model] = _Results(model)
+            made = results.made
             if key not in made:
-                while len(made) >= self._most:
+                while len(made) >= self._size:
                     del made[next(iter(made))]  # before the next takes memory
                 made[key] = make()
             made[key] = made.pop(key)  # the one used last comes last
             return made[key]
 
 
-class _Things(Generic[T]):
+class _Results(Generic[T]):
     def __init__(self, model: Autoregressive) -> None:
         check_weights(model.named_parameters())
         self._kind = (model.dtype, model.device)
@@ -66,7 +66,7 @@ class _Things(Generic[T]):
             self._weights = _in_one_piece(model)
         self.made: dict[Hashable, T] = {}
 
-    def are_of(self, model: Autoregressive) -> bool:
+    def are_current(self, model: Autoregressive) -> bool:
         """Whether they were made from the very weights that the model has now, bit for bit."""
         if self._kind != (model.dtype, model.device):
             return False

@@ -1,0 +1,199 @@
+"""Exact arithmetic as a kind of model: a twin whose outputs are the same bits in any order of summation, on any machine.
+
+`prepare` rounds a model's parameters to a fixed grid (`pixelcnn.arithmetic.grid`) and proves from them that no sum of its
+network can be inexact. The twin has the methods of any model: what it samples, scores and codes is reproducible bit for
+bit, whatever the machine, device, engine, batch and number of threads. Its probabilities are multiples of 2^-24
+(`pixelcnn.frequencies`): the integers that the codec works with.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from pixelcnn.arguments import ArrayLike
+from pixelcnn.arithmetic import GRID, Arithmetic, Precision, grid
+from pixelcnn.arithmetic.mixture import MAX_MIXTURES
+from pixelcnn.config import architecture_of
+from pixelcnn.density import DensityModel, MakeView
+from pixelcnn.frequencies import Frequencies
+from pixelcnn.layers import MaskedConv2d
+from pixelcnn.operations import IMAGE, Attention, ExactView, View
+from pixelcnn.operations.attention import MAX_EXACT_PIXELS
+from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.program import record
+from pixelcnn.sampling.weight_cache import WeightKeyedCache
+
+__all__ = ["PreparedModel", "prepare"]
+
+_EXACT = 2.0 ** (53 - grid.WEIGHT_BITS - grid.ACTIVATION_BITS)
+"""Sums of products of weights and activations are exact below it."""
+
+
+class PreparedModel(DensityModel):
+    """What `prepare` makes, with the methods of any model.
+
+    Args:
+        model: The twin: parameters in float64, on their grid, not to be changed.
+        identity: SHA-256 of configuration, parameters as integers, and tables: hexadecimal. Equal identities compute
+            equal bits.
+        largest: The largest sum that a layer could come to, whatever the image, as a share of what is exact.
+    """
+
+    exact = True
+    likelihood: Frequencies
+
+    def __init__(self, model: _Trained, identity: str, largest: float) -> None:
+        self.model = model
+        self.identity = identity
+        self.largest = largest
+        self.config = model.config
+        self.likelihood = Frequencies(model.likelihood)
+
+    @property
+    def grouped(self) -> bool:  # type: ignore[override]
+        """See `DensityModel.grouped`."""
+        return self.model.grouped
+
+    def prepared(self) -> PreparedModel:
+        """Itself."""
+        return self
+
+    def network(self, view: View) -> Tensor:
+        """See `DensityModel.network`."""
+        return self.model.network(view)
+
+    def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
+        """See `DensityModel.subpixel_params`: on the grid."""
+        return self.model.subpixel_params_on_grid(raw, levels, channel)
+
+    def arithmetic_of(self, precision: Precision | None) -> Arithmetic:
+        """See `DensityModel.arithmetic_of`: the grid's."""
+        assert precision is None, precision
+        return GRID
+
+    def view_of(self, precision: Precision | None) -> MakeView:
+        """See `DensityModel.view_of`."""
+        assert precision is None, precision
+        return ExactView
+
+    @property
+    def masked_layers(self) -> list[MaskedConv2d]:
+        """See `DensityModel.masked_layers`."""
+        return self.model.masked_layers
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All weights."""
+        return self.model.parameters()
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All weights, by name."""
+        return self.model.named_parameters()
+
+    @torch.no_grad()
+    def cumulative(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
+        """The cumulative frequencies of every sub-pixel, each given the ones before it, by one forward.
+
+        Args:
+            images: uint8 levels (N, C, H, W).
+            labels: As for `log_prob`.
+
+        Returns:
+            int64 (N, C, H, W, levels + 1): 0, ..., 2^24, rising.
+
+        Raises:
+            ValueError: If the shape, type or range of an argument is wrong.
+        """
+        images = self.checked_images(images).to(self.device)
+        return self.likelihood.cumulative(self.raw_params(images, self.condition_of(labels, len(images))))
+
+    @torch.no_grad()
+    def bits(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
+        """What an ideal coder spends on each image with these frequencies, in bits: float64 (N,).
+
+        Arguments and errors as for `cumulative`. Memory does not grow with N.
+        """
+        return -self.log_prob(images, labels) / torch.log(torch.tensor(2.0, dtype=torch.float64))
+
+
+class _Trained(Autoregressive, Protocol):
+    """What is prepared: a trained model of any family."""
+
+    config: Any
+
+    def subpixel_params_on_grid(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
+        """`subpixel_params` in exact arithmetic."""
+        ...
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """All modules, by name."""
+        ...
+
+
+def prepare(model: DensityModel) -> PreparedModel:
+    """The exact twin of a model; kept as long as the model is and its weights are the same.
+
+    Raises:
+        ValueError: If a parameter is not finite, or weights are so large that a sum could be inexact, or the images too
+            large for exact attention, or a mixture has too many distributions; says which.
+    """
+    if isinstance(model, PreparedModel):
+        return model
+    return _prepared_models.get(model, "twin", lambda: _prepared(model))
+
+
+_prepared_models: WeightKeyedCache[PreparedModel] = WeightKeyedCache(size=1)
+
+
+def _prepared(model: DensityModel) -> PreparedModel:
+    if (mixtures := getattr(model.config, "mixtures", 1)) > MAX_MIXTURES:
+        raise ValueError(f"a mixture is exact of at most {MAX_MIXTURES} distributions, got {mixtures}")
+    twin = copy.deepcopy(cast(nn.Module, model)).cpu().double().eval().requires_grad_(requires_grad=False)
+    for parameter in twin.parameters():
+        parameter.copy_(grid.rounded(parameter, grid.WEIGHT_BITS))
+    trained = cast(_Trained, twin)
+    identity, largest = _identity(trained), _largest_sum(trained) / _EXACT
+    if model.device.type == "cuda":  # MPS has no float64
+        twin.to(model.device)
+    return PreparedModel(trained, identity, largest)
+
+
+def _identity(twin: _Trained) -> str:
+    digest = hashlib.sha256(grid.tables_digest().encode())
+    digest.update(json.dumps([type(twin).__name__, architecture_of(twin.config)], sort_keys=True).encode())
+    for name, parameter in sorted(twin.named_parameters()):
+        digest.update(f"{name} {list(parameter.shape)}".encode())
+        digest.update((parameter * 2.0**grid.WEIGHT_BITS).long().numpy().astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _largest_sum(twin: _Trained) -> float:
+    """The largest sum of sizes in any layer, by what its inputs can come to."""
+    _, h, w = twin.image_shape
+    names = {id(module): name for name, module in twin.named_modules()}
+    program = record(twin)
+    bounds, largest = {IMAGE: 1.0}, 0.0
+    for node in program.nodes:
+        if isinstance(node.op, Attention) and h * w > MAX_EXACT_PIXELS:
+            raise ValueError(f"attention is exact for images of at most {MAX_EXACT_PIXELS} pixels, got {h} x {w}")
+        features = [program.features[value] for value in node.inputs]
+        result, total = node.op.bound(features, *(bounds[value] for value in node.inputs))
+        if node.residual is not None:
+            result += bounds[node.residual]
+            total = max(total, result)
+        if total >= _EXACT:
+            name = names.get(id(getattr(node.op, "layer", None)), type(node.op).__name__.lower())
+            raise ValueError(
+                f"the weights of {name} are too large for exact arithmetic: a sum could come to {total:.3g}, and is "
+                f"exact below {_EXACT:.3g}"
+            )
+        bounds[node.target], largest = result, max(largest, total)
+    return largest
+
+

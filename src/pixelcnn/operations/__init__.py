@@ -1,0 +1,33 @@
+"""What networks are made of: one module an operation, and the full view that computes them for whole images."""
+
+from pixelcnn.operations.attention import Attention
+from pixelcnn.operations.base import IMAGE, Node, Operation, Part, Pointwise, View
+from pixelcnn.operations.concat_elu import ConcatELU
+from pixelcnn.operations.condition import Condition, condition_term
+from pixelcnn.operations.conv import Conv
+from pixelcnn.operations.gates import GLU, Gate
+from pixelcnn.operations.position import Position
+from pixelcnn.operations.sum import Sum
+from pixelcnn.operations.upsample import Upsample
+from pixelcnn.operations.view import ExactView, FullView
+
+__all__ = [
+    "GLU",
+    "IMAGE",
+    "Attention",
+    "ConcatELU",
+    "Condition",
+    "Conv",
+    "ExactView",
+    "FullView",
+    "Gate",
+    "Node",
+    "Operation",
+    "Part",
+    "Pointwise",
+    "Position",
+    "Sum",
+    "Upsample",
+    "View",
+    "condition_term",
+]

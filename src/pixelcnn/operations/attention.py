@@ -1,0 +1,139 @@
+"""Attention over all earlier pixels: what a pixel asks for, it finds wherever it was drawn.
+
+    a(p) = sum over p' < p of w(p, p') v(p'),      w(p, p') = exp(q(p) k(p') / sqrt(d)) / sum over p'' < p of the same
+
+with p' < p the pixels before p in raster order, without p itself. The first pixel has none, and a is exactly 0 there.
+Queries, keys and values of d features belong to heads, each with a sum of its own. Queries, and so a, may belong to
+colour groups as well: those of each channel ask the same keys, which know of each earlier pixel all its channels.
+
+Attention does not know where a pixel lies, so a table with a row for each image row and for each image column is added
+to queries and keys (`pixelcnn.operations.position`), the linear function of a position's coordinates, one-hot.
+
+References:
+    | Attention Is All You Need (Vaswani et al., 2017), https://arxiv.org/abs/1706.03762
+    | PixelSNAIL: An Improved Autoregressive Generative Model (Chen et al., 2018), https://arxiv.org/abs/1712.09763
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixelcnn.arithmetic import Arithmetic, grid
+from pixelcnn.operations.base import Front, Node, Operation, Packer, Part, Whole
+
+__all__ = ["MAX_EXACT_PIXELS", "Attention", "attend"]
+
+MAX_EXACT_PIXELS = 4096
+"""Over so many pixels attention's sums on the grid are exact."""
+_SHARE_BITS = 16  # of a pixel's weight on the grid: the sum over 2^12 pixels of values below 2^13 is exact
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attention(Operation):
+    """What the query finds among the keys and values of all earlier pixels.
+
+    Inputs: the query (..., groups * heads * d), of so many colour groups; keys and values (..., heads * d), of one
+    colour group, which may depend on all channels of their own pixel. The result is like the query.
+    """
+
+    heads: int
+    opcode: ClassVar[int] = 8
+
+    def features(self, *inputs: int) -> int:
+        """Those of the values, for each colour group."""
+        return self.groups * inputs[2]
+
+    def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
+        """(N, H, W, groups * heads * d)."""
+        query, arithmetic = inputs[0], view.arithmetic
+        n, h, w, features = query.shape
+        size = features // (self.groups * self.heads)
+        q, k, v = (arithmetic.operand(x.reshape(n, h * w, -1, size)).transpose(1, 2) for x in inputs)
+        if arithmetic.exact:
+            k, v = k.repeat(1, self.groups, 1, 1), v.repeat(1, self.groups, 1, 1)
+            found = q.new_zeros(q.shape)  # (N, heads, H * W, d)
+            for p in range(1, h * w):  # a row of the triangle at a time
+                found[:, :, p : p + 1] = attend(arithmetic, q[:, :, p : p + 1], k[:, :, :p], v[:, :, :p])
+            return found.transpose(1, 2).reshape(query.shape)
+        # the second pixel asks the first, the third the first two: one less of each, and the mask is the usual triangle
+        q, k, v = q[:, :, 1:], k[:, :, :-1].repeat(1, self.groups, 1, 1), v[:, :, :-1].repeat(1, self.groups, 1, 1)
+        if arithmetic.precision == "bf16":
+            products = q @ k.transpose(2, 3)
+            later = torch.ones(products.shape[2:], dtype=torch.bool, device=products.device).triu(1)
+            found = _weighted(arithmetic, products.masked_fill(later, -torch.inf), v, size)
+        else:
+            found = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return F.pad(found, (0, 0, 1, 0)).transpose(1, 2).reshape(query.shape)
+
+    def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
+        """One position after the other: each sees a pixel more."""
+        arithmetic, n = front.arithmetic, front.n
+        query = front.operand(node.inputs[0], node, front.part(node, group, node.inputs[0]).columns)
+        keys, values = (front.before(value) for value in node.inputs[1:])
+        positions = front.positions(node)
+
+        def compute() -> Tensor:
+            asked, found = arithmetic.operand(query()), []
+            for k, pixel in enumerate(range(*positions().indices(2**62))):
+                one = asked[k].reshape(n * self.heads, 1, -1)
+                found.append(attend(arithmetic, one, keys(pixel), values(pixel)).view(n, -1))
+            return torch.stack(found) if found else asked
+
+        return compute
+
+    def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:
+        """Keys and values of all pixels to the left, and of all rows above up to their right end."""
+        yield node.inputs[0], 0
+        above = width - 1 - slope if height > 1 else -1
+        for value in node.inputs[1:]:
+            yield value, max(-1, above)
+
+    def by_rows(self, node: Node, rows: Iterable[int]) -> bool:  # noqa: ARG002
+        """Never: it sees the own row."""
+        return False
+
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
+        """Products are multiples of 2^-24; a mean's shares have 16 bits, values 12."""
+        products = bounds[0] * bounds[1] * features[1] / 4
+        return bounds[2], max(products, bounds[2] * MAX_EXACT_PIXELS * 4)
+
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:  # noqa: ARG002
+        """How many heads."""
+        return {"count": self.heads}
+
+
+def attend(arithmetic: Arithmetic, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """What pixels find among others that they all see.
+
+    On the grid a score is rounded, multiplied by d^-0.5 as a weight is, and rounded again; of the exponentials, of which
+    the largest is 1, 16 bits count.
+
+    Args:
+        arithmetic: What is rounded to what.
+        query: (..., T, d), as it enters a product.
+        keys: (..., P, d) of the same, P at least 0.
+        values: (..., P, d) of the same.
+
+    Returns:
+        (..., T, d); zeros for P = 0.
+    """
+    size = query.shape[-1]
+    if not arithmetic.exact:
+        return _weighted(arithmetic, query @ keys.transpose(-1, -2), values, size)
+    if keys.shape[-2] == 0:
+        return torch.zeros_like(query)
+    scale = round(size**-0.5 * 2.0**grid.WEIGHT_BITS) * 2.0**-grid.WEIGHT_BITS
+    scores = grid.rounded(grid.clamped(query @ keys.transpose(-1, -2)) * scale)
+    shares = grid.rounded(grid.exp_negative(scores.amax(-1, keepdim=True) - scores), _SHARE_BITS)
+    return grid.rounded(shares @ values / shares.sum(-1, keepdim=True))
+
+
+def _weighted(arithmetic: Arithmetic, products: Tensor, values: Tensor, size: int) -> Tensor:
+    """The values' mean, weighted by products of so many features: scaled after them, for operands to stay rounded."""
+    return arithmetic.operand((products * size**-0.5).softmax(-1)) @ values

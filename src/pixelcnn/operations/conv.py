@@ -1,0 +1,163 @@
+"""Masked convolution: activation(layer(x) + add), and the sum of a residual while the result is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixelcnn.arithmetic import grid
+from pixelcnn.layers import MaskedConv2d
+from pixelcnn.operations.base import IMAGE, Exporter, Front, Node, Operation, Packer, Part, Whole
+
+__all__ = ["Conv"]
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Operation):
+    """A masked convolution of the first input; a second input of the result's features is added before the activation."""
+
+    layer: MaskedConv2d
+    groups: int = field(init=False)
+    opcode: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "groups", len(self.layer.out_groups))
+
+    def features(self, *inputs: int) -> int:  # noqa: ARG002
+        """As many as the layer has output channels."""
+        return self.layer.out_channels
+
+    def scale(self, *inputs: int) -> int:
+        """The input's times the layer's stride."""
+        return inputs[0] * self.layer.stride
+
+    def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
+        """(N, H, W, in) to (N, H, W, out); with a stride s, to (N, ceil(H / s), ceil(W / s), out)."""
+        x, add = inputs if len(inputs) == 2 else (inputs[0], None)
+        layer, arithmetic = self.layer, view.arithmetic
+        if arithmetic.exact:  # matrix products of the taps, never a transform
+            matrix = torch.cat([layer.kernel_at(*tap) for tap in layer.taps], 1)
+            y = F.linear(_columns(layer, x), matrix, layer.bias)
+            return self._activated(arithmetic.settled(y if add is None else y + add))
+        weight, x = arithmetic.operand(layer.masked_weight()), arithmetic.operand(x)
+        if layer.pointwise:
+            y = torch.addmm(layer.bias, x.reshape(-1, layer.in_channels), weight[:, :, 0, 0].t())
+            if add is not None:
+                return self._activated(y.view(*x.shape[:-1], layer.out_channels) + add)
+            return self._activated(y).view(*x.shape[:-1], layer.out_channels)
+        window, causal = layer.window, weight[:, :, : 1 - layer.window.top]  # no row below the own one
+        left, right = -window.left, window.right  # a window that ends before the own pixel: what is negative cuts
+        beside = left if left == right and layer.stride == 1 else 0  # what the convolution pads by itself
+        pads = (0, 0, left - beside, right - beside, -window.top, min(window.bottom, 0))
+        x_nchw = F.pad(x, pads).permute(0, 3, 1, 2)  # channels last
+        y_nchw = F.conv2d(x_nchw, causal, layer.bias, layer.stride, padding=(0, beside))
+        y_nchw = y_nchw if add is None else y_nchw + add.permute(0, 3, 1, 2)
+        return self._activated(y_nchw).permute(0, 2, 3, 1)
+
+    def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
+        """A matrix product for each piece of what the taps see."""
+        layer, arithmetic, n = self.layer, front.arithmetic, front.n
+        columns = front.part(node, group).columns
+        bias = layer.bias[columns].clone()
+
+        def matrix(taps: Sequence[tuple[int, int]]) -> Tensor:
+            return arithmetic.operand(torch.cat([layer.kernel_at(*tap)[columns] for tap in taps], 1)).t().contiguous()
+
+        pieces = [(see, matrix(taps)) for taps, see in front.seen(node, layer)]
+        positions = front.positions(node)
+        add = None if len(node.inputs) == 1 else front.operand(node.inputs[1], node, columns)
+        residual = None if node.residual is None else front.operand(node.residual, node, columns)
+
+        def compute() -> Tensor:
+            if pieces:
+                (see, weights), *others = pieces
+                y = torch.addmm(bias, see(), weights)
+                for see, weights in others:
+                    y.addmm_(see(), weights)
+                y = y.view(-1, n, len(bias))
+            else:  # everything that it would see lies outside
+                where = positions()
+                y = bias.expand(len(range(where.start, where.stop, where.step or 1)), n, -1).clone()
+            if add is not None:
+                y += add()
+            y = self._activated(arithmetic.settled(y))
+            return y if residual is None else y.add_(residual())
+
+        return compute
+
+    def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:
+        """A tap (dy, dx) must be there slope * dy + dx steps later at most; mask "all" reads a finished own pixel."""
+        source = node.inputs[0]
+        for dy, dx in self.layer.taps:
+            if -dy >= height or abs(dx) >= width:
+                continue
+            own = (dy, dx) == (0, 0)
+            late = slope * dy + dx + (own and self.layer.mask_type == "all")
+            # of the image the own pixel's earlier channels are there in the same step
+            yield source, late - (source == IMAGE and own)
+        for value in node.reads[1:]:
+            yield value, 0
+
+    def by_rows(self, node: Node, rows: Iterable[int]) -> bool:
+        """Where the source is, or only rows above are seen."""
+        rows = set(rows)
+        above = node.inputs[0] in rows or all(dy < 0 for dy, _ in self.layer.taps)
+        return above and set(node.reads[1:]) <= rows
+
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+        """The layer's result is held within the limit; its sum by the sizes of weights and inputs."""
+        sizes = sum((self.layer.kernel_at(*tap).abs().sum(1) for tap in self.layer.taps), self.layer.bias.abs())
+        total = float(sizes.max()) * max(1.0, bounds[0]) + sum(bounds[1:])
+        return grid.LIMIT, total
+
+    def slots(self, node: Node) -> dict[str, int]:
+        """See `Operation.slots`."""
+        slots = dict(zip(("source", "add"), node.inputs, strict=False))
+        return slots if node.residual is None else slots | {"residual": node.residual}
+
+    def in_place(self, node: Node) -> tuple[int, ...]:
+        """What is added."""
+        return node.reads[1:]
+
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
+        """See `Operation.packed`."""
+        relu, stride = int(self.layer.activation == "relu"), self.layer.stride
+        return packer.product(node, self.layer, part.columns) | {"relu": relu, "stride": stride}
+
+    def exported(self, graph: Exporter, node: Node) -> str:
+        """See `Operation.exported`."""
+        y = graph.conv(node, self.layer)
+        for value in node.inputs[1:]:
+            y = graph.node("Add", y, graph.operand(value, node))
+        if self.layer.activation == "relu":
+            y = graph.node("Relu", y)
+        return y if node.residual is None else graph.node("Add", y, graph.operand(node.residual, node))
+
+    def _activated(self, y: Tensor) -> Tensor:
+        """In place, so on what the product returned and not on a view of it: autograd would copy the whole for that."""
+        return y.relu_() if self.layer.activation == "relu" else y
+
+
+def _columns(layer: MaskedConv2d, x: Tensor) -> Tensor:
+    """What the taps of every result read, side by side: (N, rows, columns, taps * in)."""
+    if layer.pointwise and layer.taps:
+        return x
+    _, h, w, _ = x.shape
+    stride = layer.stride
+    rows, columns = -(-h // stride), -(-w // stride)
+    up, left = -min(dy for dy, _ in layer.taps), max(0, -min(dx for _, dx in layer.taps))
+    right = max(0, layer.right_of(w))
+    padded = F.pad(x, (0, 0, left, right, up, 0))
+    down, across = (rows - 1) * stride + 1, (columns - 1) * stride + 1
+    return torch.cat(
+        [
+            padded[:, up + dy : up + dy + down : stride, left + dx : left + dx + across : stride]
+            for dy, dx in layer.taps
+        ],
+        -1,
+    )

@@ -1,0 +1,57 @@
+"""Learned features of each position, to be added: by them a network knows where a pixel lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from pixelcnn.arithmetic import grid
+from pixelcnn.layers import PositionTable
+from pixelcnn.operations.base import Exporter, Front, Node, Operation, Packer, Part, Whole
+
+__all__ = ["Position"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Position(Operation):
+    """The table's features at each position; only for adding to other features."""
+
+    table: PositionTable
+    opcode: ClassVar[int] = 5
+
+    def features(self, *inputs: int) -> int:  # noqa: ARG002
+        """As many as the table has."""
+        return self.table.features
+
+    def scale(self, *inputs: int) -> int:  # noqa: ARG002
+        """The table's."""
+        return self.table.scale
+
+    def whole(self, view: Whole, *inputs: Tensor) -> Tensor:  # noqa: ARG002
+        """(1, rows, columns, features)."""
+        return view.arithmetic.settled(self.table.forward())[None]
+
+    def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
+        """(P, 1, features of the group)."""
+        table = self.table.forward().flatten(0, 1)[:, front.part(node, group).columns]
+        table, positions = front.arithmetic.settled(table.clone()).unsqueeze(1), front.positions(node)
+        return lambda: table[positions()]
+
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+        """Held within the limit."""
+        return grid.LIMIT, grid.LIMIT
+
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:  # noqa: ARG002
+        """The table of the part's features."""
+        return {"weights": packer.keep(packer.arithmetic.settled(self.table.forward())[..., part.columns])}
+
+    def slots(self, node: Node) -> dict[str, int]:
+        """It reads nothing; compiled code takes the target for the source."""
+        return {"source": node.target}
+
+    def exported(self, graph: Exporter, node: Node) -> str:
+        """See `Operation.exported`."""
+        return graph.at_positions(self.table.forward(), node)

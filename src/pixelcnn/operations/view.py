@@ -1,0 +1,56 @@
+"""The full view: a network computed for whole images, every pixel's features at once. Training and scoring use it.
+
+What else can run a network over a view is the recorder of `pixelcnn.sampling.program`, which computes nothing: it notes
+what is asked for, and the samplers run that program for the pixels that are being generated now, reading neighbours from
+caches.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pixelcnn.arithmetic import GRID, Arithmetic, Precision
+from pixelcnn.operations.base import Operation
+
+__all__ = ["ExactView", "FullView"]
+
+
+class FullView:
+    """Whole images: features are (N, H, W, channels).
+
+    Args:
+        image: Scaled pixel values, (N, H, W, C), of the network's dtype.
+        condition: What the images are conditioned on, (N, D) of the same dtype; None for nothing.
+        precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
+    """
+
+    def __init__(self, image: Tensor, condition: Tensor | None = None, precision: Precision | None = None) -> None:
+        self.image = image
+        self.condition = condition
+        self.arithmetic = Arithmetic(precision)
+
+    @property
+    def conditional(self) -> bool:
+        """See `View.conditional`."""
+        return self.condition is not None
+
+    def __call__(self, op: Operation, *inputs: Tensor | None) -> Tensor:
+        """See `View.__call__`."""
+        return op.whole(self, *(x for x in inputs if x is not None))
+
+    def dropout(self, x: Tensor) -> Tensor:
+        """See `View.dropout`: `pixelcnn.training.dropout.DropoutView` is the one that drops."""
+        return x
+
+
+class ExactView(FullView):
+    """Whole images on the grid, for a network in float64 whose parameters are on theirs.
+
+    Args:
+        image: Scaled pixel values, float64 (N, H, W, C).
+        condition: What the images are conditioned on, float64 (N, D); None for nothing.
+    """
+
+    def __init__(self, image: Tensor, condition: Tensor | None = None) -> None:
+        super().__init__(GRID.rounded(image), None if condition is None else GRID.settled(condition))
+        self.arithmetic = GRID

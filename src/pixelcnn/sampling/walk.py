@@ -1,0 +1,122 @@
+"""The walk: a batch of images filled step by step, front after front, each level chosen as the caller likes.
+
+Sampling, guidance, particles and decoding are one walk; what differs is the choice of a level, given the parameters of its
+distribution:
+
+    sampling      the level in whose part of the cumulative distribution a uniform number lies
+    guidance      the same, by the parameters of an image and of its unconditional copy, which walk side by side
+    particles     known levels as they are, and their log-probability noted; the others as in sampling
+    decoding      the level that a stream says
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pixelcnn.arithmetic import Precision
+from pixelcnn.randomness import uniforms
+from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
+from pixelcnn.sampling.rows import front_of
+from pixelcnn.sampling.schedule import schedule_of
+
+__all__ = ["Choose", "Walk", "guided", "numbers_of"]
+
+Choose = Callable[[int, slice, Tensor], Tensor]
+"""Of a channel, the raster indices of the front's P pixels and their parameters, (P, N, params), where N counts copies:
+the levels, integer (P, n)."""
+
+
+class Walk:
+    """A batch of images under way: caches, packed weights, and what a step does.
+
+    It keeps the weights as they were when it was made, and no reference to the model.
+
+    Args:
+        model: Any model.
+        n: Images of the batch.
+        conditional: Whether they are conditioned on something.
+        copied: Whether each has an unconditional copy, for guidance.
+        slope: Of the wavefront, by default the smallest that the network allows.
+        precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
+
+    Raises:
+        ValueError: If a weight is not finite.
+    """
+
+    def __init__(
+        self,
+        model: Autoregressive,
+        n: int,
+        *,
+        conditional: bool = False,
+        copied: bool = False,
+        slope: int | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        check_weights(model.named_parameters())
+        self.schedule = schedule_of(model, slope, conditional=conditional)
+        self._n = n
+        self._copies = 1 + copied
+        with torch.inference_mode():
+            channels, like = model.image_shape[0], model.masked_layers[0].weight
+            arithmetic = model.arithmetic_of(precision)
+            self._front = front_of(self.schedule, channels, n * self._copies, like, arithmetic)
+
+    @property
+    def steps(self) -> range:
+        """All of them, in order; before step 0 nothing is drawn."""
+        return range(-self.schedule.prelude, self.schedule.wavefront.steps)
+
+    @torch.inference_mode()
+    def start(self, condition: Tensor | None) -> None:
+        """Begins a batch of images that are conditioned on something, (n, D); None for nothing."""
+        if condition is not None and self._copies == 2:
+            condition = torch.cat([condition, torch.zeros_like(condition)])
+        self._front.start(condition)
+
+    @torch.inference_mode()
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Images `targets` become, for the steps that follow, what images `sources` are; int64, none in both."""
+        self._front.copy(sources, targets)
+
+    @torch.inference_mode()
+    def step(self, model: Autoregressive, step: int, images: Tensor, choose: Choose) -> None:
+        """Fills the pixels of a step in `images`, uint8 (n, C, H, W); the steps come in order."""
+        front, n, c = self._front, self._n, model.image_shape[0]
+        front.begin(step)
+        if step < 0:
+            front.compute(0)  # only what is ahead has anything to do
+            return
+        canvas = images.view(n, c, -1).permute(1, 2, 0)  # (C, H * W, n), writes through
+        pixels = self.schedule.wavefront.pixels(step)
+        wide = torch.promote_types(model.dtype, torch.float32)
+        raw, drawn = None, None
+        for channel in range(c):
+            if raw is None or model.grouped:
+                raw = front.compute(channel).to(wide)
+            params = raw
+            if not model.grouped:
+                if drawn is None:
+                    drawn = torch.zeros(*raw.shape[:2], c, dtype=torch.uint8, device=model.device)
+                params = model.subpixel_params(raw, drawn, channel)
+            levels = choose(channel, pixels, params)
+            canvas[channel, pixels] = levels.to(images.dtype)
+            seen = levels.repeat(1, self._copies)
+            if drawn is not None:
+                drawn[..., channel] = seen
+            front.observe(channel, front.arithmetic.rounded(seen.to(model.dtype) / (model.levels - 1)))
+
+
+def guided(params: Tensor, guidance: float | Tensor) -> Tensor:
+    """The parameters of n images, (P, n, params), by those of them and of their unconditional copies, (P, 2 n, params)."""
+    conditional, unconditional = params.chunk(2, 1)
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def numbers_of(model: Autoregressive, seed: int, first: int, n: int) -> Tensor:
+    """The uniform numbers of images `first ..` of a seed, as a walk meets them: float64 (C, H * W, n)."""
+    c, h, w = model.image_shape
+    return uniforms(seed, first, n, h * w * c, model.device).view(n, h * w, c).permute(2, 1, 0).contiguous()
