@@ -1,7 +1,7 @@
 """How often float32 rounding makes two engines draw different images, and whether rounding is all that it is.
 
     python benchmarks/agreement.py [--model mnist] [--n 10000]                       # fast against the reference
-    python benchmarks/agreement.py --device cuda [--engine triton] [--n 10000]       # the CPU against a GPU
+    python benchmarks/agreement.py --device cuda [--engine graph] [--n 10000]       # the CPU against a GPU
 
 By causality one full forward of a finished image gives the parameters that the reference sees at each of its steps, so
 the image is the reference's if every draw from them is the pixel that is there. The images are drawn in the engine's

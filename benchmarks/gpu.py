@@ -1,16 +1,15 @@
 """Sampling on a GPU by engine, precision and batch: latency, images a second, memory.
 
-    python benchmarks/gpu.py [--model mnist] [--out gpu.json] [--sweep] [--total 1000000]
+    python benchmarks/gpu.py [--model mnist] [--out gpu.json] [--total 1000000]
 
 Times are of whole calls of `model.sample`, until the images are there, after two calls that compile, capture and warm
-up. What fails is a line of the table; the others go on. `--sweep` tries tiles for the triton engine, which were chosen
-without a GPU; `--total` draws that many images in chunks that are thrown away, for the memory that it takes.
+up. What fails is one line of the table; the others go on. `--total` draws that many images in chunks that are thrown
+away, for the memory that it takes.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import statistics
 import time
@@ -24,14 +23,12 @@ import tyro
 from torch import Tensor
 
 import pixelcnn
-from pixelcnn.devices import device_of
 from pixelcnn.arithmetic.precision import Precision
+from pixelcnn.devices import device_of
 from pixelcnn.sampling import Engine
-from pixelcnn.sampling.triton import Tile, TritonSampler
 
 ENGINES: tuple[tuple[Engine, Precision | None], ...] = (
-    ("fast", None), ("triton", None), ("graph", None), ("eager", None),
-    ("fast", "bf16"), ("triton", "bf16"), ("graph", "bf16"),
+    ("fast", None), ("graph", None), ("eager", None), ("fast", "bf16"), ("graph", "bf16"),
 )  # fmt: skip
 
 
@@ -49,8 +46,6 @@ class Options:
     """Calls of it."""
     batches: tuple[int, ...] = (1, 16, 64, 132, 256, 512, 1024, 2048, 4096, 16384, 65536)
     """Images of the calls whose rate is measured."""
-    sweep: bool = False
-    """Try tiles."""
     total: int = 0
     """Images drawn one after the other for the memory that it takes; 0: none."""
     out: Path | None = None
@@ -99,8 +94,6 @@ def main(options: Options) -> None:
                 continue  # in batches of at most some hundred: the rate is known by then
             work = functools.partial(model.sample, n, engine=engine, precision=precision)
             measure(part, n, runs, work, engine=engine, precision=precision)
-    if options.sweep:
-        sweep(model, options, measure)
     if options.total:
         measure("total", options.total, 1, lambda: in_chunks(model, options.total), precision=None)
         measure("total", options.total, 1, lambda: in_chunks(model, options.total, "bf16"), precision="bf16")
@@ -111,28 +104,6 @@ def in_chunks(model: pixelcnn.AutoregressiveModel, n: int, precision: Precision 
     for images in model.sample_stream(n, precision=precision, chunk=16384):
         last = images[-1:]
     return last
-
-
-def sweep(model: pixelcnn.AutoregressiveModel, options: Options, measure: Callable[..., None]) -> None:
-    """Tiles of the triton engine, for few images and for a large batch, and float32 by three products of TF32."""
-
-    def draw(n: int, precision: Precision | None, tile: Tile, product: str) -> Callable[[], Tensor]:
-        def work() -> Tensor:
-            images = torch.zeros(n, *model.image_shape, dtype=torch.uint8, device=model.device)
-            for _ in TritonSampler(model, n, precision=precision, tile=tile, product=product).run(images, 0, 0, 1.0):
-                pass
-            return images
-
-        return work
-
-    precisions: tuple[Precision | None, ...] = (None, "bf16")
-    for precision in precisions:
-        for n, rows in ((options.few, (8, 16)), (TritonSampler.batch(model, precision), (64, 128))):
-            for tile in itertools.product(rows, (64, 128), (32, 64, 128), (4, 8)):
-                sizes = dict(zip(("rows", "columns", "depth", "warps"), tile, strict=True))
-                for product in ("ieee", "tf32x3") if precision is None else ("ieee",):
-                    work = draw(n, precision, Tile(**sizes, stages=3), product)
-                    measure("tile", n, 5, work, precision=precision, product=product, **sizes)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ import tyro
 from torch import Tensor
 
 import pixelcnn
-from pixelcnn.devices import device_of
 from pixelcnn.arithmetic.precision import exact_products
+from pixelcnn.devices import device_of
 from pixelcnn.progress import progress_bar
 
 

@@ -98,7 +98,7 @@ def competitor(name: Name, model: pixelcnn.AutoregressiveModel, n: int) -> Compe
     if name == "raster":
         about = "each feature computed once, a pixel at a time"
         return by_steps(lambda: EagerSampler(model, n, slope=w), about, whole=True)
-    ways = {"eager": "in PyTorch", "graph": "by a CUDA graph", "triton": "by one kernel"}
+    ways = {"eager": "in PyTorch", "graph": "by a CUDA graph"}
     how = ways.get(engine_of(model, name).name, "in compiled code")
     return Competitor(
         about=f"each feature computed once, a wavefront at a time, {how}",

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelcnn.codec import entropy
-from pixelcnn.exact import native
+from pixelcnn.exact import PreparedModel, native
 from pixelcnn.frequencies import TOTAL_BITS
-from pixelcnn.exact import PreparedModel
 from pixelcnn.sampling.native.compiler import NativeError
 from table import markdown, short
 

@@ -29,17 +29,15 @@ step() {  # step NAME COMMAND...: its output goes to NAME.log; a failure does no
 }
 
 step hardware nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
-step versions "$python" -c 'import torch, triton; print(torch.__version__, torch.version.cuda, triton.__version__)'
+step versions "$python" -c 'import torch; print(torch.__version__, torch.version.cuda)'
 step cuda-tests "$python" -m pytest -m cuda -rs tests/test_cuda.py tests/codec/test_device.py
-step triton-tests "$python" -m pytest -rs tests/test_triton.py tests/test_graph.py tests/test_precision.py
-step agreement-triton "$python" benchmarks/agreement.py --device cuda --engine triton --n 10000
-step agreement-graph "$python" benchmarks/agreement.py --device cuda --engine graph --n 2000
+step graph-tests "$python" -m pytest -rs tests/test_graph.py tests/test_precision.py
+step agreement-graph "$python" benchmarks/agreement.py --device cuda --engine graph --n 10000
 step engines "$python" benchmarks/gpu.py --out "$out/engines.json"
 step precision "$python" benchmarks/precision.py --device cuda --n 10000
 step million "$python" benchmarks/gpu.py --runs 3 --batches 4096 --total 1000000 --out "$out/million.json"
 step million-shards "$python" -m pixelcnn sample mnist -n 1000000 --out "$out/million" --device cuda
 rm -rf "$out/million"
-step tiles "$python" benchmarks/gpu.py --runs 3 --batches 4096 --sweep --out "$out/tiles.json"
 step sampling "$python" benchmarks/sampling.py --device cuda --out "$out"
 step scaling "$python" benchmarks/scaling.py --device cuda --out "$out"
 step training "$python" benchmarks/training.py --device cuda --batches 128 1024 --out "$out"

@@ -6,10 +6,10 @@ import torch
 import pixelcnn
 from pixelcnn.benchmark import multiply_adds
 from pixelcnn.layers import MaskedConv2d, PositionTable
-from pixelcnn.operations import Attention, Conv, FullView, Gate, Position
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.summary import receptive_field, summary
-from pixelcnn.sampling import why_not_native, why_not_triton
+from pixelcnn.operations import Attention, Conv, FullView, Gate, Position
+from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.training.dropout import DropoutView
@@ -141,10 +141,7 @@ def test_engines_agree_in_bf16():
         assert torch.equal(model.sample(5, engine="eager", **options), model.sample(5, engine="reference", **options))
 
 
-def test_engines_that_do_not_know_it_say_so(monkeypatch):
-    monkeypatch.setattr("pixelcnn.sampling.triton._interpreted", lambda: True)
-    monkeypatch.setattr("pixelcnn.sampling.triton._installed", lambda: True)
-    assert why_not_triton(gated((1, 4, 4))) == "it does not know attention"
+def test_the_native_engine_knows_it():
     assert why_not_native(gated()) == why_not_native(pixelcnn.PixelCNN())
 
 

@@ -278,7 +278,7 @@ def test_a_collapse_is_told():
         ({"n": 3, "particles": 2}, r"particles must be an integer in 3\.\.16777216, got 2"),
         ({"moves": -1}, r"moves must be an integer in 0\.\."),
         ({"method": "magic"}, "method must be one of auto, particles, raster, got 'magic'"),
-        ({"engine": "triton"}, "engine must be one of fast, native, eager, reference, got 'triton'"),
+        ({"engine": "graph"}, "engine must be one of fast, native, eager, reference, got 'graph'"),
         ({"labels": torch.tensor([0])}, "labels must be None"),
         ({"seed": -1}, r"seed must be an integer in 0\.\.2\*\*63-1, got -1"),
     ],

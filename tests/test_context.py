@@ -5,9 +5,9 @@ import torch
 
 import pixelcnn
 from pixelcnn.exact import prepare
-from pixelcnn.operations import FullView, Position, Upsample
 from pixelcnn.models.context import CoarseContext, FirstLayerTerms
 from pixelcnn.models.summary import summary
+from pixelcnn.operations import FullView, Position, Upsample
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, why_not_native
 from pixelcnn.sampling.schedule import schedule_of

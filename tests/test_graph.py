@@ -9,7 +9,7 @@ import pixelcnn
 from pixelcnn.sampling import why_not_graph
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.graph import Capture, GraphSampler, _size
-from pixelcnn.sampling.kept import Kept
+from pixelcnn.sampling.weight_cache import WeightKeyedCache
 
 
 def small(dtype=torch.float32):
@@ -121,7 +121,7 @@ def test_without_a_gpu_it_is_refused():
 
 
 def test_what_is_kept_goes_with_the_weights():
-    kept, model, made = Kept(most=2), small(), []
+    kept, model, made = WeightKeyedCache(size=2), small(), []
 
     def get(key):
         return kept.get(model, key, lambda: made.append(key) or object())
@@ -142,7 +142,7 @@ def test_what_is_kept_goes_with_the_weights():
 
 
 def test_what_is_kept_goes_with_the_model():
-    kept, model = Kept(most=2), small()
+    kept, model = WeightKeyedCache(size=2), small()
     kept.get(model, "a", object)
     assert len(kept._of) == 1
     del model
@@ -152,7 +152,7 @@ def test_what_is_kept_goes_with_the_model():
 
 def test_a_capture_does_not_keep_the_model(monkeypatch):
     monkeypatch.setattr("pixelcnn.sampling.graph.cuda_graph", lambda *_: lambda: None)
-    kept = Kept(most=2)
+    kept = WeightKeyedCache(size=2)
 
     def keep(model, conditional):
         kept.get(model, "a", lambda: Capture(model, 2, conditional, conditional))

@@ -16,12 +16,12 @@ import torch
 import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.files import private_folder
+from pixelcnn.operations import Conv, Sum
 from pixelcnn.randomness import mixed_seed, uniforms
 from pixelcnn.sampling import engine_of, why_not_native
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, compiler
 from pixelcnn.sampling.native.compiler import NativeError, native_library
-from pixelcnn.operations import Conv, Sum
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.reference import ReferenceSampler
 from pixelcnn.sampling.wavefront import Wavefront

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 
 import pixelcnn
+from pixelcnn.arithmetic.precision import as_operand, exact_products
 from pixelcnn.cli import main
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.operations import Condition, Conv, FullView
-from pixelcnn.arithmetic.precision import as_operand, exact_products
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.shards import write_shards
 

@@ -11,9 +11,9 @@ import torch
 
 import pixelcnn
 from pixelcnn.likelihoods import draw
+from pixelcnn.operations import IMAGE, Conv
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling import engine_of, why_not_native
-from pixelcnn.operations import IMAGE, Conv
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.sampling.wavefront import Wavefront
 from pixelcnn.scoring import score

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.operations import Attention, Conv
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling import Engine, engine_of
-from pixelcnn.operations import Attention, Conv
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.reference import ReferenceSampler
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from pixelcnn.arguments import ArrayLike, bounds, levels_of, tensor
 from pixelcnn.arithmetic import Arithmetic, Precision
 from pixelcnn.arithmetic.precision import check_precision, exact_products
 from pixelcnn.completion import Completion, Method, complete
+from pixelcnn.config import ModelConfig
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.likelihoods import Likelihood
 from pixelcnn.operations import FullView, View
@@ -39,7 +40,7 @@ _DEVICE_BYTES = 2.0**28  # of one layer's features, that a GPU computes at a tim
 class DensityModel(ABC):
     """Images are uint8 (N, C, H, W) holding 0 .. levels-1; probabilities are natural logarithms."""
 
-    config: Any
+    config: ModelConfig
     """The architecture."""
     likelihood: Likelihood
     """What the network's outputs mean."""
@@ -48,10 +49,15 @@ class DensityModel(ABC):
     grouped: ClassVar[bool] = True
     """Whether the network's output has a part for each channel, which sees the earlier ones."""
 
-    parameters: Callable[[], Iterator[nn.Parameter]]
-    """All weights."""
-    named_parameters: Callable[[], Iterator[tuple[str, nn.Parameter]]]
-    """All weights, by name."""
+    if TYPE_CHECKING:  # of `nn.Module`, where a model is one
+
+        def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+            """All weights."""
+
+        def named_parameters(
+            self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+        ) -> Iterator[tuple[str, nn.Parameter]]:
+            """All weights, by name."""
 
     @property
     @abstractmethod

@@ -12,7 +12,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pixelcnn.arguments import ArrayLike
 from pixelcnn.arithmetic import GRID, Arithmetic, Precision, grid
 from pixelcnn.arithmetic.mixture import MAX_MIXTURES
-from pixelcnn.config import architecture_of
+from pixelcnn.config import ModelConfig, architecture_of
 from pixelcnn.density import DensityModel, MakeView
 from pixelcnn.frequencies import Frequencies
 from pixelcnn.layers import MaskedConv2d
@@ -88,13 +88,18 @@ class PreparedModel(DensityModel):
         """See `DensityModel.masked_layers`."""
         return self.model.masked_layers
 
-    def parameters(self) -> Iterator[nn.Parameter]:
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:  # noqa: ARG002
         """All weights."""
         return self.model.parameters()
 
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+    def named_parameters(self, *_: object, **__: object) -> Iterator[tuple[str, nn.Parameter]]:
         """All weights, by name."""
         return self.model.named_parameters()
+
+    def to(self, device: torch.device | str) -> PreparedModel:
+        """The same on another device, which needs float64."""
+        moved = cast(_Trained, copy.deepcopy(cast(nn.Module, self.model)).to(device))
+        return PreparedModel(moved, self.identity, self.largest)
 
     @torch.no_grad()
     def cumulative(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
@@ -125,7 +130,7 @@ class PreparedModel(DensityModel):
 class _Trained(Autoregressive, Protocol):
     """What is prepared: a trained model of any family."""
 
-    config: Any
+    config: ModelConfig
 
     def subpixel_params_on_grid(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
         """`subpixel_params` in exact arithmetic."""
@@ -195,5 +200,3 @@ def _largest_sum(twin: _Trained) -> float:
             )
         bounds[node.target], largest = result, max(largest, total)
     return largest
-
-

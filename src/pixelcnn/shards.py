@@ -33,14 +33,14 @@ from torch import Tensor
 
 from pixelcnn import __version__
 from pixelcnn.arguments import integer, plain
+from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import leftover_of, only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.storage import checksum
-from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar, say
-from pixelcnn.sampling import Draw, checked_arguments, engine_of, labels_in_turn, sample
+from pixelcnn.sampling import Autoregressive, Draw, checked_arguments, engine_of, labels_in_turn, sample
 
 __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
 
@@ -188,7 +188,8 @@ def write_shards(
         raise ValueError("classes must name at least one class, or be None, got ()")
     each = 1 if classes is None else len(classes)
     n, seed, temperature, first = checked_arguments(n, seed, temperature, first)
-    draw, _ = _draw(seed, first, temperature, classes, guidance, precision, exact, each).checked(model, each)
+    source = model.prepared() if exact else model
+    draw, _ = _draw(seed, first, temperature, classes, guidance, precision, each).checked(source, each)
     if shard_size is None:
         shard_size = default_shard_size(model.image_shape)
     shard_size = integer("shard_size", shard_size, 1)
@@ -206,7 +207,7 @@ def write_shards(
         first=first,
         n=n,
         shard_size=shard_size,
-        engine=engine_of(model, engine, precision, classes is not None, exact).name,
+        engine=engine_of(source, engine, precision, classes is not None).name,
         device=model.device.type,
         pixelcnn=__version__,
         torch=torch.__version__,
@@ -220,7 +221,7 @@ def write_shards(
             return list(_open(folder, record).items())
 
         kept = dict(processes.from_first(opened))
-        drawn = _fill(folder, record, kept, model, progress, processes)
+        drawn = _fill(folder, record, kept, source, progress, processes)
         return int(processes.sum([drawn])[0])
 
 
@@ -250,7 +251,6 @@ def _draw(
     classes: tuple[int, ...] | None,
     guidance: float,
     precision: Precision | None,
-    exact: bool,
     count: int,
 ) -> Draw:
     labels = labels_in_turn(classes, first, count)
@@ -261,7 +261,6 @@ def _draw(
         labels=labels,
         guidance=guidance,
         precision=precision,
-        exact=exact,
     )
 
 
@@ -288,7 +287,7 @@ def _fill(
     folder: Path,
     record: SamplesRecord,
     kept: dict[int, int],
-    model: AutoregressiveModel,
+    model: Autoregressive,
     progress: bool,
     processes: Processes = ALONE,
 ) -> int:
@@ -315,7 +314,6 @@ def _fill(
                     record.classes,
                     record.guidance,
                     record.precision,
-                    record.exact,
                     count,
                 )
                 images = sample(model, count, draw, engine=record.engine, progress=False, drawn=bar.update)

@@ -14,9 +14,9 @@ import torch
 import pixelcnn
 from pixelcnn.codec import Stream, StreamError, decompress_with_labels, entropy, read_header
 from pixelcnn.codec.container import unpack
+from pixelcnn.exact import prepare
 from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.sampling.native.coding import encode
-from pixelcnn.exact import prepare
 from twins import MODELS, built, inputs
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -5,8 +5,8 @@ import torch
 
 import pixelcnn
 from pixelcnn.arithmetic import grid
-from pixelcnn.frequencies import TOTAL_BITS, cumulative_frequencies
 from pixelcnn.arithmetic.mixture import mixture_of
+from pixelcnn.frequencies import TOTAL_BITS, cumulative_frequencies
 from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
 
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 import pixelcnn
 from pixelcnn.arithmetic import grid
-from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.exact import prepare
+from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.operations import Conv, ExactView
 from twins import MODELS, built, inputs
 

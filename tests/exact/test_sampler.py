@@ -7,8 +7,8 @@ import torch
 
 import pixelcnn
 from pixelcnn import sampling
-from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.exact import prepare
+from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.randomness import uniforms
 from pixelcnn.shards import write_shards

@@ -10,8 +10,8 @@ from tiny import TINY, run, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.config import FAMILIES, PRESETS, TrainConfig, from_dict, recipe, to_dict
-from pixelcnn.operations import FullView
 from pixelcnn.models import model_of
+from pixelcnn.operations import FullView
 from pixelcnn.randomness import dropout_bits, shifts
 from pixelcnn.sampling.program import record
 from pixelcnn.training.augmentation import shifted

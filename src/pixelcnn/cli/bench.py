@@ -25,8 +25,8 @@ class Bench:
     user/name or user/name@revision."""
     batches: tuple[int, ...] = (1, 4, 16, 64, 256)
     """Numbers of images drawn at a time."""
-    engine: Literal["fast", "native", "triton", "graph", "eager"] = "fast"
-    """`fast` is `native` (compiled for this processor) where there is a C compiler, on CUDA `triton` or `graph`, else
+    engine: Literal["fast", "native", "graph", "eager"] = "fast"
+    """`fast` is `native` (compiled for this processor) where there is a C compiler, on CUDA `graph`, else
     `eager` (PyTorch)."""
     reference: bool = True
     """Time a few full forwards as well, for the ratio (--no-reference leaves it out)."""

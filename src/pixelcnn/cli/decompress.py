@@ -76,11 +76,9 @@ class Decompress:
         print(f"{what}, decoded with {name}: {out}")
 
     def _on_device(self, prepared: PreparedModel) -> PreparedModel:
-        import dataclasses
-
         from pixelcnn.devices import device_of
 
-        return dataclasses.replace(prepared, model=prepared.model.to(device_of(self.device)))
+        return prepared.to(device_of(self.device))
 
     def _images(self, prepared: PreparedModel, data: bytes, header: Header) -> tuple[dict[int, Tensor], dict[int, int]]:
         """Levels and classes by index."""

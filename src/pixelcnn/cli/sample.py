@@ -45,8 +45,8 @@ class Sample:
     """With --label: above 1 exaggerates what makes the class (classifier-free guidance)."""
     temperature: float = 1.0
     """1 draws from the model's distribution; below 1 sharper, above 1 wilder."""
-    engine: Literal["fast", "native", "triton", "graph", "eager", "reference"] = "fast"
-    """`fast` is `native` (compiled for this processor) where there is a C compiler, on CUDA `triton` or `graph`, else
+    engine: Literal["fast", "native", "graph", "eager", "reference"] = "fast"
+    """`fast` is `native` (compiled for this processor) where there is a C compiler, on CUDA `graph`, else
     `eager` (PyTorch); `reference` runs one full forward a sub-pixel: slow, and the same images."""
     precision: Literal["float32", "bf16"] | None = None
     """`bf16` rounds the operands of products to bfloat16: faster on a GPU, and other images. By default the model's

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelcnn.codec.entropy import Decoder
-from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.exact import PreparedModel
+from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.sampling.native import warn_of_slower, why_not_native
 from pixelcnn.sampling.native.coding import GroupCoder
 from pixelcnn.sampling.schedule import schedule_of
@@ -77,9 +77,7 @@ class Groups:
         parts = []
         for k in range(0, len(images), per_group):
             group = images[k : k + per_group]
-            condition = self._prepared.condition_of(
-                None if labels is None else labels[k : k + per_group], len(group)
-            )
+            condition = self._prepared.condition_of(None if labels is None else labels[k : k + per_group], len(group))
             native = self._borrow(len(group))
             parts.append(native.edges(group, condition))
             self._give_back(len(group), native)

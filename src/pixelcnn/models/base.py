@@ -27,6 +27,7 @@ class AutoregressiveModel(DensityModel, nn.Module):
     """Base of all models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; probabilities are natural logarithms."""
 
     Config: ClassVar[type[Any]]
+
     def __init__(self, config: ModelConfig, likelihood: Likelihood | None = None) -> None:
         super().__init__()
         self.config = config
@@ -159,4 +160,3 @@ class AutoregressiveModel(DensityModel, nn.Module):
                 f"{pretrained_model_name_or_path} must be of class {cls.__name__}, got {type(model).__name__}"
             )
         return model
-

@@ -108,7 +108,9 @@ class FirstLayerTerms(nn.Module):
     ) -> None:
         super().__init__()
         _, height, width = config.image_shape
-        tables = [PositionTable(height, width, features, generator, full=True) for features, _ in streams if config.places]
+        tables = [
+            PositionTable(height, width, features, generator, full=True) for features, _ in streams if config.places
+        ]
         scales = sorted(config.context, reverse=True)
         contexts = [
             CoarseContext(

@@ -33,13 +33,13 @@ from torch import Tensor, nn
 
 from pixelcnn import sampling
 from pixelcnn.arguments import ArrayLike, integer
+from pixelcnn.arithmetic.precision import Precision, check_precision
 from pixelcnn.completion import Completion, Method, checked_mask
 from pixelcnn.config import OrderEnsembleConfig
-from pixelcnn.operations import View
 from pixelcnn.density import DensityModel
 from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.operations import View
 from pixelcnn.orders import ORDERS, is_transposed, rearranged, restored
-from pixelcnn.arithmetic.precision import Precision, check_precision
 from pixelcnn.randomness import part_uniforms
 
 __all__ = ["OrderEnsemble"]

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn.arguments import plain
-from pixelcnn.config import PixelCNNPlusPlusConfig, kernel_sizes
 from pixelcnn.arithmetic.mixture import mixture_of
+from pixelcnn.config import PixelCNNPlusPlusConfig, kernel_sizes
 from pixelcnn.layers import MaskedConv2d, Window
 from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models.attention import attention_blocks

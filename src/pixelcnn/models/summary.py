@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.config import PixelCNNConfig
 from pixelcnn.layers import MaskedConv2d, PositionTable
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.operations import Conv, FullView, Operation, Position
-from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.schedule import schedule_of
 
@@ -43,7 +43,7 @@ class _TracingView(FullView):
         super().__init__(image)
         self.seen: list[tuple[MaskedConv2d | PositionTable, tuple[int, ...]]] = []
 
-    def __call__(self, op: Operation, *inputs: Tensor | None) -> Tensor:
+    def __call__(self, op: Operation, /, *inputs: Tensor | None) -> Tensor:
         y = super().__call__(op, *inputs)
         if isinstance(op, Conv | Position):
             self.seen.append((op.layer if isinstance(op, Conv) else op.table, tuple(y.shape[1:])))

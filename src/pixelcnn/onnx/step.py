@@ -30,33 +30,37 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from torch import Tensor
+
+from pixelcnn.layers import MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.onnx.full import kind_of
-from pixelcnn.onnx.graph import Graph
-from pixelcnn.onnx.operations import apply, check_model, condition_input, kernel_rows, scaled
+from pixelcnn.onnx.operations import Exporter, check_model, condition_input, kernel_rows, kind_of, scaled
 from pixelcnn.onnx.parameters import mixture_params
-from pixelcnn.sampling.program import IMAGE, Condition, Conv, Place, Upsample
+from pixelcnn.operations import IMAGE, Node
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 
 __all__ = ["step_graph"]
 
 
-class _Front:
-    """The pixels of a step, or of its row: features (P, N, channels). See `pixelcnn.onnx.operations.Places`."""
+class _Front(Exporter):
+    """The pixels of a step, or of its row: features (P, N, channels)."""
 
-    def __init__(self, graph: Graph, schedule: Schedule, step: str, image: str) -> None:
-        self._graph = graph
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
         self._schedule = schedule
-        self._step = graph.node("Add", step, graph.constant(schedule.prelude))
         wavefront = schedule.wavefront
         self.size = max(len(wavefront.rows(t)) for t in range(wavefront.steps))
-        self.values: dict[int, str] = {}
-        self.caches = {IMAGE: image}
+        self.caches: dict[int, str] = {}
         self._fronts: dict[tuple[bool, int, int], str] = {}
-        self._conditions = {op.target for op in schedule.program.operations if isinstance(op, Condition)}
+
+    def start(self, step: str, image: str) -> None:
+        """Takes the names of the step and of the scaled image with its padding, (H * W + 2, N, channels)."""
+        self.begin(self._schedule.program, image)
+        self._step = self.node("Add", step, self.constant(self._schedule.prelude))
+        self.caches[IMAGE] = image
 
     def pixels(self, value: int) -> str:
-        """Raster indices (P,), on its grid, of the places at which a value is computed."""
+        """Raster indices (P,), on its grid, of the positions at which a value is computed."""
         lead, (height, width, scale) = self._schedule.leads[value], self._schedule.grid(value)
         by_row = value in self._schedule.rows
         if (by_row, lead, scale) not in self._fronts:
@@ -71,71 +75,68 @@ class _Front:
                     if wavefront.rows(time):
                         found = np.arange(outside)[wavefront.pixels(time)]
                         table[row, : len(found)] = found
-            found_here = self._graph.node("Gather", self._graph.constant(table), self._step)
-            self._fronts[by_row, lead, scale] = found_here
+            self._fronts[by_row, lead, scale] = self.node("Gather", self.constant(table), self._step)
         return self._fronts[by_row, lead, scale]
 
-    def keep(self, value: int) -> str:
+    def keep(self, value: int) -> None:
         """Writes a value that has been computed into its cache."""
-        graph = self._graph
-        places = graph.node("Unsqueeze", self.pixels(value), graph.constant([1]))
-        self.caches[value] = graph.node("ScatterND", self.caches[value], places, self.values[value])
-        return self.caches[value]
+        indices = self.node("Unsqueeze", self.pixels(value), self.constant([1]))
+        self.caches[value] = self.node("ScatterND", self.caches[value], indices, self.values[value])
 
-    def conv(self, op: Conv) -> str:
-        graph, layer, schedule = self._graph, op.layer, self._schedule
-        taps = [tap for tap in layer.taps if layer.stride > 1 or schedule.wavefront.reaches(*tap)]
-        size = schedule.grid(op.target)[1] if op.target in schedule.rows else self.size
+    def conv(self, node: Node, layer: MaskedConv2d) -> str:
+        schedule, source = self._schedule, node.inputs[0]
+        taps = schedule.inside(layer)
+        size = schedule.grid(node.target)[1] if node.target in schedule.rows else self.size
         if not taps:  # everything that it would see lies outside
-            shape = graph.node("Shape", self.caches[IMAGE])
-            n = graph.node("Gather", shape, graph.constant([1]))
-            sizes = graph.constant([size]), n, graph.constant([layer.out_channels])
-            return graph.node("Expand", graph.constant(layer.bias), graph.node("Concat", *sizes, axis=0))
-        if taps == [(0, 0)] and op.source != IMAGE and self._schedule.ahead(op.source, op.target) == 0:
-            x = self.operand(op.source, op.target)
+            n = self.node("Gather", self.node("Shape", self.caches[IMAGE]), self.constant([1]))
+            sizes = self.constant([size]), n, self.constant([layer.out_channels])
+            return self.node("Expand", self.constant(layer.bias), self.node("Concat", *sizes, axis=0))
+        if taps == [(0, 0)] and source != IMAGE and schedule.ahead(source, node.target) == 0:
+            x = self.operand(source, node)
         else:
-            seen = graph.node("Gather", graph.constant(self._neighbours(op, taps)), self.pixels(op.target))  # (P, taps)
-            x = graph.node("Gather", self.caches[op.source], seen)  # (P, taps, N, in)
-            x = graph.node("Transpose", x, perm=[0, 2, 1, 3])
-            x = graph.reshape(x, [size, -1, len(taps) * layer.in_channels])
-        y = graph.node("MatMul", x, graph.constant(kernel_rows(layer, taps)))
-        return graph.node("Add", y, graph.constant(layer.bias))
+            seen = self.node("Gather", self.constant(self._neighbours(node, layer, taps)), self.pixels(node.target))
+            x = self.node("Gather", self.caches[source], seen)  # (P, taps, N, in)
+            x = self.node("Transpose", x, perm=[0, 2, 1, 3])
+            x = self.reshape(x, [size, -1, len(taps) * layer.in_channels])
+        y = self.node("MatMul", x, self.constant(kernel_rows(layer, taps)))
+        return self.node("Add", y, self.constant(layer.bias))
 
-    def operand(self, value: int, target: int) -> str:
+    def operand(self, value: int, node: Node) -> str:
         rows = self._schedule.rows
-        if value in rows and target not in rows and value not in self._conditions:
-            column = self._graph.node("Mod", self._step, self._graph.constant([self._schedule.wavefront.width]))
-            return self._graph.node("Gather", self.values[value], column)
-        if value in self._conditions or self._schedule.ahead(value, target) == 0:
+        if value in self.program.conditions:
             return self.values[value]
-        return self._graph.node("Gather", self.caches[value], self.pixels(target))
+        if value in rows and node.target not in rows:
+            column = self.node("Mod", self._step, self.constant([self._schedule.wavefront.width]))
+            return self.node("Gather", self.values[value], column)
+        if self._schedule.ahead(value, node.target) == 0:
+            return self.values[value]
+        return self.node("Gather", self.caches[value], self.pixels(node.target))
 
-    def place(self, op: Place) -> str:
-        table = op.table.forward().flatten(0, 1).unsqueeze(1)
+    def at_positions(self, table: Tensor, node: Node) -> str:
+        table = table.flatten(0, 1).unsqueeze(1)
         nothing = table.new_zeros(2, *table.shape[1:])  # for pixels that a step has not
-        both = self._graph.constant(torch.cat([table, nothing]))
-        return self._graph.node("Gather", both, self.pixels(op.target))
+        return self.node("Gather", self.constant(torch.cat([table, nothing])), self.pixels(node.target))
 
-    def upsample(self, op: Upsample) -> str:
-        columns = np.arange(self._schedule.grid(op.target)[1]) // op.scale
-        return self._graph.node("Gather", self.values[op.source], self._graph.constant(columns))
+    def upsampled(self, node: Node, factor: int) -> str:
+        columns = np.arange(self._schedule.grid(node.target)[1]) // factor
+        return self.node("Gather", self.values[node.inputs[0]], self.constant(columns))
 
     def everywhere(self, per_image: str) -> str:
         return per_image
 
     def split(self, value: str, parts: int) -> str:
-        return self._graph.reshape(value, [0, 0, parts, -1])
+        return self.reshape(value, [0, 0, parts, -1])
 
-    def joined(self, value: str, features: int) -> str:
-        return self._graph.reshape(value, [0, 0, features])
+    def joined(self, value: str, target: int) -> str:
+        return self.reshape(value, [0, 0, self.program.features[target]])
 
-    def _neighbours(self, op: Conv, taps: list[tuple[int, int]]) -> np.ndarray:
-        """What each tap of each place of the target reads of the source, (places + 2, taps)."""
-        (rows, columns, _), (h, w, _) = map(self._schedule.grid, (op.target, op.source))
+    def _neighbours(self, node: Node, layer: MaskedConv2d, taps: list[tuple[int, int]]) -> np.ndarray:
+        """What each tap of each position of the target reads of the source, (positions + 2, taps)."""
+        (rows, columns, _), (h, w, _) = map(self._schedule.grid, (node.target, node.inputs[0]))
         table = np.full((rows * columns + 2, len(taps)), h * w)
         y, x = np.divmod(np.arange(rows * columns), columns)
         for k, (dy, dx) in enumerate(taps):
-            up, across = y * op.layer.stride + dy, x * op.layer.stride + dx
+            up, across = y * layer.stride + dy, x * layer.stride + dx
             inside = (up >= 0) & (up < h) & (across >= 0) & (across < w)
             table[:-2, k][inside] = (up * w + across)[inside]
         return table
@@ -151,49 +152,38 @@ def step_graph(model: AutoregressiveModel) -> bytes:
         ValueError: If the model cannot be exported, or onnx is not installed.
     """
     check_model(model)
-    graph = Graph()
     c, h, w = model.image_shape
+    conditional = (model.num_classes, model.condition_dim) != (None, None)
+    schedule = schedule_of(model, conditional=conditional)
+    program, wavefront = schedule.program, schedule.wavefront
+    graph = _Front(schedule)
     step = graph.input("step", np.int64, [])
     images = graph.input("images", np.uint8, ["N", c, h, w])
-    condition = condition_input(graph, model)
-    schedule = schedule_of(model, conditional=condition is not None)
-    program, wavefront = schedule.program, schedule.wavefront
+    graph.condition = condition_input(graph, model)
 
     levels = graph.reshape(graph.node("Transpose", images, perm=[2, 3, 0, 1]), [h * w, -1, c])
     levels = graph.node("Pad", graph.cast(levels, np.float32), graph.constant([0, 0, 0, 2, 0, 0]))
-    front = _Front(graph, schedule, step, scaled(graph, levels, model))
-    kept = _kept(schedule)
+    graph.start(step, scaled(graph, levels, model))
+    stored = set(range(len(program.features))) - program.conditions - {IMAGE}
+    kept = [value for value in sorted(stored) if any(reading.later for reading in schedule.readings[value])]
     shapes: dict[int, list[int | str]] = {}
     for value in kept:
         height, width, _ = schedule.grid(value)
         shape = shapes[value] = [height * width + 2, "N", program.features[value]]
-        front.caches[value] = graph.input(f"cache_{value}", np.float32, shape)
-    for op in program.operations:
-        front.values[op.target] = apply(graph, op, front, program.features, condition)
-        if op.target in kept:
-            front.keep(op.target)
+        graph.caches[value] = graph.input(f"cache_{value}", np.float32, shape)
+    for node in program.nodes:
+        graph.values[node.target] = node.op.exported(graph, node)
+        if node.target in kept:
+            graph.keep(node.target)
 
-    pixels, raw = front.pixels(program.output), front.values[program.output]
+    pixels, raw = graph.pixels(program.output), graph.values[program.output]
     if model.grouped:
-        params = graph.reshape(raw, [front.size, -1, c, model.likelihood.params])
+        params = graph.reshape(raw, [graph.size, -1, c, model.likelihood.params])
     else:
         params = mixture_params(graph, model, raw, graph.node("Gather", levels, pixels))
-    graph.output(pixels, "pixels", np.int64, [front.size])
-    graph.output(params, "params", np.float32, [front.size, "N", c, model.likelihood.params])
+    graph.output(pixels, "pixels", np.int64, [graph.size])
+    graph.output(params, "params", np.float32, [graph.size, "N", c, model.likelihood.params])
     for value in kept:
-        graph.output(front.caches[value], f"next_{value}", np.float32, shapes[value])
+        graph.output(graph.caches[value], f"next_{value}", np.float32, shapes[value])
     metadata = {"steps": wavefront.steps, "prelude": schedule.prelude, "levels": model.levels}
     return graph.bytes("step", {"pixelcnn": "step", **metadata, "likelihood": kind_of(model)})
-
-
-def _kept(schedule: Schedule) -> list[int]:
-    """The values that are read elsewhere or later than they are computed."""
-    kept = set()
-    for op in schedule.program.operations:
-        late = [value for value in op.pointwise if schedule.ahead(value, op.target) != 0]
-        if isinstance(op, Conv) and op.source != IMAGE:
-            taps = [tap for tap in op.layer.taps if schedule.wavefront.reaches(*tap)]
-            if taps not in ([], [(0, 0)]) or schedule.ahead(op.source, op.target) != 0:
-                late.append(op.source)
-        kept |= set(late)
-    return sorted(kept - {op.target for op in schedule.program.operations if isinstance(op, Condition)})

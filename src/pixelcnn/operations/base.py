@@ -23,7 +23,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor
 
@@ -143,12 +143,16 @@ class Pointwise(Operation):
 
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
         """See `Operation.at_front`."""
-        part = front.part(node, group)
+        part, op = front.part(node, group), self.frozen()
         read = [front.operand(value, node, front.part(node, group, value).columns) for value in node.inputs]
         if len(read) == 1:
             (only,) = read
-            return lambda: self.compute(front.arithmetic, part, only())
-        return lambda: self.compute(front.arithmetic, part, *(one() for one in read))
+            return lambda: op.compute(front.arithmetic, part, only())
+        return lambda: op.compute(front.arithmetic, part, *(one() for one in read))
+
+    def frozen(self) -> Self:
+        """The same with parameters of its own, which do not change when the model's do."""
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,10 +176,13 @@ class View(Protocol):
 
     image: Tensor
     """Scaled pixel values, (..., channels), the first input of what reads the image."""
-    conditional: bool
-    """Whether the images are conditioned on something."""
 
-    def __call__(self, op: Operation, *inputs: Tensor | None) -> Tensor:
+    @property
+    def conditional(self) -> bool:
+        """Whether the images are conditioned on something."""
+        ...
+
+    def __call__(self, op: Operation, /, *inputs: Tensor | None) -> Tensor:
         """The operation's result; inputs that are None are left out."""
         ...
 
@@ -235,6 +242,10 @@ class Packer(Protocol):
 
     arithmetic: Arithmetic
 
+    def features(self, value: int) -> int:
+        """How many features a value has."""
+        ...
+
     def keep(self, values: Tensor) -> int:
         """Puts numbers behind the others, aligned, and returns where."""
         ...
@@ -270,7 +281,7 @@ class Exporter(Protocol):
         """Rows of a table (rows, columns, features) at the node's positions, in a shape that can be added."""
         ...
 
-    def upsampled(self, node: Node, scale: int) -> str:
+    def upsampled(self, node: Node, factor: int) -> str:
         """The features of the cells of the first input in which the node's positions lie, (..., features)."""
         ...
 
@@ -282,12 +293,12 @@ class Exporter(Protocol):
         """Features (..., parts * f) as (..., parts, f)."""
         ...
 
-    def joined(self, value: str, features: int) -> str:
-        """The reverse, (..., features)."""
+    def joined(self, value: str, target: int) -> str:
+        """The reverse, (..., features of the target)."""
         ...
 
 
 def halves(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """The first and the second half of the features (..., 2 f) of each colour group: (..., groups, f / groups)."""
-    a, b = x.unflatten(-1, (groups, 2, -1)).unbind(-2)
+    a, b = x.view(*x.shape[:-1], groups, 2, x.shape[-1] // groups // 2).unbind(-2)
     return a, b

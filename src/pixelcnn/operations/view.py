@@ -34,7 +34,7 @@ class FullView:
         """See `View.conditional`."""
         return self.condition is not None
 
-    def __call__(self, op: Operation, *inputs: Tensor | None) -> Tensor:
+    def __call__(self, op: Operation, /, *inputs: Tensor | None) -> Tensor:
         """See `View.__call__`."""
         return op.whole(self, *(x for x in inputs if x is not None))
 

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer, number, tensor
-from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.arithmetic.precision import Precision, check_precision, exact_products, in_exact_products
+from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive

@@ -20,9 +20,15 @@ __all__ = ["Autoregressive", "check_weights"]
 class Autoregressive(Protocol):
     """A network over a view, and how its outputs are to be read; every model of the package is one."""
 
-    likelihood: Likelihood
-    exact: bool
-    """Whether it computes in exact arithmetic, see `pixelcnn.exact`."""
+    @property
+    def likelihood(self) -> Likelihood:
+        """What the network's outputs mean."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether it computes in exact arithmetic, see `pixelcnn.exact`."""
+        ...
 
     def arithmetic_of(self, precision: Precision | None) -> Arithmetic:
         """How the network is computed, in a precision."""

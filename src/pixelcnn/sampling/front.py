@@ -162,12 +162,13 @@ class WavefrontFront(Front):
     def seen(self, node: Node, layer: MaskedConv2d) -> list[tuple[list[tuple[int, int]], Callable[[], Tensor]]]:
         """A piece for each kernel row that reaches into the image, the own row first; see `pixelcnn.operations.base.Front`."""
         source, lead = node.inputs[0], self.schedule.leads[node.target]
-        inside, cache = self.schedule.inside(layer), self._operands.get(source)
-        if inside and cache is None:
+        inside = self.schedule.inside(layer)
+        if inside and source not in self._operands:
             return [(inside, lambda: self.arithmetic.operand(self._now[source]).flatten(0, 1))]
         rows = [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
 
         def reader(taps: list[tuple[int, int]]) -> Callable[[], Tensor]:
+            cache = self._operands[source]
             ahead, features = cache.ahead(*taps[0]), len(taps) * layer.in_channels
             return lambda: cache.rows(self.step + lead, ahead, 0, features)
 
@@ -185,7 +186,9 @@ class WavefrontFront(Front):
     def _is_kept_for_products(self, value: int) -> bool:
         """Whether a product reads it elsewhere than where and when it is computed, or by other colour groups."""
         grouped = self.channels > 1
-        return any(r.layer and (r.later or (grouped and len(r.layer.in_groups) > 1)) for r in self.schedule.readings[value])
+        return any(
+            r.layer and (r.later or (grouped and len(r.layer.in_groups) > 1)) for r in self.schedule.readings[value]
+        )
 
     def _is_kept_for_others(self, value: int) -> bool:
         """Whether something else than a product reads it later than it is computed."""
@@ -217,9 +220,7 @@ class WavefrontFront(Front):
 class _Cache:
     """A value at all pixels, at the addresses that the module's docstring gives."""
 
-    def __init__(
-        self, wavefront: Wavefront, readers: list[MaskedConv2d], n: int, channels: int, like: Tensor
-    ) -> None:
+    def __init__(self, wavefront: Wavefront, readers: list[MaskedConv2d], n: int, channels: int, like: Tensor) -> None:
         windows = [layer.window for layer in readers]
         above = max((-window.top for window in windows), default=0)
         beside = max((max(-window.left, window.right) for window in windows), default=0)

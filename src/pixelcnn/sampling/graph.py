@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelcnn.devices import cuda_graph
 from pixelcnn.arithmetic.precision import Precision, exact_products
+from pixelcnn.devices import cuda_graph
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.eager import cache_bytes, drawing, why_not_eager
 from pixelcnn.sampling.walk import Walk, numbers_of

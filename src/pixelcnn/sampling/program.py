@@ -87,7 +87,7 @@ class _Recorder:
         self.conditional = conditional
         self.image = _Symbol(IMAGE, channels, self)
 
-    def __call__(self, op: Operation, *inputs: _Symbol | None) -> _Symbol:
+    def __call__(self, op: Operation, /, *inputs: _Symbol | None) -> _Symbol:
         """See `View.__call__`."""
         return self.note(op, *(x for x in inputs if x is not None))
 

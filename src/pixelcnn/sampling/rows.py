@@ -52,7 +52,9 @@ class RowFront(Front):
         """What convolutions read at other pixels than where it is computed."""
         nodes = [node for node in program.nodes if not isinstance(node.op, Condition)]
         self._by_row = [
-            (schedule.grid(node.target)[2], self._prepared(node, None)) for node in nodes if node.target in schedule.rows
+            (schedule.grid(node.target)[2], self._prepared(node, None))
+            for node in nodes
+            if node.target in schedule.rows
         ]
         by_pixel = [node for node in nodes if node.target not in schedule.rows]
         self._late = [self._prepared(node, 0) for node in by_pixel if schedule.leads[node.target] < 0]

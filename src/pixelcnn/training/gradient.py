@@ -23,9 +23,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.operations import FullView
-from pixelcnn.models import AutoregressiveModel
 from pixelcnn.arithmetic.precision import exact_products
+from pixelcnn.models import AutoregressiveModel
+from pixelcnn.operations import FullView
 from pixelcnn.processes import ALONE, Processes
 
 __all__ = ["Gradient", "autocast"]

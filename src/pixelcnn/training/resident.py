@@ -29,11 +29,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pixelcnn.arithmetic.precision import exact_products
 from pixelcnn.config import TrainConfig
 from pixelcnn.devices import cuda_graph
-from pixelcnn.operations import FullView
 from pixelcnn.models import AutoregressiveModel
-from pixelcnn.arithmetic.precision import exact_products
+from pixelcnn.operations import FullView
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.gradient import autocast

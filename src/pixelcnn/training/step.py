@@ -29,8 +29,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pixelcnn.operations import FullView
 from pixelcnn.models import AutoregressiveModel
+from pixelcnn.operations import FullView
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.threads import alone
 from pixelcnn.training.batches import Batch

@@ -38,13 +38,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pixelcnn.arguments import ArrayLike, levels_of, tensor
+from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.config import TrainConfig, from_dict, to_dict
 from pixelcnn.devices import device_of, peak_memory
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
 from pixelcnn.orders import ORDERS
-from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.processes import Processes, joined
 from pixelcnn.progress import progress_bar, say
 from pixelcnn.sampling.autoregressive import check_weights

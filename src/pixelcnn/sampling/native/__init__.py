@@ -119,9 +119,7 @@ class NativeSampler:
         Images may be ahead of what is yielded, and other threads behind, until the last one, but in lockstep.
         """
         walk, steps, lockstep = self._walk, self.steps, self._lockstep
-        walk.begin(
-            images, self._condition, seed=seed, first=first, temperature=temperature, guidance=self._guidance
-        )
+        walk.begin(images, self._condition, seed=seed, first=first, temperature=temperature, guidance=self._guidance)
         jobs = walk.jobs
         allowed = ctypes.c_int64(0 if lockstep else steps)
         done = [ctypes.c_int64(0) for _ in jobs[1:]]

@@ -75,9 +75,9 @@ def _load(kind: str) -> ctypes.CDLL:
             _compile(compiled, kind)
             content = compiled.read_bytes()
     complaints = []
-    for folder in (cache_home, private_folder):
+    for home in (cache_home, private_folder):
         try:
-            path = folder() / _name(prefix, content)
+            path = home() / _name(prefix, content)
             if not path.is_file() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_file(path, content)

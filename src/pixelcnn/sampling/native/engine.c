@@ -71,7 +71,11 @@ struct run {
     int64_t delay, up, length;
 };
 
-enum { PRODUCT, SUM, GATE, GLU, CONCAT_ELU, POSITION, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE };
+enum {
+    PRODUCT, SUM, GATE, GLU, CONCAT_ELU, POSITION, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE, SCALE, ACTIVATION, CONCAT
+};
+
+enum { ELU, SILU, GELU };                            /* of an ACTIVATION: count */
 
 enum { BERNOULLI, CATEGORICAL, MIXTURE };
 
@@ -83,7 +87,7 @@ struct op {
     int64_t column, columns;
     int64_t relu;                                    /* of a PRODUCT, before the residual is added */
     int64_t runs, count;                             /* the first of its runs, and how many; of an ATTENTION, heads: count */
-    int64_t weights, bias;                           /* where its panels, or a POSITION's table, and its bias start */
+    int64_t weights, bias;                           /* where its panels, or a POSITION's table or a SCALE's factors, and its bias start */
     int64_t scale;                                   /* of what is computed a row at a time: at each so many-th row, for
                                                         each so many-th column; else 0 */
     int64_t stride;                                  /* of a PRODUCT's convolution; of an UPSAMPLE, its scale */
@@ -361,6 +365,30 @@ static ALWAYS void units(const int64_t kind, real *target, const real *a, const 
     }
 }
 
+static void scale_columns(real *target, const real *x, const real *factors, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c++) target[c] = x[c] * factors[c];
+}
+
+static ALWAYS vec activation(const int64_t kind, vec a)
+{
+    vec one = (vec){0} + 1, b = clamped(a, 80);
+    if (kind == ELU) return positive(a) - positive(one - exponential(b));
+    if (kind == GELU) {                              /* 1 + tanh(y) is twice the sigmoid of 2 y */
+        b = clamped(a, 8);
+        b = b * (((vec){0} + (real)0.0713548162726009) * b * b + (real)1.5957691216057308);
+    }
+    return a / (exponential((vec){0} - b) + one);
+}
+
+static void activate_columns(const int64_t kind, real *target, const real *x, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c += LANES)     /* what it reads too much is not stored */
+        store(target + c, kind == ELU    ? activation(ELU, *(const loose *)(x + c))
+                          : kind == SILU ? activation(SILU, *(const loose *)(x + c))
+                                         : activation(GELU, *(const loose *)(x + c)), columns - c);
+}
+
 static ALWAYS vec larger(vec a, vec b)
 {
     return (vec)(((__typeof__(a > b))a & (a > b)) | ((__typeof__(a > b))b & ~(a > b)));
@@ -487,7 +515,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         apply_to_row(plan, op, share, first_row, columns);
         return;
     }
-    if (op->kind >= POSITION) {
+    if (op->kind >= POSITION && op->kind <= ATTENTION) {
         apply_by_position(plan, op, share, time, first_row, end);
         return;
     }
@@ -505,6 +533,21 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         for (int64_t r = 0; r < rows; r++)
             for (int64_t c = 0; c < p.columns; c++)
                 p.target[r * p.target_stride + c] = x[r * source->stride + c] + p.residual[r * p.residual_stride + c];
+        return;
+    }
+    if (op->kind == SCALE || op->kind == ACTIVATION) {
+        const real *x = START(source) + op->column, *factors = plan->weights + op->weights;
+        for (int64_t r = 0; r < rows; r++, x += source->stride, p.target += p.target_stride)
+            if (op->kind == SCALE) scale_columns(p.target, x, factors, p.columns);
+            else activate_columns(op->count, p.target, x, p.columns);
+        return;
+    }
+    if (op->kind == CONCAT) {                        /* `count` columns of the source from `runs`, the others from `bias` */
+        const real *x = START(source) + op->runs, *y = START(residual) + op->bias;
+        for (int64_t r = 0; r < rows; r++, x += source->stride, y += residual->stride, p.target += p.target_stride) {
+            memcpy(p.target, x, op->count * sizeof(real));
+            memcpy(p.target + op->count, y, (p.columns - op->count) * sizeof(real));
+        }
         return;
     }
     if (op->kind == GATE || op->kind == GLU) {       /* (a, b) to one */

@@ -5,7 +5,7 @@
 /* Adding and taking away 1.5 * 2^(52 - bits) rounds to multiples of 2^-bits, ties to even. */
 #define ON_GRID(x, bits) (((x) + 0x1.8p52 / (1LL << (bits))) - 0x1.8p52 / (1LL << (bits)))
 
-static const double *heads, *tails;                  /* of exponentials, see exact/grid.py */
+static const double *heads, *tails;                  /* of exponentials, see arithmetic/grid.py */
 
 void set_tables(const double *head, const double *tail) { heads = head, tails = tail; }
 
@@ -40,7 +40,23 @@ static ALWAYS void units(const int64_t kind, real *target, const real *a, const 
     }
 }
 
-/* See `attend` in exact/units.py: sums are exact, so they may run in any order. */
+static void scale_columns(real *target, const real *x, const real *factors, int64_t columns)
+{
+    for (int64_t c = 0; c < columns; c++) target[c] = held(ON_GRID(x[c] * factors[c], 12), 1024);
+}
+
+/* See operations/activation.py. */
+static void activate_columns(const int64_t kind, real *target, const real *x, int64_t columns)
+{
+    const double linear = 26145 / 16384.0, cubic = 1169 / 16384.0;
+    for (int64_t c = 0; c < columns; c++) {
+        double a = x[c], b = a;
+        if (kind == GELU) b = held(a, 8), b = ON_GRID(b * (ON_GRID(b * b, 12) * cubic + linear), 12);
+        target[c] = kind != ELU ? ON_GRID(a * sigmoid(b), 12) : a > 0 ? a : ON_GRID(exp_negative(fabs(a)) - 1, 12);
+    }
+}
+
+/* See `attend` in operations/attention.py: sums are exact, so they may run in any order. */
 static void attend(const real *query, const real *keys, int64_t per_feature, const real *values, int64_t per_pixel,
                    real *out, int64_t size, int64_t seen, real *scores)
 {
@@ -60,7 +76,7 @@ static void attend(const real *query, const real *keys, int64_t per_feature, con
     for (int64_t c = 0; c < size; c++) out[c] = ON_GRID(out[c] / sum, 12);
 }
 
-/* A sub-pixel's distribution: weights and what sums of them are frequencies of, see exact/frequencies.py. */
+/* A sub-pixel's distribution: weights and what sums of them are frequencies of, see frequencies.py. */
 struct distribution {
     double total;
     union {
@@ -79,7 +95,7 @@ static ALWAYS double logistic(double edge, double mean, double inverse)
     return ON_GRID(sigmoid(held(ON_GRID((edge - mean) * inverse, 12), 1024)), 22);
 }
 
-/* The mixture of one channel given the levels `x` of the earlier ones, `apart` from each other, see exact/mixture.py. */
+/* The mixture of one channel given the levels `x` of the earlier ones, `apart` from each other, see arithmetic/mixture.py. */
 static void mix_logistics(const struct plan *plan, const real *raw, const uint8_t *x, int64_t apart, int64_t channel,
                           struct distribution *d)
 {

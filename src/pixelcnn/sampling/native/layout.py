@@ -185,9 +185,7 @@ class Plan:
         per_row = (columns + max(left, right)) * per_step
         offset = self._take((above + 1) * per_row + left * per_step) + left * per_step
         lead = network.schedule.leads[value]
-        return self._slot(
-            offset=offset, stride=features, per_row=per_row, per_step=per_step, lead=lead, ring=above + 1
-        )
+        return self._slot(offset=offset, stride=features, per_row=per_row, per_step=per_step, lead=lead, ring=above + 1)
 
     def _image_slot(self) -> int:
         network, n, c = self._network, self.n, self._network.image_shape[0]

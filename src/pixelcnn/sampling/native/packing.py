@@ -30,9 +30,7 @@ ALIGNMENT = 16
 _MAX_RUNS = 512  # as in engine.c
 
 
-def packed(
-    model: Autoregressive, panel: int, slope: int | None = None, *, conditional: bool = False
-) -> PackedNetwork:
+def packed(model: Autoregressive, panel: int, slope: int | None = None, *, conditional: bool = False) -> PackedNetwork:
     """The model's network, packed again only if its weights have changed since the last time."""
 
     def pack() -> PackedNetwork:
@@ -75,9 +73,7 @@ class PackedNetwork:
         self.by_rows = bool(schedule.rows)
         """Whether the steps are the pixels in raster order, and some values computed a row at a time."""
         stored = set(range(len(program.features))) - program.conditions
-        in_rings = {
-            v: [r for r in schedule.readings[v] if not r.everywhere] for v in stored if not self.by_rows
-        }
+        in_rings = {v: [r for r in schedule.readings[v] if not r.everywhere] for v in stored if not self.by_rows}
         self.slots = {v: 1 + max(r.delay for r in seen) for v, seen in in_rings.items() if any(r.later for r in seen)}
         """Steps for which a value is kept, for those that are read at other pixels."""
         self.rows_above = {v: self._rows_above(v) for v in self.slots}
@@ -133,6 +129,10 @@ class PackedNetwork:
         start, stop = part.columns.start, part.columns.stop
         scale = self.schedule.grid(node.target)[2] if node.target in self.schedule.rows else 0
         return {"kind": node.op.opcode, "column": start, "columns": stop - start, "scale": scale} | fields
+
+    def features(self, value: int) -> int:
+        """See `pixelcnn.operations.base.Packer`."""
+        return self.program.features[value]
 
     def product(self, node: Node, layer: MaskedConv2d, columns: slice) -> dict[str, int]:
         """See `pixelcnn.operations.base.Packer`: taps that are read in one go make a run."""

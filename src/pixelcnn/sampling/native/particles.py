@@ -30,9 +30,7 @@ class NativeParticles:
         self.images, known = images.contiguous(), known.to(torch.uint8).contiguous()
         self.evidence.zero_()
         self._last_step = None
-        self._walk.begin(
-            self.images, condition, seed=self._seed, first=first, known=known, evidence=self.evidence
-        )
+        self._walk.begin(self.images, condition, seed=self._seed, first=first, known=known, evidence=self.evidence)
         self._alone = self._known_steps(known) if _alike(self.images) and _alike(condition) else 0
         if self._alone:
             head = None if condition is None else condition[:1]

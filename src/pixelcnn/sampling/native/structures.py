@@ -9,7 +9,9 @@ __all__ = ["OP_FIELDS", "SLOT_FIELDS", "CoderStruct", "PlanStruct", "ShareStruct
 
 
 def _fields(**types: str) -> list[tuple[str, Any]]:
-    return [(name, kind) for kind_name, names in types.items() for kind in [_TYPES[kind_name]] for name in names.split()]
+    return [
+        (name, kind) for kind_name, names in types.items() for kind in [_TYPES[kind_name]] for name in names.split()
+    ]
 
 
 _TYPES: dict[str, Any] = {

@@ -1,0 +1,54 @@
+"""The features of two values side by side, those of each colour group together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pixelcnn.arithmetic import Arithmetic
+from pixelcnn.operations.base import Exporter, Node, Packer, Part, Pointwise
+
+__all__ = ["Concat"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Concat(Pointwise):
+    """Features (..., f) and (..., g) to (..., f + g); the colour groups must divide both."""
+
+    opcode: ClassVar[int] = 12
+
+    def features(self, *inputs: int) -> int:
+        """All together."""
+        if any(count % self.groups for count in inputs):
+            raise ValueError(f"features must be multiples of the {self.groups} colour groups, got {inputs}")
+        return sum(inputs)
+
+    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:  # noqa: ARG002
+        """See `Pointwise.compute`."""
+        if part.groups == 1:
+            x, y = torch.broadcast_tensors(inputs[0][..., :1], inputs[1][..., :1])  # what is the same at all positions
+            return torch.cat([inputs[0].expand(*x.shape[:-1], -1), inputs[1].expand(*y.shape[:-1], -1)], -1)
+        grouped = [x.view(*x.shape[:-1], part.groups, x.shape[-1] // part.groups) for x in inputs]
+        return torch.cat(grouped, -1).flatten(-2)
+
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+        """The larger one."""
+        return max(bounds), 0.0
+
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
+        """Where the colour group's features begin in both, and how many are the first one's."""
+        first, second = (packer.features(value) // self.groups for value in node.inputs)
+        group = part.columns.start // (first + second)
+        return {"runs": group * first, "count": first, "bias": group * second}
+
+    def exported(self, graph: Exporter, node: Node) -> str:
+        """See `Operation.exported`."""
+        inputs = [graph.operand(value, node) for value in node.inputs]
+        if self.groups == 1:
+            return graph.node("Concat", *inputs, axis=-1)
+        grouped = [graph.split(x, self.groups) for x in inputs]
+        return graph.joined(graph.node("Concat", *grouped, axis=-1), node.target)
