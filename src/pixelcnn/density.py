@@ -4,8 +4,8 @@ A model factorises the probability of an image over its sub-pixels in raster ord
 
     log p(x) = sum_k log p(x_k | x_1, ..., x_{k-1}),
 
-and its network gives the parameters of every factor. Trained models (`pixelcnn.models`) derive from `DensityModel`, and so
-do their reproducible twins in exact arithmetic (`pixelcnn.exact`).
+and its network gives the parameters of every factor. Trained models (`pixelcnn.models`) derive from `DensityModel`, and
+so do their reproducible twins in exact arithmetic (`pixelcnn.exact`).
 """
 
 from __future__ import annotations
@@ -317,9 +317,9 @@ class DensityModel(ABC):
                 unconditional and the conditional distribution; 1 is the conditional one, above 1 exaggerates what makes
                 the class.
             precision: None computes in the model's own type. "bf16", for models in float32, rounds the operands of
-                every product to bfloat16 (`pixelcnn.arithmetic.precision`): faster on a GPU, other images, and slightly another
-                distribution, whose likelihood `log_prob` gives for the same precision; there engines agree on most
-                images only. "float32" is what None means for such a model.
+                every product to bfloat16 (`pixelcnn.arithmetic.precision`): faster on a GPU, other images, and slightly
+                another distribution, whose likelihood `log_prob` gives for the same precision; there engines agree on
+                most images only. "float32" is what None means for such a model.
             exact: Draw from `pixelcnn.exact.prepare(model)`, the model rounded to a fixed grid (how little that changes
                 is in docs/results.md): the same images, bit for bit, on any machine, device and engine. About half as
                 fast; engines are "native", "eager" and "reference"; neither temperature nor guidance.

@@ -1,8 +1,9 @@
-"""Exact arithmetic as a kind of model: a twin whose outputs are the same bits in any order of summation, on any machine.
+"""Exact arithmetic as a kind of model: a twin whose outputs are the same bits in any order of summation, on any
+machine.
 
-`prepare` rounds a model's parameters to a fixed grid (`pixelcnn.arithmetic.grid`) and proves from them that no sum of its
-network can be inexact. The twin has the methods of any model: what it samples, scores and codes is reproducible bit for
-bit, whatever the machine, device, engine, batch and number of threads. Its probabilities are multiples of 2^-24
+`prepare` rounds a model's parameters to a fixed grid (`pixelcnn.arithmetic.grid`) and proves from them that no sum of
+its network can be inexact. The twin has the methods of any model: what it samples, scores and codes is reproducible bit
+for bit, whatever the machine, device, engine, batch and number of threads. Its probabilities are multiples of 2^-24
 (`pixelcnn.frequencies`): the integers that the codec works with.
 """
 

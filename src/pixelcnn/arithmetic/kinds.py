@@ -3,8 +3,9 @@
 An operation (`pixelcnn.operations`) is written once, over an `Arithmetic`, which says what operands, results and the
 few transcendental functions are rounded to:
 
-    Arithmetic      the tensors' own floating-point type, or operands rounded to bfloat16 (`pixelcnn.arithmetic.precision`)
-    Grid            multiples of powers of two, of which float64 sums are exact (`pixelcnn.arithmetic.grid`): the same bits
+    Arithmetic      the tensors' own floating-point type, or operands rounded to bfloat16
+    (`pixelcnn.arithmetic.precision`) Grid            multiples of powers of two, of which float64 sums are exact
+    (`pixelcnn.arithmetic.grid`): the same bits
                     in any order of summation, on any machine
 """
 

@@ -4,8 +4,9 @@
     k = conv_k(f) + place_k               v = conv_v(f)
     x <- x + conv_o(attention(q, k, v))
 
-with 1x1 convolutions and attention over the pixels strictly before the own one (`pixelcnn.operations.attention`). The features x
-of a pixel know what came before it; keys and values are only read by later pixels, so f knows the pixel itself as well.
+with 1x1 convolutions and attention over the pixels strictly before the own one (`pixelcnn.operations.attention`). The
+features x of a pixel know what came before it; keys and values are only read by later pixels, so f knows the pixel
+itself as well.
 
 PixelSNAIL has residual blocks around each attention, through which it reads image and coordinates; here the layers of
 the network stand before and behind it, and tables for each row and column of the image take the place of coordinates.

@@ -1,7 +1,7 @@
 """Recorded programs as ONNX nodes: what whole images and the pixels of a step have in common.
 
-Every operation makes its own nodes (`Operation.exported`), over features with channels last, as the networks are written.
-An exporter says where features lie and what a convolution sees there.
+Every operation makes its own nodes (`Operation.exported`), over features with channels last, as the networks are
+written. An exporter says where features lie and what a convolution sees there.
 """
 
 from __future__ import annotations

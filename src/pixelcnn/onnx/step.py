@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-
 from torch import Tensor
 
 from pixelcnn.layers import MaskedConv2d

@@ -4,8 +4,8 @@
     silu(x)    x * sigmoid(x)
     gelu(x)    x * sigmoid(1.5957691 x + 0.0713548 x^3), which is x / 2 * (1 + tanh(0.7978846 (x + 0.044715 x^3)))
 
-On the grid the two coefficients are multiples of 2^-14, and x is held within 8 in the polynomial, beyond which the sigmoid is
-0 or 1.
+On the grid the two coefficients are multiples of 2^-14, and x is held within 8 in the polynomial, beyond which the
+sigmoid is 0 or 1.
 
 References:
     | Fast and Accurate Deep Network Learning by Exponential Linear Units (Clevert et al., 2016), https://arxiv.org/abs/1511.07289
@@ -37,7 +37,7 @@ class Activation(Pointwise):
     kind: Literal["elu", "silu", "gelu"]
     opcode: ClassVar[int] = 11
 
-    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:  # noqa: ARG002
+    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         (x,) = inputs
         if self.kind == "elu":
@@ -51,11 +51,11 @@ class Activation(Pointwise):
             y = grid.rounded(y * (grid.rounded(y * y) * cubic + linear))
         return grid.rounded(x * grid.sigmoid(y))
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """A sigmoid is below 1, and elu above -1."""
         return max(1.0, bounds[0]), 0.0
 
-    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:  # noqa: ARG002
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
         """See `Operation.packed`."""
         return {"count": _KINDS.index(self.kind)}
 

@@ -94,7 +94,7 @@ class Attention(Operation):
         for value in node.inputs[1:]:
             yield value, max(-1, above)
 
-    def by_rows(self, node: Node, rows: Iterable[int]) -> bool:  # noqa: ARG002
+    def by_rows(self, node: Node, rows: Iterable[int]) -> bool:
         """Never: it sees the own row."""
         return False
 
@@ -103,7 +103,7 @@ class Attention(Operation):
         products = bounds[0] * bounds[1] * features[1] / 4
         return bounds[2], max(products, bounds[2] * MAX_EXACT_PIXELS * 4)
 
-    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:  # noqa: ARG002
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
         """How many heads."""
         return {"count": self.heads}
 
@@ -111,8 +111,8 @@ class Attention(Operation):
 def attend(arithmetic: Arithmetic, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """What pixels find among others that they all see.
 
-    On the grid a score is rounded, multiplied by d^-0.5 as a weight is, and rounded again; of the exponentials, of which
-    the largest is 1, 16 bits count.
+    On the grid a score is rounded, multiplied by d^-0.5 as a weight is, and rounded again; of the exponentials, of
+    which the largest is 1, 16 bits count.
 
     Args:
         arithmetic: What is rounded to what.

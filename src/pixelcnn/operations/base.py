@@ -79,7 +79,7 @@ class Operation(ABC):
         All groups for None. The result may have P or N of 1 where all are the same.
         """
 
-    def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:  # noqa: ARG002
+    def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:
         """Which values are read, and by how many steps their lead must at least exceed the result's.
 
         The image counts as a value of lead -1. See `pixelcnn.sampling.schedule`.
@@ -104,7 +104,7 @@ class Operation(ABC):
             bounds: Largest sizes of the same.
         """
 
-    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:  # noqa: ARG002
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
         """Further fields of `struct op` in engine.c, beside those that every operation has."""
         return {}
 
@@ -112,7 +112,7 @@ class Operation(ABC):
         """The values that `source`, `add` and `residual` of `struct op` stand for."""
         return dict(zip(("source", "residual", "add"), node.inputs, strict=False))
 
-    def in_place(self, node: Node) -> tuple[int, ...]:  # noqa: ARG002
+    def in_place(self, node: Node) -> tuple[int, ...]:
         """The values that are read number by number, so that compiled code may write the result over one of them."""
         return ()
 

@@ -27,7 +27,7 @@ class Concat(Pointwise):
             raise ValueError(f"features must be multiples of the {self.groups} colour groups, got {inputs}")
         return sum(inputs)
 
-    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:  # noqa: ARG002
+    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         if part.groups == 1:
             x, y = torch.broadcast_tensors(inputs[0][..., :1], inputs[1][..., :1])  # what is the same at all positions
@@ -35,7 +35,7 @@ class Concat(Pointwise):
         grouped = [x.view(*x.shape[:-1], part.groups, x.shape[-1] // part.groups) for x in inputs]
         return torch.cat(grouped, -1).flatten(-2)
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """The larger one."""
         return max(bounds), 0.0
 

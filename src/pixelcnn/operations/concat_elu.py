@@ -29,12 +29,12 @@ class ConcatELU(Pointwise):
         """Twice as many."""
         return 2 * inputs[0]
 
-    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:  # noqa: ARG002
+    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         (x,) = inputs
         return arithmetic.elu(torch.cat([x, -x], -1))
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """Below zero it stays above -1."""
         return max(1.0, *bounds), 0.0
 

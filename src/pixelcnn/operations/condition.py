@@ -22,7 +22,7 @@ class Condition(Operation):
     layer: nn.Linear
     opcode: ClassVar[int] = -1  # engine.c finds its result in memory, see `pixelcnn.sampling.native.layout`
 
-    def features(self, *inputs: int) -> int:  # noqa: ARG002
+    def features(self, *inputs: int) -> int:
         """As many as the layer has."""
         return self.layer.out_features
 
@@ -31,7 +31,7 @@ class Condition(Operation):
         x, weight = arithmetic.operand(arithmetic.settled(condition)), arithmetic.operand(self.layer.weight)
         return arithmetic.settled(F.linear(x, weight, self.layer.bias))
 
-    def whole(self, view: Whole, *inputs: Tensor) -> Tensor:  # noqa: ARG002
+    def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
         """(N, 1, 1, features)."""
         assert view.condition is not None
         return self.of_images(view.arithmetic, view.condition)[:, None, None]
@@ -41,11 +41,11 @@ class Condition(Operation):
         values = front.per_image(node)[:, front.part(node, group).columns].unsqueeze(0)
         return lambda: values
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """What images are conditioned on is held within the limit, too."""
         return grid.LIMIT, float(self.layer.weight.abs().sum(1).max()) * grid.LIMIT
 
-    def exported(self, graph: Exporter, node: Node) -> str:  # noqa: ARG002
+    def exported(self, graph: Exporter, node: Node) -> str:
         """See `Operation.exported`."""
         assert graph.condition is not None
         y = graph.node("MatMul", graph.condition, graph.constant(self.layer.weight.t()))

@@ -19,7 +19,9 @@ __all__ = ["Conv"]
 
 @dataclass(frozen=True, eq=False)
 class Conv(Operation):
-    """A masked convolution of the first input; a second input of the result's features is added before the activation."""
+    """A masked convolution of the first input; a second input of the result's features is added before the
+    activation.
+    """
 
     layer: MaskedConv2d
     groups: int = field(init=False)
@@ -28,7 +30,7 @@ class Conv(Operation):
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", len(self.layer.out_groups))
 
-    def features(self, *inputs: int) -> int:  # noqa: ARG002
+    def features(self, *inputs: int) -> int:
         """As many as the layer has output channels."""
         return self.layer.out_channels
 
@@ -109,7 +111,7 @@ class Conv(Operation):
         above = node.inputs[0] in rows or all(dy < 0 for dy, _ in self.layer.taps)
         return above and set(node.reads[1:]) <= rows
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """The layer's result is held within the limit; its sum by the sizes of weights and inputs."""
         sizes = sum((self.layer.kernel_at(*tap).abs().sum(1) for tap in self.layer.taps), self.layer.bias.abs())
         total = float(sizes.max()) * max(1.0, bounds[0]) + sum(bounds[1:])

@@ -31,7 +31,7 @@ class _Gated(Pointwise):
         """Half as many."""
         return inputs[0] // 2
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """A sigmoid is below 1."""
         return max(1.0, *bounds), 0.0
 
@@ -41,7 +41,7 @@ class _Gated(Pointwise):
         a, b = (graph.node("Gather", x, graph.constant(list(range(k, 2 * self.groups, 2))), axis=-2) for k in (0, 1))
         return graph.joined(graph.node("Mul", self._of_a(graph, a), graph.node("Sigmoid", b)), node.target)
 
-    def _of_a(self, graph: Exporter, a: str) -> str:  # noqa: ARG002
+    def _of_a(self, graph: Exporter, a: str) -> str:
         return a
 
 

@@ -22,15 +22,15 @@ class Position(Operation):
     table: PositionTable
     opcode: ClassVar[int] = 5
 
-    def features(self, *inputs: int) -> int:  # noqa: ARG002
+    def features(self, *inputs: int) -> int:
         """As many as the table has."""
         return self.table.features
 
-    def scale(self, *inputs: int) -> int:  # noqa: ARG002
+    def scale(self, *inputs: int) -> int:
         """The table's."""
         return self.table.scale
 
-    def whole(self, view: Whole, *inputs: Tensor) -> Tensor:  # noqa: ARG002
+    def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
         """(1, rows, columns, features)."""
         return view.arithmetic.settled(self.table.forward())[None]
 
@@ -40,11 +40,11 @@ class Position(Operation):
         table, positions = front.arithmetic.settled(table.clone()).unsqueeze(1), front.positions(node)
         return lambda: table[positions()]
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """Held within the limit."""
         return grid.LIMIT, grid.LIMIT
 
-    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:  # noqa: ARG002
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
         """The table of the part's features."""
         return {"weights": packer.keep(packer.arithmetic.settled(self.table.forward())[..., part.columns])}
 

@@ -43,11 +43,11 @@ class Scale(Pointwise):
         """See `Pointwise.frozen`."""
         return Scale(layer=copy.deepcopy(self.layer), groups=self.groups)
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """Held within the limit."""
         return grid.LIMIT, float(self.layer.factor.abs().max()) * max(1.0, bounds[0])
 
-    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:  # noqa: ARG002
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
         """See `Operation.packed`."""
         return {"weights": packer.keep(self.layer.factor[part.columns])}
 

@@ -20,12 +20,12 @@ class Sum(Pointwise):
 
     opcode: ClassVar[int] = 1
 
-    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:  # noqa: ARG002
+    def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         x, y = inputs
         return x + y
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """Both together."""
         return sum(bounds), sum(bounds)
 

@@ -42,16 +42,16 @@ class Upsample(Operation):
         repeated = F.interpolate(x_nchw, scale_factor=self.factor, mode="nearest")
         return repeated.permute(0, 2, 3, 1)[:, :height, :width]
 
-    def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:  # noqa: ARG002
+    def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
         """A row of the result, all colour groups: networks with a coarse context are run by rows."""
         coarse, width = front.row(node.inputs[0]), len(front.row(node.target))
         return lambda: coarse.repeat_interleave(self.factor, 0)[:width]
 
-    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:  # noqa: ARG002
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """The same."""
         return bounds[0], 0.0
 
-    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:  # noqa: ARG002
+    def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
         """The factor."""
         return {"stride": self.factor}
 

@@ -1,8 +1,8 @@
 """The full view: a network computed for whole images, every pixel's features at once. Training and scoring use it.
 
 What else can run a network over a view is the recorder of `pixelcnn.sampling.program`, which computes nothing: it notes
-what is asked for, and the samplers run that program for the pixels that are being generated now, reading neighbours from
-caches.
+what is asked for, and the samplers run that program for the pixels that are being generated now, reading neighbours
+from caches.
 """
 
 from __future__ import annotations

@@ -106,7 +106,9 @@ class Autoregressive(Protocol):
         condition: Tensor | None = None,
         view: Callable[[Tensor, Tensor | None], FullView] | None = None,
     ) -> Tensor:
-        """The raw parameters of whole images, (N, C, H, W, params), by the view that is made of them; by default `view_of(None)`."""
+        """The raw parameters of whole images, (N, C, H, W, params), by the view that is made of them; by default
+        `view_of(None)`.
+        """
         ...
 
 

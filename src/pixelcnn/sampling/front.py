@@ -160,7 +160,9 @@ class WavefrontFront(Front):
         return lambda: cache.run(self.step + lead, 0, columns.start, size)
 
     def seen(self, node: Node, layer: MaskedConv2d) -> list[tuple[list[tuple[int, int]], Callable[[], Tensor]]]:
-        """A piece for each kernel row that reaches into the image, the own row first; see `pixelcnn.operations.base.Front`."""
+        """A piece for each kernel row that reaches into the image, the own row first; see
+        `pixelcnn.operations.base.Front`.
+        """
         source, lead = node.inputs[0], self.schedule.leads[node.target]
         inside = self.schedule.inside(layer)
         if inside and source not in self._operands:

@@ -5,8 +5,8 @@ them, for all steps, in one call. Images, uniforms, conditions, temperature, gui
 addresses; a batch copies its own in, replays and copies its images out. It runs what the eager engine runs, in any type
 and precision.
 
-Captures take about a second, so they are kept for the next call (`pixelcnn.sampling.weight_cache`), two for a model, and a
-batch is drawn by the capture for the next of few sizes, of which it takes as many images as it needs.
+Captures take about a second, so they are kept for the next call (`pixelcnn.sampling.weight_cache`), two for a model,
+and a batch is drawn by the capture for the next of few sizes, of which it takes as many images as it needs.
 
 References:
     | CUDA graphs in PyTorch, https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs

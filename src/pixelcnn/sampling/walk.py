@@ -1,7 +1,7 @@
 """The walk: a batch of images filled step by step, front after front, each level chosen as the caller likes.
 
-Sampling, guidance, particles and decoding are one walk; what differs is the choice of a level, given the parameters of its
-distribution:
+Sampling, guidance, particles and decoding are one walk; what differs is the choice of a level, given the parameters of
+its distribution:
 
     sampling      the level in whose part of the cumulative distribution a uniform number lies
     guidance      the same, by the parameters of an image and of its unconditional copy, which walk side by side
@@ -111,7 +111,9 @@ class Walk:
 
 
 def guided(params: Tensor, guidance: float | Tensor) -> Tensor:
-    """The parameters of n images, (P, n, params), by those of them and of their unconditional copies, (P, 2 n, params)."""
+    """The parameters of n images, (P, n, params), by those of them and of their unconditional copies, (P, 2 n,
+    params).
+    """
     conditional, unconditional = params.chunk(2, 1)
     return unconditional + guidance * (conditional - unconditional)
 

@@ -1,7 +1,7 @@
 """The native engine: a recorded network run by compiled code on the CPU, each thread drawing a share of the images.
 
-`engine.c` does the arithmetic, `compiler` makes a library of it, `packing` prepares the weights, `layout` the memory, and
-`walk` goes over a batch.
+`engine.c` does the arithmetic, `compiler` makes a library of it, `packing` prepares the weights, `layout` the memory,
+and `walk` goes over a batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Coding in compiled code: where the frequencies of sub-pixels lie, decoding, and the entropy coder's symbols to bytes."""
+"""Coding in compiled code: where the frequencies of sub-pixels lie, decoding, and the entropy coder's symbols to
+bytes.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The walk in compiled code: a batch of images filled step by step, each thread a share of them.
 
-See `pixelcnn.sampling.walk`; how levels are chosen is what `struct share` says in engine.c: by uniform numbers, with guidance
-or not, but for known ones; or, in exact arithmetic, by a stream that is decoded. Threads share nothing but the weights,
-so there is nothing to wait for, and since every sum has one order, image i is the same bit for bit whatever the batch and
-the number of threads. The symbols of a stream have one order, though: threads that decode together are a team, which waits
-after every step while the first one takes the symbols; little against the network.
+See `pixelcnn.sampling.walk`; how levels are chosen is what `struct share` says in engine.c: by uniform numbers, with
+guidance or not, but for known ones; or, in exact arithmetic, by a stream that is decoded. Threads share nothing but the
+weights, so there is nothing to wait for, and since every sum has one order, image i is the same bit for bit whatever
+the batch and the number of threads. The symbols of a stream have one order, though: threads that decode together are a
+team, which waits after every step while the first one takes the symbols; little against the network.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ class NativeWalk:
         self.library.run_steps(*self.jobs[member], ctypes.c_int64(start or -self.prelude), ctypes.c_int64(stop))
 
     def copy(self, other: NativeWalk, step: int, sources: Tensor, targets: Tensor) -> None:
-        """Images `targets` become what those of another walk are at `sources`, int64, after a step; of one thread each."""
+        """Images `targets` become what those of another walk are at `sources`, int64, after a step; of one thread
+        each.
+        """
         sources, targets = sources.contiguous(), targets.contiguous()
         addresses = ctypes.c_void_p(sources.data_ptr()), ctypes.c_void_p(targets.data_ptr())
         jobs = *self.jobs[0], *other.jobs[0]
