@@ -227,7 +227,7 @@ def test_archives_of_something_else(written, tmp_path, refused):
     with h5py.File(other, "w") as file:
         file.create_group("layers")
     archive_with(written, path, lambda content: other.getvalue(), "model.weights.h5")
-    assert "layer 'input_layer' of config.json is missing" in refused(path)
+    assert "'input_layer' is missing in /layers" in refused(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")

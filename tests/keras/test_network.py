@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from pixelcnn.keras.network import Convolution, interleaved, shapes
+from pixelcnn.keras.network import Convolution, interleaved, layers
 
 
 def network(filters, blocks):
     """Convolutions in the network's order, named by it."""
-    return [Convolution(str(k), np.zeros(shape), np.zeros(shape[3])) for k, shape in enumerate(shapes(filters, blocks))]
+    return [Convolution(name, np.zeros(shape), np.zeros(shape[3])) for name, shape in layers(filters, blocks).items()]
 
 
 def by_class(convolutions, blocks, flat):

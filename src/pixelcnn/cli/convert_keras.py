@@ -48,12 +48,12 @@ class ConvertKeras:
         print(f"wrote {self.out}")
 
     def _print_report(self, converted: Converted, weights: Weights) -> None:
-        from pixelcnn.keras.network import targets
+        from pixelcnn.keras.network import layers
 
         print(f"{self.file}: {weights.format}")
         width = max(len("in the file"), *(len(conv.name) for conv in weights.convolutions))
         print(f"  {'in the file':{width}}  {'kernel':>17}  {'parameters':>10}  becomes")
-        for conv, target in zip(weights.convolutions, targets(weights.blocks), strict=True):
+        for conv, target in zip(weights.convolutions, layers(weights.filters, weights.blocks), strict=True):
             height, wide, inputs, outputs = conv.kernel.shape
             shape = f"{height}x{wide}, {inputs} -> {outputs}"
             print(f"  {conv.name:{width}}  {shape:>17}  {conv.kernel.size + conv.bias.size:>10,}  {target}")

@@ -107,50 +107,43 @@ class Bundle:
 
     def tensor(self, name: str) -> np.ndarray:
         """A tensor of float32 or float64."""
-        entry = self._entry(name)
+        entry, data = self._read(name)
         kind = _TYPES.get(entry.integer(1))
         if kind is None:
             raise KerasFileError(f"{name} must be float32 or float64")
         shape = tuple(dim.integer(1) for dim in entry.message(2).messages(2))
-        check_size(shape, kind.itemsize, name)
-        data = self._content(name, entry)
         if len(data) != math.prod(shape) * kind.itemsize:
             raise KerasFileError(f"damaged: {name} has {len(data)} bytes for the shape {shape}")
-        self._check(name, data, entry)
+        self._verify(name, data, entry)
         return np.frombuffer(data, kind).reshape(shape).astype(kind.newbyteorder("="))
 
     def text(self, name: str) -> bytes:
         """A string."""
-        entry = self._entry(name)
-        if entry.integer(1) != _STRING:
-            raise KerasFileError(f"{name} must be a string")
-        data = self._content(name, entry)
+        entry, data = self._read(name)
         length, start = _varint(data, 0)
         content = data[start + 4 :]
-        if len(content) != length:
-            raise KerasFileError(f"damaged: {name} has {len(content)} bytes, not {length}")
+        if entry.integer(1) != _STRING or len(content) != length:
+            raise KerasFileError(f"{name} must be a string")
         # the checksum covers the length as a number of 4 bytes, that number's own checksum, and the string
-        self._check(name, length.to_bytes(4, "little") + data[start:], entry)
+        self._verify(name, length.to_bytes(4, "little") + data[start:], entry)
         return content
 
-    def _entry(self, name: str) -> Message:
+    def _read(self, name: str) -> tuple[Message, bytes]:
+        """What the index says of a tensor, and its bytes."""
         if name not in self._entries:
             raise KerasFileError(f"{name} is missing")
         entry = self._entries[name]
         if entry.integer(3) != 0:
             raise KerasFileError(f"{name} lies in another shard; only checkpoints of one shard are read")
-        return entry
-
-    def _content(self, name: str, entry: Message) -> bytes:
         offset, size = entry.integer(4), entry.integer(5)
         if offset + size > self._shard.stat().st_size:
             raise KerasFileError(f"{self._shard.name} is damaged: it ends before {name} does")
         check_size((size,), 1, name)
         with self._shard.open("rb") as file:
             file.seek(offset)
-            return file.read(size)
+            return entry, file.read(size)
 
-    def _check(self, name: str, data: bytes, entry: Message) -> None:
+    def _verify(self, name: str, data: bytes, entry: Message) -> None:
         if _checksum(data) != entry.integer(6):
             raise KerasFileError(f"{self._shard.name} is damaged: {name} does not match its checksum")
 

@@ -131,12 +131,7 @@ def _legacy(top: Any) -> Weights:
 def _by_configuration(group: Any, configuration: Configuration) -> list[Convolution]:
     if unknown := sorted(set(group) - set(configuration.groups)):
         raise KerasFileError(f"{unknown[0]!r} is a layer that config.json does not have")
-    found = []
-    for name in configuration.groups:
-        if name not in group:
-            raise KerasFileError(f"layer {name!r} of config.json is missing")
-        found += _layer(_child(group, name))
-    return found
+    return [conv for name in configuration.groups for conv in _layer(_child(group, name))]
 
 
 def _by_class(group: Any) -> list[Convolution]:

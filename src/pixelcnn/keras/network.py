@@ -25,7 +25,7 @@ from pixelcnn.sampling.autoregressive import check_weights
 
 __all__ = [
     "Converted", "Convolution", "KerasFileError", "Weights", "check_network", "check_size", "from_keras", "interleaved",
-    "paired", "shapes", "targets", "to_keras",
+    "layers", "paired", "to_keras",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -121,23 +121,19 @@ def to_keras(model: AutoregressiveModel) -> Weights:
         )
     check_weights(model.named_parameters())
     convolutions = []
-    for name, layer in zip(targets(model.config.blocks), model.masked_layers, strict=True):
+    for name, layer in zip(layers(model.config.filters, model.config.blocks), model.masked_layers, strict=True):
         kernel = (layer.weight * layer.mask).detach().cpu().numpy().transpose(2, 3, 1, 0)
         convolutions.append(Convolution(name, np.ascontiguousarray(kernel), layer.bias.detach().cpu().numpy()))
     return Weights(format="pixelcnn", convolutions=convolutions, size=(model.image_shape[1], model.image_shape[2]))
 
 
-def shapes(filters: int, blocks: int) -> list[Shape]:
-    """The kernels' shapes in the network's order."""
-    half = filters // 2
-    block = [(1, 1, filters, filters), (3, 3, filters, half), (1, 1, half, filters)]
-    return [(7, 7, 1, filters), *block * blocks, *[(1, 1, filters, filters)] * 2, (1, 1, filters, 1)]
-
-
-def targets(blocks: int) -> list[str]:
-    """The names of the same layers in `pixelcnn.PixelCNN`."""
-    block = [f"blocks.{k}.{part}" for k in range(blocks) for part in ("conv1", "masked", "conv2")]
-    return ["input", *block, "head.0", "head.1", "output"]
+def layers(filters: int, blocks: int) -> dict[str, Shape]:
+    """The shape of each kernel by the layer's name in `pixelcnn.PixelCNN`, in the network's order."""
+    block = {"conv1": (1, 1, filters, filters), "masked": (3, 3, filters, filters // 2)}
+    block["conv2"] = (1, 1, filters // 2, filters)
+    inner = {f"blocks.{k}.{part}": shape for k in range(blocks) for part, shape in block.items()}
+    head = {f"head.{k}": (1, 1, filters, filters) for k in range(2)}
+    return {"input": (7, 7, 1, filters), **inner, **head, "output": (1, 1, filters, 1)}
 
 
 def paired(tensors: Iterable[tuple[str, np.ndarray]]) -> list[Convolution]:
@@ -145,14 +141,8 @@ def paired(tensors: Iterable[tuple[str, np.ndarray]]) -> list[Convolution]:
     listed = list(tensors)
     if len(listed) % 2:
         raise KerasFileError(f"not the example's network: it has {len(listed)} tensors, an odd number")
-    convolutions = []
-    for (name, kernel), (other, bias) in zip(listed[::2], listed[1::2], strict=True):
-        if kernel.ndim != 4 or bias.ndim != 1:
-            raise KerasFileError(
-                f"{name} and {other} must be a kernel and its bias, got shapes {kernel.shape} and {bias.shape}"
-            )
-        convolutions.append(Convolution(name, kernel, bias))
-    return convolutions
+    pairs = zip(listed[::2], listed[1::2], strict=True)
+    return [Convolution(name, kernel, bias) for (name, kernel), (_, bias) in pairs]
 
 
 def interleaved(queues: Iterable[Sequence[Convolution]]) -> list[Convolution]:
@@ -165,7 +155,7 @@ def interleaved(queues: Iterable[Sequence[Convolution]]) -> list[Convolution]:
     filters, blocks = _size_of([conv.kernel.shape for queue in classes for conv in queue])
     # how many of each queue have been taken, and up to two orders in which that can be
     states: dict[tuple[int, ...], list[list[Convolution]]] = {(0,) * len(classes): [[]]}
-    for target, shape in zip(targets(blocks), shapes(filters, blocks), strict=True):
+    for target, shape in layers(filters, blocks).items():
         following: dict[tuple[int, ...], list[list[Convolution]]] = {}
         for taken, orders in states.items():
             for k, queue in enumerate(classes):
@@ -185,7 +175,7 @@ def interleaved(queues: Iterable[Sequence[Convolution]]) -> list[Convolution]:
 def check_network(convolutions: Sequence[Convolution]) -> None:
     """Checks that these are the example's network, layer by layer."""
     filters, blocks = _size_of([conv.kernel.shape for conv in convolutions])
-    for conv, shape in zip(convolutions, shapes(filters, blocks), strict=True):
+    for conv, shape in zip(convolutions, layers(filters, blocks).values(), strict=True):
         for kind, tensor, expected in (("kernel", conv.kernel, shape), ("bias", conv.bias, shape[3:])):
             if tensor.shape != expected:
                 raise KerasFileError(f"the {kind} of {conv.name} must have shape {expected}, got {tensor.shape}")

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
@@ -113,28 +114,24 @@ def _front_matter(model: AutoregressiveModel, license: str, datasets: Sequence[s
     from huggingface_hub import EvalResult, ModelCardData
 
     _check_license(license)
-    measured = []
+    results = []
     if held_out is not None:
         nats = held_out.nats_per_subpixel
         slug = re.sub(r"[^a-z0-9]+", "-", held_out.data.lower()).strip("-") or "images"
-        measured = [
-            EvalResult(
-                task_type=_TASK, dataset_type=slug, dataset_name=held_out.data, dataset_split=held_out.split,
-                metric_type=metric, metric_name=name, metric_value=value,
-            )
-            for metric, name, value in (
-                ("nats-per-image", "nats per image", round(nats * model.subpixels, 3)),
-                ("bits-per-dim", "bits per sub-pixel", round(nats / math.log(2), 5)),
-            )
-        ]  # fmt: skip
+        images: dict[str, Any] = {"dataset_type": slug, "dataset_name": held_out.data, "dataset_split": held_out.split}
+        for metric, name, value in (
+            ("nats-per-image", "nats per image", round(nats * model.subpixels, 3)),
+            ("bits-per-dim", "bits per sub-pixel", round(nats / math.log(2), 5)),
+        ):
+            results.append(EvalResult(_TASK, metric_type=metric, metric_name=name, metric_value=value, **images))
     data = ModelCardData(
         library_name="pixelcnn",
         pipeline_tag=_TASK,
         tags=["pixelcnn", "autoregressive", "density-estimation", "exact-likelihood"],
         datasets=list(datasets) or None,
         license=license,
-        model_name=type(model).__name__ if measured else None,
-        eval_results=measured or None,
+        model_name=type(model).__name__ if results else None,
+        eval_results=results or None,
     )
     return f"---\n{data.to_yaml()}\n---\n"
 

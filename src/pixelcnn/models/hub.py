@@ -1,6 +1,6 @@
 """A model's files on the Hugging Face Hub: downloaded into its cache, and uploaded in one commit.
 
-A model there is named `user/name`, or `user/name@revision` for a branch, a tag or a commit. Reading the files is left to
+A model there is named `user/name`, or `user/name@revision` for a branch, a tag or a commit. Reading files is left to
 `pixelcnn.models.storage`, which is as strict with them as with those of a folder. Only the requested files are
 downloaded, by the library huggingface_hub, which is imported on first use and reads HF_ENDPOINT, HF_TOKEN, HF_HOME and
 HF_HUB_OFFLINE.
