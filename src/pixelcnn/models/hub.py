@@ -168,7 +168,7 @@ def _explained(name: HubName) -> Iterator[None]:
     except HubError:
         raise
     except Exception as error:  # of many libraries, which change with huggingface_hub's version
-        if isinstance(error, OSError) and error.errno in _DISK:  # of the cache
+        if isinstance(error, OSError) and error.errno in _DISK:  # the disk of the cache
             raise
         raise _explanation(error, name) from error
 
