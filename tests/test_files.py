@@ -235,7 +235,8 @@ def test_errors_name_the_file_and_not_a_temporary_one(model, capsys):
     assert main(["complete", model, "x.npy", "--keep-rows", "3", "--out", "folder.png"]) == 2
     assert capsys.readouterr().err == "pixelcnn: Is a directory: folder.png\n"
     Path("afile").touch()
-    for command, name in ((["export-keras"], "x.h5"), (["export-onnx"], "x.onnx"), (["bench", "--out"], "x.json")):
+    exports = (["export-keras"], "x.weights.h5"), (["export-onnx"], "x.onnx"), (["bench", "--out"], "x.json")
+    for command, name in exports:
         arguments = [command[0], model, *command[1:], f"afile/{name}"]
         assert main(arguments) == 2
         assert capsys.readouterr().err == "pixelcnn: File exists: afile\n"
@@ -245,9 +246,9 @@ def test_exports_make_the_folder(model):
     pytest.importorskip("onnx")
     assert main(["export-onnx", model, "deep/down/x.onnx"]) == 0
     pytest.importorskip("h5py")
-    assert main(["export-keras", model, "deeper/down/x.h5"]) == 0
+    assert main(["export-keras", model, "deeper/down/x.weights.h5"]) == 0
     assert os.listdir("deep/down") == ["x.onnx"]
-    assert os.listdir("deeper/down") == ["x.h5"]
+    assert os.listdir("deeper/down") == ["x.weights.h5"]
 
 
 def test_the_longest_names():

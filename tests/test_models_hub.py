@@ -283,7 +283,7 @@ def test_a_killed_download_leaves_nothing_that_loads(hub, pushed, tmp_path, clie
     hub.released.set()
     assert "model.safetensors" not in snapshots(tmp_path)
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ConnectionError, match="nor whole in the cache, and HF_HUB_OFFLINE forbids to ask"):
+    with pytest.raises(ConnectionError, match="nor complete in the cache, and HF_HUB_OFFLINE forbids asking"):
         pixelcnn.load("user/digits")
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", False)
     same(pushed, pixelcnn.load("user/digits"))
@@ -318,15 +318,15 @@ def test_offline(hub, pushed, client, monkeypatch):
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", True)
     same(pushed, pixelcnn.load("user/digits"))
     with pytest.raises(
-        ConnectionError, match=r"^user/other is neither a folder here nor whole in the cache, and HF_HUB"
+        ConnectionError, match=r"^user/other is neither a folder here nor complete in the cache, and HF_HUB"
     ):
         pixelcnn.load("user/other")
-    with pytest.raises(ConnectionError, match=r"^HF_HUB_OFFLINE forbids to ask http\S+ for user/digits$"):
+    with pytest.raises(ConnectionError, match=r"^HF_HUB_OFFLINE forbids asking http\S+ for user/digits$"):
         pushed.push_to_hub("user/digits")
     assert len(hub.requests) == before
     monkeypatch.setattr(client, "HF_HUB_OFFLINE", False)
     same(pushed, pixelcnn.load("user/digits", local_files_only=True))
-    with pytest.raises(ConnectionError, match=r"user/other is neither a folder here .* no server was to be asked"):
+    with pytest.raises(ConnectionError, match=r"user/other is neither a folder here .* local_files_only is set"):
         pixelcnn.load("user/other", local_files_only=True)
     assert len(hub.requests) == before
 
@@ -338,7 +338,7 @@ def test_a_server_that_is_down(hub, pushed, client, monkeypatch):
     for act in (lambda: pixelcnn.load("user/other"), lambda: pushed.push_to_hub("user/digits")):
         with pytest.raises(ConnectionError, match=r"^http://127.0.0.1:9 cannot be reached for user/\w+ \(") as error:
             act()
-        assert "check the connection, or HF_ENDPOINT" in str(error.value)
+        assert "check the network or HF_ENDPOINT" in str(error.value)
     monkeypatch.setattr(client, "ENDPOINT", hub.url)
     hub.refuse["/api/models"] = (503, {}, "overloaded")
     same(pushed, pixelcnn.load("user/digits"))
@@ -360,7 +360,7 @@ def test_private_gated_and_missing_ones(hub, pushed, monkeypatch):
             ValueError, match=f"no model '{name}': neither a folder here nor one that .* shows; if it is p"
         ):
             pixelcnn.load(name)
-    with pytest.raises(ValueError, match=r"^user/gated is gated: ask for access on http\S+/user/gated, then log in by"):
+    with pytest.raises(ValueError, match=r"^user/gated is gated: ask for access on http\S+/user/gated, then log in"):
         pixelcnn.load("user/gated")
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     same(pushed, pixelcnn.load("user/gated"))
@@ -368,7 +368,7 @@ def test_private_gated_and_missing_ones(hub, pushed, monkeypatch):
         pixelcnn.load("user/-x-..")
     hub.refuse["/api/models/user/nothing"] = (403, {"X-Error-Message": "blocked"}, "")
     with pytest.raises(
-        ValueError, match=r"does not allow this for user/nothing \(blocked\): log in by `hf auth login`"
+        ValueError, match=r"does not allow this for user/nothing \(blocked\): log in with `hf auth login`"
     ):
         pixelcnn.load("user/nothing")
 
@@ -382,7 +382,7 @@ def test_a_push_that_is_refused_changes_nothing(hub, monkeypatch, tmp_path, toke
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    with pytest.raises(ValueError, match=r"(does not allow this for user/digits|no model 'user/digits').*log in by"):
+    with pytest.raises(ValueError, match=r"(does not allow this for user/digits|no model 'user/digits').*log in with"):
         model.push_to_hub("user/digits")
     assert not hub.repositories
     assert {path: path.read_bytes() for path in Path("folder").iterdir()} == before
@@ -416,7 +416,7 @@ def test_private(hub, pushed, monkeypatch):
         pushed.push_to_hub("digits")
     with pytest.raises(ValueError, match="repo_id must be user/name, got 'user/digits@"):
         pushed.push_to_hub("user/digits@main")
-    with pytest.raises(ValueError, match=r"license must be a licence as the Hub names it, .* got 'Apache 2'"):
+    with pytest.raises(ValueError, match=r"license must be .* got 'Apache 2'"):
         pushed.push_to_hub("user/digits", license="Apache 2")
 
 

@@ -2,8 +2,7 @@
 
     .venv-keras/bin/python benchmarks/keras/load.py FILE images.npy OUT.npy --filters 128 --blocks 5
 
-writes the probability that each pixel is 1, (N, 1, H, W). The network is built and `model.load_weights` called; with
---model `keras.saving.load_model` builds it from the file, given the script's classes.
+writes the probability that each pixel is 1, (N, 1, H, W). The network is built and `model.load_weights` called.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
-from example import classes, network
+from example import network
 
 
 def main() -> None:
@@ -27,16 +26,11 @@ def main() -> None:
     parser.add_argument("--filters", type=int, default=6)
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--keras2", action="store_true")
-    parser.add_argument("--model", action="store_true")
     options = parser.parse_args()
     keras = importlib.import_module("tf_keras" if options.keras2 else "keras")
     images = np.load(options.images).transpose(0, 2, 3, 1).astype(np.float32)
-    if options.model:
-        own = {kind.__name__: kind for kind in classes(keras)}
-        model = keras.saving.load_model(options.file, custom_objects=own)
-    else:
-        model = network(keras, options.filters, options.blocks, *images.shape[1:3])
-        model.load_weights(options.file)
+    model = network(keras, options.filters, options.blocks, *images.shape[1:3])
+    model.load_weights(options.file)
     np.save(options.out, model.predict(images, verbose=0).transpose(0, 3, 1, 2))
 
 

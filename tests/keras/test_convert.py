@@ -38,7 +38,7 @@ def test_probabilities(name, written, tmp_path, capsys):
     assert "filters: 4, residual blocks: 2, parameters: 457\n" in out
     assert f"images of 7 x 6: {'as --size says' if has_no_size else 'as the file says'}\n" in out
     assert " were not zero, the largest 0.0" in out
-    assert ("no checksum: exchanged tensors of one shape would not be noticed; compare the loss\n" in out) == (
+    assert ("no checksum: exchanged tensors of the same shape would go unnoticed; compare the loss\n" in out) == (
         name.endswith(".h5")
     )
     card = (tmp_path / "model" / "README.md").read_text()
@@ -71,13 +71,12 @@ def test_the_size(written, tmp_path, capsys):
     assert "images of 28 x 28: the example's; the file does not say\n" in capsys.readouterr().out
     assert pixelcnn.load(out).image_shape == (1, 28, 28)
     assert main(["convert-keras", str(written / "keras3.keras"), out, "--size", "6", "7"]) == 2
-    assert "--size must be left out or (7, 6), which" in capsys.readouterr().err
+    assert "--size must be left out or (7, 6), " in capsys.readouterr().err
     assert main(["convert-keras", str(written / "keras3.keras"), out, "--size", "7", "6"]) == 0
 
 
-@pytest.mark.parametrize("ending", [".weights.h5", ".keras", ".h5"])
 @pytest.mark.parametrize("blocks", [0, 12])
-def test_there_and_back(ending, blocks, tmp_path, capsys):
+def test_there_and_back(blocks, tmp_path, capsys):
     """Also with two-digit layer numbers, whose order is not the alphabet's."""
     pytest.importorskip("h5py")
     model = pixelcnn.PixelCNN((1, 5, 4), filters=5, blocks=blocks)
@@ -85,20 +84,19 @@ def test_there_and_back(ending, blocks, tmp_path, capsys):
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter))  # masked entries too
     model.save_pretrained(tmp_path / "model")
-    file = tmp_path / f"exported{ending}"
+    file = tmp_path / "exported.weights.h5"
     assert main(["export-keras", str(tmp_path / "model"), str(file)]) == 0
     assert f"wrote {file}: {2 * (4 + 3 * blocks)} tensors; filters: 5, residual blocks: {blocks}\n" == (
         capsys.readouterr().out
     )
-    options = [] if ending == ".keras" else ["--size", "5", "4"]
-    assert main(["convert-keras", str(file), str(tmp_path / "back"), *options]) == 0
+    assert main(["convert-keras", str(file), str(tmp_path / "back"), "--size", "5", "4"]) == 0
     assert "masked entries: all zero\n" in capsys.readouterr().out
     back = pixelcnn.load(tmp_path / "back")
     assert back.config == model.config
     for one, other in zip(model.masked_layers, back.masked_layers, strict=True):
         assert torch.equal(one.weight * one.mask, other.weight)
         assert torch.equal(one.bias, other.bias)
-    again = tmp_path / f"again{ending}"
+    again = tmp_path / "again.weights.h5"
     assert main(["export-keras", str(tmp_path / "back"), str(again)]) == 0
     assert again.read_bytes() == file.read_bytes()
 
@@ -118,8 +116,10 @@ def test_what_is_not_exported(tmp_path, capsys):
         ("gated", "GatedPixelCNN for images of 1 x 5 x 4"),
         ("colour", "PixelCNN for images of 3 x 5 x 4"),
     ):
-        assert main(["export-keras", str(tmp_path / name), str(tmp_path / "out.h5")]) == 2
+        assert main(["export-keras", str(tmp_path / name), str(tmp_path / "out.weights.h5")]) == 2
         assert said in capsys.readouterr().err
-    assert main(["export-keras", "mnist", str(tmp_path / "saved_model")]) == 2
-    assert "OUT must end in .weights.h5, .keras or .h5" in capsys.readouterr().err
-    assert not (tmp_path / "out.h5").exists()
+    for name in ("saved_model", "out.keras", "out.h5"):
+        assert main(["export-keras", "mnist-seed", str(tmp_path / name)]) == 2
+        assert "OUT must end in .weights.h5" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+    assert not (tmp_path / "out.weights.h5").exists()

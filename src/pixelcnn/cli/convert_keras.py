@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from pixelcnn.keras.conversion import Converted
-    from pixelcnn.keras.layout import Weights
+    from pixelcnn.keras.network import Converted, Weights
 
 __all__ = ["ConvertKeras"]
 
-_CHECKED = ("Keras archive", "SavedModel")  # formats whose weights have checksums
 _EXAMPLE = (28, 28)  # the example's images
 
 
@@ -22,55 +20,51 @@ _EXAMPLE = (28, 28)  # the example's images
 class ConvertKeras:
     """Convert weights of the Keras example "PixelCNN" into a model that every other command takes.
 
-    The network may have another width, depth or image size than the example's; each tensor's shape must fit. Masked
+    The network's width, depth and image size may differ from the example's; each tensor's shape must fit. Masked
     entries that are not zero, which the example leaves behind, are counted and set to zero. Keras is not needed, and
-    nothing that the file holds is run.
+    no code in the file is run.
     """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A file that Keras 2 or 3 wrote: .weights.h5, .keras, .h5 (a whole model, or weights), or a SavedModel folder. All
     but SavedModels need h5py: pip install 'pixelcnn[h5]'."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """The model's folder. One that is there, and holds a model and nothing else, is replaced."""
+    """The model's folder. An existing one is replaced if it holds a model and nothing else."""
     size: tuple[int, int] | None = None
-    """Height and width of the images, for files that do not say it, as those with weights alone; by default the
+    """Height and width of the images, for files that do not state them, such as those of weights alone; by default the
     example's 28 28."""
 
     def run(self) -> None:
-        """Reads, verifies, writes and says what was found."""
-        from pixelcnn.keras.conversion import from_keras
+        """Reads, verifies and writes the weights, and prints a report."""
+        from pixelcnn.keras.network import from_keras
         from pixelcnn.keras.reading import read_weights
 
         weights = read_weights(self.file)
         if self.size is not None and weights.size not in (None, self.size):
-            raise ValueError(f"--size must be left out or {weights.size}, which {self.file} says, got {self.size}")
+            raise ValueError(f"--size must be left out or {weights.size}, as {self.file} says, got {self.size}")
         converted = from_keras(weights, weights.size or self.size or _EXAMPLE)
         converted.model.save_pretrained(self.out, _card(converted, weights, self.file))
-        _tell(converted, weights, self.file, self.size)
+        self._print_report(converted, weights)
         print(f"wrote {self.out}")
 
+    def _print_report(self, converted: Converted, weights: Weights) -> None:
+        from pixelcnn.keras.network import layers
 
-def _tell(converted: Converted, weights: Weights, file: Path, size: tuple[int, int] | None) -> None:
-    from pixelcnn.keras.layout import targets
-
-    model = converted.model
-    print(f"{file}: {weights.format}")
-    width = max(len("in the file"), *(len(conv.name) for conv in weights.convolutions))
-    print(f"  {'in the file':{width}}  {'kernel':>17}  {'parameters':>10}  becomes")
-    for conv, target in zip(weights.convolutions, targets(weights.blocks), strict=True):
-        height, wide, inputs, outputs = conv.kernel.shape
-        shape = f"{height}x{wide}, {inputs} -> {outputs}"
-        print(f"  {conv.name:{width}}  {shape:>17}  {conv.kernel.size + conv.bias.size:>10,}  {target}")
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"PixelCNN, filters: {weights.filters}, residual blocks: {weights.blocks}, parameters: {parameters:,}")
-    _, rows, columns = model.image_shape
-    source = (
-        "as the file says" if weights.size else "as --size says" if size else "the example's; the file does not say"
-    )
-    print(f"images of {rows} x {columns}: {source}")
-    print(_masked(converted))
-    if weights.format not in _CHECKED:
-        print("no checksum: exchanged tensors of one shape would not be noticed; compare the loss")
+        print(f"{self.file}: {weights.format}")
+        width = max(len("in the file"), *(len(conv.name) for conv in weights.convolutions))
+        print(f"  {'in the file':{width}}  {'kernel':>17}  {'parameters':>10}  becomes")
+        for conv, target in zip(weights.convolutions, layers(weights.filters, weights.blocks), strict=True):
+            height, wide, inputs, outputs = conv.kernel.shape
+            shape = f"{height}x{wide}, {inputs} -> {outputs}"
+            print(f"  {conv.name:{width}}  {shape:>17}  {conv.kernel.size + conv.bias.size:>10,}  {target}")
+        parameters = sum(p.numel() for p in converted.model.parameters())
+        print(f"PixelCNN, filters: {weights.filters}, residual blocks: {weights.blocks}, parameters: {parameters:,}")
+        source = "as --size says" if self.size else "the example's; the file does not say"
+        _, rows, columns = converted.model.image_shape
+        print(f"images of {rows} x {columns}: {'as the file says' if weights.size else source}")
+        print(_masked(converted))
+        if not weights.verified:
+            print("no checksum: exchanged tensors of the same shape would go unnoticed; compare the loss")
 
 
 def _masked(converted: Converted) -> str:
@@ -78,7 +72,7 @@ def _masked(converted: Converted) -> str:
         return "masked entries: all zero"
     return (
         f"masked entries: {converted.remasked:,} were not zero, the largest {converted.largest:.3g}; now they are, "
-        "as in the example's next forward"
+        "as in the example's next forward pass"
     )
 
 
@@ -90,7 +84,7 @@ def _card(converted: Converted, weights: Weights, file: Path) -> str:
     origin = (
         f'Converted from weights of the Keras example "PixelCNN" '
         f"(https://keras.io/examples/generative/pixelcnn/) by `pixelcnn convert-keras`: the file `{name}`, "
-        f"{weights.format}. How they were trained, the file does not say; the example trains on MNIST's training and "
+        f"{weights.format}. The file does not say how they were trained; the example trains on MNIST's training and "
         f"test images together, so its models have seen most of the test set. {_masked(converted).capitalize()}."
     )
     return describe(converted.model, training=origin)

@@ -13,24 +13,23 @@ __all__ = ["ExportKeras"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportKeras:
-    """Write a PixelCNN's weights for the Keras example: there, `model.load_weights(OUT)` reads them.
+    """Write a PixelCNN's weights for the Keras example, where `model.load_weights(OUT)` reads them.
 
-    For models of the example's kind: PixelCNN, one channel, two levels; any width, depth and image size. Keras is not
-    needed.
+    For models like the example's: PixelCNN, one channel, two levels; any width, depth and image size. Keras is not
+    needed, but h5py is: pip install 'pixelcnn[h5]'.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
     user/name or user/name@revision."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """NAME.weights.h5 (Keras 3, and 2.15); NAME.keras (Keras 3, with the network's configuration); NAME.h5 (Keras 2 and
-    3, weights alone). A SavedModel is a program, which only TensorFlow writes: load one of these, call export."""
+    """NAME.weights.h5, for Keras 3 and 2.15. No other format is written."""
 
     def run(self) -> None:
-        """Writes."""
+        """Writes the file and prints its size."""
         from pixelcnn.files import writable_file
-        from pixelcnn.keras.conversion import to_keras
-        from pixelcnn.keras.writing import check_name, write_weights
+        from pixelcnn.keras.hdf5 import check_name, write_weights
+        from pixelcnn.keras.network import to_keras
         from pixelcnn.models.storage import load
 
         check_name(self.out)

@@ -14,23 +14,23 @@ __all__ = ["Push"]
 class Push:
     """Upload a model to the Hugging Face Hub: config.json, model.safetensors and its card, in one commit.
 
-    Log in by `hf auth login` before, or set HF_TOKEN.
+    Log in with `hf auth login` first, or set HF_TOKEN.
     """
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
     user/name or user/name@revision."""
     repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
-    """Where to; it is made if it is not there."""
+    """The repository; it is made if there is none."""
     private: bool = False
-    """Make a private repository; without it your settings on the Hub decide."""
+    """Make a private repository; without this option your settings on the Hub decide."""
     license: str | None = None
-    """Licence of the weights for the card, as the Hub names it: apache-2.0, cc-by-4.0. By default what the card has."""
+    """Licence of the weights for the card, by the Hub's name: apache-2.0, cc-by-4.0. By default the card's own."""
     message: str = "Upload a model of pixelcnn"
-    """The commit's message."""
+    """The commit message."""
 
     def run(self) -> None:
-        """Uploads and prints where it is."""
+        """Uploads the model and prints its address."""
         from pixelcnn.models.storage import load
 
         url = load(self.model).push_to_hub(

@@ -1,178 +1,214 @@
-"""TensorFlow's checkpoints ("tensor bundles"): an index of names, shapes and places, and the tensors' bytes.
+"""TensorFlow's checkpoints ("tensor bundles") and protocol buffers, read without TensorFlow.
 
-    NAME.index                  a sorted table: blocks of entries whose keys share prefixes, then a block that says
-                                where they are, then 48 bytes that say where that is
+    NAME.index                  a sorted table: blocks of entries whose keys share prefixes, then a block with the
+                                offsets of these, then a footer of 48 bytes with the offset of that
     NAME.data-00000-of-00001    the tensors, one after the other
 
-Every block and every tensor carries a CRC-32C, and all are verified. Read here rather than by TensorFlow, which would
-be an installation of more than a gigabyte for the sake of this page. TensorFlow does not compress these tables.
+Every block and every tensor carries a CRC-32C, and all are verified. TensorFlow itself would be an installation of more
+than a gigabyte for what this file does. TensorFlow does not compress these tables.
 
 References:
     | tensorflow/core/util/tensor_bundle, tensorflow/core/lib/io/table_format.txt, https://github.com/tensorflow/tensorflow
+    | Protocol buffers, encoding, https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from pixelcnn.keras.layout import check_bytes
-from pixelcnn.keras.wire import fields, integer, message, varint
+from pixelcnn.keras.network import KerasFileError, check_size
 
-__all__ = ["Bundle"]
+__all__ = ["Bundle", "Message", "read_whole"]
 
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER, _TRAILER = 48, 5  # bytes; a block's trailer is its compression and its checksum
+_MAX_BYTES = 2**28  # of a file that is read whole
 _TYPES: dict[int, np.dtype[np.floating]] = {1: np.dtype("<f4"), 2: np.dtype("<f8")}
 _STRING = 7
-_LARGEST = 2**28  # bytes of an index
+
+
+def read_whole(path: Path) -> bytes:
+    """The content of a file of a SavedModel folder."""
+    if not path.is_file():
+        raise KerasFileError(f"{path.name} is missing")
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise KerasFileError(f"not the example's network: {path.name} has {size:,} bytes")
+    return path.read_bytes()
+
+
+class Message:
+    """A protocol buffer: the values of its fields, by the fields' numbers. Fields of another type are refused."""
+
+    def __init__(self, data: bytes) -> None:
+        self._fields: dict[int, list[int | bytes]] = {}
+        at = 0
+        while at < len(data):
+            tag, at = _varint(data, at)
+            value: int | bytes
+            match tag & 7:
+                case 0:
+                    value, at = _varint(data, at)
+                case 2:
+                    size, at = _varint(data, at)
+                    value, at = data[at : at + size], at + size
+                case 1 | 5 as kind:
+                    size = 8 if kind == 1 else 4
+                    value, at = int.from_bytes(data[at : at + size], "little"), at + size
+                case kind:
+                    raise KerasFileError(f"damaged: a field has the unknown type {kind}")
+            if at > len(data):
+                raise KerasFileError("damaged: a field is cut off")
+            self._fields.setdefault(tag >> 3, []).append(value)
+
+    def integer(self, number: int) -> int:
+        """The value of an integer field; 0 if it is not there."""
+        value = self._fields.get(number, [0])[-1]
+        if not isinstance(value, int):
+            raise KerasFileError(f"damaged: field {number} must be a number")
+        return value
+
+    def texts(self, number: int) -> list[str]:
+        """All values of a field of strings."""
+        return [value.decode() for value in self._contents(number)]
+
+    def messages(self, number: int) -> list[Message]:
+        """All values of a field of messages."""
+        return [Message(value) for value in self._contents(number)]
+
+    def message(self, number: int) -> Message:
+        """The value of a field that is a message; an empty one if it is not there."""
+        return (self.messages(number) or [Message(b"")])[-1]
+
+    def _contents(self, number: int) -> Iterator[bytes]:
+        for value in self._fields.get(number, []):
+            if isinstance(value, int):
+                raise KerasFileError(f"damaged: field {number} must not be a number")
+            yield value
 
 
 class Bundle:
     """A checkpoint of one shard.
 
     Args:
-        prefix: Its name, without .index.
-
-    Raises:
-        ValueError: If it is missing or damaged.
+        prefix: Its path, without .index.
     """
 
     def __init__(self, prefix: Path) -> None:
-        self._index = prefix.with_name(prefix.name + ".index")
-        self._shard = prefix.with_name(prefix.name + ".data-00000-of-00001")
-        for path in (self._index, self._shard):
-            if not path.is_file():
-                raise ValueError(f"{path} is missing")
-        if self._index.stat().st_size > _LARGEST:
-            raise ValueError(f"{self._index} is not the example's network: it has {self._index.stat().st_size:,} bytes")
-        try:
-            self._entries = {key.decode(): fields(value) for key, value in self._table()}
-        except (ValueError, LookupError) as error:
-            raise ValueError(f"{self._index} is damaged: {error}") from None
+        self._shard = prefix.with_name(f"{prefix.name}.data-00000-of-00001")
+        if not self._shard.is_file():
+            raise KerasFileError(f"{self._shard.name} is missing")
+        table = _table(read_whole(prefix.with_name(f"{prefix.name}.index")))
+        self._entries = {key.decode(): Message(value) for key, value in table}
 
     def tensor(self, name: str) -> np.ndarray:
-        """A tensor of float32 or float64.
-
-        Raises:
-            ValueError: If it is not there, of another type, or damaged.
-        """
-        entry = self._entry(name)
-        kind = _TYPES.get(integer(entry.get(1)))
+        """A tensor of float32 or float64."""
+        entry, data = self._read(name)
+        kind = _TYPES.get(entry.integer(1))
         if kind is None:
-            raise ValueError(f"{self._shard}: {name} must be float32 or float64")
-        shape = tuple(integer(message(dim).get(1)) for dim in message(entry.get(2, [b""])[0]).get(2, []))
-        check_bytes(shape, kind.itemsize, name, self._shard)
-        data = self._bytes(name)
-        if len(data) != int(np.prod(shape)) * kind.itemsize:
-            raise ValueError(f"{self._index} is damaged: {name} has {len(data)} bytes for the shape {shape}")
-        if _masked(data) != _crc(entry):
-            raise ValueError(f"{self._shard} is damaged: {name} does not match its checksum")
+            raise KerasFileError(f"{name} must be float32 or float64")
+        shape = tuple(dim.integer(1) for dim in entry.message(2).messages(2))
+        if len(data) != math.prod(shape) * kind.itemsize:
+            raise KerasFileError(f"damaged: {name} has {len(data)} bytes for the shape {shape}")
+        self._verify(name, data, entry)
         return np.frombuffer(data, kind).reshape(shape).astype(kind.newbyteorder("="))
 
     def text(self, name: str) -> bytes:
-        """A string.
-
-        Raises:
-            ValueError: If it is not there, not a single string, or damaged.
-        """
-        if integer(self._entry(name).get(1)) != _STRING:
-            raise ValueError(f"{self._shard}: {name} must be a string")
-        data = self._bytes(name)
-        try:
-            length, start = varint(data, 0)
-        except ValueError as error:
-            raise ValueError(f"{self._shard} is damaged: {name}: {error}") from None
-        # TensorFlow sums the length as a number of 4 bytes, its checksum, and the string
-        said, content = data[start : start + 4], data[start + 4 :]
-        size = length.to_bytes(4, "little")
-        whole = _crc32c(content, _crc32c(said, _crc32c(size)))
-        if len(content) != length or _rotated(whole) != _crc(self._entry(name)):
-            raise ValueError(f"{self._shard} is damaged: {name} does not match its checksum")
+        """A string."""
+        entry, data = self._read(name)
+        length, start = _varint(data, 0)
+        content = data[start + 4 :]
+        if entry.integer(1) != _STRING or len(content) != length:
+            raise KerasFileError(f"{name} must be a string")
+        # the checksum covers the length as a number of 4 bytes, that number's own checksum, and the string
+        self._verify(name, length.to_bytes(4, "little") + data[start:], entry)
         return content
 
-    def _entry(self, name: str) -> dict[int, list[int | bytes]]:
+    def _read(self, name: str) -> tuple[Message, bytes]:
+        """What the index says of a tensor, and its bytes."""
         if name not in self._entries:
-            raise ValueError(f"{self._index}: {name} is missing")
+            raise KerasFileError(f"{name} is missing")
         entry = self._entries[name]
-        if integer(entry.get(3)) != 0:
-            raise ValueError(f"{self._index}: {name} lies in another shard; checkpoints of one shard are read")
-        return entry
-
-    def _bytes(self, name: str) -> bytes:
-        entry = self._entry(name)
-        offset, size = integer(entry.get(4)), integer(entry.get(5))
+        if entry.integer(3) != 0:
+            raise KerasFileError(f"{name} lies in another shard; only checkpoints of one shard are read")
+        offset, size = entry.integer(4), entry.integer(5)
         if offset + size > self._shard.stat().st_size:
-            raise ValueError(f"{self._shard} is damaged: it ends before {name} does")
+            raise KerasFileError(f"{self._shard.name} is damaged: it ends before {name} does")
+        check_size((size,), 1, name)
         with self._shard.open("rb") as file:
             file.seek(offset)
-            return file.read(size)
+            return entry, file.read(size)
 
-    def _table(self) -> Iterator[tuple[bytes, bytes]]:
-        content = self._index.read_bytes()
-        footer = content[-_FOOTER:]
-        if len(footer) < _FOOTER or footer[-8:] != _MAGIC:
-            raise ValueError("it does not end as a table does")
-        _, at = varint(footer, 0)
-        _, at = varint(footer, at)
-        for _, handle in _block(content, footer[at:]):
-            yield from _block(content, handle)
+    def _verify(self, name: str, data: bytes, entry: Message) -> None:
+        if _checksum(data) != entry.integer(6):
+            raise KerasFileError(f"{self._shard.name} is damaged: {name} does not match its checksum")
+
+
+def _table(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The keys and values of a table."""
+    footer = content[-_FOOTER:]
+    if len(footer) < _FOOTER or not footer.endswith(_MAGIC):
+        raise KerasFileError("the checkpoint's index is damaged: it does not end as a table does")
+    _, at = _varint(footer, 0)
+    _, at = _varint(footer, at)
+    for _, handle in _block(content, footer[at:]):
+        yield from _block(content, handle)
 
 
 def _block(content: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The keys and values of the block that a handle (offset, size) points to."""
-    offset, at = varint(handle, 0)
-    size, _ = varint(handle, at)
+    offset, at = _varint(handle, 0)
+    size, _ = _varint(handle, at)
     block, trailer = content[offset : offset + size], content[offset + size : offset + size + _TRAILER]
     if len(trailer) < _TRAILER or size < 4:
-        raise ValueError("a block does not end")
-    if _masked(block + trailer[:1]) != int.from_bytes(trailer[1:], "little"):
-        raise ValueError("a block does not match its checksum")
+        raise KerasFileError("the checkpoint's index is damaged: a block is cut off")
+    if _checksum(block + trailer[:1]) != int.from_bytes(trailer[1:], "little"):
+        raise KerasFileError("the checkpoint's index is damaged: a block does not match its checksum")
     if trailer[0]:
-        raise ValueError("it is compressed")
+        raise KerasFileError("the checkpoint's index is compressed")
     restarts = int.from_bytes(block[-4:], "little")
     end = size - 4 - 4 * restarts
     at, key = 0, b""
     while at < end:
-        shared, at = varint(block, at)
-        own, at = varint(block, at)
-        length, at = varint(block, at)
+        shared, at = _varint(block, at)
+        own, at = _varint(block, at)
+        length, at = _varint(block, at)
         key = key[:shared] + block[at : at + own]
         yield key, block[at + own : at + own + length]
         at += own + length
 
 
-def _crc(entry: dict[int, list[int | bytes]]) -> int:
-    value = entry.get(6, [b""])[0]
-    return int.from_bytes(value, "little") if isinstance(value, bytes) else -1
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """The integer at an offset, 7 bits per byte, the lowest first; and the offset after it."""
+    value = shift = 0
+    while at < len(data) and shift < 64:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 128:
+            return value, at
+    raise KerasFileError("damaged: a number is cut off")
 
 
-def _masked(data: bytes) -> int:
-    return _rotated(_crc32c(data))
-
-
-def _rotated(crc: int) -> int:
-    """How the format keeps a checksum, so that checksums of checksums are not trivial."""
+def _checksum(data: bytes) -> int:
+    """CRC-32C (Castagnoli), rotated and shifted as the format stores it, so that checksums can be summed again."""
+    table, crc = _crc_table(), 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 255] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _crc32c(data: bytes, crc: int = 0) -> int:
-    """CRC-32C (Castagnoli) of some bytes, or of more bytes after those of an earlier one."""
-    table = _table_of_bytes()
-    crc ^= 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 255] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
 @functools.cache
-def _table_of_bytes() -> tuple[int, ...]:
-    def of(crc: int) -> int:
+def _crc_table() -> tuple[int, ...]:
+    """The CRC of each byte."""
+
+    def crc_of(crc: int) -> int:
         for _ in range(8):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
         return crc
 
-    return tuple(map(of, range(256)))
+    return tuple(map(crc_of, range(256)))

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from pixelcnn.keras.layout import Convolution, in_turn, shapes
+from pixelcnn.keras.network import Convolution, interleaved, layers
 
 
 def network(filters, blocks):
     """Convolutions in the network's order, named by it."""
-    return [Convolution(str(k), np.zeros(shape), np.zeros(shape[3])) for k, shape in enumerate(shapes(filters, blocks))]
+    return [Convolution(name, np.zeros(shape), np.zeros(shape[3])) for name, shape in layers(filters, blocks).items()]
 
 
 def by_class(convolutions, blocks, flat):
@@ -31,20 +31,20 @@ def test_the_order_is_found(filters, blocks, flat):
     convolutions = network(filters, blocks)
     queues = by_class(convolutions, blocks, flat)
     for names in itertools.permutations(queues):
-        assert in_turn({name: queues[name] for name in names}, "file") == convolutions
+        assert interleaved([queues[name] for name in names]) == convolutions
 
 
-def test_an_order_that_cannot_be_told():
+def test_an_order_that_is_not_unique():
     *others, before, last, out = network(8, 1)
-    with pytest.raises(ValueError, match=r"file: the order of the layers cannot be told; a \.keras file says it"):
-        in_turn({"one": [*others, before, out], "other": [last]}, "file")
+    with pytest.raises(ValueError, match=r"the order of the layers is not unique; a \.keras file states it"):
+        interleaved([[*others, before, out], [last]])
 
 
 def test_no_order():
     first, *others = network(8, 2)
     with pytest.raises(ValueError, match=r"no convolution of shape \(3, 3, 8, 4\) for blocks\.0\.masked"):
-        in_turn({"one": [first, others[0], *reversed(others[1:])]}, "file")
-    with pytest.raises(ValueError, match="it has 9 convolutions, not 4 and 3 for each block"):
-        in_turn({"one": others}, "file")
+        interleaved([[first, others[0], *reversed(others[1:])]])
+    with pytest.raises(ValueError, match="it has 9 convolutions, which is not 4 and 3 per block"):
+        interleaved([others])
     with pytest.raises(ValueError, match="2 kernels of shape"):
-        in_turn({"one": [first, first, *others[1:]]}, "file")
+        interleaved([[first, first, *others[1:]]])
