@@ -43,11 +43,14 @@ lint: install  ## Check style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(SITE)  ## Build the documentation's site into site/; a warning is an error.
+docs: $(SITE)  ## Write the map of the files and build the documentation's site into site/; a warning is an error.
+	$(BIN)/python docs/map.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(SITE): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 notebook: install $(KERNEL)  ## Execute the notebook in place, or into OUT=FILE (a few minutes).
 	$(BIN)/python notebooks/execute.py $(OUT)
 

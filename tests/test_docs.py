@@ -1,8 +1,9 @@
-"""The README and the pages of docs/: their Python runs, their commands exist, what they name is there."""
+"""The README and the pages of docs/: their code runs, their commands, pictures and links exist, the map is complete."""
 
 import importlib.util
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -20,11 +21,19 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def script(name):
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.usefixtures("_elsewhere")
-def test_the_readmes_python_runs(tmp_path, capsys):
+def test_the_readme_is_short_and_its_python_runs(capsys):
+    assert len(pages.README.read_text(encoding="utf-8").splitlines()) <= 130
     pages.run(pages.README)
-    assert float(capsys.readouterr().out) < 0.2
-    assert (tmp_path / "colour" / "model.safetensors").is_file()
+    assert float(capsys.readouterr().out) < 0.2  # bits/dim of the shipped model
 
 
 @pytest.mark.usefixtures("_elsewhere")
@@ -70,9 +79,7 @@ def test_the_reference_has_every_public_name():
 
 
 def test_every_picture_is_there_and_every_figure_is_made(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
-    figures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(figures)
+    figures = script("figures")
     text = "".join(page.read_text(encoding="utf-8") for page in pages.PAGES)
     pictures = {path.name for path in (DOCS / "images").iterdir()}
     used = set(re.findall(r"images/([\w-]+\.\w+)", text))
@@ -86,21 +93,45 @@ def test_every_picture_is_there_and_every_figure_is_made(monkeypatch, tmp_path):
             assert made.size == kept.size
 
 
-def test_the_tree_names_every_file():
-    (tree,) = (block for block in pages.blocks(pages.README, "text") if block.startswith("src/"))
-    named, folders = set(), []
-    for line in tree.splitlines():
-        depth = (len(line) - len(line.lstrip())) // 2
-        name, _, phrase = line.strip().partition(" ")
-        folders[depth:] = [name]
-        if phrase:
-            named.add("".join(folders))
-        else:
-            assert name.endswith("/"), f"{name} has no phrase"
-    for path in named:
-        assert (pages.ROOT / path).exists(), f"{path} is not there"
-    tops = ("src", "tests", "benchmarks", "examples", "runs", "docs", "apps", "notebooks")
-    for file in (f for top in tops for f in (pages.ROOT / top).rglob("*")):
-        if file.is_file() and "__pycache__" not in file.parts:
-            path = file.relative_to(pages.ROOT).as_posix()
-            assert path in named or any(path.startswith(n) for n in named if n.endswith("/")), f"{path} is not named"
+@pytest.mark.parametrize("page", [*pages.PAGES, pages.ROOT / "CONTRIBUTING.md"], ids=pages.name_of)
+def test_every_link_to_a_file_leads_there(page):
+    """And to a heading of it, if it names one."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text):
+        file = page.parent / target if target else page
+        assert file.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h).lower().strip().replace(" ", "-") for h in headings}, anchor
+
+
+def test_the_map_is_up_to_date():
+    module = script("map")
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run `python docs/map.py`"
+
+
+def test_the_map_has_every_source():
+    """Of the package, the folders beside it, and in whatever language."""
+    text = (DOCS / "map.md").read_text(encoding="utf-8")
+    for top in ("src/pixelcnn", "tests", "benchmarks", "examples", "runs", "apps", "notebooks", "docs"):
+        for file in (pages.ROOT / top).rglob("*.*"):
+            if file.suffix in {".py", ".c", ".h", ".js", ".css", ".sh", ".bash"} and "fixtures" not in file.parts:
+                folder = file.parent.relative_to(pages.ROOT).as_posix()
+                assert f"## `{folder}/`" in text, folder
+                assert file.name == "__init__.py" or f"- `{file.name}`: " in text, file
+
+
+def test_a_file_that_does_not_say_what_it_is_is_named(tmp_path, monkeypatch):
+    module = script("map")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    for name, text, phrase in (
+        ("one.py", '"""What\nit is. And more.\n\nMore."""\n', "What it is"),
+        ("two.c", "/* An inner\n   loop: fast. */\nint x;\n", "An inner loop: fast"),
+        ("three.js", "// An editor.\n// More.\nlet x;\n", "An editor"),
+        ("four.sh", "#!/usr/bin/env bash\n# Trains `mnist`.\nset -e\n", "Trains `mnist`"),
+    ):
+        Path(tmp_path, name).write_text(text, encoding="utf-8")
+        assert module.description(tmp_path / name) == phrase
+    Path(tmp_path, "five.py").write_text("x = 1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"five\.py"):
+        module.description(tmp_path / "five.py")
