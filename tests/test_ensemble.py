@@ -11,7 +11,7 @@ import torch
 import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.models import OrderEnsemble
-from pixelcnn.models.storage import load
+from pixelcnn.models.base import load
 from pixelcnn.orders import ORDERS, is_transposed, rearranged, rearranged_each, restored
 
 LOUD = 3.0  # factor of the weights, so that probabilities are far from uniform

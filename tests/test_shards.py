@@ -21,7 +21,7 @@ import pixelcnn
 from pixelcnn import sampling, shards
 from pixelcnn.cli import main
 from pixelcnn.files import decode_tensors
-from pixelcnn.models.storage import checksum
+from pixelcnn.models.base import checksum
 from pixelcnn.shards import write_shards
 
 

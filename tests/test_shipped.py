@@ -9,7 +9,7 @@ import torch
 
 import pixelcnn
 from classifier import Classifier
-from pixelcnn.models.storage import shipped_models
+from pixelcnn.models.base import shipped_models
 
 FOLDER = Path(pixelcnn.__file__).parent / "pretrained"
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pixelcnn.version import __version__
+
 if TYPE_CHECKING:
     from pixelcnn import datasets
     from pixelcnn.codec import compress, decompress
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
     from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN, PixelCNNPlusPlus
-    from pixelcnn.models.storage import load
+    from pixelcnn.models.base import load
     from pixelcnn.training import train
 
 __all__ = [
@@ -42,8 +44,6 @@ __all__ = [
     "train",
 ]
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "AutoregressiveModel": "pixelcnn.models",
     "Completion": "pixelcnn.completion",
@@ -57,7 +57,7 @@ _HOMES = {
     "compress": "pixelcnn.codec",
     "decompress": "pixelcnn.codec",
     "evaluate": "pixelcnn.evaluation",
-    "load": "pixelcnn.models.storage",
+    "load": "pixelcnn.models.base",
     "train": "pixelcnn.training",
 }
 

@@ -31,16 +31,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn import __version__
 from pixelcnn.arguments import integer, plain
 from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import leftover_of, only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.models import AutoregressiveModel
-from pixelcnn.models.storage import checksum
+from pixelcnn.models.base import checksum
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar, say
 from pixelcnn.sampling import Autoregressive, Draw, checked_arguments, engine_of, labels_in_turn, sample
+from pixelcnn.version import __version__
 
 __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
 

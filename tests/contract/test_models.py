@@ -10,7 +10,7 @@ import torch
 import pixelcnn
 from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models import MODELS
-from pixelcnn.models.storage import load
+from pixelcnn.models.base import load
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling import engine_of, why_not_native
 

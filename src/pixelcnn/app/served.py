@@ -13,7 +13,7 @@ import torch
 
 from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble
-from pixelcnn.models.storage import load, local_folder
+from pixelcnn.models.base import load, local_folder
 
 __all__ = ["Losses", "Served", "load_models"]
 

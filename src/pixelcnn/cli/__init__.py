@@ -18,7 +18,6 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from pixelcnn import __version__
 from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.complete import Complete
 from pixelcnn.cli.compress import Compress
@@ -35,6 +34,7 @@ from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, place
+from pixelcnn.version import __version__
 
 __all__ = ["main"]
 

@@ -44,7 +44,7 @@ class Bench:
         from pixelcnn.benchmark import bench, matrix_rate, multiply_adds
         from pixelcnn.devices import describe, device_of
         from pixelcnn.files import printable, writable_file, write_file
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
         from pixelcnn.sampling import engine_of
         from pixelcnn.sampling.schedule import schedule_of
 

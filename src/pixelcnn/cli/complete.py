@@ -80,7 +80,7 @@ class Complete:
         from pixelcnn.devices import device_of
         from pixelcnn.files import is_special_file, writable_file, write_file
         from pixelcnn.images import save_png
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
         from pixelcnn.panels import completion_panel
 
         if self.out.suffix.lower() != ".png" and not is_special_file(self.out):

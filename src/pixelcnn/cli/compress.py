@@ -60,7 +60,7 @@ class Compress:
         from pixelcnn.devices import device_of
         from pixelcnn.exact import prepare
         from pixelcnn.files import printable, writable_file, write_file
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
 
         if not self.sources:
             raise ValueError("IN must be files, folders or data, got none")

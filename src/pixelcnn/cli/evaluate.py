@@ -59,7 +59,7 @@ class Evaluate:
         from pixelcnn.devices import device_of
         from pixelcnn.evaluation import evaluate
         from pixelcnn.files import printable
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
         from pixelcnn.processes import job
 
         if self.images is not None and self.images < 1:

@@ -30,7 +30,7 @@ class ExportKeras:
         from pixelcnn.files import writable_file
         from pixelcnn.keras.hdf5 import check_name, write_weights
         from pixelcnn.keras.network import to_keras
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
 
         check_name(self.out)
         writable_file(self.out)

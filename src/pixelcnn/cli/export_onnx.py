@@ -34,7 +34,7 @@ class ExportOnnx:
     def run(self) -> None:
         """Writes."""
         from pixelcnn.files import is_special_file, writable_file, write_file
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
         from pixelcnn.onnx.full import full_graph
         from pixelcnn.onnx.step import step_graph
 

@@ -25,7 +25,7 @@ class Info:
 
     def run(self) -> None:
         """Prints."""
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
         from pixelcnn.models.summary import summary
 
         if Path(self.model).is_file():

@@ -31,7 +31,7 @@ class Push:
 
     def run(self) -> None:
         """Uploads the model and prints its address."""
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
 
         url = load(self.model).push_to_hub(
             self.repository, commit_message=self.message, private=self.private or None, license=self.license

@@ -71,7 +71,7 @@ class Sample:
         """Draws and writes."""
         from pixelcnn.devices import device_of
         from pixelcnn.files import is_special_file, writable_file, writable_folder
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
         from pixelcnn.processes import job
         from pixelcnn.sampling import checked_arguments
 

@@ -69,7 +69,7 @@ class ScoreCommand:
         """Scores and writes."""
         from pixelcnn.devices import device_of
         from pixelcnn.files import printable, writable_file, writable_folder, write_file
-        from pixelcnn.models.storage import load
+        from pixelcnn.models.base import load
         from pixelcnn.scoring import score
 
         if self.images is not None and self.images < 1:

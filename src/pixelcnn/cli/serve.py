@@ -39,7 +39,7 @@ class Serve:
         from pixelcnn.app import Limits, load_models, require_gradio
         from pixelcnn.app.server import serve
         from pixelcnn.devices import device_of
-        from pixelcnn.models.storage import shipped_models
+        from pixelcnn.models.base import shipped_models
 
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port must be in 0..65535, got {self.port}")

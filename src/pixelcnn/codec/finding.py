@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pixelcnn.codec.container import Header, StreamError
 from pixelcnn.exact import PreparedModel, prepare
-from pixelcnn.models.storage import load, shipped_models
+from pixelcnn.models.base import load, shipped_models
 
 __all__ = ["find_model"]
 

@@ -1,45 +1,63 @@
-"""The base of all trained models: a network with parameters, which are saved, loaded and shared.
+"""The base of all trained models: a network with parameters, and how it is saved, loaded and shared.
 
-A subclass defines `network`; likelihood, sampling and completion follow from it (`pixelcnn.density`).
+A subclass defines `network` and its `Config`; likelihood, sampling and completion follow from it (`pixelcnn.density`).
+
+A model on disk is a folder with config.json, model.safetensors and a card (README.md). config.json names the model's
+class and its configuration. The weights carry a checksum that covers the configuration too, so a folder is either what
+was saved or refused: truncated, flipped and edited files alike. Tensors are loaded strictly, by name, shape and type.
+Nothing is unpickled. A model on the Hub is the same three files, downloaded into a cache and read in the same way.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pixelcnn.config import ModelConfig, from_dict, to_dict
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
+from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.likelihoods import Likelihood, likelihood_of
+from pixelcnn.models.card import HERE, describe, with_license, with_name
+from pixelcnn.models.hub import HubError, HubName, download, upload
+from pixelcnn.sampling.autoregressive import check_weights
 
-if TYPE_CHECKING:
-    from pixelcnn.config import ModelConfig
+__all__ = ["AutoregressiveModel", "checksum", "load", "local_folder", "model_of", "shipped_models"]
 
-__all__ = ["AutoregressiveModel"]
+_SHIPPED = Path(__file__).parent.parent / "pretrained"
+_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
 
 class AutoregressiveModel(DensityModel, nn.Module):
-    """Base of all models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; probabilities are natural logarithms."""
+    """Base of all models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; probabilities are natural logarithms.
+
+    A subclass that declares a `Config` of its own is known by its name from then on.
+    """
 
     Config: ClassVar[type[Any]]
+    """The dataclass of its configuration, whose fields are the constructor's arguments."""
+    classes: ClassVar[dict[str, type[AutoregressiveModel]]] = {}
+    """All that have one, by name."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "Config" in vars(cls):
+            AutoregressiveModel.classes[cls.__name__] = cls
 
     def __init__(self, config: ModelConfig, likelihood: Likelihood | None = None) -> None:
         super().__init__()
         self.config = config
         self.likelihood = likelihood or likelihood_of(config.levels)
         self.loaded_card: tuple[str, str] | None = None  # the card's text, and the checksum of the weights it is about
-
-    @classmethod
-    def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
-        """Builds the model that a configuration describes, with fresh weights from `generator`."""
-        fields = {name: getattr(config, name) for name in cls.Config.__dataclass_fields__}
-        build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
-        return build(**fields, generator=generator)
 
     @property
     def masked_layers(self) -> list[MaskedConv2d]:
@@ -50,14 +68,17 @@ class AutoregressiveModel(DensityModel, nn.Module):
         """See `DensityModel.prepared`."""
         return prepare(self)
 
-    # Storage ---------------------------------------------------------------------------------------------------
+    @classmethod
+    def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
+        """Builds the model that a configuration describes, with fresh weights from `generator`."""
+        fields = {name: getattr(config, name) for name in cls.Config.__dataclass_fields__}
+        build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
+        return build(**fields, generator=generator)
 
     @property
     def card(self) -> str:
         """The model's card in Markdown: the one it was loaded with, or a new one if its weights have changed since."""
-        from pixelcnn.models.storage import card_of  # storage rebuilds models, so it imports this module
-
-        return card_of(self)
+        return _card_of(self)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None, *, license: str | None = None) -> None:
         """Writes the model as a folder that `pixelcnn.load` reads: config.json, model.safetensors, README.md.
@@ -77,9 +98,7 @@ class AutoregressiveModel(DensityModel, nn.Module):
             ValueError: If the folder exists and holds something else than a model, `license` has another form, or a
                 weight is not finite.
         """
-        from pixelcnn.models.storage import save_model
-
-        save_model(self, Path(folder), card, license)
+        _save(self, Path(folder), card, license, HERE)
 
     def push_to_hub(
         self,
@@ -115,19 +134,14 @@ class AutoregressiveModel(DensityModel, nn.Module):
                 although `private` was asked for. Nothing local is touched.
             ConnectionError: If no server answers.
         """
-        from pixelcnn.models.storage import push_model
-
-        return push_model(
-            self,
-            repo_id,
-            commit_message=commit_message,
-            private=private,
-            token=token,
-            branch=branch,
-            create_pr=create_pr,
-            card=card,
-            license=license,
-        )
+        found = HubName.of(repo_id)
+        if found is None or found.revision is not None:
+            raise ValueError(f"repo_id must be user/name, got {repo_id!r}")
+        name = HubName(repo_id, branch)
+        with tempfile.TemporaryDirectory() as folder:
+            model = Path(folder) / "model"
+            _save(self, model, card, license, str(name))
+            return upload(model, name, message=commit_message, private=private, token=token, create_pr=create_pr)
 
     @classmethod
     def from_pretrained(
@@ -145,8 +159,6 @@ class AutoregressiveModel(DensityModel, nn.Module):
         Raises:
             ValueError: As `pixelcnn.load`; or if it is of another class.
         """
-        from pixelcnn.models.storage import load
-
         model = load(
             pretrained_model_name_or_path,
             revision,
@@ -160,3 +172,216 @@ class AutoregressiveModel(DensityModel, nn.Module):
                 f"{pretrained_model_name_or_path} must be of class {cls.__name__}, got {type(model).__name__}"
             )
         return model
+
+
+def model_of(config: ModelConfig, *, generator: torch.Generator | None = None) -> AutoregressiveModel:
+    """Builds the model that a configuration describes, of whichever family, with fresh weights from `generator`."""
+    family = next(cls for cls in AutoregressiveModel.classes.values() if cls.Config is type(config))
+    return family.from_config(config, generator=generator)
+
+
+def shipped_models() -> list[str]:
+    """Names of the models inside the package."""
+    return sorted(folder.parent.name for folder in _SHIPPED.glob(f"*/{_CONFIG}"))
+
+
+def load(
+    name: str | Path,
+    revision: str | None = None,
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> AutoregressiveModel:
+    """Loads a model, on the CPU and in evaluation mode.
+
+    Args:
+        name: A shipped model's name ("mnist"); a folder that `save_pretrained` wrote, or a training run's folder, whose
+            finished model is in its sub-folder `model`; or a model on the Hugging Face Hub, "user/name" or
+            "user/name@revision". A folder of that name wins, unless a revision is given. Of the Hub only config.json,
+            model.safetensors and README.md are downloaded, into its cache, and once.
+        revision: A branch, a tag or a commit of a model on the Hub; `main` by default.
+        token: Of the Hub; by default HF_TOKEN or that of `hf auth login`; False sends none.
+        cache_dir: Where downloads are kept; by default as HF_HOME or HF_HUB_CACHE say.
+        force_download: Download although the cache has the model.
+        local_files_only: Ask no server, as HF_HUB_OFFLINE=1 does.
+
+    Raises:
+        ValueError: If there is no such model, a file of it is missing, damaged or does not fit the others, or a weight
+            is not finite.
+        ConnectionError: If it is to be downloaded and no server answers.
+    """
+    if revision is None and (folder := local_folder(name)) is not None:
+        return _read(folder)
+    found = HubName.of(name) if isinstance(name, str) else None
+    if found is None:
+        if revision is not None:
+            raise ValueError(f"revision must be left out but for models on the Hub, user/name, got {revision!r}")
+        shipped = ", ".join(shipped_models())
+        raise ValueError(
+            f"no model {str(name)!r}: neither a shipped model ({shipped}) nor a folder; one on the Hub is user/name"
+        )
+    if revision is not None and found.revision is not None:
+        raise ValueError(f"revision must be left out where the name has one, got {name!r} and {revision!r}")
+    options: dict[str, Any] = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    try:
+        return _load_from_hub(HubName(found.repo, revision or found.revision), force_download, options)
+    except (HubError, ConnectionError) as error:
+        if revision is not None:  # a folder was not looked for
+            raise
+        raise type(error)(_also_no_folder(str(error), Path(name))) from error
+
+
+def checksum(model: AutoregressiveModel) -> str:
+    """SHA-256 of a model's class, configuration and weights: the one that its model.safetensors carries."""
+    return checksum_of(_weights(model), {"config": _canonical(_config(model))})
+
+
+def _save(model: AutoregressiveModel, folder: Path, card: str | None, license: str | None, name: str) -> None:
+    """See `AutoregressiveModel.save_pretrained`. `name` is what the card's code loads."""
+    if folder.exists() and not _is_replaceable(folder):
+        raise ValueError(f"{folder} exists and is not just a model's folder; it is not replaced")
+    weights = _weights(model)
+    _check_values(weights)
+    text = _card_of(model, name) if card is None else card
+    if license is not None:
+        text = with_license(text, license)
+    config = _config(model)
+    with new_folder(folder) as new:
+        write_file(new / _CONFIG, json.dumps(config, indent=2) + "\n")
+        write_file(new / _WEIGHTS, encode_tensors(weights, {"config": _canonical(config)}))
+        write_file(new / _CARD, text)
+
+
+def _card_of(model: AutoregressiveModel, name: str = HERE) -> str:
+    """The card that a model was loaded with, if its weights are still the same, or else a new one."""
+    text, signature = model.loaded_card or ("", "")
+    return with_name(text if text and signature == checksum(model) else describe(model), name)
+
+
+def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> AutoregressiveModel:
+    """Downloads a model and reads it; a copy in the cache that cannot be read is downloaded once more."""
+    folder = download(name, [_CONFIG], force_download=force, **options)
+    try:
+        _class_of(folder)  # before anything large is downloaded
+        commit = replace(name, commit=folder.name)  # all files are of one and the same
+        folder = download(commit, [_CONFIG, _WEIGHTS], [_CARD], progress=True, force_download=force, **options)
+        return _read(folder)
+    except HubError:
+        raise
+    except ValueError as error:
+        if not force:
+            return _load_from_hub(name, True, options)
+        raise ValueError(str(error).replace(f"{folder}/", f"{name}/")) from None
+
+
+def _read(folder: Path) -> AutoregressiveModel:
+    """The model in a folder."""
+    cls, config = _class_of(folder)
+    fields = {key: value for key, value in config.items() if key != "model"}
+    model_config = from_dict(cls.Config, fields, str(folder / _CONFIG))
+
+    path = folder / _WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    tensors, metadata = decode_tensors(path.read_bytes(), str(path))
+    if metadata.get("config") != _canonical(config):
+        raise ValueError(f"{folder / _CONFIG} is not the configuration that {path} was saved with")
+    with torch.device("meta"):  # nothing is allocated before the sizes are known to fit
+        _check_tensors(cls.from_config(model_config).state_dict(), tensors, str(path))
+    _check_values(tensors, f"{path}: ")
+    model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)
+    model.load_state_dict(tensors)
+    if (folder / _CARD).is_file():
+        model.loaded_card = ((folder / _CARD).read_text(encoding="utf-8", errors="replace"), checksum(model))
+    return model.eval()
+
+
+def _class_of(folder: Path) -> tuple[type[AutoregressiveModel], dict[str, Any]]:
+    """The class that a folder's configuration names, and the configuration."""
+    config = read_json(folder / _CONFIG)
+    kind = config.get("model") if isinstance(config, dict) else None
+    known = AutoregressiveModel.classes
+    if not isinstance(kind, str) or kind not in known:
+        raise ValueError(f"{folder / _CONFIG}: field 'model' must be one of {', '.join(known)}, got {kind!r}")
+    assert isinstance(config, dict)
+    return AutoregressiveModel.classes[kind], config
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Empty, or a model and nothing else: a folder of other things may well have a config.json."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return True
+    if not names <= {_CONFIG, _WEIGHTS, _CARD} or _CONFIG not in names:
+        return False
+    config = read_json(folder / _CONFIG)
+    return isinstance(config, dict) and config.get("model") in AutoregressiveModel.classes
+
+
+def local_folder(name: str | Path) -> Path | None:
+    """The folder of a model that is on this machine; None if there is nothing of the name.
+
+    Raises:
+        ValueError: If there is something of the name that is no model.
+    """
+    if isinstance(name, str) and name in shipped_models():
+        return _SHIPPED / name
+    if name == "":  # would be the folder that one is in
+        return None
+    folder = Path(name)
+    for candidate in (folder, folder / "model"):
+        if (candidate / _CONFIG).is_file() and (candidate / _WEIGHTS).is_file():
+            return candidate
+    if (folder / "checkpoints").is_dir():
+        raise ValueError(f"the training run in {folder} has no finished model yet; go on with it by --resume auto")
+    if folder.is_dir():
+        missing = _WEIGHTS if (folder / _CONFIG).is_file() else _CONFIG
+        raise ValueError(f"{folder} is not a model's folder: it has no {missing}")
+    return None
+
+
+def _also_no_folder(said: str, folder: Path) -> str:
+    """What is wrong with a name on the Hub, which may be a folder's, misspelt."""
+    if "folder here" not in said:
+        said += f"; nor is there a folder {folder} here"
+    names = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    alike = difflib.get_close_matches(folder.name, names, n=1)
+    return f"{said}; did you mean {folder.parent / alike[0]}?" if alike else said
+
+
+def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], where: str) -> None:
+    if unknown := sorted(set(found) - set(expected)):
+        raise ValueError(f"{where}: unknown tensor {unknown[0]!r}")
+    if missing := sorted(set(expected) - set(found)):
+        raise ValueError(f"{where}: tensor {missing[0]!r} is missing")
+    for name, tensor in expected.items():
+        if found[name].shape != tensor.shape:
+            raise ValueError(
+                f"{where}: tensor {name!r} must have shape {tuple(tensor.shape)}, got {tuple(found[name].shape)}"
+            )
+
+
+def _check_values(weights: dict[str, Tensor], where: str = "") -> None:
+    types = {tensor.dtype for tensor in weights.values()}
+    if len(types) != 1 or not types <= {torch.float32, torch.float64}:
+        raise ValueError(f"{where}tensors must all be float32 or all float64, got {sorted(map(str, types))}")
+    check_weights(weights.items(), where)
+
+
+def _weights(model: AutoregressiveModel) -> dict[str, Tensor]:
+    """As they are stored: those of less than float32 widened to it."""
+    return {
+        name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in model.state_dict().items()
+    }
+
+
+def _config(model: AutoregressiveModel) -> dict[str, Any]:
+    return {"model": type(model).__name__, **to_dict(model.config)}
+
+
+def _canonical(config: dict[str, Any]) -> str:
+    return json.dumps(config, sort_keys=True, separators=(",", ":"))

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.models.ensemble import OrderEnsemble
+from pixelcnn.config import OrderEnsembleConfig
+from pixelcnn.density import DensityModel
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["HERE", "HeldOut", "describe", "with_license", "with_name"]
@@ -42,7 +42,7 @@ class HeldOut:
 
 
 def describe(
-    model: AutoregressiveModel,
+    model: DensityModel,
     training: str = "",
     results: str = "",
     *,
@@ -110,7 +110,7 @@ def _check_license(license: str) -> None:
         raise ValueError(f"license must be a licence by the Hub's name, such as apache-2.0, got {license!r}")
 
 
-def _front_matter(model: AutoregressiveModel, license: str, datasets: Sequence[str], held_out: HeldOut | None) -> str:
+def _front_matter(model: DensityModel, license: str, datasets: Sequence[str], held_out: HeldOut | None) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     _check_license(license)
@@ -136,9 +136,9 @@ def _front_matter(model: AutoregressiveModel, license: str, datasets: Sequence[s
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _sampling(model: AutoregressiveModel) -> str:
+def _sampling(model: DensityModel) -> str:
     """The number of steps that an image takes."""
-    if isinstance(model, OrderEnsemble):
+    if isinstance(model.config, OrderEnsembleConfig):
         return f"It is a mixture over {len(model.config.orders)} scan orders."
     _, h, w = model.image_shape
     steps = schedule_of(model).wavefront.steps
@@ -148,10 +148,9 @@ def _sampling(model: AutoregressiveModel) -> str:
     )
 
 
-def _code(model: AutoregressiveModel) -> str:
+def _code(model: DensityModel) -> str:
     c, h, w = model.image_shape
-    classes: int | None = getattr(model.config, "num_classes", None)
-    vector: int | None = getattr(model.config, "condition_dim", None)
+    classes, vector = model.num_classes, model.condition_dim
     lines = ["import torch\n\n"] if classes or vector else []
     lines += [
         "import pixelcnn\n\n",
@@ -166,7 +165,7 @@ def _code(model: AutoregressiveModel) -> str:
     return "".join(lines)
 
 
-def _limitations(model: AutoregressiveModel) -> str:
+def _limitations(model: DensityModel) -> str:
     c, h, w = model.image_shape
     lines = [
         f"- It models images of exactly {c}x{h}x{w} and {model.levels} levels.",
@@ -174,6 +173,6 @@ def _limitations(model: AutoregressiveModel) -> str:
         "kind can have higher ones than those of the training data.",
         "- Whatever is in the training data, bias and private content included, can show in samples.",
     ]
-    if isinstance(model, OrderEnsemble):
+    if isinstance(model.config, OrderEnsembleConfig):
         lines.append("- A mixture over scan orders has no likelihood of single pixels.")
     return "\n".join(lines) + "\n"

@@ -37,7 +37,7 @@ from pixelcnn.arithmetic.precision import Precision, check_precision
 from pixelcnn.completion import Completion, Method, checked_mask
 from pixelcnn.config import OrderEnsembleConfig
 from pixelcnn.density import DensityModel
-from pixelcnn.models.base import AutoregressiveModel
+from pixelcnn.models.base import AutoregressiveModel, model_of
 from pixelcnn.operations import View
 from pixelcnn.orders import ORDERS, is_transposed, rearranged, restored
 from pixelcnn.randomness import part_uniforms
@@ -110,8 +110,6 @@ class OrderEnsemble(AutoregressiveModel):
     @classmethod
     def from_config(cls, config: OrderEnsembleConfig, *, generator: torch.Generator | None = None) -> Self:
         """Builds the ensemble that a configuration describes, with fresh weights from `generator`."""
-        from pixelcnn.models import model_of  # the families' table, which names this module
-
         networks = [model_of(network, generator=generator) for network in config.networks]
         return cls([networks[k] for k in config.members], config.orders, config.weights, told=config.told)
 

@@ -1,7 +1,7 @@
 """A model's files on the Hugging Face Hub: downloaded into its cache, and uploaded in one commit.
 
 A model there is named `user/name`, or `user/name@revision` for a branch, a tag or a commit. Reading files is left to
-`pixelcnn.models.storage`, which is as strict with them as with those of a folder. Only the requested files are
+`pixelcnn.models.base`, which is as strict with them as with those of a folder. Only the requested files are
 downloaded, by the library huggingface_hub, which is imported on first use and reads HF_ENDPOINT, HF_TOKEN, HF_HOME and
 HF_HUB_OFFLINE.
 
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixelcnn import __version__
 from pixelcnn.files import private_folder
 from pixelcnn.progress import on_terminal
+from pixelcnn.version import __version__
 
 __all__ = ["HubError", "HubName", "download", "upload"]
 

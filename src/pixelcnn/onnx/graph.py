@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-import pixelcnn
+from pixelcnn.version import __version__
 
 __all__ = ["Graph", "onnx_module"]
 
@@ -88,7 +88,7 @@ class Graph:
             opset_imports=[helper.make_opsetid("", _OPSET)],
             ir_version=_IR,
             producer_name="pixelcnn",
-            producer_version=pixelcnn.__version__,
+            producer_version=__version__,
         )
         helper.set_model_props(model, {key: str(value) for key, value in metadata.items()})
         content: bytes = model.SerializeToString(deterministic=True)
