@@ -7,11 +7,11 @@ import json
 import math
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from pixelcnn.config import Layout
+from pixelcnn.cli import options
 
 if TYPE_CHECKING:
     from pixelcnn.evaluation import Evaluation
@@ -21,50 +21,40 @@ __all__ = ["Evaluate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Evaluate a model on images: nats an image and a sub-pixel, bits/dim, standard error, bootstrap interval,
-    throughput; of a class-conditional model by class too.
+    """Evaluate a model on images: nats per image and per sub-pixel, bits/dim, standard error, bootstrap interval and
+    throughput; for a class-conditional model by class too.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """mnist:SPLIT with SPLIT one of train, validation, test, seed-train, seed-validation; mnist means mnist:test.
-    mnist-dynamic:SPLIT: the same, each pixel drawn once and for all, white with probability grey / 255. Or
-    what `pixelcnn train` takes: a folder of pictures, a .npy or .npz file, CIFAR-10's binary version, hf:NAME; with
-    :train, :validation or :test at its end one of its splits. Pictures are brought to the model's size, channels and
+    mnist-dynamic:SPLIT: the same, with each pixel drawn once and for all, white with probability grey / 255. Or what
+    `pixelcnn train` takes: a folder of pictures, a .npy or .npz file, CIFAR-10's binary version, hf:NAME; a suffix
+    :train, :validation or :test selects one of its splits. Pictures are brought to the model's size, channels and
     levels."""
-    images: int | None = None
-    """Evaluate the first so many images instead of all."""
+    images: options.ImageLimit = None
     labels: bool = True
-    """Of a class-conditional model: evaluate each image given its class, if the data have classes."""
-    crop: Literal["centre", "patches"] = "centre"
-    """How pictures get the model's size: scaled and cropped, or cut into patches; as in training."""
-    bit_depth: int | None = None
-    """Bits of a value of pictures that are stored with 16, as for `pixelcnn train`."""
-    layout: Layout | None = None
-    """What the axes of an array are, where the model's shape does not say."""
+    """For a class-conditional model: evaluate each image given its class, if the data have classes."""
+    crop: options.Crop = "centre"
+    bit_depth: options.BitDepth = None
+    layout: options.Layout = None
     held_out: float = 0.1
     """Share of the images in DATA:validation; as in training."""
     test: float = 0.0
     """Share of the images in DATA:test; as in training."""
     json: bool = False
     """Print a JSON object instead of text."""
-    device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    device: options.Device = "auto"
 
     def run(self) -> None:
         """Evaluates and prints."""
         from pixelcnn.datasets import open_for_model
-        from pixelcnn.devices import device_of
         from pixelcnn.evaluation import evaluate
         from pixelcnn.files import printable
-        from pixelcnn.models.storage import load
         from pixelcnn.processes import job
 
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"--images must be at least 1, got {self.images}")
-        model = load(self.model).to(device_of(self.device))
+        options.check_limit(self.images)
+        model = options.loaded(self.model, self.device)
         data = open_for_model(
             self.data,
             model.image_shape,

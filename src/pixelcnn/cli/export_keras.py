@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from pixelcnn.cli import options
+
 __all__ = ["ExportKeras"]
 
 
@@ -19,9 +21,7 @@ class ExportKeras:
     needed.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """NAME.weights.h5 (Keras 3, and 2.15); NAME.keras (Keras 3, with the network's configuration); NAME.h5 (Keras 2 and
     3, weights alone). A SavedModel is a program, which only TensorFlow writes: load one of these, call export."""

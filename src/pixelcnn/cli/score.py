@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pixelcnn.config import Layout
+from pixelcnn.cli import options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,56 +24,47 @@ __all__ = ["ScoreCommand"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreCommand:
-    """Score images: the log-likelihood of each, in a table, and on request a map of where it is surprising.
+    """Score images: a table of each image's log-likelihood, and on request maps of where it is surprising.
 
-    A likelihood alone can be a poor anomaly score: simple images have high ones, usual or not. --score chooses one that
-    corrects this; all are higher for what is more unusual, in bits a sub-pixel.
+    The likelihood alone can be a poor anomaly score, since simple images have high likelihoods whether they are usual
+    or not. --score chooses one that corrects for this. All scores are in bits per sub-pixel, and higher for more
+    unusual images.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """As for `pixelcnn evaluate`: mnist:test, a folder of pictures, a .npy or .npz file, ..."""
     out: Path = Path("scores.csv")
-    """The table: an image a line, with its name, log-likelihood in nats, bits/dim, and score."""
+    """The table: one line per image, with its name, log-likelihood in nats, bits/dim, and score."""
     score: Literal["likelihood", "ratio", "complexity", "typicality"] = "likelihood"
-    """`likelihood`: bits/dim. `ratio`: against --background (Ren et al., 2019). `complexity`: less what a lossless
-    compressor needs (Serra et al., 2020). `typicality`: distance from the usual likelihood, that of --reference, by
-    batches of --batch images (Nalisnick et al., 2019)."""
+    """`likelihood`: bits/dim. `ratio`: minus the bits/dim under --background (Ren et al., 2019). `complexity`: minus
+    what a lossless compressor needs (Serra et al., 2020). `typicality`: distance from the typical likelihood, that of
+    --reference, in batches of --batch images (Nalisnick et al., 2019)."""
     background: str | None = None
-    """For --score ratio: a model of the background alone, say one trained with --mutate 0.2."""
+    """For --score ratio: a model of the background alone, such as one trained with --mutate 0.2."""
     reference: str | None = None
-    """For --score typicality: usual images that were not trained on, such as mnist:validation."""
+    """For --score typicality: typical images that were not trained on, such as mnist:validation."""
     batch: int = 1
-    """For --score typicality: so many consecutive images are judged together."""
+    """For --score typicality: number of consecutive images that are judged together."""
     maps: Path | None = None
-    """A folder for maps of surprise: a PNG an image, with a colour bar in bits a pixel."""
+    """A folder for maps of surprise: one PNG per image, with a colour bar in bits per pixel."""
     classify: bool = False
-    """Of a class-conditional model: the most probable class of each image, by Bayes' rule, and its probability. One
-    forward a class."""
+    """For a class-conditional model: add the most probable class of each image, by Bayes' rule, and its probability.
+    Takes one forward per class."""
     labels: bool = False
-    """Of a class-conditional model: score each image given its class, if the data have classes."""
-    images: int | None = None
-    """Score the first so many images instead of all."""
-    crop: Literal["centre", "patches"] = "centre"
-    """How pictures get the model's size: scaled and cropped, or cut into patches."""
-    bit_depth: int | None = None
-    """Bits of a value of pictures that are stored with 16, as for `pixelcnn train`."""
-    layout: Layout | None = None
-    """What the axes of an array are, where the model's shape does not say."""
-    device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    """For a class-conditional model: score each image given its class, if the data have classes."""
+    images: options.ImageLimit = None
+    crop: options.Crop = "centre"
+    bit_depth: options.BitDepth = None
+    layout: options.Layout = None
+    device: options.Device = "auto"
 
     def run(self) -> None:
         """Scores and writes."""
-        from pixelcnn.devices import device_of
         from pixelcnn.files import printable, writable_file, writable_folder, write_file
-        from pixelcnn.models.storage import load
         from pixelcnn.scoring import score
 
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"--images must be at least 1, got {self.images}")
+        options.check_limit(self.images)
         for option, value, needed in (
             ("--background", self.background, "ratio"),
             ("--reference", self.reference, "typicality"),
@@ -81,8 +72,7 @@ class ScoreCommand:
             if (value is not None) != (self.score == needed):
                 rule = "given" if self.score == needed else "left out"
                 raise ValueError(f"{option} must be {rule} for --score {self.score}")
-        device = device_of(self.device)
-        model = load(self.model).to(device)
+        model = options.loaded(self.model, self.device)
         classes: int | None = getattr(model.config, "num_classes", None)
         if (self.classify or self.labels) and classes is None:
             raise ValueError(f"--{'classify' if self.classify else 'labels'} needs classes, and {self.model} has none")
@@ -102,7 +92,7 @@ class ScoreCommand:
             images,
             labels,
             method=self.score,
-            background=None if self.background is None else load(self.background).to(device),
+            background=None if self.background is None else options.loaded(self.background, self.device),
             reference=None if self.reference is None else self._opened(self.reference, model).images,
             batch=self.batch,
             progress=True,
@@ -133,29 +123,15 @@ class ScoreCommand:
         if self.score != "likelihood":
             columns[self.score] = [f"{value:.8f}" for value in found.score.tolist()]
         if self.classify:
-            posterior, label = self._posterior(model, images)
+            posterior = options.class_posteriors(model, images, "classifying")
             known = data.classes if len(data.classes or ()) == posterior.shape[1] else None
-            columns["class"] = [printable(known[k]) if known else str(k) for k in label.tolist()]
+            columns["class"] = [printable(known[k]) if known else str(k) for k in posterior.argmax(1).tolist()]
             columns["probability"] = [f"{value:.6f}" for value in posterior.amax(1).tolist()]
         buffer = io.StringIO(newline="")
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
         return buffer.getvalue()
-
-    def _posterior(self, model: AutoregressiveModel, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior probabilities (N, classes), and the most probable class (N,)."""
-        import torch
-
-        from pixelcnn.progress import progress_bar
-
-        parts = []
-        with torch.inference_mode(), progress_bar("classifying", len(images), "img", show=True) as bar:
-            for part in torch.split(images, 256):
-                parts.append(model.classify(part.to(model.device)).exp().cpu())
-                bar.update(len(part))
-        posterior = torch.cat(parts)
-        return posterior, posterior.argmax(1)
 
     def _write_maps(
         self, model: AutoregressiveModel, images: Tensor, labels: Tensor | None, names: list[str], folder: Path
