@@ -118,12 +118,9 @@ def _parse(arguments: list[str]) -> Any:
     """
     if arguments[:1] == [_COMPLETION] and arguments[1:] not in ([shell] for shell in _SHELLS):
         raise ValueError(f"{_COMPLETION} must be followed by {' or '.join(_SHELLS)}, got {' '.join(arguments[1:])!r}")
-    defaults = {"train": Train.with_preset(arguments)}
+    defaults: dict[str, Any] = {"train": {"default": Train.with_preset(arguments)}}
     commands: Any = Union[  # noqa: UP007 - built from values
-        tuple(
-            Annotated[command, tyro.conf.subcommand(name, default=defaults.get(name, tyro.MISSING))]
-            for name, command in _COMMANDS.items()
-        )
+        tuple(Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in _COMMANDS.items())
     ]
     error_box = io.StringIO()
     try:
