@@ -37,9 +37,9 @@ class ScoreCommand:
     out: Path = Path("scores.csv")
     """The table: one line per image, with its name, log-likelihood in nats, bits/dim, and score."""
     score: Literal["likelihood", "ratio", "complexity", "typicality"] = "likelihood"
-    """`likelihood`: bits/dim. `ratio`: minus the bits/dim under --background (Ren et al., 2019). `complexity`: minus
-    what a lossless compressor needs (Serra et al., 2020). `typicality`: distance from the typical likelihood, that of
-    --reference, in batches of --batch images (Nalisnick et al., 2019)."""
+    """`likelihood`: bits/dim. `ratio`: the same, minus the bits/dim under --background (Ren et al., 2019).
+    `complexity`: the same, minus what a lossless compressor needs (Serra et al., 2020). `typicality`: distance from the
+    typical likelihood, that of --reference, in batches of --batch images (Nalisnick et al., 2019)."""
     background: str | None = None
     """For --score ratio: a model of the background alone, such as one trained with --mutate 0.2."""
     reference: str | None = None
