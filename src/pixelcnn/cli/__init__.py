@@ -25,13 +25,12 @@ from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.complete import Complete
 from pixelcnn.cli.compress import Compress, Decompress
 from pixelcnn.cli.convert_keras import ConvertKeras
-from pixelcnn.cli.evaluate import Evaluate
+from pixelcnn.cli.evaluate import Evaluate, ScoreCommand
 from pixelcnn.cli.export_keras import ExportKeras
 from pixelcnn.cli.export_onnx import ExportOnnx
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.push import Push
 from pixelcnn.cli.sample import Sample
-from pixelcnn.cli.score import ScoreCommand
 from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train

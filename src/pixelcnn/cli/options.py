@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = [
-    "ENGINES", "MODEL", "BitDepth", "Crop", "Device", "ImageLimit", "Layout", "ModelName", "check_limit",
-    "check_suffix", "checked_classes", "class_posteriors", "loaded",
+    "ENGINES", "MODEL", "BitDepth", "Device", "Layout", "ModelName", "check_limit", "check_suffix", "checked_classes",
+    "class_posteriors", "loaded",
 ]  # fmt: skip
 
 MODEL = (
@@ -37,13 +37,6 @@ BitDepth = Annotated[
 Layout = Annotated[
     config.Layout | None, tyro.conf.arg(help="Meaning of an array's axes, if the model's shape does not determine it.")
 ]
-Crop = Annotated[
-    Literal["centre", "patches"],
-    tyro.conf.arg(
-        help="How pictures are brought to the model's size: scaled and cropped, or cut into patches; as in training."
-    ),
-]
-ImageLimit = Annotated[int | None, tyro.conf.arg(help="Use only this many images, the first ones, instead of all.")]
 
 
 def loaded(name: str, device: str) -> AutoregressiveModel:
