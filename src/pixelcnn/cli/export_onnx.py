@@ -45,4 +45,4 @@ class ExportOnnx:
         model = load(self.model)
         content = step_graph(model) if self.step else full_graph(model, floating=self.input == "float32")
         write_file(self.out, content)
-        print(f"wrote {self.out}: {'one step of the sampler' if self.step else 'the forward'}, {len(content):,} bytes")
+        print(f"wrote {self.out}: {'a step of the sampler' if self.step else 'the forward'}, {len(content):,} bytes")
