@@ -53,8 +53,8 @@ def completions(script, *words):
     *offered, registered = subprocess.run(
         ["bash", "-c", asked, "bash", "pixelcnn", *words], capture_output=True, text=True, check=True
     ).stdout.split("\0")
-    assert registered == "complete -o default -F _tyro_pixelcnn pixelcnn\n"  # files, where nothing is offered
-    return offered
+    assert registered == "complete -F _tyro_pixelcnn pixelcnn\n"
+    return [word for word in offered if word]
 
 
 def test_shell_completion(capsys):
@@ -64,9 +64,6 @@ def test_shell_completion(capsys):
         assert all(word in printed for word in ("pixelcnn", "evaluate", "push", "--temperature"))
         (spec,) = (line for line in printed.splitlines() if "COMPLETION_SPEC = " in line)
         assert "\\n" not in spec
-        assert "(default: " not in spec  # one sentence
-        assert ('-z "$completions"' in printed) == (shell == "zsh")
-        assert ('-z "$results"' in printed) == (shell == "fish")
     for shell in ("dos", "tcsh"):
         assert main(["--tyro-print-completion", shell]) == 2
         assert f"must be followed by bash or zsh or fish, got '{shell}'\n" in capsys.readouterr().err

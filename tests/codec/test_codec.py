@@ -73,7 +73,7 @@ def test_tiny_images(shape):
 @pytest.mark.parametrize("name", ["pixelcnn", "gated"])
 @pytest.mark.parametrize("chunk", [1, 5, 13, 14])
 def test_several_chunks_and_groups(name, chunk, monkeypatch):
-    monkeypatch.setattr("pixelcnn.codec.encoding._per_group", lambda *_: 2)
+    monkeypatch.setattr("pixelcnn.codec.stream._per_group", lambda *_: 2)
     model = prepare(built(name))
     images, labels = inputs(model.model, 13)
     data = pixelcnn.compress(model, images, classes_of(labels), chunk=chunk)
@@ -112,7 +112,7 @@ def test_notes_are_kept():
     assert read_header(data).notes == notes
     assert torch.equal(pixelcnn.decompress(model, data), images)
     assert read_header(pixelcnn.compress(model, images)).notes == {}
-    with pytest.raises(ValueError, match="notes must be what JSON can say"):
+    with pytest.raises(ValueError, match="notes must be representable as JSON"):
         pixelcnn.compress(model, images, notes={"x": float("nan")})
 
 

@@ -15,7 +15,7 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.codec import StreamError, read_header
 from pixelcnn.codec.container import Header, unpack
-from pixelcnn.codec.entries import Entry, entries_of, notes_of
+from pixelcnn.codec.manifest import Entry, entries_of, notes_of
 
 SHAPE = (6, 5)  # rows, columns
 

@@ -350,6 +350,6 @@ def test_what_make_fuzz_calls(mode, monkeypatch):
         target(data[: len(data) // 2])
     assert target.calls == 2 * len(seeds)
     assert target.decoded >= len(seeds) - 2
-    monkeypatch.setattr("pixelcnn.codec.decoding.payload_of", lambda *_: b"1"[1])
+    monkeypatch.setattr("pixelcnn.codec.stream.payload_of", lambda *_: b"1"[1])
     with pytest.raises(IndexError):
         target(seeds[-1])

@@ -8,7 +8,7 @@ import torch
 
 from pixelcnn.codec.entropy import Decoder
 from pixelcnn.exact import prepare
-from pixelcnn.sampling.native.coding import GroupCoder, encode
+from pixelcnn.sampling.native.coding import NativeCoder, encode
 from pixelcnn.sampling.walk import Walk
 from twins import MODELS, built, inputs
 
@@ -41,7 +41,7 @@ def test_a_team_sees_what_one_alone_sees(name):
     condition = prepared.model.condition_of(labels, 7)
     found = []
     for threads in (1, 2, 3, 7, 9):
-        native = GroupCoder(prepared, 7, conditional=labels is not None, threads=threads)
+        native = NativeCoder(prepared, 7, conditional=labels is not None, threads=threads)
         for _ in range(2):  # what one group left does not reach the next
             edges = native.edges(images, condition)
             decoded = torch.zeros_like(images)
@@ -55,7 +55,7 @@ def test_a_team_sees_what_one_alone_sees(name):
 def test_a_team_that_lacks_a_thread_is_an_error_and_no_hang(monkeypatch):
     prepared = prepare(built("pixelcnn"))
     images, _ = inputs(prepared.model, 4)
-    native = GroupCoder(prepared, 4, conditional=False, threads=4)
+    native = NativeCoder(prepared, 4, conditional=False, threads=4)
     started = []
 
     class Scarce(threading.Thread):

@@ -1,12 +1,13 @@
-"""The command line: one module a command, each a frozen dataclass whose fields are the options.
+"""The command line: each command is a frozen dataclass whose fields are its options.
 
-`main` parses with tyro, runs the command, and turns every foreseeable error into one line and exit code 2. Nothing
-here imports torch; a command does when it runs.
+`main` parses the arguments with tyro, runs the command, and turns every foreseeable error into one line and exit code
+2. Nothing here imports torch; commands do when they run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -17,19 +18,18 @@ from pathlib import Path
 from typing import Annotated, Any, Union
 
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from pixelcnn.cli.bench import Bench
 from pixelcnn.cli.complete import Complete
-from pixelcnn.cli.compress import Compress
+from pixelcnn.cli.compress import Compress, Decompress
 from pixelcnn.cli.convert_keras import ConvertKeras
-from pixelcnn.cli.decompress import Decompress
-from pixelcnn.cli.evaluate import Evaluate
+from pixelcnn.cli.evaluate import Evaluate, ScoreCommand
 from pixelcnn.cli.export_keras import ExportKeras
 from pixelcnn.cli.export_onnx import ExportOnnx
 from pixelcnn.cli.info import Info
 from pixelcnn.cli.push import Push
 from pixelcnn.cli.sample import Sample
-from pixelcnn.cli.score import ScoreCommand
 from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train
@@ -38,11 +38,28 @@ from pixelcnn.version import __version__
 
 __all__ = ["main"]
 
+_COMMANDS = {
+    "train": Train,
+    "sample": Sample,
+    "evaluate": Evaluate,
+    "score": ScoreCommand,
+    "complete": Complete,
+    "compress": Compress,
+    "decompress": Decompress,
+    "info": Info,
+    "bench": Bench,
+    "push": Push,
+    "convert-keras": ConvertKeras,
+    "export-keras": ExportKeras,
+    "export-onnx": ExportOnnx,
+    "serve": Serve,
+}
 _COMPLETION = "--tyro-print-completion"
 _SHELLS = ("bash", "zsh", "fish")
+_HELP = ConstructorRegistry()
+_FLOWED = object()  # marks a type whose help is being flowed
 
-_DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, score, complete,
-compress.
+_DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, score, complete, compress.
 
 `pixelcnn sample mnist` draws digits from the shipped model; `pixelcnn COMMAND --help` explains a command.
 """
@@ -52,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
     0; 2 for wrong input, a full disk or a run that diverged; 130 after Ctrl-C; 143 after SIGTERM stopped a training
-    run, which has saved. Of several processes that share a job, one prints results, and one tells an error.
+    run, which has saved. If several processes share a job, one prints the results, and one reports an error.
 
     Raises:
-        SystemExit: With the exit code, if another process of the job tells the error.
+        SystemExit: With the exit code, if another process of the job reports the error.
     """
     if "torch" not in sys.modules:  # when it is loaded, its threads read how to wait for each other: not by spinning
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -68,11 +85,7 @@ def _main(arguments: list[str]) -> int:
         if arguments in (["--version"], ["-V"]):
             print(f"pixelcnn {__version__}", flush=True)
             return 0
-        if arguments[:1] == [_COMPLETION] and arguments[1:] not in ([shell] for shell in _SHELLS):
-            raise ValueError(
-                f"{_COMPLETION} must be followed by {' or '.join(_SHELLS)}, got {' '.join(arguments[1:])!r}"
-            )
-        command = _print_completion(arguments) if arguments[:1] == [_COMPLETION] else _parse(arguments)
+        command = _parse(arguments)
         if isinstance(command, int):
             sys.stdout.flush()
             return command
@@ -81,7 +94,7 @@ def _main(arguments: list[str]) -> int:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             with _messages(command) if processes.first else contextlib.redirect_stdout(None):
                 command.run()
-        sys.stdout.flush()  # here an error can still be told
+        sys.stdout.flush()  # here an error can still be reported
     except BrokenPipeError:  # `pixelcnn ... | head`
         discard(sys.stdout)
         return 0
@@ -96,8 +109,56 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
+def _parse(arguments: list[str]) -> Any:
+    """The command with its options, or an exit code after tyro has printed help or an error was reported.
+
+    Raises:
+        ValueError: If a completion script is requested for a shell that there is none for.
+    """
+    if arguments[:1] == [_COMPLETION] and arguments[1:] not in ([shell] for shell in _SHELLS):
+        raise ValueError(f"{_COMPLETION} must be followed by {' or '.join(_SHELLS)}, got {' '.join(arguments[1:])!r}")
+    defaults: dict[str, Any] = {"train": {"default": Train.with_preset(arguments)}}
+    commands: Any = Union[  # noqa: UP007 - built from values
+        tuple(Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in _COMMANDS.items())
+    ]
+    error_box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(error_box):
+            return tyro.cli(
+                commands,
+                args=arguments or ["--help"],
+                prog="pixelcnn",
+                description=_DESCRIPTION,
+                config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+                registry=_HELP,
+            )
+    except SystemExit as stop:
+        if stop.code and place().rank == 0:
+            print(f"pixelcnn: {_condensed(error_box.getvalue())}", file=sys.stderr)
+        return stop.code or 0
+
+
+@_HELP.struct_rule
+def _flowing_help(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Tyro's own rule for a dataclass, with each option's help as one line, wherever its docstring has line breaks.
+
+    Otherwise they stay in `--help`, and in completion scripts they pass for options.
+    """
+    if not dataclasses.is_dataclass(info.type) or _FLOWED in info.markers:
+        return None
+    spec = ConstructorRegistry.get_struct_spec(dataclasses.replace(info, markers=(*info.markers, _FLOWED)))
+    if not isinstance(spec, StructConstructorSpec):
+        return None
+
+    def flowing(field: StructFieldSpec) -> StructFieldSpec:
+        text = field.helptext() if callable(field.helptext) else field.helptext
+        return dataclasses.replace(field, helptext=text and " ".join(text.split()))
+
+    return dataclasses.replace(spec, fields=tuple(map(flowing, spec.fields)))
+
+
 def _refuse_empty_names(command: Any, arguments: list[str]) -> None:
-    """An empty name, as of a shell's empty variable, is no path, but `Path` takes it for the current folder."""
+    """Raises ValueError for an empty name, as from an unset shell variable: `Path` takes it for the current folder."""
     if not any(argument == "" or re.fullmatch("--[a-z-]+=", argument) for argument in arguments):
         return
     for name, value in vars(command).items():
@@ -108,7 +169,7 @@ def _refuse_empty_names(command: Any, arguments: list[str]) -> None:
 
 
 def _messages(command: Any) -> contextlib.AbstractContextManager[object]:
-    """What is printed goes to standard error where standard output takes a file, as with --out /dev/stdout."""
+    """Sends messages to standard error if standard output receives a file, as with --out /dev/stdout."""
     from pixelcnn.files import descriptor_of
 
     paths = [value for value in vars(command).values() if isinstance(value, Path)]
@@ -116,76 +177,12 @@ def _messages(command: Any) -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(sys.stderr) if taken else contextlib.nullcontext()
 
 
-def _parse(arguments: list[str]) -> Any:
-    """The command with its options, or an exit code after tyro has printed help or an error was reported."""
-    commands = Union[  # noqa: UP007 - built from values
-        Annotated[Train, tyro.conf.subcommand("train", default=Train.with_preset(arguments))],
-        Annotated[Sample, tyro.conf.subcommand("sample")],
-        Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
-        Annotated[ScoreCommand, tyro.conf.subcommand("score")],
-        Annotated[Complete, tyro.conf.subcommand("complete")],
-        Annotated[Compress, tyro.conf.subcommand("compress")],
-        Annotated[Decompress, tyro.conf.subcommand("decompress")],
-        Annotated[Info, tyro.conf.subcommand("info")],
-        Annotated[Bench, tyro.conf.subcommand("bench")],
-        Annotated[Push, tyro.conf.subcommand("push")],
-        Annotated[ConvertKeras, tyro.conf.subcommand("convert-keras")],
-        Annotated[ExportKeras, tyro.conf.subcommand("export-keras")],
-        Annotated[ExportOnnx, tyro.conf.subcommand("export-onnx")],
-        Annotated[Serve, tyro.conf.subcommand("serve")],
-    ]
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                commands,
-                args=arguments or ["--help"],
-                prog="pixelcnn",
-                description=_DESCRIPTION,
-                config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-            )
-    except SystemExit as stop:
-        if stop.code and place().rank == 0:
-            print(f"pixelcnn: {_condensed(complaint.getvalue())}", file=sys.stderr)
-        return stop.code or 0
-
-
-def _print_completion(arguments: list[str]) -> int:
-    """Prints tyro's script with one line for each option, and files' names where it knows no word, as for MODEL."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = _parse(arguments)
-    script = re.sub("^.*COMPLETION_SPEC = .*$", lambda line: _short(line[0]), printed.getvalue(), flags=re.MULTILINE)
-    marker = "__TYRO_COMPLETE_FILES__"
-    for theirs, ours in (
-        ("complete -F ", "complete -o default -F "),  # bash
-        ('  COMPREPLY=("${matches[@]}")\n', '  COMPREPLY=()\n  [[ -z $completions ]] || COMPREPLY=("${matches[@]}")\n'),
-        (
-            f'[[ "$completions" == "{marker}" ]]; then\n    _files',
-            f'[[ -z "$completions" || "$completions" == "{marker}" ]]; then\n    _files',
-        ),  # zsh
-        (f'if test "$results" = {marker}', f'if test -z "$results"; or test "$results" = {marker}'),  # fish
-    ):
-        script = script.replace(theirs, ours)
-    print(script)
-    return int(code)
-
-
-def _short(spec: str) -> str:
-    """The completion's data, as quoted for some shell, with one line and one sentence for each description."""
-    return re.sub(
-        r"""('description': (\\?["']))(.*?)(?=\2, '(?:type|options)')""",
-        lambda found: found[1] + found[3].split(". ")[0],
-        re.sub(r"\\+n", " ", spec),
-    )
-
-
 def _condensed(box: str) -> str:
     """Tyro's framed error, drawn in Unicode or ASCII, as one line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     framed = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]
-    said = [line for line in framed if line.strip("─-")]
-    return "; ".join([" ".join(said[:-1]), said[-1]]) if len(said) > 1 else " ".join(text.split())
+    lines = [line for line in framed if line.strip("─-")]
+    return "; ".join([" ".join(lines[:-1]), lines[-1]]) if len(lines) > 1 else " ".join(text.split())
 
 
 def _one_line(error: Exception) -> str:

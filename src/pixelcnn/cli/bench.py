@@ -10,41 +10,37 @@ from typing import Annotated, Literal
 
 import tyro
 
+from pixelcnn.cli import options
+
 __all__ = ["Bench"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Time sampling on this machine, beside the usual way of one full forward a sub-pixel.
+    """Time sampling on this machine, compared with the usual method of one full forward per sub-pixel.
 
-    The speed counts only the arithmetic that no mask removes. Leave the machine alone meanwhile.
+    The speed counts only the arithmetic that no mask removes. Leave the machine idle meanwhile.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")] = "mnist"
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName = "mnist"
     batches: tuple[int, ...] = (1, 4, 16, 64, 256)
-    """Numbers of images drawn at a time."""
-    engine: Literal["fast", "native", "graph", "eager"] = "fast"
-    """`fast` is `native` (compiled for this processor) where there is a C compiler, on CUDA `graph`, else
-    `eager` (PyTorch)."""
+    """Batch sizes: numbers of images drawn at a time."""
+    engine: Annotated[Literal["fast", "native", "graph", "eager"], tyro.conf.arg(help=f"{options.ENGINES}.")] = "fast"
     reference: bool = True
-    """Time a few full forwards as well, for the ratio (--no-reference leaves it out)."""
+    """Time a few full forwards too, for the ratio (--no-reference omits them)."""
     seconds: float = 1.0
     """Time spent on each batch size."""
     out: Path | None = None
-    """A JSON file for the figures."""
-    device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    """A JSON file for the measurements."""
+    device: options.Device = "auto"
 
     def run(self) -> None:
         """Measures and prints."""
         import torch
 
         from pixelcnn.benchmark import bench, matrix_rate, multiply_adds
-        from pixelcnn.devices import describe, device_of
+        from pixelcnn.devices import describe
         from pixelcnn.files import printable, writable_file, write_file
-        from pixelcnn.models.base import load
         from pixelcnn.sampling import engine_of
         from pixelcnn.sampling.schedule import schedule_of
 
@@ -56,8 +52,7 @@ class Bench:
             raise ValueError(f"--seconds must be in 0..3600 and not 0, got {self.seconds}")
         if self.out is not None:
             writable_file(self.out)
-        device = device_of(self.device)
-        model = load(self.model).to(device)
+        model = options.loaded(self.model, self.device)
         engine = engine_of(model, self.engine).name
         rows = bench(
             model,
@@ -67,17 +62,17 @@ class Bench:
             seconds=self.seconds,
             progress=True,
         )
-        rate = matrix_rate(device)
+        rate = matrix_rate(model.device)
         c, h, w = model.image_shape
-        hardware = describe(device)
+        hardware = describe(model.device)
         steps = schedule_of(model).wavefront.steps
         print(f"{self.model}: {h} x {w} x {c}, {model.levels} levels; {steps} steps of the {engine} engine")
         print(f"{hardware}, PyTorch {torch.__version__}; products of large matrices: {rate:,.0f} GFLOP/s")
-        print(f"an image needs {2e-9 * multiply_adds(model):.3f} GFLOP that no mask removes")
+        print(f"one image needs {2e-9 * multiply_adds(model):.3f} GFLOP that no mask removes")
         print()
         heading = f"{'images':>6}  {'seconds (fastest .. slowest)':<32}{'ms/image':>9}{'images/s':>10}"
         heading += f"{'GFLOP/s':>9}{'of rate':>9}"
-        print(heading + (f"{'one forward a sub-pixel':>26}{'ratio':>8}" if self.reference else ""))
+        print(heading + (f"{'one forward per sub-pixel':>26}{'ratio':>8}" if self.reference else ""))
         for row in rows:
             spread = f"{row.seconds:.4f} ({row.fastest:.4f} .. {row.slowest:.4f})"
             line = f"{row.n:>6}  {spread:<32}{1e3 * row.seconds / row.n:>9.2f}{row.n / row.seconds:>10.1f}"

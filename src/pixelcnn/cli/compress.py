@@ -1,7 +1,9 @@
-"""`pixelcnn compress`: files as about as many bytes as a model's likelihood says."""
+"""`pixelcnn compress` and `pixelcnn decompress`: image files as one small stream, and back, bit for bit."""
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,147 +11,125 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pixelcnn.config import Layout
+from pixelcnn.cli import options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pixelcnn.codec.gather import Gathered
+    from pixelcnn.codec import Header
+    from pixelcnn.codec.archive import FileImages
     from pixelcnn.exact import PreparedModel
     from pixelcnn.models import AutoregressiveModel
 
-__all__ = ["Compress"]
+__all__ = ["Compress", "Decompress"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compress:
-    """Compress images without loss, to about as many bytes as the model's likelihood says.
+    """Compress images without loss, to about as many bytes as the model's likelihood implies.
 
-    `pixelcnn decompress` makes the files again, on any machine, with the same model. What cannot be kept as it is, is
+    With the same model, `pixelcnn decompress` restores the files on any machine. What cannot be kept exactly is
     refused: pictures must have the model's size and its levels (a model of 2 levels takes black and white). Names,
-    pixels, orientation, and whether they are black and white, grey or in colour are kept; other metadata are not, and
-    files other than PNG, TIFF, BMP and PNM come back as PNG.
+    pixels, orientation, and whether pictures are black and white, grey or in colour are kept; other metadata are not,
+    and files other than PNG, TIFF, BMP and PNM come back as PNG. The bytes are the same on every device.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName
     sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN...")]
     """Picture files, folders of them at any depth, .npy or .npz files of levels, or data as for `pixelcnn evaluate`
     (mnist:test)."""
     out: Path | None = None
-    """The stream's file; by default that of the first IN with the ending .pxcn, in this folder."""
+    """The stream's file; by default named like the first IN with the suffix .pxcn, in this folder."""
     classes: Literal["given", "best", "none"] = "given"
-    """Of a class-conditional model: `given` codes the classes that came with the images, if there are any; `best` finds
-    the class that makes each image smallest, which takes a pass for each class; `none` codes without."""
+    """For a class-conditional model: `given` codes the classes that came with the images, if any; `best` finds the
+    class that makes each image smallest, which takes one pass per class; `none` codes without classes."""
     chunk: int | None = None
-    """Images that can be decoded without the rest, and that damage is confined to: smaller is safer, and costs 16 bytes
-    each; by default as many as have a million values."""
-    layout: Layout | None = None
-    """What the axes of an array are, where the model's shape does not say."""
+    """Images per chunk, which can be decoded without the rest and to which damage is confined: smaller chunks are
+    safer, and each costs 16 bytes; by default as many images as have a million values."""
+    layout: options.Layout = None
     verify: bool = True
-    """Decode again and compare before anything is written."""
-    device: str = "cpu"
-    """`cpu`, `auto` (CUDA where there is one), `cuda` or `cuda:N`; the bytes are the same."""
+    """Decode the stream and compare before anything is written."""
+    device: options.Device = "cpu"
 
     def run(self) -> None:
         """Compresses, verifies and writes."""
         from pixelcnn.codec import compress
-        from pixelcnn.codec.entries import notes_of
-        from pixelcnn.codec.gather import gather
-        from pixelcnn.devices import device_of
+        from pixelcnn.codec.archive import read_files
+        from pixelcnn.codec.manifest import notes_of
+        from pixelcnn.datasets import name_of
         from pixelcnn.exact import prepare
         from pixelcnn.files import printable, writable_file, write_file
-        from pixelcnn.models.base import load
 
         if not self.sources:
             raise ValueError("IN must be files, folders or data, got none")
-        model = load(self.model).to(device_of(self.device))
+        model = options.loaded(self.model, self.device)
         classes: int | None = getattr(model.config, "num_classes", None)
         if self.classes == "best" and classes is None:
             raise ValueError(f"--classes best needs a class-conditional model, and {self.model} has no classes")
-        out = self.out or Path(f"{_stem(self.sources[0])}.pxcn")
+        first = self.sources[0]
+        out = self.out or Path(f"{Path(first).stem if Path(first).is_file() else name_of(first)}.pxcn")
         if out.is_dir():
             raise ValueError(f"--out must be a file, and {out} is a folder")
         writable_file(out)
         prepared = prepare(model)
-        found = gather(self.sources, model.image_shape, model.levels, classes, self.layout, progress=True)
-        labels, kept = self._labels(model, found, classes)
+        files = read_files(self.sources, model.image_shape, model.levels, classes, self.layout, progress=True)
+        labels, noted = self._labels(model, files, classes)
         started = time.perf_counter()
-        notes = notes_of(found.entries, kept, printable(self.model))
-        data = compress(prepared, found.images, labels, chunk=self.chunk, notes=notes, progress=True)
+        notes = notes_of(files.entries, noted, printable(self.model))
+        data = compress(prepared, files.images, labels, chunk=self.chunk, notes=notes, progress=True)
         seconds = time.perf_counter() - started
         if self.verify:
-            _verify(prepared, data, found.images, labels)
+            _verify(prepared, data, files.images, labels)
         write_file(out, data)
-        self._report(model, found, labels, data, seconds, out)
+        self._report(model, files, labels, data, seconds, out)
 
     def _labels(
-        self, model: AutoregressiveModel, found: Gathered, classes: int | None
+        self, model: AutoregressiveModel, files: FileImages, classes: int | None
     ) -> tuple[Tensor | None, Literal["given", "chosen"] | list[int] | None]:
-        """The classes that are coded, and what the notes say of them."""
-        import torch
-
-        from pixelcnn.progress import progress_bar
-
-        given = found.labels
-        fitting = given is not None and classes is not None and int(given.max()) < classes
-        if fitting and self.classes == "given":
+        """The classes to code, and what the notes record of classes."""
+        given = files.labels
+        if self.classes == "given" and given is not None and classes is not None and int(given.max()) < classes:
             return given, "given"
-        kept = None if given is None else given.tolist()
+        noted = None if given is None else given.tolist()
         if self.classes != "best":
-            return None, kept
-        parts = []
-        with torch.inference_mode(), progress_bar("choosing classes", len(found.images), "img", show=True) as bar:
-            for part in torch.split(found.images, 256):
-                parts.append(model.classify(part.to(model.device)).argmax(1).cpu())
-                bar.update(len(part))
-        return torch.cat(parts), "chosen" if kept is None else kept
+            return None, noted
+        chosen = options.class_posteriors(model, files.images, "choosing classes").argmax(1)
+        return chosen, "chosen" if noted is None else noted
 
     def _report(
-        self, model: AutoregressiveModel, found: Gathered, labels: Tensor | None, data: bytes, seconds: float, out: Path
+        self,
+        model: AutoregressiveModel,
+        files: FileImages,
+        labels: Tensor | None,
+        data: bytes,
+        seconds: float,
+        out: Path,
     ) -> None:
-        import math
+        from pixelcnn.scoring import score
 
-        import torch
-
-        from pixelcnn.progress import progress_bar
-
-        count, values, nats = len(found.images), found.images.numel(), 0.0
-        with torch.inference_mode(), progress_bar("measuring", count, "img", show=True) as bar:
-            for start in range(0, count, 256):
-                part = found.images[start : start + 256].to(model.device)
-                nats -= float(
-                    model.log_prob(part, None if labels is None else labels[start : start + 256]).double().sum()
-                )
-                bar.update(len(part))
-        bits = nats / math.log(2)
-        classes = getattr(model.config, "num_classes", None)
-        told = 0.0 if labels is None else count * math.log2(classes or 1)
-        likely = (bits + told) / 8
+        count, values, size = len(files.images), files.images.numel(), len(data)
+        bits = -float(score(model, files.images, labels, progress=True).log_prob.sum()) / math.log(2)
+        if labels is not None:
+            bits += count * math.log2(getattr(model.config, "num_classes", 1))
         c, h, w = model.image_shape
-        print(f"{count:,} images of {c} x {h} x {w} in {model.levels} levels, {len(found.entries):,} files: {out}")
-        print(f"{len(data):,} bytes, {len(data) / count:.2f} an image, {8 * len(data) / values:.4f} bits/dim")
-        more = f"{len(data) / likely - 1:+.2%}"
-        print(f"{likely:,.0f} bytes, {(bits + told) / values:.4f} bits/dim by the model's likelihood: {more}")
-        packed = math.ceil(values * math.log2(model.levels) / 8)
-        smaller = f"1 : {packed / len(data):.1f} of the bare values ({packed:,} bytes)"
-        if found.file_bytes:
-            smaller += f", 1 : {found.file_bytes / len(data):.1f} of the files ({found.file_bytes:,} bytes)"
-        print(smaller)
-        if found.changes:
-            print("not kept: " + "; ".join(f"{what} of {n:,} files" for what, n in found.changes.items()))
+        print(f"{count:,} images of {c} x {h} x {w} in {model.levels} levels, {len(files.entries):,} files: {out}")
+        print(f"{size:,} bytes, {size / count:.2f} per image, {8 * size / values:.4f} bits/dim")
+        print(
+            f"{bits / 8:,.0f} bytes, {bits / values:.4f} bits/dim by the model's likelihood: {8 * size / bits - 1:+.2%}"
+        )
+        bare = math.ceil(values * math.log2(model.levels) / 8)
+        ratios = f"1 : {bare / size:.1f} of the bare values ({bare:,} bytes)"
+        if files.file_bytes:
+            ratios += f", 1 : {files.file_bytes / size:.1f} of the files ({files.file_bytes:,} bytes)"
+        print(ratios)
+        if files.dropped:
+            print("not kept: " + "; ".join(f"{what} of {n:,} files" for what, n in files.dropped.items()))
         checked = "decoded again and compared" if self.verify else "not verified"
-        print(f"{seconds:.1f} s, {count / seconds:,.0f} images a second; {checked}")
-
-
-def _stem(source: str) -> str:
-    from pixelcnn.datasets import name_of
-
-    return Path(source).stem if Path(source).is_file() else name_of(source)
+        print(f"{seconds:.1f} s, {count / seconds:,.0f} images/s; {checked}")
 
 
 def _verify(prepared: PreparedModel, data: bytes, images: Tensor, labels: Tensor | None) -> None:
+    """Raises ValueError if a stream does not decode to its images and labels."""
     import torch
 
     from pixelcnn.codec import decompress_with_labels
@@ -160,3 +140,92 @@ def _verify(prepared: PreparedModel, data: bytes, images: Tensor, labels: Tensor
         raise ValueError(
             "what was compressed does not decode to the same images, so nothing is written: please report it"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decompress:
+    """Restore the files that `pixelcnn compress` was given.
+
+    The model is found by its identity among those given or, if none is, among the shipped ones; for a stream that needs
+    another model, the error says which. The folder appears when all is there and checked, or not at all. The files are
+    the same on every device.
+    """
+
+    stream: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL...] FILE")]
+    """The stream's file, preceded by the models to choose from, as for `pixelcnn compress`."""
+    out: Path | None = None
+    """The folder for the files, new or empty; by default named like FILE."""
+    salvage: bool = False
+    """If the stream is damaged, write what can still be decoded, and say what is lost."""
+    device: options.Device = "cpu"
+
+    def run(self) -> None:
+        """Decodes and writes."""
+        from pixelcnn.codec import find_model, read_header
+        from pixelcnn.codec.archive import restored_files
+        from pixelcnn.codec.manifest import entries_of, labels_of
+        from pixelcnn.devices import device_of
+        from pixelcnn.files import check_no_pointer, new_folder, write_file
+
+        if not self.stream:
+            raise ValueError("FILE must be a stream that pixelcnn compress wrote, got none")
+        *models, file = self.stream
+        path = Path(file)
+        if not path.is_file():
+            raise ValueError(f"there is no file {file!r}")
+        out = self.out or Path(path.stem if path.suffix else f"{path.name}-files")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} exists and is not an empty folder; choose another with --out")
+        data = path.read_bytes()
+        check_no_pointer(data, path)
+        header = read_header(data)
+        name, prepared = find_model(header, models, device=device_of(self.device))
+        images, classes = (_salvaged if self.salvage else _decoded)(prepared, data, header)
+        entries, noted = entries_of(header), labels_of(header)
+        labels = dict(enumerate(noted)) if isinstance(noted, list) else classes if noted == "given" else {}
+        written = lost = 0
+        with new_folder(out) as folder:
+            for entry, content, missing in restored_files(entries, images, labels, header.levels):
+                lost += missing
+                if missing:
+                    print(f"pixelcnn: lost: {missing} of {entry.count} images of {entry.name}", file=sys.stderr)
+                if content is None:
+                    continue
+                target = folder / entry.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_file(target, content)
+                written += 1
+            if written == 0:
+                raise ValueError("nothing of the stream can be decoded")
+        summary = f"{len(images):,} images in {written:,} files" + (f", {lost:,} images lost" if lost else "")
+        print(f"{summary}, decoded with {name}: {out}")
+
+
+def _decoded(prepared: PreparedModel, data: bytes, _header: Header) -> tuple[dict[int, Tensor], dict[int, int]]:
+    """All images and classes, by index."""
+    from pixelcnn.codec import StreamError, decompress_with_labels
+
+    try:
+        images, labels = decompress_with_labels(prepared, data, progress=True)
+    except StreamError as error:
+        raise ValueError(f"{error}; --salvage writes what can still be decoded") from None
+    return dict(enumerate(images)), dict(enumerate([] if labels is None else labels.tolist()))
+
+
+def _salvaged(prepared: PreparedModel, data: bytes, header: Header) -> tuple[dict[int, Tensor], dict[int, int]]:
+    """The images and classes of undamaged chunks, by index."""
+    from pixelcnn.codec import Stream, StreamError
+    from pixelcnn.progress import progress_bar
+
+    def damaged(_chunk: int, error: StreamError) -> None:
+        print(f"pixelcnn: {error}", file=sys.stderr)
+
+    images: dict[int, Tensor] = {}
+    classes: dict[int, int] = {}
+    stream = Stream(prepared, data)
+    with progress_bar(f"decompressing {header.count}", header.count, "img", show=True) as bar:
+        for chunk, (levels, labels) in stream.decode(range(header.chunks), bar.update, damaged):
+            members = header.images_of(chunk)
+            images.update(zip(members, levels, strict=True))
+            classes.update(zip(members, [] if labels is None else labels.tolist(), strict=False))
+    return images, classes

@@ -1,80 +1,83 @@
-"""`pixelcnn evaluate`: how probable images are under a model."""
+"""`pixelcnn evaluate` and `pixelcnn score`: how probable images are under a model, on average and one by one."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import math
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from pixelcnn.config import Layout
+from pixelcnn.cli import options
 
 if TYPE_CHECKING:
-    from pixelcnn.evaluation import Evaluation
+    from torch import Tensor
 
-__all__ = ["Evaluate"]
+    from pixelcnn.datasets import Data
+    from pixelcnn.evaluation import Evaluation
+    from pixelcnn.models import AutoregressiveModel
+    from pixelcnn.scoring import Scores
+
+__all__ = ["Evaluate", "ScoreCommand"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Evaluate a model on images: nats an image and a sub-pixel, bits/dim, standard error, bootstrap interval,
-    throughput; of a class-conditional model by class too.
-    """
+class _OnData:
+    """A command that looks at data with a model."""
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """mnist:SPLIT with SPLIT one of train, validation, test, seed-train, seed-validation; mnist means mnist:test.
-    mnist-dynamic:SPLIT: the same, each pixel drawn once and for all, white with probability grey / 255. Or
-    what `pixelcnn train` takes: a folder of pictures, a .npy or .npz file, CIFAR-10's binary version, hf:NAME; with
-    :train, :validation or :test at its end one of its splits. Pictures are brought to the model's size, channels and
+    mnist-dynamic:SPLIT: the same, with each pixel drawn once and for all, white with probability grey / 255. Or what
+    `pixelcnn train` takes: a folder of pictures, a .npy or .npz file, CIFAR-10's binary version, hf:NAME; a suffix
+    :train, :validation or :test selects one of its splits. Pictures are brought to the model's size, channels and
     levels."""
     images: int | None = None
-    """Evaluate the first so many images instead of all."""
-    labels: bool = True
-    """Of a class-conditional model: evaluate each image given its class, if the data have classes."""
+    """Use only this many images, the first ones, instead of all."""
     crop: Literal["centre", "patches"] = "centre"
-    """How pictures get the model's size: scaled and cropped, or cut into patches; as in training."""
-    bit_depth: int | None = None
-    """Bits of a value of pictures that are stored with 16, as for `pixelcnn train`."""
-    layout: Layout | None = None
-    """What the axes of an array are, where the model's shape does not say."""
+    """How pictures are brought to the model's size: scaled and cropped, or cut into patches; as in training."""
+    bit_depth: options.BitDepth = None
+    layout: options.Layout = None
+    device: options.Device = "auto"
+
+    def _opened(self, data: str, model: AutoregressiveModel, **shares: float) -> Data:
+        """A data source, as the model takes it."""
+        from pixelcnn.datasets import open_for_model
+
+        reading: dict[str, Any] = {"crop": self.crop, "bit_depth": self.bit_depth, "layout": self.layout, **shares}
+        return open_for_model(data, model.image_shape, model.levels, **reading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(_OnData):
+    """Evaluate a model on images: nats per image and per sub-pixel, bits/dim, standard error, bootstrap interval and
+    throughput; for a class-conditional model by class too.
+    """
+
+    labels: bool = True
+    """For a class-conditional model: evaluate each image given its class, if the data have classes."""
     held_out: float = 0.1
     """Share of the images in DATA:validation; as in training."""
     test: float = 0.0
     """Share of the images in DATA:test; as in training."""
     json: bool = False
     """Print a JSON object instead of text."""
-    device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
 
     def run(self) -> None:
         """Evaluates and prints."""
-        from pixelcnn.datasets import open_for_model
-        from pixelcnn.devices import device_of
         from pixelcnn.evaluation import evaluate
         from pixelcnn.files import printable
-        from pixelcnn.models.base import load
         from pixelcnn.processes import job
 
-        if self.images is not None and self.images < 1:
-            raise ValueError(f"--images must be at least 1, got {self.images}")
-        model = load(self.model).to(device_of(self.device))
-        data = open_for_model(
-            self.data,
-            model.image_shape,
-            model.levels,
-            crop=self.crop,
-            bit_depth=self.bit_depth,
-            layout=self.layout,
-            held_out=self.held_out,
-            test=self.test,
-        )
+        options.check_limit(self.images)
+        model = options.loaded(self.model, self.device)
+        data = self._opened(self.data, model, held_out=self.held_out, test=self.test)
         classes = getattr(model.config, "num_classes", None)
         labels = data.labels if self.labels and classes is not None else None
         if labels is not None and len(data.classes or ()) != classes:
@@ -112,3 +115,120 @@ def _values(result: Evaluation, classes: tuple[str, ...] | None) -> dict[str, An
     if result.by_class:
         values["by_class"] = {(classes or ())[k]: _values(part, None) for k, part in result.by_class.items()}
     return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCommand(_OnData):
+    """Score images: a table of each image's log-likelihood, and on request maps of where it is surprising.
+
+    The likelihood alone can be a poor anomaly score, since simple images have high likelihoods whether they are usual
+    or not. --score chooses one that corrects for this. All scores are in bits per sub-pixel, and higher for more
+    unusual images.
+    """
+
+    out: Path = Path("scores.csv")
+    """The table: one line per image, with its name, log-likelihood in nats, bits/dim, and score."""
+    score: Literal["likelihood", "ratio", "complexity", "typicality"] = "likelihood"
+    """`likelihood`: bits/dim. `ratio`: the same, minus the bits/dim under --background (Ren et al., 2019).
+    `complexity`: the same, minus what a lossless compressor needs (Serra et al., 2020). `typicality`: distance from the
+    typical likelihood, that of --reference, in batches of --batch images (Nalisnick et al., 2019)."""
+    background: str | None = None
+    """For --score ratio: a model of the background alone, such as one trained with --mutate 0.2."""
+    reference: str | None = None
+    """For --score typicality: typical images that were not trained on, such as mnist:validation."""
+    batch: int = 1
+    """For --score typicality: number of consecutive images that are judged together."""
+    maps: Path | None = None
+    """A folder for maps of surprise: one PNG per image, with a colour bar in bits per pixel."""
+    classify: bool = False
+    """For a class-conditional model: add the most probable class of each image, by Bayes' rule, and its probability.
+    Takes one forward per class."""
+    labels: bool = False
+    """For a class-conditional model: score each image given its class, if the data have classes."""
+
+    def run(self) -> None:
+        """Scores and writes."""
+        from pixelcnn.files import printable, writable_file, writable_folder, write_file
+        from pixelcnn.scoring import score
+
+        options.check_limit(self.images)
+        for option, value, needed in (
+            ("--background", self.background, "ratio"),
+            ("--reference", self.reference, "typicality"),
+        ):
+            if (value is not None) != (self.score == needed):
+                rule = "given" if self.score == needed else "left out"
+                raise ValueError(f"{option} must be {rule} for --score {self.score}")
+        model = options.loaded(self.model, self.device)
+        classes: int | None = getattr(model.config, "num_classes", None)
+        if (self.classify or self.labels) and classes is None:
+            raise ValueError(f"--{'classify' if self.classify else 'labels'} needs classes, and {self.model} has none")
+        data = self._opened(self.data, model)
+        images = data.images[: self.images]
+        names = [printable(name) for name in data.names()[: len(images)]]  # before the work
+        labels = data.labels[: self.images] if self.labels and data.labels is not None else None
+        if self.labels and (labels is None or len(data.classes or ()) != classes):
+            raise ValueError(
+                f"--labels needs the model's {classes} classes, and {self.data} has {len(data.classes or ())}"
+            )
+        writable_file(self.out)
+        if self.maps is not None:
+            writable_folder(self.maps)
+        found = score(
+            model,
+            images,
+            labels,
+            method=self.score,
+            background=None if self.background is None else options.loaded(self.background, self.device),
+            reference=None if self.reference is None else self._opened(self.reference, model).images,
+            batch=self.batch,
+            progress=True,
+        )
+        write_file(self.out, self._table(model, images, data, names, found))
+        print(
+            f"{len(images):,} images of {self.data} under {self.model}: {found.bits_per_dim.mean():.5f} bits/dim, "
+            f"score {found.score.min():.5f} .. {found.score.max():.5f} (median {found.score.median():.5f}): {self.out}"
+        )
+        if self.maps is not None:
+            self._write_maps(model, images, labels, names, self.maps)
+
+    def _table(self, model: AutoregressiveModel, images: Tensor, data: Data, names: list[str], found: Scores) -> str:
+        from pixelcnn.files import printable
+
+        columns = {
+            "image": names,
+            "log_prob": [f"{value:.6f}" for value in found.log_prob.tolist()],
+            "bits_per_dim": [f"{value:.8f}" for value in found.bits_per_dim.tolist()],
+        }
+        if self.score != "likelihood":
+            columns[self.score] = [f"{value:.8f}" for value in found.score.tolist()]
+        if self.classify:
+            posterior = options.class_posteriors(model, images, "classifying")
+            known = data.classes if len(data.classes or ()) == posterior.shape[1] else None
+            columns["class"] = [printable(known[k]) if known else str(k) for k in posterior.argmax(1).tolist()]
+            columns["probability"] = [f"{value:.6f}" for value in posterior.amax(1).tolist()]
+        buffer = io.StringIO(newline="")
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        return buffer.getvalue()
+
+    def _write_maps(
+        self, model: AutoregressiveModel, images: Tensor, labels: Tensor | None, names: list[str], folder: Path
+    ) -> None:
+        import torch
+
+        from pixelcnn.files import write_file
+        from pixelcnn.progress import progress_bar
+        from pixelcnn.surprise import surprise_map
+
+        digits = max(5, len(str(len(images) - 1)))
+        with torch.inference_mode(), progress_bar("drawing maps", len(images), "img", show=True) as bar:
+            for start in range(0, len(images), 64):
+                part = images[start : start + 64].to(model.device)
+                maps = model.log_prob_map(part, None if labels is None else labels[start : start + 64])
+                for k, (image, log_probs) in enumerate(zip(part, maps, strict=True), start=start):
+                    picture = surprise_map(image, log_probs, model.levels, names[k])
+                    write_file(folder / f"{k:0{digits}d}.png", picture)
+                    bar.update()
+        print(f"maps of surprise: {folder}")

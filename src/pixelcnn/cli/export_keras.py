@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from pixelcnn.cli import options
+
 __all__ = ["ExportKeras"]
 
 
@@ -19,9 +21,7 @@ class ExportKeras:
     needed, but h5py is: pip install 'pixelcnn[h5]'.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """NAME.weights.h5, for Keras 3 and 2.15. No other format is written."""
 

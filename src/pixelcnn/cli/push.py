@@ -7,6 +7,8 @@ from typing import Annotated
 
 import tyro
 
+from pixelcnn.cli import options
+
 __all__ = ["Push"]
 
 
@@ -17,9 +19,7 @@ class Push:
     Log in with `hf auth login` first, or set HF_TOKEN.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName
     repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="USER/NAME")]
     """The repository; it is made if there is none."""
     private: bool = False

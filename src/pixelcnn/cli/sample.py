@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from pixelcnn.cli import options
+
 if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = ["Sample"]
 
-_STRIP = 12  # moments shown in a strip
-_FRAMES = 100  # at most, in an animation
-_GRID = 10_000  # images that are put into one picture without being asked for
+_MAX_STRIP = 12  # moments shown in a strip
+_MAX_FRAMES = 100  # of an animation
+_MAX_GRID = 10_000  # images in one picture, unless --out asks for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,53 +27,52 @@ class Sample:
 
     Image i of a seed is the same whatever -n and the engine. For any number of images let --out name a folder: they are
     written as they are drawn, in NumPy files of --shard-size images each (uint8 levels, count x C x H x W), in memory
-    that does not grow with -n. Ctrl-C or a kill loses the shard that was being drawn, the same command goes on, and a
-    larger -n prolongs.
+    that does not grow with -n. If the command is stopped or killed, only the shard that was being drawn is lost; the
+    same command continues, and with a larger -n extends the set.
     """
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub,
-    user/name or user/name@revision."""
+    model: options.ModelName
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 16
-    """How many images."""
+    """Number of images."""
     seed: int = 0
-    """Which images: each seed gives an endless row of them."""
+    """Which images: each seed gives an endless sequence of them."""
     first: int = 0
-    """Index of the first image in that row: `--first 64` goes on where `-n 64` ended."""
+    """Index of the first image in that sequence: `--first 64` continues where `-n 64` ended."""
     label: tuple[int, ...] | Literal["all"] | None = None
-    """The class to draw, for a class-conditional model; without it any. Several, or `all`, take turns, image by image,
-    and become the columns of a grid."""
+    """Class to draw, for a class-conditional model; by default the class is left open. Several classes, or `all`, take
+    turns image by image and become the columns of a grid."""
     guidance: float = 1.0
-    """With --label: above 1 exaggerates what makes the class (classifier-free guidance)."""
+    """With --label: values above 1 exaggerate the features of the class (classifier-free guidance)."""
     temperature: float = 1.0
-    """1 draws from the model's distribution; below 1 sharper, above 1 wilder."""
-    engine: Literal["fast", "native", "graph", "eager", "reference"] = "fast"
-    """`fast` is `native` (compiled for this processor) where there is a C compiler, on CUDA `graph`, else
-    `eager` (PyTorch); `reference` runs one full forward a sub-pixel: slow, and the same images."""
+    """1 draws from the model's distribution; lower values give more typical images, higher values wilder ones."""
+    engine: Annotated[
+        Literal["fast", "native", "graph", "eager", "reference"],
+        tyro.conf.arg(
+            help=f"{options.ENGINES}; `reference` runs one full forward per sub-pixel: slow, and the same images."
+        ),
+    ] = "fast"
     precision: Literal["float32", "bf16"] | None = None
-    """`bf16` rounds the operands of products to bfloat16: faster on a GPU, and other images. By default the model's
-    own type."""
+    """`bf16` rounds the operands of products to bfloat16, which is faster on a GPU and gives other images. By default
+    the model's own type."""
     exact: bool = False
-    """Draw in exact arithmetic: the same images to the bit on any machine and device, about half as fast."""
+    """Draw from the model rounded to a fixed grid: the images are reproducible bit for bit on any machine and device,
+    at about half the speed."""
     out: Path | None = None
-    """A PNG file for a grid, by default samples.png (no default above 10,000 images); a name without an ending,
-    or an existing folder, for shards; with --separate a folder, by default samples; with --steps a GIF or PNG file, by
+    """A PNG file for a grid, by default samples.png (above 10,000 images it must be given); a name without a suffix, or
+    an existing folder, for shards; with --separate a folder, by default samples; with --steps a GIF or PNG file, by
     default samples.gif."""
     shard_size: int | None = None
-    """Images of a shard, by default 10,000, or as many as fit into 64 MiB."""
+    """Images per shard, by default 10,000, or as many as fit into 64 MiB."""
     separate: bool = False
-    """Write one PNG an image, in its own size, instead of a grid."""
+    """Write one PNG file per image, in its own size, instead of a grid."""
     steps: bool = False
     """Show the images growing instead of the finished grid: --out ending in .gif is an animation of up to 64 images,
-    in .png a strip of moments for each of up to 8."""
-    device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    ending in .png a strip of moments for each of up to 8."""
+    device: options.Device = "auto"
 
     def run(self) -> None:
         """Draws and writes."""
-        from pixelcnn.devices import device_of
         from pixelcnn.files import is_special_file, writable_file, writable_folder
-        from pixelcnn.models.base import load
         from pixelcnn.processes import job
         from pixelcnn.sampling import checked_arguments
 
@@ -81,106 +82,69 @@ class Sample:
         if self.steps and self.engine != "fast":
             raise ValueError(f"--steps draws with the fast engine only, got --engine {self.engine}")
         out = self.out or Path("samples" if self.separate else "samples.gif" if self.steps else "samples.png")
-        special = is_special_file(out)  # which takes one file, whatever it is called
+        special = is_special_file(out)  # a device or pipe takes one file, whatever it is called
         in_shards = not (self.separate or self.steps or special) and (out.is_dir() or not out.suffix)
         self._check_out(out, in_shards, special)
         if job().count > 1 and not in_shards:
             raise ValueError(
-                f"--out must name a folder, for shards, where several processes draw, got {str(out)!r}; one process is "
+                f"--out must name a folder, for shards, if several processes draw, got {str(out)!r}; one process is "
                 "enough for pictures"
             )
-        model = load(self.model).to(device_of(self.device))
-        classes = self._classes(model)
+        model = options.loaded(self.model, self.device)
+        classes = None if self.label is None else options.checked_classes(model, self.model, self.label)
         if in_shards:
             self._write_shards(model, classes, out)
-            return
-        if self.separate:
-            writable_folder(out)
-        else:
-            writable_file(out)
-        if self.steps:
-            self._show_growing(model, classes, out)
         elif self.separate:
-            self._write_separate(model, classes, out)
+            self._write_separate(model, classes, writable_folder(out))
+        elif self.steps:
+            self._show_growing(model, classes, writable_file(out))
         else:
-            self._write_grid(model, classes, out)
-
-    def _classes(self, model: AutoregressiveModel) -> tuple[int, ...] | None:
-        """The classes that take turns; None for any."""
-        if self.label is None:
-            return None
-        classes: int | None = getattr(model.config, "num_classes", None)
-        if classes is None:
-            given = self.label if self.label == "all" else " ".join(map(str, self.label))
-            raise ValueError(f"--label must be left out, got {given}: {self.model} has no classes")
-        if self.label == "all":
-            return tuple(range(classes))
-        for label in self.label:
-            if not 0 <= label < classes:
-                raise ValueError(f"--label must be in 0..{classes - 1}, got {label}")
-        return self.label
+            self._write_grid(model, classes, writable_file(out))
 
     def _check_out(self, out: Path, in_shards: bool, special: bool) -> None:
-        """Whether --out and what goes with it fit the kind of output that was asked for."""
+        """Checks that --out and what goes with it fit the kind of output that was requested."""
         if self.shard_size is not None and not in_shards:
             raise ValueError(f"--shard-size is for shards: let --out name a folder, got {str(out)!r}")
-        if special:
-            return
-        if self.steps and out.suffix.lower() not in (".gif", ".png"):
-            raise ValueError(f"--out must end in .gif or .png, got {str(out)!r}")
-        if self.steps or self.separate or in_shards:
+        if self.steps:
+            options.check_suffix("--out", out, ".gif", ".png")
+        if self.steps or self.separate or in_shards or special:
             return
         if out.suffix.lower() != ".png":
             raise ValueError(
                 f"--out must end in .png, for a grid, or have no ending, for a folder of shards, got {str(out)!r}"
             )
-        if self.out is None and self.n > _GRID:
+        if self.out is None and self.n > _MAX_GRID:
             raise ValueError(
-                f"--out must be given for more than {_GRID} images, got -n {self.n}: a folder for shards, as in "
+                f"--out must be given for more than {_MAX_GRID} images, got -n {self.n}: a folder for shards, as in "
                 "--out samples, or a .png file for one picture"
             )
 
-    def _draw(self, classes: tuple[int, ...] | None, n: int) -> dict[str, Any]:
-        """Which images to draw, as the model's methods take it."""
-        from pixelcnn.sampling import labels_in_turn
-
-        return {
-            "labels": labels_in_turn(classes, self.first, n),
-            "guidance": self.guidance,
-            "precision": self.precision,
-            "seed": self.seed,
-            "temperature": self.temperature,
-            "first": self.first,
-            "exact": self.exact,
-        }
+    def _distribution(self) -> dict[str, Any]:
+        """What to draw from, and which images, in the words of the models' methods and of `write_shards`."""
+        names = ("seed", "first", "temperature", "guidance", "precision", "exact")
+        return {name: getattr(self, name) for name in names}
 
     def _write_grid(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, path: Path) -> None:
         from pixelcnn.images import grid, save_png
+        from pixelcnn.sampling import labels_in_turn
 
         started = time.perf_counter()
-        images = model.sample(
-            self.n,
-            **self._draw(classes, self.n),
-            engine=self.engine,
-            progress=True,
-        ).cpu()
+        labels = labels_in_turn(classes, self.first, self.n)
+        images = model.sample(self.n, labels, **self._distribution(), engine=self.engine, progress=True).cpu()
         seconds = time.perf_counter() - started
         columns = len(classes) if classes is not None and len(classes) > 1 else None
         save_png(grid(images, model.levels, columns), path)
         print(f"{self.n} images in {seconds:.2f} s: {path}")
 
     def _write_separate(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:
-        """A file an image, as they are drawn."""
+        """Writes one file per image, as they are drawn."""
         from pixelcnn.images import save_png, to_pil
+        from pixelcnn.sampling import labels_in_turn
 
         started = time.perf_counter()
         digits = max(5, len(str(self.first + self.n - 1)))
-        chunks = model.sample_stream(
-            self.n,
-            **self._draw(classes, self.n),
-            engine=self.engine,
-            progress=True,
-        )
+        labels = labels_in_turn(classes, self.first, self.n)
+        chunks = model.sample_stream(self.n, labels, **self._distribution(), engine=self.engine, progress=True)
         for k, image in enumerate((image for chunk in chunks for image in chunk), start=self.first):
             save_png(to_pil(image, model.levels), folder / f"{k:0{digits}d}.png")
         print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
@@ -194,14 +158,9 @@ class Sample:
             model,
             self.n,
             folder,
-            seed=self.seed,
-            temperature=self.temperature,
+            **self._distribution(),
             engine=self.engine,
-            first=self.first,
             classes=classes,
-            guidance=self.guidance,
-            precision=self.precision,
-            exact=self.exact,
             shard_size=self.shard_size,
             name=self.model,
             progress=True,
@@ -210,22 +169,23 @@ class Sample:
         print(f"{drawn} images in {time.perf_counter() - started:.2f} s, {self.n} in all: {folder}")
 
     def _show_growing(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, path: Path) -> None:
-        """Draws the first images, keeping moments spread evenly over the steps."""
+        """Draws the first images, and shows moments spread evenly over the steps."""
         import torch
 
         from pixelcnn.images import grid, save_gif, save_png
+        from pixelcnn.sampling import labels_in_turn
         from pixelcnn.sampling.schedule import schedule_of
 
         animated = path.suffix.lower() != ".png"
         n = min(self.n, 64 if animated else 8)
         total = schedule_of(model).wavefront.steps
-        moments = min(_FRAMES if animated else _STRIP, total)
+        moments = min(_MAX_FRAMES if animated else _MAX_STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
-        canvases = model.sample_steps(n, **self._draw(classes, n))
-        kept = [canvas.cpu().clone() for step, canvas in enumerate(canvases, start=1) if step in wanted]
+        canvases = model.sample_steps(n, labels_in_turn(classes, self.first, n), **self._distribution())
+        shown = [canvas.cpu().clone() for step, canvas in enumerate(canvases, start=1) if step in wanted]
         if animated:
-            save_gif([grid(canvas, model.levels) for canvas in kept], path)
+            save_gif([grid(canvas, model.levels) for canvas in shown], path)
         else:
-            rows = torch.stack(kept, dim=1).flatten(0, 1)  # a row an image, a column a moment
-            save_png(grid(rows, model.levels, columns=len(kept)), path)
-        print(f"{n} images growing, {len(kept)} moments of {total} steps: {path}")
+            rows = torch.stack(shown, dim=1).flatten(0, 1)  # one row per image, one column per moment
+            save_png(grid(rows, model.levels, columns=len(shown)), path)
+        print(f"{n} images growing, {len(shown)} moments of {total} steps: {path}")

@@ -1,8 +1,8 @@
-"""The standard streams as the command line finds them: closed, full, gone, or of an encoding that lacks letters.
+"""Standard streams made usable, whether they are closed, full, gone, or of an encoding that lacks characters.
 
-What is done does not depend on whether it can be told. Within `usable_streams` a stream that is not there takes
-everything and shows nothing, a letter that an encoding lacks is replaced, and standard error, of which nothing is a
-result, may fill its disk or lose its terminal. Standard output may not: what it cannot take is an error.
+Commands do their work whether or not they can print. Within `usable_streams` a missing stream swallows all output,
+characters that an encoding lacks are replaced, and errors of standard error, which carries no results, are ignored: its
+disk may be full or its terminal gone. What standard output cannot take is an error.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["discard", "usable_streams"]
 
 @contextlib.contextmanager
 def usable_streams() -> Iterator[None]:
-    """Within it `sys.stdout` and `sys.stderr` can be printed to; what they were comes back after it."""
+    """Within it `sys.stdout` and `sys.stderr` can be printed to; afterwards they are restored."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass  # a closed one's number would go to the next file, and what libraries print would end in it
+        pass  # the next file would get a closed stream's number, and what libraries print would end up in it
     os.close(descriptor)
     with contextlib.ExitStack() as stack:
         nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -30,12 +30,12 @@ def usable_streams() -> Iterator[None]:
                 stack.callback(stream.reconfigure, errors=stream.errors)
                 stream.reconfigure(errors="replace")
         stack.enter_context(contextlib.redirect_stdout(sys.stdout or nowhere))
-        stack.enter_context(contextlib.redirect_stderr(_Unhindered(sys.stderr or nowhere)))
+        stack.enter_context(contextlib.redirect_stderr(_ErrorIgnoring(sys.stderr or nowhere)))
         yield
 
 
-class _Unhindered:
-    """A stream of which nothing is expected: from its first error on it takes everything and shows nothing."""
+class _ErrorIgnoring:
+    """A stream whose errors do not matter: from its first one on it swallows all output."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -60,7 +60,7 @@ class _Unhindered:
 
 
 def discard(stream: TextIO) -> None:
-    """Sends what a stream still holds and all that follows nowhere: the interpreter flushes it at its end."""
+    """Sends what a stream still holds, and all that follows, nowhere: the interpreter would flush it at exit."""
     with contextlib.suppress(AttributeError, OSError, ValueError):  # it has no descriptor
         number = stream.fileno()
         with open(os.devnull, "wb") as nowhere:

@@ -1,222 +1,203 @@
-"""The bytes of a stream: a header, then chunks that can be read by themselves. docs/format.md is the specification."""
+"""The container format of a stream: header, notes and checksummed chunks. docs/format.md is the specification."""
 
 from __future__ import annotations
 
 import json
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["VERSION", "Header", "StreamError", "bytes_of", "deflated", "pack", "payload_of", "read_header", "unpack"]
+__all__ = ["Header", "StreamError", "block", "pack_header", "payload_of", "read_header", "unpack"]
 
-MAGIC = b"PXCN"
-VERSION = 1
-_HEADER = struct.Struct("<4sBB16sHHHHQIH8s")  # without the check at its end
-_CHECK = struct.Struct("<I")
-_CHUNK = struct.Struct("<II")
-_MOST_SUBPIXELS = 2**24  # of a group: what a decoder has to hold at a time
-_LEAST_PAYLOAD = 8
-_MOST_NOTES = 2**24  # bytes, inflated
-_MOST_VALUES = 2**20  # of the notes: each may take a hundred bytes
+_MAGIC = b"PXCN"
+_VERSION = 1
+_HEADER = struct.Struct("<4sBB16sHHHHQIH8s")  # without the checksum at its end
+_CHECKSUM = struct.Struct("<I")
+_BLOCK = struct.Struct("<II")
+_MAX_SUBPIXELS = 2**24  # per group: what a decoder has to hold at a time
+_MIN_PAYLOAD = 8
+_MAX_NOTES = 2**24  # bytes, inflated
+_MAX_NOTES_VALUES = 2**20  # each may take a hundred bytes once parsed
 
-LABELLED, NOTED = 1, 2
+_LABELLED, _NOTED = 1, 2
 
 
 class StreamError(ValueError):
-    """Data that is no stream, damaged, or not for this model or version."""
+    """Data that is not a stream, is damaged, or is for another model or version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a stream says of itself."""
+    """What a stream records about itself."""
 
     identity: bytes
     """The first 16 bytes of the model's identity."""
     shape: tuple[int, int, int]
     """Channels, height and width."""
     levels: int
+    """Number of levels of a sub-pixel."""
     count: int
-    """Images."""
+    """Number of images."""
     per_chunk: int
-    """Images of a chunk, but for the last."""
+    """Images per chunk; the last chunk may have fewer."""
     per_group: int
     """Images that are coded side by side."""
     labelled: bool
-    """Whether there is a class for each image."""
+    """Whether each image has a class."""
     digest: bytes
     """The first 8 bytes of the SHA-256 of labels and levels."""
     notes: Mapping[str, Any] = field(default_factory=dict)
-    """What was kept with the images; whoever reads it checks it."""
+    """What was stored along with the images; whoever reads it has to check it."""
 
     @property
     def chunks(self) -> int:
-        """How many there are."""
+        """Number of chunks."""
         return -(-self.count // self.per_chunk)
 
     def images_of(self, chunk: int) -> range:
-        """Which images a chunk has."""
+        """The indices of a chunk's images."""
         return range(chunk * self.per_chunk, min((chunk + 1) * self.per_chunk, self.count))
 
     def groups_of(self, chunk: int) -> Iterator[slice]:
-        """Which images each of a chunk's groups has; as many as a header likes, so they are not kept."""
+        """The images of each of a chunk's groups; an iterator, since a header may ask for any number of them."""
         members = self.images_of(chunk)
         for start in range(members.start, members.stop, self.per_group):
             yield slice(start, min(start + self.per_group, members.stop))
 
 
-def pack(header: Header, payloads: Iterable[bytes]) -> bytes:
-    """The stream.
+def pack_header(header: Header) -> bytes:
+    """The stream up to its first chunk; the chunks follow, each a `block`.
 
     Raises:
-        ValueError: If JSON cannot say the notes, or they are too long.
+        ValueError: If the notes cannot be written as JSON, or are too long.
     """
-    noted = _block(deflated(header.notes)) if header.notes else b""
+    notes = block(_deflated(header.notes)) if header.notes else b""
     begin = _HEADER.pack(
-        MAGIC, VERSION, LABELLED * header.labelled + NOTED * bool(noted), header.identity, *header.shape, header.levels,
-        header.count, header.per_chunk, header.per_group, header.digest,
+        _MAGIC, _VERSION, _LABELLED * header.labelled + _NOTED * bool(notes), header.identity, *header.shape,
+        header.levels, header.count, header.per_chunk, header.per_group, header.digest,
     )  # fmt: skip
-    return b"".join([begin, _CHECK.pack(zlib.crc32(begin)), noted, *map(_block, payloads)])
+    return begin + _CHECKSUM.pack(zlib.crc32(begin)) + notes
 
 
-def deflated(notes: Mapping[str, Any]) -> bytes:
-    """Notes as they are kept.
-
-    Raises:
-        ValueError: If JSON cannot say them, or they are too long.
-    """
-    try:
-        text = json.dumps(notes, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"notes must be what JSON can say: {error}") from None
-    if len(text) > _MOST_NOTES or _values(text) > _MOST_VALUES:
-        raise ValueError(
-            f"notes may have {_MOST_NOTES:,} bytes as JSON and {_MOST_VALUES:,} commas, colons and brackets, got "
-            f"{len(text):,} and {_values(text):,}; compress fewer files at a time"
-        )
-    return zlib.compress(text, 9)
-
-
-def _block(payload: bytes) -> bytes:
-    return _CHUNK.pack(len(payload), zlib.crc32(payload)) + payload
-
-
-def bytes_of(data: object) -> bytes:
-    """The bytes of a stream: of `bytes` itself, and of anything else that holds some, such as an array of uint8.
-
-    Raises:
-        ValueError: If there are none.
-    """
-    try:
-        return data if isinstance(data, bytes) else memoryview(data).tobytes()  # type: ignore[arg-type]
-    except (TypeError, BufferError):
-        raise ValueError(f"data must be bytes, got {type(data).__name__}") from None
+def block(payload: bytes) -> bytes:
+    """A payload preceded by its length and checksum."""
+    return _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def read_header(data: bytes) -> Header:
-    """What a stream says of itself: its model's identity, images, notes. Looks at no chunk.
+    """The header of a stream: its model's identity, its images, its notes. The chunks are not looked at.
 
     Raises:
-        StreamError: If it does not begin like a sound stream of this version.
+        StreamError: If the data does not begin like an intact stream of this version.
     """
     return _read_header(data)[0]
 
 
 def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
-    """The header, and the start and length of each chunk's payload; looks at all sizes, and at no payload.
+    """The header, and the offset and length of each chunk's payload. All lengths are checked, and no payload is read.
 
     Raises:
-        StreamError: If it is not a whole stream of this version.
+        StreamError: If the data is not a whole stream of this version.
     """
-    header, position = _read_header(data)
-    if header.chunks > (len(data) - position) // (_CHUNK.size + _LEAST_PAYLOAD):
+    header, offset = _read_header(data)
+    if header.chunks > (len(data) - offset) // (_BLOCK.size + _MIN_PAYLOAD):
         raise StreamError(f"the stream is too short for its {header.chunks} chunks")
-    places = []
+    spans = []
     for chunk in range(header.chunks):
-        length = _length_at(data, position, f"chunk {chunk} of {header.chunks}")
-        places.append((position + _CHUNK.size, length))
-        position += _CHUNK.size + length
-    if position != len(data):
-        raise StreamError(f"{len(data) - position} bytes follow the stream's end")
-    return header, places
+        spans.append(_span_at(data, offset, f"chunk {chunk} of {header.chunks}"))
+        offset = sum(spans[-1])
+    if offset != len(data):
+        raise StreamError(f"{len(data) - offset} bytes follow the stream's end")
+    return header, spans
+
+
+def payload_of(data: bytes, span: tuple[int, int], name: str) -> bytes:
+    """The payload at an offset and of a length that `unpack` returned; `name` is for the error.
+
+    Raises:
+        StreamError: If it is damaged.
+    """
+    offset, length = span
+    payload = data[offset : offset + length]
+    (_, checksum) = _BLOCK.unpack_from(data, offset - _BLOCK.size)
+    if zlib.crc32(payload) != checksum:
+        raise StreamError(f"{name} damaged: the checksum does not match")
+    return payload
+
+
+def _span_at(data: bytes, offset: int, name: str) -> tuple[int, int]:
+    """The offset and length of the payload of the block at an offset, all of which is there."""
+    if len(data) - offset < _BLOCK.size:
+        raise StreamError(f"the stream ends before {name}")
+    length: int = _BLOCK.unpack_from(data, offset)[0]
+    if len(data) - offset - _BLOCK.size < length:
+        raise StreamError(f"the stream ends within {name}")
+    return offset + _BLOCK.size, length
 
 
 def _read_header(data: bytes) -> tuple[Header, int]:
-    """The header, and where the chunks begin."""
-    if data[: len(MAGIC)] != MAGIC:
+    """The header, and the offset of the first chunk."""
+    if data[: len(_MAGIC)] != _MAGIC:
         raise StreamError("this is no pixelcnn stream: it does not begin with PXCN")
-    size = _HEADER.size + _CHECK.size
-    if len(data) < size:
-        raise StreamError(f"the stream ends within its header: {len(data)} of {size} bytes")
-    (check,) = _CHECK.unpack_from(data, _HEADER.size)
-    fields = _HEADER.unpack_from(data)
-    if fields[1] != VERSION:
-        raise StreamError(f"the stream has version {fields[1]}, and this program reads version {VERSION}")
-    if zlib.crc32(data[: _HEADER.size]) != check:
+    offset = _HEADER.size + _CHECKSUM.size
+    if len(data) < offset:
+        raise StreamError(f"the stream ends within its header: {len(data)} of {offset} bytes")
+    (checksum,) = _CHECKSUM.unpack_from(data, _HEADER.size)
+    _, version, flags, identity, c, h, w, levels, count, per_chunk, per_group, digest = _HEADER.unpack_from(data)
+    if version != _VERSION:
+        raise StreamError(f"the stream has version {version}, and this program reads version {_VERSION}")
+    if zlib.crc32(data[: _HEADER.size]) != checksum:
         raise StreamError("the header is damaged: its checksum does not match")
-    _, _, flags, identity, c, h, w, levels, count, per_chunk, per_group, digest = fields
-    sound = 0 < per_group <= per_chunk and count > 0 and 2 <= levels <= 256 and c * h * w > 0
-    if not sound or flags > LABELLED | NOTED or (per_group > 1 and per_group * c * h * w > _MOST_SUBPIXELS):
+    valid = 0 < per_group <= per_chunk and count > 0 and 2 <= levels <= 256 and c * h * w > 0
+    if not valid or flags > _LABELLED | _NOTED or (per_group > 1 and per_group * c * h * w > _MAX_SUBPIXELS):
         raise StreamError("the header has values that no encoder writes")
     notes: dict[str, Any] = {}
-    if flags & NOTED:
-        length = _length_at(data, size, "its notes")
-        notes = _notes_of(_checked(data, (size + _CHUNK.size, length), "the notes are"))
-        size += _CHUNK.size + length
+    if flags & _NOTED:
+        span = _span_at(data, offset, "its notes")
+        notes = _inflated(payload_of(data, span, "the notes are"))
+        offset = sum(span)
     header = Header(
         identity=identity, shape=(c, h, w), levels=levels, count=count, per_chunk=per_chunk, per_group=per_group,
-        labelled=bool(flags & LABELLED), digest=digest, notes=notes,
+        labelled=bool(flags & _LABELLED), digest=digest, notes=notes,
     )  # fmt: skip
-    return header, size
+    return header, offset
 
 
-def _notes_of(deflated: bytes) -> dict[str, Any]:
+def _deflated(notes: Mapping[str, Any]) -> bytes:
+    """Notes as they are stored."""
+    try:
+        text = json.dumps(notes, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"notes must be representable as JSON: {error}") from None
+    if len(text) > _MAX_NOTES or _value_bound(text) > _MAX_NOTES_VALUES:
+        raise ValueError(
+            f"notes may have {_MAX_NOTES:,} bytes as JSON and {_MAX_NOTES_VALUES:,} commas, colons and brackets, got "
+            f"{len(text):,} and {_value_bound(text):,}; compress fewer files at a time"
+        )
+    return zlib.compress(text, 9)
+
+
+def _inflated(deflated: bytes) -> dict[str, Any]:
+    """Stored notes, which are refused before they take much memory."""
     inflate = zlib.decompressobj()
     try:
-        text = inflate.decompress(deflated, _MOST_NOTES)
+        text = inflate.decompress(deflated, _MAX_NOTES)
         if not inflate.eof or inflate.unused_data:
             raise StreamError("the notes are damaged, or too long")
-        if _values(text) > _MOST_VALUES:
+        if _value_bound(text) > _MAX_NOTES_VALUES:
             raise StreamError("the notes have too many values")
         notes = json.loads(text)
+    except StreamError:
+        raise
     except (zlib.error, ValueError, RecursionError) as error:
-        if isinstance(error, StreamError):
-            raise
         raise StreamError(f"the notes are damaged: {error}") from None
     if not isinstance(notes, dict):
         raise StreamError("the notes are damaged: they are no object of JSON")
     return notes
 
 
-def _values(text: bytes) -> int:
-    """At least how many values there are, but one; what strings have of these characters counts as well."""
+def _value_bound(text: bytes) -> int:
+    """At least the number of JSON values, less one; such characters within strings are counted too."""
     return sum(map(text.count, (b",", b":", b"[", b"{")))
-
-
-def _length_at(data: bytes, position: int, what: str) -> int:
-    """The length of the block that begins there, all of which is there."""
-    if len(data) - position < _CHUNK.size:
-        raise StreamError(f"the stream ends before {what}")
-    length: int = _CHUNK.unpack_from(data, position)[0]
-    if len(data) - position - _CHUNK.size < length:
-        raise StreamError(f"the stream ends within {what}")
-    return length
-
-
-def payload_of(data: bytes, place: tuple[int, int], chunk: int) -> bytes:
-    """A chunk's payload.
-
-    Raises:
-        StreamError: If it is damaged.
-    """
-    return _checked(data, place, f"chunk {chunk} is")
-
-
-def _checked(data: bytes, place: tuple[int, int], what: str) -> bytes:
-    start, length = place
-    payload = data[start : start + length]
-    (_, check) = _CHUNK.unpack_from(data, start - _CHUNK.size)
-    if zlib.crc32(payload) != check:
-        raise StreamError(f"{what} damaged: the checksum does not match")
-    return payload

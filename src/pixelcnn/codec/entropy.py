@@ -6,11 +6,11 @@ x to
     (x div f) * 2^24 + s + x mod f
 
 after the lowest 32 bits have been moved out to a word, if the result would not fit otherwise. What is coded last is
-decoded first, so an encoder goes backwards. A decoder that has read all symbols is back at 2^32 with no words left,
-which a damaged payload hardly ever meets.
+decoded first, so an encoder works backwards. A decoder that has read all symbols is back at 2^32 with no words left,
+which a damaged payload hardly ever achieves.
 
-All numbers are integers: the bytes are the same everywhere. A symbol costs log2(2^24 / f) bits, a payload 8 bytes more
-for the last x, of which about 4 carry something.
+All numbers are integers: the bytes are the same everywhere. A symbol costs log2(2^24 / f) bits. A payload costs 8 bytes
+more for the final x, about 4 of which carry information.
 
 References:
     | Asymmetric numeral systems (Duda, 2013), https://arxiv.org/abs/1311.2540
@@ -29,7 +29,7 @@ from pixelcnn.sampling.native.structures import CoderStruct as Coder
 
 __all__ = ["Decoder", "PayloadError", "encode"]
 
-_LEAST = 1 << 32
+_X_MIN = 1 << 32
 _WORD = (1 << 32) - 1
 _SLOT = (1 << TOTAL_BITS) - 1
 _ROWS = 1024
@@ -46,7 +46,7 @@ def encode(edges: NDArray[np.uint32]) -> bytes:
         edges: Where the frequencies of each symbol start and stop, in 0..2^24: (n, 2).
     """
     words: list[int] = []
-    x = _LEAST
+    x = _X_MIN
     for start, stop in edges[::-1].tolist():
         frequency = stop - start
         if x >= frequency << (64 - TOTAL_BITS):
@@ -62,7 +62,7 @@ class Decoder:
     """Reads symbols from a payload.
 
     Raises:
-        PayloadError: If it is too short, or its length no multiple of 4.
+        PayloadError: If it is too short, or its length is not a multiple of 4.
     """
 
     def __init__(self, payload: bytes) -> None:
@@ -71,57 +71,57 @@ class Decoder:
         words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
         self._x = int(words[0]) << 32 | int(words[1])
         self._words = words[2:]
-        self._position = 0
-        if self._x < _LEAST:
+        self._next = 0
+        if self._x < _X_MIN:
             raise PayloadError("a payload begins with a number of at least 2^32")
 
     def state(self) -> Coder:
-        """Where it stands, for compiled code to go on from; valid as long as the decoder lives."""
-        return Coder(self._x, self._words.ctypes.data, self._position, len(self._words), 0, None)
+        """The state from which compiled code continues; valid as long as the decoder lives."""
+        return Coder(self._x, self._words.ctypes.data, self._next, len(self._words), 0, None)
 
-    def go_on_from(self, state: Coder) -> None:
-        """Stands where compiled code has come to.
+    def resume(self, state: Coder) -> None:
+        """Continues from the state in which compiled code ended.
 
         Raises:
-            PayloadError: If the words did not suffice.
+            PayloadError: If there were too few words.
         """
         if state.failed:
             raise PayloadError("the payload ends too early")
-        self._x, self._position = state.x, state.position
+        self._x, self._next = state.x, state.position
 
     def take(self, cumulative: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The next symbols, (n,), of the cumulative frequencies 0, ..., 2^24 in the rows of (n, levels + 1).
+        """The next symbols, (n,), by their cumulative frequencies 0, ..., 2^24: one row each of (n, levels + 1).
 
         Raises:
-            PayloadError: If the words do not suffice.
+            PayloadError: If there are too few words.
         """
-        found = np.empty(len(cumulative), dtype=np.int64)
+        symbols = np.empty(len(cumulative), dtype=np.int64)
         x = self._x
         for k, row in enumerate(_rows(cumulative)):
             slot = x & _SLOT
             symbol = bisect.bisect_right(row, slot) - 1
             start = row[symbol]
             x = (row[symbol + 1] - start) * (x >> TOTAL_BITS) + slot - start
-            if x < _LEAST:
-                if self._position == len(self._words):
+            if x < _X_MIN:
+                if self._next == len(self._words):
                     raise PayloadError("the payload ends too early")
-                x = x << 32 | int(self._words[self._position])
-                self._position += 1
-            found[k] = symbol
+                x = x << 32 | int(self._words[self._next])
+                self._next += 1
+            symbols[k] = symbol
         self._x = x
-        return found
+        return symbols
 
     def end(self) -> None:
-        """Tells that all symbols have been taken.
+        """Checks, once all symbols have been taken, that nothing is left.
 
         Raises:
-            PayloadError: If something is left.
+            PayloadError: If something is.
         """
-        if self._x != _LEAST or self._position != len(self._words):
+        if self._x != _X_MIN or self._next != len(self._words):
             raise PayloadError("the payload does not end where its symbols do")
 
 
 def _rows(cumulative: NDArray[np.int64]) -> Iterator[list[int]]:
-    """As lists, some at a time: a header can ask for any number, of which the payload ends most."""
+    """The rows as lists, converted some at a time: a header may ask for any number, and most payloads end before."""
     for k in range(0, len(cumulative), _ROWS):
         yield from cumulative[k : k + _ROWS].tolist()

@@ -30,7 +30,7 @@ class Concat(Pointwise):
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         if part.groups == 1:
-            shape = torch.broadcast_shapes(*(x.shape[:-1] for x in inputs))  # some are the same at all positions
+            shape = (inputs[0][..., :1] + inputs[1][..., :1]).shape[:-1]  # one may be the same at all positions
             return torch.cat([x.expand(*shape, -1) for x in inputs], -1)
         grouped = [x.view(*x.shape[:-1], part.groups, x.shape[-1] // part.groups) for x in inputs]
         return torch.cat(grouped, -1).flatten(-2)

@@ -17,10 +17,10 @@ from pixelcnn.sampling.native.compiler import native_library
 from pixelcnn.sampling.native.structures import CoderStruct
 from pixelcnn.sampling.native.walk import NativeWalk
 
-__all__ = ["CoderStruct", "GroupCoder", "encode"]
+__all__ = ["NativeCoder", "encode"]
 
 
-class GroupCoder:
+class NativeCoder:
     """Codes groups of n images, one at a time, each by a team of threads.
 
     Args:

@@ -1,13 +1,13 @@
-"""What the files of a stream were called and how they were stored, kept in its notes so that they can be made again.
+"""The manifest in a stream's notes: what its files were called and how they stored their images.
 
     {"files": [["a/007.png", "1", 3], ["codes.npy", "int64", 100, 3]], "labels": "chosen", "model": "mnist"}
 
-A picture has a name and a mode (Pillow's: "1" black and white, "L" grey, "RGB"), and is one image; with a number behind
-them, so many pictures whose names count up, here to a/009.png; and with another, 2..8, the EXIF orientation of their
-files, which hold them turned. An array has a name, a NumPy type, how many images it
-holds, and how many dimensions it had, or "nhwc" if its channels came last. `labels` says what the stream's classes
-are: "given" with the files, or "chosen" for what they save; or it is a list, of classes that the model does not know.
-`model` is what the model was called. Whoever wrote a stream may have written anything, so nothing of it is believed.
+A picture is one image, with a name and a mode (Pillow's: "1" black and white, "L" grey, "RGB"). A number after them
+stands for that many pictures whose names count up, here to a/009.png. A second number, 2..8, is the EXIF orientation of
+their files, which hold them turned. An array has a name, a NumPy type, its number of images, and how many dimensions it
+had, or "nhwc" if its channels came last. `labels` says what the stream's classes are: "given" with the files, or
+"chosen" to save bytes; or it is a list of classes that are not coded, since the model does not have them. `model` is
+what the model was called. A stream may come from anyone, so nothing of this is trusted.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 from pixelcnn.codec.container import Header, StreamError
 
-__all__ = ["KEPT_SUFFIXES", "MODES", "Entry", "Labels", "check_names", "entries_of", "labels_of", "notes_of"]
+__all__ = ["KEPT_SUFFIXES", "Entry", "Labels", "check_names", "entries_of", "labels_of", "notes_of"]
 
-Mode = Literal["1", "L", "RGB"]
-MODES = get_args(Mode)
 KEPT_SUFFIXES = {
     ".png": "PNG",
     ".bmp": "BMP",
@@ -32,7 +30,8 @@ KEPT_SUFFIXES = {
     ".pgm": "PPM",
     ".ppm": "PPM",
 }
-"""Endings of pictures that are made again as they were, and Pillow's name for them; others become PNG files."""
+"""Suffixes of pictures that are restored in their own format, and Pillow's name of it; others become PNG files."""
+_MODES = ("1", "L", "RGB")
 _DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
 Labels = Literal["given", "chosen"] | list[int] | None
@@ -40,49 +39,49 @@ Labels = Literal["given", "chosen"] | list[int] | None
 
 @dataclass(frozen=True)
 class Entry:
-    """A file."""
+    """A file of images."""
 
     name: str
-    """Where it goes, from the folder that is unpacked to; parts are separated by slashes."""
+    """Its path below the folder that is unpacked to; parts are separated by slashes."""
     kind: str
     """A picture's mode, or an array's type."""
     count: int = 1
-    """Images."""
+    """Number of images."""
     dimensions: int = 0
-    """Of an array: 3 for (N, H, W), 4 for (N, C, H, W)."""
+    """For an array: 3 for (N, H, W), 4 for (N, C, H, W)."""
     channels_last: bool = False
-    """Of an array with 4 dimensions: whether it is (N, H, W, C)."""
+    """For an array with 4 dimensions: whether it is (N, H, W, C)."""
     orientation: int = 1
-    """Of a picture: the EXIF orientation of its file, 1..8. The image is upright, what the file holds perhaps not."""
+    """For a picture: the EXIF orientation of its file, 1..8. The image is upright, the file's pixels may not be."""
 
     @property
     def is_array(self) -> bool:
-        """Whether it is an array; else it is a picture."""
+        """Whether it is an array, as opposed to a picture."""
         return self.dimensions > 0
 
 
 def notes_of(entries: Iterable[Entry], labels: Labels, model: str) -> dict[str, Any]:
-    """What goes into a stream."""
+    """The notes of a stream."""
     files: list[list[Any]] = []
     last: Entry | None = None
     for entry in entries:
         if entry.is_array:
             axes = "nhwc" if entry.channels_last else entry.dimensions
             files.append([entry.name, entry.kind, entry.count, axes])
-        elif last is not None and not last.is_array and entry == replace(last, name=_next(last.name) or ""):
+        elif last is not None and not last.is_array and entry == replace(last, name=_next_name(last.name) or ""):
             files[-1][2:3] = [files[-1][2] + 1 if len(files[-1]) > 2 else 2]
         else:
             files.append([entry.name, entry.kind] + ([1, entry.orientation] if entry.orientation > 1 else []))
         last = entry
-    said: dict[str, Any] = {"files": files, "model": model}
-    return said if labels is None else {**said, "labels": labels}
+    notes: dict[str, Any] = {"files": files, "model": model}
+    return notes if labels is None else {**notes, "labels": labels}
 
 
 def entries_of(header: Header) -> list[Entry]:
-    """The files of a stream; one array, images.npy, of a stream without notes.
+    """The files of a stream; for a stream without a manifest one array, images.npy, or images.npz with labels.
 
     Raises:
-        StreamError: If what the notes say cannot be, or a name leads out of the folder that is unpacked to.
+        StreamError: If the notes contradict themselves or the header, or a name leads out of the folder.
     """
     if "files" not in header.notes:
         return [Entry("images.npz" if header.labelled else "images.npy", "uint8", header.count, 4)]
@@ -92,7 +91,7 @@ def entries_of(header: Header) -> list[Entry]:
     runs = [_entry(file) for file in files]
     if sum(entry.count for entry in runs) != header.count:
         raise StreamError("the notes are damaged: the files do not have as many images as the stream")
-    entries = [entry for run in runs for entry in _each(run)]
+    entries = [entry for run in runs for entry in _expanded(run)]
     check_names(entry.name for entry in entries)
     for entry in entries:
         if not entry.is_array and header.shape[0] not in (1, 3):
@@ -106,7 +105,7 @@ def labels_of(header: Header) -> Labels:
     """What a stream's classes are.
 
     Raises:
-        StreamError: If it cannot be.
+        StreamError: If the notes say what cannot be true.
     """
     labels = header.notes.get("labels", "given" if header.labelled else None)
     known = isinstance(labels, list) and len(labels) == header.count and all(type(k) is int for k in labels)
@@ -116,10 +115,10 @@ def labels_of(header: Header) -> Labels:
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Looks whether files of these names can be made inside a folder.
+    """Checks that files of these names can be created inside a folder.
 
     Raises:
-        StreamError: If one leads out of it, two are the same but perhaps for capitals, or one is another's folder.
+        StreamError: If one leads out of it, two are the same up to upper and lower case, or one is another's folder.
     """
     seen: set[str] = set()
     folders: set[str] = set()
@@ -139,13 +138,13 @@ def check_names(names: Iterable[str]) -> None:
 
 def _entry(file: object) -> Entry:
     match file:
-        case [str(name), str(kind)] if kind in MODES:
+        case [str(name), str(kind)] if kind in _MODES:
             return Entry(name, kind)
-        case [str(name), str(kind), int(count)] if kind in MODES and count > 1 and _next(name) is not None:
+        case [str(name), str(kind), int(count)] if kind in _MODES and count > 1 and _next_name(name) is not None:
             return Entry(name, kind, int(count))
-        case [str(name), str(kind), int(count), int(turned)] if kind in MODES and count > 0 and 2 <= turned <= 8:
-            if count == 1 or _next(name) is not None:
-                return Entry(name, kind, int(count), orientation=int(turned))
+        case [str(name), str(kind), int(count), int(orientation)] if kind in _MODES and count > 0:
+            if 2 <= orientation <= 8 and (count == 1 or _next_name(name) is not None):
+                return Entry(name, kind, int(count), orientation=int(orientation))
         case [str(name), str(kind), int(count), 3 | 4 as dimensions] if kind in _DTYPES and count > 0:
             return Entry(name, kind, int(count), int(dimensions))
         case [str(name), str(kind), int(count), "nhwc"] if kind in _DTYPES and count > 0:
@@ -153,8 +152,8 @@ def _entry(file: object) -> Entry:
     raise StreamError(f"the notes are damaged: {str(file)[:60]!r} is no file")
 
 
-def _each(run: Entry) -> Iterator[Entry]:
-    """The pictures of a run; an array is one file."""
+def _expanded(run: Entry) -> Iterator[Entry]:
+    """The single files that an entry of the notes stands for."""
     if run.is_array:
         yield run
         return
@@ -162,10 +161,10 @@ def _each(run: Entry) -> Iterator[Entry]:
     for _ in range(run.count):
         assert name is not None
         yield replace(run, name=name, count=1)
-        name = _next(name)
+        name = _next_name(name)
 
 
-def _next(name: str) -> str | None:
+def _next_name(name: str) -> str | None:
     """The name with its last number one larger; None without one."""
     found = re.fullmatch(r"(.*?)([0-9]{1,18})([^0-9]*)", name, re.DOTALL)
     return found and found[1] + str(int(found[2]) + 1).zfill(len(found[2])) + found[3]

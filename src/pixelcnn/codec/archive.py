@@ -1,20 +1,20 @@
-"""Files to be compressed as images of one model, without losing a value: what cannot be kept as it is, is refused.
+"""Files as images of one model, without losing a value, and back; what cannot be kept exactly is refused.
 
-A picture keeps its pixels, its mode (black and white, grey or colour) and the orientation that its file tells; the
-image is the upright one, as in training. What changes a picture and cannot be kept is refused: several frames,
-transparency, more than 8 bits, colours or a gamma other than sRGB's. What is not kept and changes no pixel that is seen
-(a palette, an opaque alpha channel, fewer bits) is counted. Other metadata are not kept; files of other formats than
-`KEPT_SUFFIXES` come back as PNG.
+A picture keeps its pixels, its mode (black and white, grey or colour) and the orientation that its file records; the
+image is the upright one, as in training. Refused is whatever changes a picture and cannot be kept: several frames,
+transparency, more than 8 bits, colours or a gamma other than sRGB's. What can be dropped without changing a visible
+pixel (a palette, an opaque alpha channel, fewer bits) is counted. Other metadata are dropped; files of formats that are
+not in `KEPT_SUFFIXES` come back as PNG.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,37 +24,48 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from pixelcnn.codec.container import StreamError
-from pixelcnn.codec.entries import KEPT_SUFFIXES, Entry, check_names
+from pixelcnn.codec.groups import in_order
+from pixelcnn.codec.manifest import KEPT_SUFFIXES, Entry, check_names
 from pixelcnn.config import Layout
 from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
 from pixelcnn.datasets.pictures import SUFFIXES, frames_left_out, open_picture, stored_bits
+from pixelcnn.images import to_pil
 from pixelcnn.progress import progress_bar
 
-__all__ = ["Gathered", "gather"]
+__all__ = ["FileImages", "read_files", "restored_files"]
 
 _ARRAYS = (".npy", ".npz")
 _SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green and blue of a PNG's cHRM
+_TURNS = {  # from an upright picture to what a file of an EXIF orientation holds
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """Images and what files they are of."""
+class FileImages:
+    """Images and the files that they came from."""
 
     images: Tensor
     """uint8 levels (N, C, H, W)."""
     labels: Tensor | None
-    """Classes that came with all of them, int64 (N,)."""
+    """Classes, int64 (N,), if all files came with them."""
     entries: list[Entry]
     """The files, in the order of the images."""
     file_bytes: int
-    """What the files have on the disk; 0 for data that are none."""
-    changes: dict[str, int]
-    """What of pictures is not kept, and of how many."""
+    """Size of the files on the disk; 0 for published data."""
+    dropped: dict[str, int]
+    """What of the pictures is not kept, and of how many."""
 
 
-def gather(
+def read_files(
     sources: Sequence[str],
     shape: tuple[int, int, int],
     levels: int,
@@ -62,76 +73,101 @@ def gather(
     layout: Layout | None = None,
     *,
     progress: bool = False,
-) -> Gathered:
+) -> FileImages:
     """Reads files.
 
     Args:
         sources: Picture files; folders of them, at any depth; .npy and .npz files as for `pixelcnn.datasets`; or names
             of published data, such as mnist:test.
-        shape: Channels, height and width that all must have.
-        levels: 2..256; grey values must be those of the levels, evenly from black to white.
-        classes: How many the model knows; without any, published data are taken without theirs.
-        layout: What the axes of arrays are; None for what the shape says.
+        shape: Channels, height and width that all images must have.
+        levels: Number of levels, 2..256; grey values must be those of the levels, evenly spaced from black to white.
+        classes: Number of classes of the model; without any, those of published data are left out.
+        layout: What the axes of arrays are; None if the shape tells.
         progress: Show a bar on standard error.
 
     Warns:
-        UserWarning: If a folder holds other files than pictures, which are left out.
+        UserWarning: If a folder holds files other than pictures, which are left out.
 
     Raises:
-        ValueError: If a file cannot be read or kept as it is, or two would have one name.
+        ValueError: If a file cannot be read or kept exactly, or two would have the same name.
         OSError: If a file cannot be read.
     """
     if not sources or "" in sources:
         raise ValueError(f"IN must be files, folders or data, got {'an empty name' if sources else 'none'}")
+    pictures = [list(_pictures(source, len(sources) > 1)) for source in sources]
+    count = sum(map(len, pictures))
+    jobs = (picture for each in pictures for picture in each)
+    threads = os.cpu_count() or 1
     parts: list[_Part] = []
-    pictures = [(source, *named) for source in sources for named in _pictures(source, len(sources) > 1)]
     with (
-        progress_bar("reading pictures", len(pictures) or None, "img", show=progress and len(pictures) > 0) as bar,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress_bar("reading pictures", count or None, "img", show=progress and count > 0) as bar,
+        in_order(lambda job: _picture(*job, shape, levels), jobs, threads=threads, ahead=4 * threads) as results,
     ):
-        reading = pool.map(lambda one: _picture(one[1], one[2], shape, levels), pictures)
-        try:
-            for source in sources:
-                count = sum(1 for other, *_ in pictures if other == source)
-                if count == 0:
-                    parts.append(_array(source, shape, levels, classes, layout, progress=progress))
-                for _ in range(count):
-                    parts.append(next(reading))
-                    bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for source, each in zip(sources, pictures, strict=True):
+            if not each:
+                parts.append(_array(source, shape, levels, classes, layout, progress=progress))
+            for _ in each:
+                parts.append(next(results))
+                bar.update()
     entries = [part.entry for part in parts]
     try:
         check_names(entry.name for entry in entries)
     except StreamError as error:
         raise ValueError(f"{error}; rename one, or compress them apart") from None
     labels = [part.labels for part in parts if part.labels is not None]
-    return Gathered(
+    return FileImages(
         torch.cat([part.images for part in parts]),
         torch.cat(labels) if len(labels) == len(parts) else None,
         entries,
         sum(part.file_bytes for part in parts),
-        dict(Counter(change for part in parts for change in part.changes)),
+        dict(Counter(what for part in parts for what in part.dropped)),
     )
+
+
+def restored_files(
+    entries: Sequence[Entry], images: Mapping[int, Tensor], labels: Mapping[int, int], levels: int
+) -> Iterator[tuple[Entry, bytes | None, int]]:
+    """The content of files, from their images.
+
+    Args:
+        entries: The files.
+        images: uint8 levels (C, H, W) by index; those that were lost are missing.
+        labels: The classes that .npz files are to have, by index.
+        levels: Number of levels; `levels - 1` is white.
+
+    Yields:
+        A file; its content, None if all of its images were lost; and how many of its images were lost.
+    """
+    start = 0
+    for entry in entries:
+        here = [k for k in range(start, start + entry.count) if k in images]
+        start += entry.count
+        content = None
+        if here and entry.is_array:
+            content = _array_file(entry, [images[k] for k in here], [labels[k] for k in here if k in labels])
+        elif here:
+            content = _picture_file(entry, images[here[0]], levels)
+        yield entry, content, entry.count - len(here)
 
 
 @dataclass(frozen=True)
 class _Part:
+    """One file."""
+
     entry: Entry
     images: Tensor
     labels: Tensor | None
     file_bytes: int
-    changes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
-    """The pictures of a source, and their names in the stream."""
+    """The pictures of a source, and their names in the stream; none if it is something else."""
     path = Path(source)
     if path.is_file() and path.suffix.lower() not in _ARRAYS:
         yield path, path.name
     elif path.is_dir() and not is_cifar10(path):
-        found = sorted(_walk(path), key=lambda one: _as_counted(one.relative_to(path).as_posix()))
+        found = sorted(_walk(path), key=lambda one: _natural_key(one.relative_to(path).as_posix()))
         others = [one for one in found if one.suffix.lower() not in SUFFIXES]
         if len(others) == len(found):
             raise ValueError(f"{source} holds no pictures")
@@ -145,14 +181,14 @@ def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder but hidden ones; a link to a folder is not followed."""
+    """All files below a folder except hidden ones; links to folders are not followed."""
     for above, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(above, name) for name in names if not name.startswith("."))
 
 
-def _as_counted(name: str) -> list[tuple[str, int]]:
-    """A key that puts 9.png before 10.png."""
+def _natural_key(name: str) -> list[tuple[str, int]]:
+    """A sorting key that puts 9.png before 10.png."""
     return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]{0,18})", name)]
 
 
@@ -167,39 +203,34 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
     if Path(name).suffix.lower() not in KEPT_SUFFIXES:
         name += ".png"
     try:
-        picture, orientation, changes = _upright(path, (width, height))
+        picture, orientation, dropped = _upright(path, (width, height))
         if orientation > 1 and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
             raise ValueError("it has an orientation, which files of its ending do not have; rename it")
-        grey = np.asarray(picture.convert("L" if picture.mode == "1" else picture.mode))
+        values = np.atleast_3d(np.asarray(picture.convert("L") if picture.mode == "1" else picture))
     except FileNotFoundError:
         raise ValueError(f"there is no file {str(path)!r}") from None
     except Exception as error:  # Pillow raises anything for damaged files
         raise ValueError(f"{path} cannot be compressed: {error}") from None
-    if channels == 3:
-        values = grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, -1)
-    elif grey.ndim == 3:
-        if (grey != grey[..., :1]).any():
+    if channels == 1:
+        if (values != values[..., :1]).any():
             raise ValueError(f"{path} is in colour, and the model's images have one channel")
-        values = grey[..., :1]
-    else:
-        values = grey[..., None]
-    found = _levels_of(levels)[values]
+        values = values[..., :1]
+    values = np.broadcast_to(values, (height, width, channels))
+    found = _levels_of_greys(levels)[values]
     if (found < 0).any():
-        wrong = int(values[found < 0][0])
         raise ValueError(
-            f"{path} has the grey value {wrong}, which is none of the {levels} evenly from 0 to 255 that the model "
-            "has: nothing would bring it back"
+            f"{path} has the grey value {values[found < 0][0]}, which is not one of the {levels} that the model has, "
+            "evenly spaced from 0 to 255, so it could not be restored"
         )
     image = torch.from_numpy(found.astype(np.uint8).transpose(2, 0, 1).copy())
-    entry = Entry(name, picture.mode, orientation=orientation)
-    return _Part(entry, image[None], None, path.stat().st_size, changes)
+    return _Part(Entry(name, picture.mode, orientation=orientation), image[None], None, path.stat().st_size, dropped)
 
 
 def _upright(path: Path, size: tuple[int, int]) -> tuple[Image.Image, int, tuple[str, ...]]:
-    """A picture in mode 1, L or RGB, the orientation in which its file holds it, and what of it is not kept.
+    """A picture in mode 1, L or RGB, the orientation in which its file holds it, and what of it is dropped.
 
     Raises:
-        ValueError: If it has another size, upright, or cannot be kept. Damaged ones may raise anything.
+        ValueError: If it has another size, upright, or cannot be kept exactly. Damaged ones may raise anything.
     """
     with open_picture(path) as file:
         if frames_left_out(file):
@@ -210,20 +241,20 @@ def _upright(path: Path, size: tuple[int, int]) -> tuple[Image.Image, int, tuple
         _check_colours(file)
         upright, orientation = file, 1
         if sorted(file.size) == sorted(size):  # else its pixels need not be read
-            told = file.getexif().get(ExifTags.Base.Orientation)
-            orientation = told if isinstance(told, int) and 1 <= told <= 8 else 1
+            recorded = file.getexif().get(ExifTags.Base.Orientation)
+            orientation = recorded if isinstance(recorded, int) and 1 <= recorded <= 8 else 1
             upright = ImageOps.exif_transpose(file)
         if upright.size != size:
             turned = " upright" if orientation > 1 else ""
             raise ValueError(f"it is {upright.width} x {upright.height} pixels{turned}, and not {size[0]} x {size[1]}")
-        return _plain(upright), orientation, tuple(_changes(upright, bits))
+        return _plain(upright), orientation, tuple(_dropped(upright, bits))
 
 
 def _check_colours(picture: Image.Image) -> None:
-    """Looks whether the values mean what they mean without the metadata, which are not kept.
+    """Checks that the values mean the same without the metadata, which are dropped.
 
     Raises:
-        ValueError: If not.
+        ValueError: If they do not.
     """
     profile, gamma = picture.info.get("icc_profile"), picture.info.get("gamma", 1 / 2.2)
     if profile:
@@ -235,8 +266,8 @@ def _check_colours(picture: Image.Image) -> None:
             raise ValueError("it has a gamma or colours other than sRGB's, which would be lost; convert it")
 
 
-def _changes(picture: Image.Image, bits: int) -> Iterator[str]:
-    """What is not kept of a picture, although no pixel changes."""
+def _dropped(picture: Image.Image, bits: int) -> Iterator[str]:
+    """What is not kept of a picture, although no visible pixel changes."""
     if picture.mode in ("P", "PA"):
         yield "a palette (back in RGB)"
     if picture.mode in ("LA", "PA", "RGBA"):
@@ -249,7 +280,7 @@ def _plain(picture: Image.Image) -> Image.Image:
     """The same pixels in mode 1, L or RGB.
 
     Raises:
-        ValueError: If they do not fit.
+        ValueError: If those modes cannot hold them.
     """
     if picture.mode in ("1", "L", "RGB") and "transparency" not in picture.info:
         return picture
@@ -261,8 +292,8 @@ def _plain(picture: Image.Image) -> Image.Image:
     raise ValueError(f"its pixels are stored as {picture.mode}, and not in grey or RGB of 8 bits")
 
 
-def _levels_of(levels: int) -> np.ndarray:
-    """The level of each grey value; -1 for what is none."""
+def _levels_of_greys(levels: int) -> np.ndarray:
+    """The level of each grey value; -1 for a grey value that belongs to none."""
     found = np.full(256, -1, dtype=np.int16)
     found[np.rint(np.arange(levels) * (255 / (levels - 1))).astype(int)] = np.arange(levels)
     return found
@@ -284,14 +315,42 @@ def _array(
         images = torch.from_numpy(np.concatenate([part for _, part, _ in parts]))
         classed = [part for *_, part in parts if part is not None]
         labels = torch.from_numpy(np.concatenate(classed)) if classed else None
-        entry = Entry(
-            path.name, stored.dtype.name, len(images), len(stored.layout), channels_last=stored.layout == "nhwc"
-        )
+        axes = stored.layout
+        entry = Entry(path.name, stored.dtype.name, len(images), len(axes), channels_last=axes == "nhwc")
         return _Part(entry, images, labels, path.stat().st_size)
     data = open_data(source, levels, progress=progress)
     if (found := tuple(data.images.shape[1:])) != shape:
         raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")
     labels = None if classes is None or data.labels is None else data.labels.long().clone()
     name = name_of(source) + (".npy" if labels is None else ".npz")
-    images = data.images.clone()
-    return _Part(Entry(name, "uint8", len(images), 4), images, labels, 0)
+    return _Part(Entry(name, "uint8", len(data.images), 4), data.images.clone(), labels, 0)
+
+
+def _picture_file(entry: Entry, image: Tensor, levels: int) -> bytes:
+    picture = to_pil(image if entry.kind == "RGB" else image[:1], levels)
+    picture = picture.convert(entry.kind, dither=Image.Dither.NONE)
+    options: dict[str, Image.Exif] = {}
+    if entry.orientation > 1:
+        picture = picture.transpose(_TURNS[entry.orientation])
+        options["exif"] = Image.Exif()
+        options["exif"][ExifTags.Base.Orientation] = entry.orientation
+    buffer = io.BytesIO()
+    suffix = Path(entry.name).suffix.lower()
+    picture.save(buffer, KEPT_SUFFIXES.get(suffix, "PNG"), optimize=True, **options)  # `optimize` is for PNG
+    return buffer.getvalue()
+
+
+def _array_file(entry: Entry, images: list[Tensor], labels: list[int]) -> bytes:
+    array = np.stack([image.numpy() for image in images]).astype(entry.kind)
+    if entry.dimensions == 3:
+        array = array[:, 0]
+    elif entry.channels_last:
+        array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+    buffer = io.BytesIO()
+    if not entry.name.lower().endswith(".npz"):
+        np.save(buffer, array, allow_pickle=False)
+    elif labels:
+        np.savez_compressed(buffer, images=array, labels=np.array(labels, dtype=np.int64))
+    else:
+        np.savez_compressed(buffer, images=array)
+    return buffer.getvalue()

@@ -1,0 +1,97 @@
+"""Arguments that several commands share, each with its help text, and the checks that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from pixelcnn import config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pixelcnn.models import AutoregressiveModel
+
+__all__ = [
+    "ENGINES", "MODEL", "BitDepth", "Device", "Layout", "ModelName", "check_limit", "check_suffix", "checked_classes",
+    "class_posteriors", "loaded",
+]  # fmt: skip
+
+MODEL = (
+    "A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub, "
+    "user/name or user/name@revision."
+)
+ENGINES = (
+    "`fast` is `native` (compiled for this processor) if there is a C compiler, `graph` on CUDA, and "
+    "otherwise `eager` (PyTorch)"
+)
+ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help=MODEL)]
+Device = Annotated[str, tyro.conf.arg(help="`auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`.")]
+BitDepth = Annotated[
+    int | None,
+    tyro.conf.arg(help="Bits per value of pictures that are stored with 16 bits, as for `pixelcnn train`."),
+]
+Layout = Annotated[
+    config.Layout | None, tyro.conf.arg(help="Meaning of an array's axes, if the model's shape does not determine it.")
+]
+
+
+def loaded(name: str, device: str) -> AutoregressiveModel:
+    """The model that MODEL names, on the device that --device names.
+
+    Raises:
+        ValueError: If there is no such model or device, or the model is damaged.
+    """
+    from pixelcnn.devices import device_of
+    from pixelcnn.models.base import load
+
+    return load(name).to(device_of(device))
+
+
+def check_limit(images: int | None) -> None:
+    """Raises ValueError if --images is below 1."""
+    if images is not None and images < 1:
+        raise ValueError(f"--images must be at least 1, got {images}")
+
+
+def check_suffix(argument: str, path: Path, *suffixes: str) -> None:
+    """Raises ValueError unless a file's name ends in one of the suffixes, or it is a device or pipe of any name."""
+    from pixelcnn.files import is_special_file
+
+    if path.suffix.lower() not in suffixes and not is_special_file(path):
+        raise ValueError(f"{argument} must end in {' or '.join(suffixes)}, got {str(path)!r}")
+
+
+def checked_classes(model: AutoregressiveModel, name: str, label: Sequence[int] | Literal["all"]) -> tuple[int, ...]:
+    """The classes that --label names.
+
+    Raises:
+        ValueError: If the model called `name` does not have them.
+    """
+    classes: int | None = getattr(model.config, "num_classes", None)
+    if classes is None:
+        given = label if isinstance(label, str) else " ".join(map(str, label))
+        raise ValueError(f"--label must be left out, got {given}: {name} has no classes")
+    if isinstance(label, str):
+        return tuple(range(classes))
+    for each in label:
+        if not 0 <= each < classes:
+            raise ValueError(f"--label must be in 0..{classes - 1}, got {each}")
+    return tuple(label)
+
+
+def class_posteriors(model: AutoregressiveModel, images: Tensor, description: str) -> Tensor:
+    """Posterior probabilities of the classes, (N, classes) on the CPU, with a progress bar."""
+    import torch
+
+    from pixelcnn.progress import progress_bar
+
+    parts = []
+    with torch.inference_mode(), progress_bar(description, len(images), "img", show=True) as bar:
+        for part in torch.split(images, 256):
+            parts.append(model.classify(part.to(model.device)).exp().cpu())
+            bar.update(len(part))
+    return torch.cat(parts)

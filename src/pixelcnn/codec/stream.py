@@ -1,0 +1,325 @@
+"""Images to a stream and back: `compress`, `decompress` of all images or some, and the model that a stream needs."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pixelcnn.arguments import ArrayLike, integer
+from pixelcnn.codec import entropy
+from pixelcnn.codec.container import Header, StreamError, block, pack_header, payload_of, unpack
+from pixelcnn.codec.groups import GroupCoder, in_order
+from pixelcnn.density import DensityModel
+from pixelcnn.exact import PreparedModel, prepare
+from pixelcnn.models.base import load, shipped_models
+from pixelcnn.progress import progress_bar
+from pixelcnn.sampling.eager import cache_bytes
+from pixelcnn.sampling.native.coding import encode as encode_natively
+
+__all__ = ["Stream", "compress", "decompress", "decompress_with_labels", "find_model"]
+
+_CHUNK_SUBPIXELS = 2**20
+_GROUP_BYTES = 2**26  # of a group's features, where an encoder has the choice
+_GROUP_SUBPIXELS = 2**18
+_GROUP_IMAGES = 2**14
+_MAX_BYTES = 2**31
+_CHUNKS_PER_THREAD = 4  # from this many on, each thread decodes chunks of its own; below, all decode one together
+
+
+def compress(
+    model: DensityModel,
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    chunk: int | None = None,
+    notes: Mapping[str, object] | None = None,
+    progress: bool = False,
+) -> bytes:
+    """A stream from which `decompress` restores the same images.
+
+    The bytes are a function of model, images, labels, chunk and notes alone: not of threads, batches, device or
+    machine. Memory beyond images and stream does not grow with their number.
+
+    Args:
+        model: A model of such images; its exact twin, if it is prepared already.
+        images: uint8 levels (N, C, H, W), N at least 1.
+        labels: For a class-conditional model, classes, int64 (N,), which are coded too and cannot be -1; None codes by
+            its unconditional distribution.
+        chunk: Images per chunk. A chunk can be decoded without the rest, and damage is confined to it; each costs some
+            16 bytes. By default as many as have 2^20 sub-pixels.
+        notes: Anything that can be represented as JSON, to be stored with the images, such as their names; deflated.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        ValueError: If the shape, type or range of an argument is wrong, or the model cannot be prepared.
+    """
+    prepared = prepare(model)
+    images = prepared.checked_images(images)
+    if len(images) == 0:
+        raise ValueError("images must be at least one, got none")
+    chunk = None if chunk is None else integer("chunk", chunk, 1, 2**32 - 1)
+    labels = None if labels is None else prepared.checked_labels(labels, len(images))
+    if labels is not None and (labels.is_floating_point() or (labels < 0).any()):
+        raise ValueError("labels must be classes to be coded: neither vectors nor -1, which is none, can be")
+    if max(prepared.image_shape) >= 2**16:
+        raise ValueError(f"images must have sizes below 65536 to be coded, got {prepared.image_shape}")
+    images, labels = images.cpu(), None if labels is None else labels.cpu()
+    subpixels = math.prod(prepared.image_shape)
+    per_chunk = min(chunk or max(1, _CHUNK_SUBPIXELS // subpixels), 2**32 - 1)
+    header = Header(
+        identity=bytes.fromhex(prepared.identity)[:16],
+        shape=prepared.image_shape,
+        levels=prepared.levels,
+        count=len(images),
+        per_chunk=per_chunk,
+        per_group=min(per_chunk, _per_group(prepared, subpixels)),
+        labelled=labels is not None,
+        digest=_digest(images, labels),
+        notes=dict(notes or {}),
+    )
+    begin = pack_header(header)  # raises for wrong notes before all the work
+    with progress_bar(f"compressing {len(images)}", len(images), "img", show=progress) as bar:
+        return b"".join([begin, *map(block, _payloads(prepared, header, images, labels, bar.update))])
+
+
+def _payloads(
+    prepared: PreparedModel, header: Header, images: Tensor, labels: Tensor | None, done: Callable[[int], object]
+) -> Iterator[bytes]:
+    """The chunks' payloads, in compiled code several groups at a time; `done` is called with numbers of images."""
+    threads = torch.get_num_threads()
+    groups = sum(1 for chunk in range(header.chunks) for _ in header.groups_of(chunk))
+    coder = GroupCoder(prepared, labelled=labels is not None, threads=max(1, threads // groups))
+
+    def parts_of(chunk: int) -> list[slice]:
+        members = header.images_of(chunk)
+        return list(header.groups_of(chunk)) if coder.native else [slice(members.start, members.stop)]
+
+    def edges_of(part: slice) -> NDArray[np.uint32]:
+        return coder.edges(images[part], None if labels is None else labels[part], header.per_group)
+
+    parts = [parts_of(chunk) for chunk in range(header.chunks)]
+    count = threads if coder.native else 1
+    with in_order(edges_of, itertools.chain(*parts), threads=count, ahead=2 * threads) as results:
+        for chunk in parts:
+            edges = [] if labels is None else [coder.label_edges(labels[chunk[0].start : chunk[-1].stop])]
+            for part in chunk:
+                edges.append(next(results))
+                done(part.stop - part.start)
+            symbols = np.concatenate(edges)
+            yield encode_natively(symbols) if coder.native else entropy.encode(symbols)
+
+
+def _per_group(prepared: PreparedModel, subpixels: int) -> int:
+    """As many images as a decoder has room for; a multiple of 8 if at least 8, so that threads have equal shares."""
+    most = max(1, min(_GROUP_BYTES // cache_bytes(prepared), _GROUP_SUBPIXELS // subpixels, _GROUP_IMAGES))
+    return most if most < 8 else (most + 4) // 8 * 8
+
+
+def decompress(
+    model: DensityModel,
+    data: bytes,
+    *,
+    first: int = 0,
+    n: int | None = None,
+    progress: bool = False,
+    most_bytes: int = _MAX_BYTES,
+) -> Tensor:
+    """The images of a stream: uint8 levels (N, C, H, W), on the CPU.
+
+    Args:
+        model: The model that compressed them; its exact twin, if it is prepared already.
+        data: What `compress` returned.
+        first: Index of the first image to return.
+        n: How many images to return; by default all from `first` on. Only the chunks that hold them are decoded.
+        progress: Show a progress bar on standard error.
+        most_bytes: Limit on the size of the result, in which each class has 8 bytes. Beyond it and one chunk's images
+            per thread, decoding needs some 64 MiB for what today's encoder wrote (three times that without compiled
+            code), and at most about 1 GiB, or what a single image needs, for what a header may ask for. A stream's
+            notes may take 0.2 GiB.
+
+    Raises:
+        StreamError: If the data is damaged, truncated, of another version or another model, or the result would be too
+            large. It is a ValueError.
+        ValueError: If `first` or `n` is out of range.
+    """
+    return decompress_with_labels(model, data, first=first, n=n, progress=progress, most_bytes=most_bytes)[0]
+
+
+def decompress_with_labels(
+    model: DensityModel,
+    data: bytes,
+    *,
+    first: int = 0,
+    n: int | None = None,
+    progress: bool = False,
+    most_bytes: int = _MAX_BYTES,
+) -> tuple[Tensor, Tensor | None]:
+    """The images of a stream, as `decompress` returns them, and their classes, int64 (N,), or None."""
+    stream = Stream(model, data)
+    header = stream.header
+    first = integer("first", first, 0, header.count - 1)
+    most = header.count - first
+    wanted = range(first, first + (most if n is None else integer("n", n, 1, most)))
+    chunks = range(wanted.start // header.per_chunk, (wanted.stop - 1) // header.per_chunk + 1)
+    members = range(header.images_of(chunks[0]).start, header.images_of(chunks[-1]).stop)
+    size = len(members) * (math.prod(header.shape) + 8 * header.labelled)
+    if size > most_bytes:
+        raise StreamError(f"the images have {size} bytes, and most_bytes is {most_bytes}")
+    images = torch.from_numpy(np.zeros((len(members), *header.shape), np.uint8))
+    labels = torch.from_numpy(np.zeros(len(members), np.int64)) if header.labelled else None
+    with progress_bar(f"decompressing {len(members)}", len(members), "img", show=progress) as bar:
+        for chunk, (chunk_images, chunk_labels) in stream.decode(chunks, bar.update):
+            start = header.images_of(chunk).start - members.start
+            images[start : start + len(chunk_images)] = chunk_images
+            if labels is not None and chunk_labels is not None:
+                labels[start : start + len(chunk_images)] = chunk_labels
+    if len(members) == header.count and not _matches_digest(header, images, labels):
+        raise StreamError("the images are not those that were compressed: their digest does not match")
+    within = slice(wanted.start - members.start, wanted.stop - members.start)
+    return images[within], None if labels is None else labels[within]
+
+
+class Stream:
+    """A stream and the model that it needs: any chunk can be decoded without the others.
+
+    Args:
+        model: The model that compressed it; its exact twin, if it is prepared already.
+        data: What `compress` returned: bytes, or another object that holds some, such as an array of uint8.
+
+    Raises:
+        ValueError: If the data does not consist of bytes.
+        StreamError: If the data is no stream, its header is damaged, or it is not for this model.
+    """
+
+    def __init__(self, model: DensityModel, data: bytes) -> None:
+        self._prepared = prepared = prepare(model)
+        try:
+            self._data = data if isinstance(data, bytes) else memoryview(data).tobytes()
+        except (TypeError, BufferError):
+            raise ValueError(f"data must be bytes, got {type(data).__name__}") from None
+        self.header, self._spans = header, _ = unpack(self._data)
+        """What the stream records about itself."""
+        if not _is_needed(prepared, header):
+            raise StreamError(
+                f"the stream is of another model: it needs {header.identity.hex()}, this one is "
+                f"{prepared.identity[:32]}"
+            )
+        # a group may take sixteen times the memory that today's encoder plans with
+        has_room = header.per_group == 1 or header.per_group * cache_bytes(prepared) <= 16 * _GROUP_BYTES
+        if header.shape != prepared.image_shape or header.levels != prepared.levels or not has_room:
+            raise StreamError("the header has values that no encoder writes for this model")
+        if header.labelled and prepared.num_classes is None:
+            raise StreamError("the stream has classes, and the model has none")
+
+    def decode(
+        self,
+        chunks: Sequence[int],
+        done: Callable[[int], object] = lambda _: None,
+        damaged: Callable[[int, StreamError], object] | None = None,
+    ) -> Iterator[tuple[int, tuple[Tensor, Tensor | None]]]:
+        """Decodes chunks, on all cores.
+
+        Args:
+            chunks: Their indices.
+            done: Called with numbers of images as they are decoded.
+            damaged: Called with the index of each damaged chunk and its error; the chunk is then left out. Without it
+                the error is raised.
+
+        Yields:
+            A chunk's index; its images, uint8 (n, C, H, W), and classes, int64 (n,) or None. If a stream was changed
+            together with its checksums, only the digest over all chunks shows it, which `decompress` compares.
+
+        Raises:
+            StreamError: If a chunk is damaged.
+        """
+        threads = torch.get_num_threads()
+        apart = len(chunks) >= _CHUNKS_PER_THREAD * threads
+        coder = GroupCoder(self._prepared, labelled=self.header.labelled, threads=1 if apart else threads)
+
+        def decoded(chunk: int) -> tuple[Tensor, Tensor | None] | StreamError:
+            try:
+                return self._decoded(coder, chunk, done)
+            except entropy.PayloadError as error:
+                return StreamError(f"chunk {chunk} is damaged: {error}")
+            except StreamError as error:
+                return error
+
+        with in_order(decoded, chunks, threads=threads if apart and coder.native else 1, ahead=2 * threads) as results:
+            for chunk, result in zip(chunks, results, strict=True):
+                if not isinstance(result, StreamError):
+                    yield chunk, result
+                elif damaged is None:
+                    try:
+                        raise result
+                    finally:
+                        del result  # it has this frame, and that one the images, until garbage is collected
+                else:
+                    damaged(chunk, result)
+
+    def _decoded(self, coder: GroupCoder, chunk: int, done: Callable[[int], object]) -> tuple[Tensor, Tensor | None]:
+        header = self.header
+        decoder = entropy.Decoder(payload_of(self._data, self._spans[chunk], f"chunk {chunk} is"))
+        members = header.images_of(chunk)
+        labels = coder.decode_labels(len(members), decoder) if header.labelled else None
+        # NumPy's zeros take no memory until they are written to
+        images = torch.from_numpy(np.zeros((len(members), *header.shape), np.uint8))
+        for group in header.groups_of(chunk):
+            part = slice(group.start - members.start, group.stop - members.start)
+            coder.decode(images[part], None if labels is None else labels[part], decoder)
+            done(group.stop - group.start)
+        decoder.end()
+        return images, labels
+
+
+def find_model(
+    header: Header, names: Sequence[str] = (), *, device: torch.device | str = "cpu"
+) -> tuple[str, PreparedModel]:
+    """The model that a stream was compressed with, found by its identity: its name, and its exact prepared.
+
+    Args:
+        header: The stream's header, see `read_header`.
+        names: Models to choose from, as `pixelcnn.load` takes them; by default the shipped ones.
+        device: Where the model is to compute.
+
+    Raises:
+        StreamError: If it is none of them; says which model is needed.
+        ValueError: If one of them cannot be loaded or prepared.
+    """
+    others = []
+    for name in names or shipped_models():
+        prepared = prepare(load(name).to(device))
+        if _is_needed(prepared, header):
+            return name, prepared
+        others.append(f"{name} ({prepared.identity[:32]})")
+    original = header.notes.get("model")
+    printable = isinstance(original, str) and original.isprintable()
+    known = f", called {original!r} where it was compressed," if printable else ""
+    shipped = [name for name in shipped_models() if _is_needed(prepare(load(name)), header)] if names else []
+    hint = f"; it is the shipped model {shipped[0]}" if shipped else ""
+    kind = f"{' x '.join(map(str, header.shape))} in {header.levels} levels"
+    raise StreamError(
+        f"the stream needs the model of identity {header.identity.hex()}{known} for images of {kind}, and that is "
+        f"none of {', '.join(others)}{hint}"
+    )
+
+
+def _is_needed(prepared: PreparedModel, header: Header) -> bool:
+    return bytes.fromhex(prepared.identity)[: len(header.identity)] == header.identity
+
+
+def _matches_digest(header: Header, images: Tensor, labels: Tensor | None) -> bool:
+    return header.digest == _digest(images, labels)
+
+
+def _digest(images: Tensor, labels: Tensor | None) -> bytes:
+    """The first 8 bytes of the SHA-256 of labels and levels."""
+    digest = hashlib.sha256(b"" if labels is None else labels.numpy().astype("<i8").data)
+    digest.update(images.contiguous().numpy().data)
+    return digest.digest()[:8]
