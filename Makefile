@@ -38,10 +38,12 @@ test-keras: install $(KERAS2)  ## Run the tests that need real Keras (two minute
 test-browser: install  ## Run the tests of the web page that need Chromium, `chromium` on the PATH (minutes).
 	$(BIN)/python -m pytest tests/app -m browser
 
-lint: install  ## Check style and types.
+lint: install  ## Check style, spelling, types and the layers of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 docs: $(SITE)  ## Write the map of the files and build the documentation's site into site/; a warning is an error.
 	$(BIN)/python docs/map.py

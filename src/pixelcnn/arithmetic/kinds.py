@@ -1,4 +1,4 @@
-"""The two arithmetics that every operation is written over: floating point, and the grid.
+"""The two kinds of arithmetic that every operation is written over: floating point, and the grid.
 
 An operation (`pixelcnn.operations`) is written once, over an `Arithmetic`, which says what operands, results and the
 few transcendental functions are rounded to:

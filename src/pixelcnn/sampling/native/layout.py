@@ -38,7 +38,7 @@ _KEEP_KEYS, _KEEP_VALUES = 6, 7  # as in engine.c
 
 def plan_of(network: PackedNetwork, images: int, copies: int = 1) -> Plan:
     """The plan for so many images, laid out once: for few images that takes as long as drawing them."""
-    plan = network.plans.get((images, copies))
+    plan: Plan | None = network.plans.get((images, copies))
     if plan is None:
         if len(network.plans) >= _MAX_PLANS:
             network.plans.clear()

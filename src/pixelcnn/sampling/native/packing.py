@@ -6,8 +6,8 @@ registers, each read from start to end. What does not depend on the number of im
 
 from __future__ import annotations
 
-import typing
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +19,6 @@ from pixelcnn.operations import IMAGE, Conv, Node, Part
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
-
-if typing.TYPE_CHECKING:
-    from pixelcnn.sampling.native.layout import Plan
 
 __all__ = ["ALIGNMENT", "PackedNetwork", "packed"]
 
@@ -61,8 +58,8 @@ class PackedNetwork:
         self.likelihood = model.likelihood.tag, getattr(model.likelihood, "mixtures", 0)
         """As `engine.c` counts them, and the distributions of a mixture."""
         self.panel = panel
-        self.plans: dict[tuple[int, int], Plan] = {}
-        """Of `pixelcnn.sampling.native.layout.plan_of`."""
+        self.plans: dict[tuple[int, int], Any] = {}
+        """What `pixelcnn.sampling.native.layout.plan_of` has laid out of it."""
         self.real = torch.empty(0, dtype=model.dtype, device="cpu").numpy().dtype
         self._runs: list[tuple[int, int, int]] = []
         self._weights: list[Tensor] = []
