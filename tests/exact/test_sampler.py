@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn import sampling
 from pixelcnn.exact import prepare
 from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.models.ensemble import OrderEnsemble
@@ -15,7 +14,6 @@ from pixelcnn.shards import write_shards
 from twins import MODELS, built, inputs
 
 GOLDEN = {"mnist": "a26e319ef6ba4307", "mnist-gray": "6b8d08244cce3fa6", "mnist-seed": "0049d478b3e8c359"}
-CHOICES_WITHOUT_A_COMPILER = sampling._CHOICES | {"native": (sampling.NativeSampler, lambda *_: "no compiler")}
 ENGINES = ("native", "eager", "reference", "fast")
 
 
@@ -105,7 +103,7 @@ def test_wrong_arguments_are_refused(monkeypatch):
             model.sample(2, torch.tensor([0, 1]), exact=True, **wrong)
     with pytest.raises(ValueError, match="engine 'graph' cannot run this model here"):
         model.sample(2, engine="graph", exact=True)
-    monkeypatch.setattr("pixelcnn.sampling._CHOICES", CHOICES_WITHOUT_A_COMPILER)
+    monkeypatch.setattr("pixelcnn.sampling.native.why_not", lambda *_: "no compiler")
     with pytest.raises(ValueError, match="engine 'native' cannot run this model here: no compiler"):
         model.sample(2, engine="native", exact=True)
     assert len(model.sample(2, exact=True)) == 2
@@ -114,7 +112,7 @@ def test_wrong_arguments_are_refused(monkeypatch):
 def test_shards_remember_that_they_are_exact(tmp_path, monkeypatch):
     model = built("pixelcnn")
     assert write_shards(model, 5, tmp_path / "a", exact=True) == 5
-    monkeypatch.setattr("pixelcnn.sampling._CHOICES", CHOICES_WITHOUT_A_COMPILER)
+    monkeypatch.setattr("pixelcnn.sampling.native.why_not", lambda *_: "no compiler")
     assert write_shards(model, 9, tmp_path / "a", exact=True, shard_size=10_000) == 9  # another engine: no warning
     with pytest.raises(ValueError, match="holds samples with exact = True, not False"):
         write_shards(model, 9, tmp_path / "a")

@@ -6,11 +6,12 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from pixelcnn.cli import options
+from pixelcnn.config.engines import Engine
 
 __all__ = ["Bench"]
 
@@ -25,7 +26,7 @@ class Bench:
     model: options.ModelName = "mnist"
     batches: tuple[int, ...] = (1, 4, 16, 64, 256)
     """Batch sizes: numbers of images drawn at a time."""
-    engine: Annotated[Literal["fast", "native", "graph", "eager"], tyro.conf.arg(help=f"{options.ENGINES}.")] = "fast"
+    engine: Annotated[Engine, tyro.conf.arg(help=f"{options.ENGINES}.")] = "fast"
     reference: bool = True
     """Time a few full forwards too, for the ratio (--no-reference omits them)."""
     seconds: float = 1.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from pixelcnn.cli import options
+from pixelcnn.config.engines import Engine
 
 if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
@@ -46,7 +47,7 @@ class Sample:
     temperature: float = 1.0
     """1 draws from the model's distribution; lower values give more typical images, higher values wilder ones."""
     engine: Annotated[
-        Literal["fast", "native", "graph", "eager", "reference"],
+        Engine,
         tyro.conf.arg(
             help=f"{options.ENGINES}; `reference` runs one full forward per sub-pixel: slow, and the same images."
         ),

@@ -133,3 +133,6 @@ def cache_bytes(model: Autoregressive) -> int:
     attentions = (node for node in program.nodes if isinstance(node.op, Attention))
     numbers += sum(h * w * program.features[value] for node in attentions for value in node.inputs[1:])
     return numbers * model.dtype.itemsize + 1
+
+
+SAMPLER, why_not = EagerSampler, why_not_eager

@@ -155,3 +155,6 @@ _captures: WeightKeyedCache[Capture] = WeightKeyedCache(size=2)
 
 def _size(n: int) -> int:
     return -(-n // _ROUND) * _ROUND if n > _ROUND else 1 << (n - 1).bit_length()
+
+
+SAMPLER, why_not = GraphSampler, why_not_graph

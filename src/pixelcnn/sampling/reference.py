@@ -72,3 +72,11 @@ class ReferenceSampler:
                 params = unconditional + self._guidance * (params - unconditional)
             images[:, channel, i, j] = draw(model.likelihood, params, u[:, k], temperature)
             yield
+
+
+def why_not(_model: Autoregressive, _precision: Precision | None = None, _conditional: bool = False) -> str | None:
+    """Nothing: it draws from any model."""
+    return None
+
+
+SAMPLER = ReferenceSampler

@@ -148,3 +148,6 @@ class NativeSampler:
             allowed.value = -1
             for thread in threads:
                 thread.join()
+
+
+SAMPLER, why_not = NativeSampler, why_not_native

@@ -1,0 +1,106 @@
+"""The engines: what one is, and which of them draws from a model.
+
+An engine is a module of this package, named in `pixelcnn.config.engines`. It has a class `SAMPLER`, see `Sampler`, and
+a function `why_not`, which says why the engine cannot draw from a model in a precision, with labels or not, or returns
+None.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from pixelcnn.arithmetic import Precision
+from pixelcnn.config.engines import ENGINES
+from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.draws import Draw
+from pixelcnn.sampling.native import warn_of_slower
+
+__all__ = ["Mixture", "Sampler", "engine_named", "engine_of"]
+
+WhyNot = Callable[[Autoregressive, Precision | None, bool], str | None]
+
+
+class Sampler(Protocol):
+    """Draws batches of `n` images, each by as many steps."""
+
+    name: str
+    """The engine's."""
+    steps: int
+    """Steps of a batch."""
+
+    def __init__(
+        self,
+        model: Autoregressive,
+        n: int,
+        condition: Tensor | None = None,
+        guidance: float = 1.0,
+        precision: Precision | None = None,
+        /,
+    ) -> None: ...
+
+    @staticmethod
+    def batch(model: Autoregressive, precision: Precision | None = None, /) -> int:
+        """The best `n` for many images."""
+        ...
+
+    def run(self, images: Tensor, seed: int, first: int, temperature: float, /) -> Iterator[None]:
+        """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
+        ...
+
+
+@runtime_checkable
+class Mixture(Protocol):
+    """A model that is drawn by its parts, each by an engine of its own."""
+
+    def draw_by_parts(
+        self, n: int, draw: Draw, *, engine: str, progress: bool, drawn: Callable[[int], object] | None
+    ) -> Tensor:
+        """What `sample` does, of arguments that have been checked."""
+        ...
+
+    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[Sampler]]:
+        """`engine_of` each part."""
+        ...
+
+
+def engine_named(name: str) -> tuple[type[Sampler], WhyNot]:
+    """An engine's class, and why it cannot draw from a model."""
+    module = importlib.import_module(f"pixelcnn.sampling.{name}")
+    return module.SAMPLER, module.why_not
+
+
+def engine_of(
+    model: Autoregressive,
+    engine: str,
+    precision: Precision | None = None,
+    conditional: bool = False,
+) -> type[Sampler]:
+    """The class that an engine's name stands for, for this model on this machine, in a precision, with labels or not.
+
+    Of a mixture whose parts have several it is the one that draws from most models.
+
+    Warns:
+        UserWarning: If on a CPU `fast` is not the native engine.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if engine not in ("fast", *ENGINES):
+        raise ValueError(f"engine must be one of fast, {', '.join(ENGINES)}, got {engine!r}")
+    if isinstance(model, Mixture):
+        found = model.engines(engine, precision, conditional)
+        return [sampler_class for sampler_class, _ in map(engine_named, ENGINES) if sampler_class in found][-1]
+    reasons: list[str] = []
+    for name in ENGINES if engine == "fast" else [engine]:
+        sampler_class, why_not = engine_named(name)
+        reason = why_not(model, precision, conditional)
+        if reason is None:
+            if reasons:
+                warn_of_slower(model, reasons[0])
+            return sampler_class
+        reasons.append(reason)
+    raise ValueError(f"engine {engine!r} cannot run this model here: {reasons[-1]}")
