@@ -49,6 +49,29 @@ def test_cores_side_by_side_give_the_gradient_of_the_whole_batch(threads, monkey
     torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize("family", ["gated", "plusplus"])
+def test_cores_side_by_side_take_the_step_of_one(family):
+    """Some convolutions return gradients with other strides than their weights', which fused Adam does not look at."""
+    usual, trained = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            generator = torch.Generator().manual_seed(0)
+            options = {"filters": 4, "context": (2,), "places": True, "generator": generator}
+            if family == "gated":
+                model = pixelcnn.GatedPixelCNN((1, 6, 7), layers=3, **options).double()
+            else:
+                model = pixelcnn.PixelCNNPlusPlus((1, 6, 7), blocks=1, levels=2, **options).double()
+            stepper = Stepper(model, None)
+            for t in range(3):
+                stepper.step(stripes(11, t), 1e-2)
+            trained.append(stepper.tensors())
+    finally:
+        torch.set_num_threads(usual)
+    for name, tensor in trained[0].items():
+        torch.testing.assert_close(trained[1][name], tensor, rtol=1e-6, atol=1e-9, msg=name)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("parts", [2, 3, 10])
 def test_accumulating_gives_the_step_of_the_whole_batch(parts, dropout):
@@ -72,7 +95,8 @@ def test_no_part_is_larger_than_asked_for(monkeypatch):
 
     monkeypatch.setattr(pixelcnn.PixelCNN, "unchecked_log_prob_map", noting)
     Stepper(tiny_model(), None, accumulate=3).step(stripes(10), 1e-3)
-    assert sorted(sizes) == [3, 3, 4]
+    assert max(sizes) <= 4
+    assert sum(sizes) == 10
 
 
 def test_adam_is_keras_adam():

@@ -123,8 +123,9 @@ class Gradient:
         results = [each.result() for each in shares]
         for _, gradients in results:
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return sum(total for total, _ in results)
+                total = gradient if parameter.grad is None else parameter.grad + gradient
+                parameter.grad = total.contiguous()  # as parameters are: PyTorch's fused Adam ignores strides
+        return sum(nats for nats, _ in results)
 
     def _summed(self, last: bool) -> AbstractContextManager[object]:
         """Within it a gradient is added to the earlier parts', and after the last one summed over the processes."""
