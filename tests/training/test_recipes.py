@@ -229,7 +229,7 @@ def test_configurations_survive_json(config):
         ({"ema": 1.0}, "ema must lie strictly between 0 and 1, got 1.0"),
         ({"schedule": "linear"}, "schedule must be 'constant', 'cosine' or 'one-cycle', got 'linear'"),
         ({"warmup_steps": -1}, "warmup_steps must be an integer of at least 0, got -1"),
-        ({"seed": -1}, r"seed must be in 0\.\.2\*\*63-1, got -1"),
+        ({"seed": -1}, r"seed must be an integer in 0\.\.2\*\*63-1, got -1"),
         ({"protocol": "dirty"}, "protocol must be 'clean' or 'seed', got 'dirty'"),
         ({"finish": "first"}, "finish must be 'last' or 'best', got 'first'"),
         ({"keep_last": 1}, "keep_last must be an integer of at least 2, got 1"),

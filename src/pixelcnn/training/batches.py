@@ -107,7 +107,7 @@ class Batches:
             condition = self._model.unchecked_condition_of(which.to(device))
         elif self.labels is not None:
             condition = self._model.unchecked_condition_of(self.labels[indices].to(device))
-            shown = (label_uniforms(indices, config.seed, epoch) >= config.unlabelled).to(device)
+            shown = (label_uniforms(indices, config.seed, epoch) >= config.label_dropout).to(device)
             condition = condition * shown.unsqueeze(1)
         return Batch(images.to(device, non_blocking=True), condition, 0, len(indices))
 

@@ -121,7 +121,7 @@ def _recipe(config: TrainConfig) -> str:
     """Everything that is not off, in words."""
     warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
     conditional = any(getattr(config.model, size, None) for size in ("num_classes", "condition_dim"))
-    hidden = config.unlabelled if conditional and config.orders == 1 else 0.0
+    hidden = config.label_dropout if conditional and config.orders == 1 else 0.0
     parts = [
         f"{config.minutes:g} minutes of training" if config.minutes is not None else "",
         f"{config.optimizer.capitalize()}, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
