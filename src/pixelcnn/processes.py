@@ -338,7 +338,7 @@ class _Connection:
         who = f"process {' and '.join(map(str, gone))}" if gone else "a process"
         count = self._here.processes
         what = "is gone: killed, perhaps for want of memory" if gone else f"does not answer ({' '.join(said.split())})"
-        return f"{who} of the {count} (0..{count - 1}) {what}; the same command goes on from what was saved"
+        return f"{who} of the {count} (0..{count - 1}) {what}; the same command resumes from what was saved"
 
 
 def _numbered_by() -> str:

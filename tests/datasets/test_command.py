@@ -195,7 +195,7 @@ def test_classes_of_colour_patches(capsys):
     given = pixelcnn.evaluate(model, data.validation, data.validation_labels)
     assert loss == given.nats_per_subpixel
     assert loss != pixelcnn.evaluate(model, data.validation).nats_per_subpixel
-    assert "40% of the labels hidden" in Path("run/model/README.md").read_text()
+    assert "40% of the labels dropped" in Path("run/model/README.md").read_text()
     assert main(["sample", "run", "--label", "2", "-n", "2"]) == 0
     capsys.readouterr()
 

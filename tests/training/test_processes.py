@@ -26,7 +26,7 @@ from pixelcnn.processes import _JOB, ALONE, Place, Processes, joined, place
 from pixelcnn.training.checkpoint import load_checkpoint
 
 PROGRAM = str(Path(__file__).with_name("together.py"))
-ENDED = "the same command goes on from what was saved"
+ENDED = "the same command resumes from what was saved"
 
 
 def torchrun(*arguments, processes=2):
@@ -114,7 +114,7 @@ def test_a_run_is_that_of_one_process(two, tmp_path):
 def test_a_run_goes_on_with_more_and_with_fewer_processes(two, tmp_path):
     run(tmp_path / "one", dataclasses.replace(together.PLAIN, epochs=3))
     shutil.copytree(two[0] / "one-then-two", tmp_path / "and-one")
-    with pytest.warns(UserWarning, match="begun with a number of processes of 2, and goes on with 1"):
+    with pytest.warns(UserWarning, match="begun with number of processes 2 and is resumed with 1"):
         run(tmp_path / "and-one", dataclasses.replace(together.PLAIN, epochs=3))
     assert_alike(tmp_path / "and-one", tmp_path / "one")
 
@@ -177,7 +177,7 @@ def assert_stopped(folder, fault, rank, step):
     code, said, _, _ = train(folder, fault, rank, step)
     assert code != 0
     (line,) = said
-    stopped = re.fullmatch(r"pixelcnn: stopped at step (\d+); the same command with --resume auto goes on", line)
+    stopped = re.fullmatch(r"pixelcnn: stopped at step (\d+); the same command with --resume auto resumes it", line)
     assert stopped is not None
     assert int(stopped[1]) == newest(folder)[0].step > step
     if fault == "term":
@@ -204,7 +204,7 @@ def test_a_job_ends_with_one_message_and_goes_on(tmp_path, single_thread):
     assert_stopped(out, "launcher", 1, 25)
     assert not (out / "model").exists()
     assert not list(out.rglob(".*"))
-    with pytest.warns(UserWarning, match="number of processes of 2, and goes on with 1"):
+    with pytest.warns(UserWarning, match="number of processes 2 and is resumed with 1"):
         finish(out)
     finish(tmp_path / "undisturbed")
     assert_alike(out, tmp_path / "undisturbed")

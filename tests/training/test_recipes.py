@@ -14,7 +14,7 @@ from pixelcnn.layers import FullView
 from pixelcnn.models import model_of
 from pixelcnn.randomness import dropout_bits, shifts
 from pixelcnn.sampling.program import record
-from pixelcnn.training.augmentation import shifted
+from pixelcnn.training.batches import shifted
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.step import Stepper

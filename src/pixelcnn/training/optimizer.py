@@ -18,7 +18,9 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -77,7 +79,7 @@ class Optimizer:
         self.steps = 0
         """Steps taken."""
         self._ema, self._clip_norm, self._weight_decay, self._captured = ema, clip_norm, weight_decay, captured
-        self._parameters = dict(model.named_parameters())
+        self._parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._weights = [p for p in self._parameters.values() if p.dim() > 1]
         muons = {k: p for k, p in self._parameters.items() if optimizer == "muon" and is_muons(p)}
         adams = {k: p for k, p in self._parameters.items() if k not in muons}
@@ -115,7 +117,7 @@ class Optimizer:
         if self.averaged is not None:
             averages = list(self.averaged.values())
             if isinstance(rates.averaged, Tensor):
-                changes = torch._foreach_sub(parameters, averages)
+                changes: list[Tensor] = list(torch._foreach_sub(parameters, averages))
                 torch._foreach_mul_(changes, rates.averaged)
                 torch._foreach_add_(averages, changes)
             else:
@@ -148,6 +150,19 @@ class Optimizer:
         if isinstance(learning_rate, Tensor):
             torch._foreach_mul_(found, learning_rate)
         torch._foreach_sub_(weights, found, alpha=1.0 if isinstance(learning_rate, Tensor) else learning_rate)
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """Inside the block the model has the averaged weights, if there are any."""
+        if self.averaged is None:
+            yield
+            return
+        trained = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self.model.load_state_dict(self.averaged)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(trained)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name."""

@@ -159,7 +159,7 @@ class ResidentStepper(Optimizer):
             total = total + nats.detach()
         with torch.no_grad():
             rates = self._rates.index_select(0, self._in_epoch.view(1))[0].to(self.model.dtype)
-            norm = self.update(Rates(*rates.unbind()))
+            norm = self.update(Rates(*rates.unbind()))  # type: ignore[arg-type]  # of the first four
             result = torch.stack([total.double(), norm.double()])
             self._results.index_copy_(0, self._in_epoch.view(1), result.unsqueeze(0))
             self._in_epoch += 1
