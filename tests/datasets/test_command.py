@@ -200,7 +200,7 @@ def test_classes_of_colour_patches(capsys):
     capsys.readouterr()
 
     assert main(["train", "pets", *options, "--model", "pixelcnn", "--conditional", "--out", "other"]) == 2
-    assert "--conditional needs a family that knows classes: --model gated" in capsys.readouterr().err
+    assert "--conditional needs a family with classes: --model gated" in capsys.readouterr().err
     np.save("codes.npy", noise(30, 5, 5, top=7))
     plain = ["train", "codes.npy", "--model", "plusplus", "--filters", "4", "--blocks", "0", "--epochs", "1"]
     assert main([*plain, "--conditional", "--out", "other"]) == 2

@@ -22,7 +22,7 @@ from tiny import metrics_of, run
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.processes import _JOB, ALONE, Place, Processes, joined, place
+from pixelcnn.processes import _JOB, ALONE, Processes, Rank, joined, own_rank
 from pixelcnn.training.checkpoint import load_checkpoint
 
 PROGRAM = str(Path(__file__).with_name("together.py"))
@@ -168,7 +168,7 @@ def assert_lost(folder, rank, step):
     code, said, _, seconds = train(folder, "kill", rank, step)
     assert code != 0
     who = f"process {rank} of the 2 (0..1)"
-    assert said == [f"pixelcnn: {who} is gone: killed, perhaps for want of memory; {ENDED}"]
+    assert said == [f"pixelcnn: {who} is gone: killed, perhaps for lack of memory; {ENDED}"]
     assert seconds < 60
     assert step - 1 <= newest(folder)[0].step <= step
 
@@ -237,7 +237,7 @@ def test_the_launcher_restarts_what_was_killed(tmp_path, single_thread):
 def test_without_torchrun_there_is_one_process(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert place() == Place(0, 1, 0)
+    assert own_rank() == Rank(0, 1, 0)
     with joined() as processes:
         assert processes is ALONE
         values = torch.arange(3)
@@ -271,7 +271,7 @@ def test_an_environment_that_torchrun_did_not_make_is_refused(monkeypatch, names
     for name, value in names.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=match):
-        place()
+        own_rank()
 
 
 def test_a_picture_is_for_one_process(tmp_path, monkeypatch, capsys):

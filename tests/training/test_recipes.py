@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import TINY, run, stripes, tiny_model
+from tiny import TINY, run, stepper_of, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.config import FAMILIES, PRESETS, TrainConfig, from_dict, recipe, to_dict
@@ -56,7 +56,7 @@ def test_a_run_is_what_its_rates_say(tmp_path, schedule):
     config = dataclasses.replace(TINY, schedule=schedule, warmup_steps=3, ema=None)
     trained = run(tmp_path, config)
     model = tiny_model()
-    stepper = Stepper(model, None)
+    stepper = stepper_of(model, None)
     batches = [b for epoch in range(2) for b in pixelcnn.randomness.permutation(60, 0, epoch).split(8)]
     for t, batch in enumerate(batches):
         stepper.step(stripes(60)[batch], learning_rate(config, t, 16))

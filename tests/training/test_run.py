@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import TINY, metrics_of, result, run, stripes, tiny_model
+from tiny import TINY, metrics_of, result, run, stepper_of, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.training.checkpoint import load_newest, save_checkpoint
@@ -56,7 +56,7 @@ def test_the_metrics_are_what_they_say(tmp_path):
     run(tmp_path, config)
     (line,) = metrics_of(tmp_path)
     model = tiny_model()
-    stepper = Stepper(model, None)
+    stepper = stepper_of(model, None)
     order = pixelcnn.randomness.permutation(60, 0, 0)
     steps = [stepper.step(stripes(60)[batch], config.learning_rate) for batch in order.split(8)]
     assert line["train_loss"] == sum(step.nats for step in steps) / 60 / 42

@@ -109,8 +109,8 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_checkpoints(tmp_path, mo
     monkeypatch.setattr(Stepper, "step", failing)
     with pytest.raises(
         ValueError,
-        match=rf"the {what} is no longer finite at step 9; start a new run in another folder with a learning rate under "
-        r"0\.0005, or clip_norm = 1; the last good checkpoint is .*/checkpoints/step-00000009-epochs-0001",
+        match=rf"the {what} is no longer finite at step 9; start a new run in another folder with a learning rate "
+        r"under 0\.0005, or clip_norm = 1; the last good checkpoint is .*/checkpoints/step-00000009-epochs-0001",
     ):
         run(tmp_path, dataclasses.replace(TINY, checkpoint_seconds=0))
     monkeypatch.undo()

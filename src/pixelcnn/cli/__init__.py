@@ -34,7 +34,7 @@ from pixelcnn.cli.score import ScoreCommand
 from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train
-from pixelcnn.processes import joined, place
+from pixelcnn.processes import joined, own_rank
 
 __all__ = ["main"]
 
@@ -145,7 +145,7 @@ def _parse(arguments: list[str]) -> Any:
                 config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
             )
     except SystemExit as stop:
-        if stop.code and place().rank == 0:
+        if stop.code and own_rank().rank == 0:
             print(f"pixelcnn: {_condensed(complaint.getvalue())}", file=sys.stderr)
         return stop.code or 0
 

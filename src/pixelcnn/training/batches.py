@@ -123,18 +123,10 @@ def checked_data(
     *,
     grey: bool,
 ) -> tuple[Tensor, Tensor | None]:
-    """Images and labels as tensors, if they fit the model.
-
-    Args:
-        name: "training" or "validation", for errors.
-        images: uint8 levels (N, C, H, W).
-        labels: Their classes or vectors; None for an unconditional model.
-        model: The model in training.
-        product: The model that training produces, which decides whether there are labels.
-        grey: Whether the images are grey values, 0..255, from which binary images are drawn.
+    """Images and labels as tensors, if they fit the model in training and the product of the run.
 
     Raises:
-        ValueError: If they do not fit.
+        ValueError: If they do not fit, or are missing; the message begins with the name.
     """
     conditional = any(getattr(product.config, size, None) for size in ("num_classes", "condition_dim"))
     images = tensor(f"{name} images", images)

@@ -15,12 +15,14 @@ The folder holds:
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor
 
+from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.training.checkpoint import (
     Checkpoint,
@@ -88,7 +90,7 @@ class RunFolder:
         if self._source.resolve() != self.checkpoints.resolve():
             self._copy_best(state)
             save_checkpoint(self.checkpoints, state, tensors)
-        write_file(self.path / "config.json", self._record.to_json())
+        write_file(self.path / "config.json", json.dumps(to_dict(self._record), indent=2) + "\n")
         if state.metrics:
             write_metrics(self.path / "metrics.jsonl", state.metrics)
 
@@ -114,7 +116,7 @@ class RunFolder:
                 warnings.warn(f"the best checkpoint so far is left behind: {error}", stacklevel=2)
 
     def _check(self, record: object, source: Path, where: Path) -> None:
-        self._record.check_continues(RunRecord.from_json(record, str(source)), str(where))
+        self._record.check_continues(from_dict(RunRecord, record, str(source)), str(where))
 
     def _check_epochs(self, state: RunState, where: Path) -> None:
         config, finished = self._record.train, len(state.metrics)

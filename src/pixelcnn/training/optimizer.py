@@ -5,7 +5,7 @@ The gradient g is scaled down to the largest norm allowed. Then, in step t = 1, 
     w <- (1 - r * decay) * w                                        weights; biases stay
     m <- b1 * m + (1 - b1) * g,    v <- b2 * v + (1 - b2) * g^2
     w <- w - r * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + 1e-7)
-    a <- d * a + (1 - d) * w,      d = min(ema, (1 + t) / (10 + t))
+    a <- d * a + (1 - d) * w,      d = min(ema, (1 + t) / (10 + t)), to forget the initial weights soon
 
 This is Keras's Adam: epsilon is added before the bias correction, whereas PyTorch adds it afterwards. With Muon, the
 weights of hidden convolutions follow `pixelcnn.training.muon`, and the others follow Adam.
@@ -21,12 +21,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from pixelcnn.config import TrainConfig
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.training.muon import directions, is_muons
 
@@ -57,31 +58,21 @@ class Optimizer:
 
     Args:
         model: Trained in place.
-        ema: Decay of the averaged weights, or None for no average. Early decays are smaller, see above, so that the
-            average soon forgets the initial weights.
-        optimizer, clip_norm, weight_decay: As in `pixelcnn.TrainConfig`.
+        config: The recipe.
         captured: `update` is captured in a CUDA graph, so its rates are scalars on the device.
         compiled: Compile Muon's elementwise operations.
     """
 
     def __init__(
-        self,
-        model: AutoregressiveModel,
-        ema: float | None,
-        *,
-        optimizer: Literal["adam", "muon"] = "adam",
-        clip_norm: float | None = None,
-        weight_decay: float = 0.0,
-        captured: bool = False,
-        compiled: bool = False,
+        self, model: AutoregressiveModel, config: TrainConfig, *, captured: bool = False, compiled: bool = False
     ) -> None:
-        self.model = model
+        self.model, self.config = model, config
         self.steps = 0
-        """Steps taken."""
-        self._ema, self._clip_norm, self._weight_decay, self._captured = ema, clip_norm, weight_decay, captured
+        """Number of steps taken."""
+        self._captured = captured
         self._parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._weights = [p for p in self._parameters.values() if p.dim() > 1]
-        muons = {k: p for k, p in self._parameters.items() if optimizer == "muon" and is_muons(p)}
+        muons = {k: p for k, p in self._parameters.items() if config.optimizer == "muon" and is_muons(p)}
         adams = {k: p for k, p in self._parameters.items() if k not in muons}
         self._momenta = {k: torch.zeros_like(p) for k, p in muons.items()}
         self._means = {k: torch.zeros_like(p) for k, p in adams.items()}
@@ -89,15 +80,15 @@ class Optimizer:
         start = _MANY if captured else 0.0
         self._counts = {k: torch.full((), start, dtype=torch.float32, device=p.device) for k, p in adams.items()}
         self._directions = torch.compile(directions, dynamic=False) if compiled else directions
-        self.averaged = None if ema is None else {k: p.detach().clone() for k, p in self._parameters.items()}
+        self.averaged = None if config.ema is None else {k: p.detach().clone() for k, p in self._parameters.items()}
         """The averaged weights by name, or None."""
 
     def rates(self, learning_rate: float, step: int) -> Rates:
         """What a step depends on, by its learning rate and its number from 0; with `captured`, to be moved there."""
         t = step + 1
         correction = math.sqrt(1 - _BETAS[1] ** t)
-        kept = 1 - learning_rate * self._weight_decay
-        averaged = 0.0 if self._ema is None else 1 - min(self._ema, (1 + t) / (10 + t))
+        kept = 1 - learning_rate * self.config.weight_decay
+        averaged = 0.0 if self.config.ema is None else 1 - min(self.config.ema, (1 + t) / (10 + t))
         if self._captured:  # epsilon is a constant in a graph, so the rate takes the bias corrections
             return Rates(learning_rate, learning_rate * correction / (1 - _BETAS[0] ** t), kept, averaged)
         return Rates(learning_rate, learning_rate, kept, averaged, _EPSILON / correction)
@@ -107,9 +98,9 @@ class Optimizer:
         """One update by the parameters' gradients; returns the gradient's norm before clipping, a scalar."""
         parameters = list(self._parameters.values())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self._clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
-        if self._weight_decay:
+        if self.config.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
+        if self.config.weight_decay:
             torch._foreach_mul_(self._weights, rates.kept)
         self._adam(rates)
         if self._momenta:

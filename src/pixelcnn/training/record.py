@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pixelcnn.config import TrainConfig, from_dict, to_dict
+from pixelcnn.config import TrainConfig, to_dict
 from pixelcnn.processes import Processes
 
 __all__ = ["RunRecord"]
@@ -69,19 +68,6 @@ class RunRecord:
             precision=precision,
             processes=processes,
         )
-
-    @classmethod
-    def from_json(cls, values: object, where: str) -> RunRecord:
-        """The record from the parsed values of `to_json`.
-
-        Raises:
-            ValueError: If it is not a run's record.
-        """
-        return from_dict(cls, values, where)
-
-    def to_json(self) -> str:
-        """The record as an indented JSON object."""
-        return json.dumps(to_dict(self), indent=2) + "\n"
 
     def check_alike(self, processes: Processes) -> None:
         """Checks that all processes were given the same run: one may read another copy of the images.

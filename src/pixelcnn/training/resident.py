@@ -56,16 +56,8 @@ class ResidentStepper(Optimizer):
     def __init__(
         self, model: AutoregressiveModel, config: TrainConfig, batches: Batches, *, bf16: bool, compiled: bool
     ) -> None:
-        super().__init__(
-            model,
-            config.ema,
-            optimizer=config.optimizer,
-            clip_norm=config.clip_norm,
-            weight_decay=config.weight_decay,
-            captured=True,
-            compiled=compiled,
-        )
-        self._config, self._batches, self._bf16 = config, batches, bf16
+        super().__init__(model, config, captured=True, compiled=compiled)
+        self._batches, self._bf16 = batches, bf16
         per_epoch, device = batches.steps_per_epoch, model.device
         self._order = torch.zeros(len(batches), dtype=torch.int64, device=device)
         self._epoch, self._in_epoch, self._taken = torch.zeros(3, dtype=torch.int64, device=device).unbind()
@@ -85,7 +77,7 @@ class ResidentStepper(Optimizer):
         Results come in bursts of half a second at most: weights and `steps` are those after the last step of the burst.
         """
         self._begin(epoch, done, stop, rates)
-        size = self._config.batch_size
+        size = self.config.batch_size
         whole = min(stop, len(self._batches) // size)
         while done < stop:
             burst = min(self._burst, stop - done)
@@ -116,7 +108,7 @@ class ResidentStepper(Optimizer):
 
     def _whole_step(self) -> None:
         """One step of a whole batch: the first captures it."""
-        work = functools.partial(self._step, self._config.batch_size, self._forward)
+        work = functools.partial(self._step, self.config.batch_size, self._forward)
         if not self._compiled:
             work()
             return
@@ -143,7 +135,7 @@ class ResidentStepper(Optimizer):
 
     def _step(self, size: int, nats_of: Callable[..., Tensor]) -> None:
         """One step of the next `size` images: everything on the device."""
-        config = self._config
+        config = self.config
         with torch.no_grad():
             indices = self._in_epoch * config.batch_size + self._indices[:size]
             batch = self._batches.take(self._order[indices], self._epoch)
@@ -166,11 +158,9 @@ class ResidentStepper(Optimizer):
             self._taken += 1
 
     def _nats(self, images: Tensor, condition: Tensor | None, first: Tensor, step: Tensor) -> Tensor:
-        view: Any = FullView
-        if self._config.dropout:
-            view = functools.partial(
-                DropoutView, rate=self._config.dropout, seed=self._config.seed, step=step, first=first
-            )
+        rate, seed = self.config.dropout, self.config.seed
+        dropping = functools.partial(DropoutView, rate=rate, seed=seed, step=step, first=first)
+        view: Any = dropping if rate else FullView
         return -self.model.unchecked_log_prob_map(images, condition, view=view).sum()
 
 

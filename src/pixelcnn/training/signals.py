@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from types import FrameType
 
-from pixelcnn.processes import Processes
+from pixelcnn.processes import Processes, handling
 
 __all__ = ["Interrupted", "StopSignals"]
 
@@ -34,7 +34,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopSignals:
-    """A context manager that defers the two signals; outside the main thread it leaves them to the caller.
+    """Defers the two signals until nothing is unsaved.
 
     Args:
         say: Shows the user a message.
@@ -46,17 +46,10 @@ class StopSignals:
         self._received: int | None = None  # by this process
         self._agreed: int | None = None  # known to all processes
         self._message: str | None = None  # while nothing is unsaved
-        self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> Self:
-        for signum in _NAMES:
-            with contextlib.suppress(ValueError):  # not the main thread
-                self._previous[signum] = signal.signal(signum, self._handle)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for signum, previous in self._previous.items():
-            signal.signal(signum, previous)
+    def deferred(self) -> AbstractContextManager[None]:
+        """Inside the block the signals are deferred; outside the main thread they are left to the caller."""
+        return handling(self._handle, *_NAMES)
 
     def agree(self, value: float = 0.0) -> float:
         """The sum of a number over all processes; on the way each learns whether another was asked to stop."""

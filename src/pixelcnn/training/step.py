@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
+from pixelcnn.config import TrainConfig
 from pixelcnn.layers import FullView
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
@@ -43,29 +44,15 @@ class Stepper(Optimizer):
 
     Args:
         model: Trained in place.
-        ema: Decay of the averaged weights, or None for no average.
-        optimizer, clip_norm, weight_decay, dropout, accumulate: As in `pixelcnn.TrainConfig`.
-        seed: The run's seed, for dropout.
+        config: The recipe.
         bf16: Multiply in bfloat16, by PyTorch's autocast.
         processes: Those that train together; all begin with the first one's weights.
     """
 
     def __init__(
-        self,
-        model: AutoregressiveModel,
-        ema: float | None,
-        *,
-        optimizer: Literal["adam", "muon"] = "adam",
-        clip_norm: float | None = None,
-        weight_decay: float = 0.0,
-        dropout: float = 0.0,
-        accumulate: int = 1,
-        seed: int = 0,
-        bf16: bool = False,
-        processes: Processes = ALONE,
+        self, model: AutoregressiveModel, config: TrainConfig, *, bf16: bool = False, processes: Processes = ALONE
     ) -> None:
-        super().__init__(model, ema, optimizer=optimizer, clip_norm=clip_norm, weight_decay=weight_decay)
-        self._dropout, self._accumulate, self._seed = dropout, accumulate, seed
+        super().__init__(model, config)
         self._processes = processes
         self._gradient = Gradient(model, processes, bf16=bf16)
 
@@ -111,7 +98,7 @@ class Stepper(Optimizer):
 
     def _parts(self, n: int, threads: int) -> list[tuple[int, int]]:
         """Parts of nearly equal size in which the gradient of n images is computed: each its start and stop."""
-        count = max(1, min(self._accumulate, n))
+        count = max(1, min(self.config.accumulate, n))
         if self.model.device.type == "cpu" and n:
             slices = -(-n // self.model.slice_size)
             count = min(n, -(-max(count, slices) // threads) * threads)  # as many for each thread
@@ -119,6 +106,5 @@ class Stepper(Optimizer):
 
     def _view(self, first: int) -> Callable[[Tensor, Tensor | None], FullView]:
         """Makes the view of a part that begins with image `first` of the batch."""
-        if not self._dropout:
-            return FullView
-        return functools.partial(DropoutView, rate=self._dropout, seed=self._seed, step=self.steps, first=first)
+        rate, seed = self.config.dropout, self.config.seed
+        return functools.partial(DropoutView, rate=rate, seed=seed, step=self.steps, first=first) if rate else FullView

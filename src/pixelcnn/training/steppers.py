@@ -38,18 +38,7 @@ def stepper_for(
     cuda, bf16 = model.device.type == "cuda", precision_of(config, model.device) == "bf16"
     if cuda and batches.resident and processes.count == 1:
         return ResidentStepper(model, config, batches, bf16=bf16, compiled=config.compile)
-    return Stepper(
-        model,
-        config.ema,
-        optimizer=config.optimizer,
-        clip_norm=config.clip_norm,
-        weight_decay=config.weight_decay,
-        dropout=config.dropout,
-        accumulate=config.accumulate,
-        seed=config.seed,
-        bf16=bf16,
-        processes=processes,
-    )
+    return Stepper(model, config, bf16=bf16, processes=processes)
 
 
 def steps_of(

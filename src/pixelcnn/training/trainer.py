@@ -152,8 +152,8 @@ class _Run:
             return self.model
         if getattr(self.config.model, "num_classes", None) != len(orders):
             raise ValueError(
-                f"orders must be 1, or the model's num_classes, whose classes are then the orders, got {len(orders)} and "
-                f"{getattr(self.config.model, 'num_classes', None)}"
+                "orders must be 1, or the model's num_classes, whose classes are then the orders, got "
+                f"{len(orders)} and {getattr(self.config.model, 'num_classes', None)}"
             )
         return OrderEnsemble([self.model] * len(orders), orders, told=True)
 
@@ -170,7 +170,7 @@ class _Run:
             finished = len(self.state.metrics)
             if finished >= self.epochs:
                 self._say(f"the run in {self.folder.path} has finished its {finished} epochs")
-            with self.signals:
+            with self.signals.deferred():
                 while (epoch := len(self.state.metrics)) < self.epochs:
                     seconds, seen = self._train_epoch(epoch)
                     self._save_and_stop()  # validation and samples can be repeated
