@@ -23,6 +23,7 @@ import tyro
 
 import pixelcnn
 from machine import Machine
+from pixelcnn.config import TrainConfig
 from pixelcnn.evaluation import evaluate
 from pixelcnn.training.step import Stepper
 from table import markdown, short
@@ -62,7 +63,7 @@ def main(options: Options) -> None:
     images, _ = pixelcnn.datasets.mnist("test")
     known = torch.ones(28, 28, dtype=torch.bool)
     known[7:21] = False
-    stepper = Stepper(pixelcnn.load(options.model), 0.99, clip_norm=1.0)
+    stepper = Stepper(pixelcnn.load(options.model), TrainConfig(ema=0.99, clip_norm=1.0))
     condition = stepper.model.condition_of(labels[:16], 16) if hasattr(model.config, "num_classes") else None
 
     def draw() -> None:

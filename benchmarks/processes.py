@@ -25,6 +25,7 @@ import tyro
 import pixelcnn
 from machine import Machine
 from pixelcnn.benchmark import matrix_rate
+from pixelcnn.config import TrainConfig
 from pixelcnn.files import write_file
 from pixelcnn.processes import joined, leave
 from pixelcnn.training.step import Stepper
@@ -56,7 +57,7 @@ def worker(options: Options) -> None:
         images = torch.randint(0, 2, (options.batch, 1, 28, 28), generator=torch.Generator().manual_seed(0))
         share = processes.share(options.batch)
         model = pixelcnn.PixelCNN(generator=torch.Generator().manual_seed(0))
-        stepper = Stepper(model, None, processes=processes)
+        stepper = Stepper(model, TrainConfig(), processes=processes)
         started = 0.0
         for k in range(options.steps + 1):
             if k == 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pixelcnn.config import from_dict
 from pixelcnn.models import model_of
 from pixelcnn.training import report
 from pixelcnn.training.checkpoint import load_newest
@@ -22,7 +23,7 @@ def main(run: Path, folder: Path) -> None:
     if found is None or not found[0].metrics:
         raise SystemExit(f"{run} has no checkpoint of a finished epoch yet")
     state, tensors = found
-    record = RunRecord.from_json(state.record, str(run))
+    record = from_dict(RunRecord, state.record, str(run))
     model = model_of(record.train.model)
     kind = "model." if record.train.ema is None else "ema."
     model.load_state_dict({name[len(kind) :]: value for name, value in tensors.items() if name.startswith(kind)})

@@ -84,7 +84,7 @@ def test_a_step_is_the_same_in_float64():
     weights = []
     for device in ("cpu", "cuda"):
         model = small().to(device)
-        stepper = Stepper(model, ema=0.9)
+        stepper = Stepper(model, TrainConfig(ema=0.9))
         stepper.step(images.to(device), 1e-3)
         weights.append(model.output.weight.detach().cpu())
     torch.testing.assert_close(weights[1], weights[0])
@@ -106,7 +106,7 @@ def test_resident_steps_are_the_steppers(bf16):
         model = model_of(RECIPE.model, generator=torch.Generator().manual_seed(0))
         if compiled is None:
             batches = Batches(RECIPE, model, images, labels)
-            stepper = Stepper(model, 0.9, clip_norm=0.05, weight_decay=0.1, dropout=0.3, accumulate=2, seed=RECIPE.seed)
+            stepper = Stepper(model, RECIPE)
         else:
             batches = Batches(RECIPE, model.cuda(), images, labels)
             assert batches.resident

@@ -213,7 +213,7 @@ def test_damaged_and_edited_folders_are_refused(tmp_path):
         ({"orders": ["left-up", "down-left"]}, "orders must be one of .* for each of the 3 members"),
         ({"orders": ["left-up", "left-down", "right-down"]}, r"order left-down must have image_shape \(1, 2, 3\), got"),
         ({"weights": [1.0, -2.0, 0.5]}, "weights must be a positive, finite number"),
-        ({"members": [0, 0, 0]}, r"members must name every place in 0\.\.1, and no other, got \(0, 0, 0\)"),
+        ({"members": [0, 0, 0]}, r"members must name every index in 0\.\.1, and no other, got \(0, 0, 0\)"),
         ({"networks": []}, "networks must be at least one model's configuration"),
         ({"told": True}, "told the order left-up must have num_classes of at least 4, got None"),
         ({"networks": [{"type": "OrderEnsembleConfig"}] * 2}, "'type' must be one of PixelCNNConfig, GatedPixel"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from pixelcnn.processes import place
+from pixelcnn.processes import own_rank
 
 __all__ = ["cuda_graph", "describe", "device_of", "peak_memory"]
 
@@ -23,7 +23,7 @@ def device_of(name: str) -> torch.device:
     Raises:
         ValueError: If the name means nothing, or the device is not there.
     """
-    here = place()
+    here = own_rank()
     if here.processes > 1 and name.startswith("cuda:"):
         raise ValueError(f"device must be auto, cpu or cuda for several processes, which have one each, got {name!r}")
     if here.processes > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):

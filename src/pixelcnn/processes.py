@@ -1,13 +1,13 @@
 """The processes that share a job: those that `torchrun` starts, each with its rank.
 
-`torchrun` tells each process by its environment who it is: RANK and WORLD_SIZE, LOCAL_RANK on its machine, MASTER_ADDR
-and MASTER_PORT to find the others. With nothing of this set there is one process, `ALONE`, for which everything here is
-free and nothing of torch.distributed is used. What the host knows (sums of a few numbers, JSON values, likelihoods)
-goes over Gloo, and so do gradients on a CPU; CUDA tensors go over NCCL.
+`torchrun` sets RANK and WORLD_SIZE, LOCAL_RANK on the same machine, and MASTER_ADDR and MASTER_PORT to find the others,
+in each process's environment. If none of them is set there is one process, `ALONE`, which uses nothing of
+torch.distributed. Sums of a few numbers, JSON values, likelihoods and gradients on a CPU are exchanged over Gloo, CUDA
+tensors over NCCL.
 
-However a job ends, one process says why. The one that fails first says so to the others by the store through which they
-met, so those, which soon find a connection closed, end in silence with its exit code. A process that was killed says
-nothing, and the first to miss it does.
+However a job ends, one process reports the reason. The first one that fails announces it in the store through which the
+processes met, and the others, which soon find a connection closed, end silently with its exit code. A killed process
+announces nothing, and the first to miss it reports that.
 
 References:
     | PyTorch Distributed: Experiences on Accelerating Data Parallel Training (Li et al., 2020), VLDB,
@@ -36,11 +36,22 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
 
-__all__ = ["ALONE", "Place", "ProcessLostError", "Processes", "Terminated", "job", "joined", "leave", "place"]
+__all__ = [
+    "ALONE",
+    "ProcessLostError",
+    "Processes",
+    "Rank",
+    "Terminated",
+    "handling",
+    "job",
+    "joined",
+    "leave",
+    "own_rank",
+]
 
-_TIMEOUT = timedelta(minutes=30)  # no wait is longer: the first process may draw pictures while the others wait
-_SEARCH = 3.0  # seconds in which a process that is gone is looked for: its parent must first notice its end
-_GRACE = 0.5  # seconds that the one that tells goes ahead: when one ends, a launcher sends SIGTERM to the others
+_TIMEOUT = timedelta(minutes=30)  # of any wait: the first process may draw samples while the others wait
+_SEARCH = 3.0  # seconds in which to find the process that is gone: its parent must first notice its end
+_GRACE = 0.5  # seconds by which the reporting process ends first: a launcher then sends SIGTERM to the others
 _JOINS = itertools.count()  # of this process; all processes join equally often
 _LOST = re.compile(r"gloo|nccl|connection|broken pipe|socket|timed? ?out", re.IGNORECASE)
 
@@ -59,19 +70,19 @@ class Terminated(KeyboardInterrupt):
     exit_code = 128 + signal.SIGTERM
 
 
-class Place(NamedTuple):
-    """Who a process is in its job."""
+class Rank(NamedTuple):
+    """The rank of a process in its job."""
 
     rank: int = 0
     """0 .. processes-1."""
     processes: int = 1
-    """Processes of the job."""
+    """Number of processes of the job."""
     local: int = 0
-    """Rank among those on the same machine."""
+    """Rank among the processes on the same machine."""
 
 
-def place() -> Place:
-    """Who this process is, by its environment.
+def own_rank() -> Rank:
+    """The rank of this process, by its environment.
 
     Raises:
         ValueError: If WORLD_SIZE is set and RANK or LOCAL_RANK does not fit it.
@@ -81,9 +92,9 @@ def place() -> Place:
     for field, value in text.items():
         if not (value.isascii() and value.isdigit()):
             raise ValueError(f"{names[field]} must be a number, got {value!r}; torchrun sets it")
-    found = Place(**{field: int(value) for field, value in text.items()})
+    found = Rank(**{field: int(value) for field, value in text.items()})
     if found.processes <= 1:
-        return Place()
+        return Rank()
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
         if name not in os.environ:
             raise ValueError(f"{name} must be set where WORLD_SIZE is {found.processes}; torchrun sets it")
@@ -95,12 +106,12 @@ def place() -> Place:
 class Processes:
     """The processes of a job, seen from one of them.
 
-    All processes must call the methods that exchange something in the same order. One process alone gets back what it
-    gave.
+    All processes must call the methods that exchange something, in the same order. A single process gets back its own
+    values.
 
     Attributes:
-        rank: This process, 0 .. count-1.
-        count: How many there are.
+        rank: Rank of this process, 0 .. count-1.
+        count: Number of processes.
     """
 
     def __init__(self, rank: int = 0, count: int = 1) -> None:
@@ -108,11 +119,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes files and talks."""
+        """Whether this process is the one that writes files and shows messages."""
         return self.rank == 0
 
     def share(self, n: int, unit: int = 1) -> slice:
-        """This process's part of n things, in whole units: the parts of all processes, by rank, are the n things.
+        """This process's part of n items, in whole units; the parts of all processes, by rank, make up the n items.
 
         Examples:
             >>> [Processes(rank, 3).share(10, unit=2) for rank in range(3)]
@@ -123,7 +134,7 @@ class Processes:
         return slice(start, stop)
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """The sums over all processes, in float64; the same bits on each."""
+        """The sums over all processes, in float64: the same bits on each of them."""
         if self.count == 1:
             return list(values)
         import torch
@@ -134,7 +145,7 @@ class Processes:
         return total.tolist()
 
     def from_first(self, make: Callable[[], Any]) -> Any:
-        """What `make` returns on the first process, the only one that calls it: a value that JSON can hold."""
+        """The result of `make` on the first process, which alone calls it: a value that JSON can hold."""
         if self.count == 1:
             return make()
         import torch
@@ -158,7 +169,7 @@ class Processes:
                 dist.broadcast(tensor, 0)
 
     def gather(self, values: Tensor) -> Tensor:
-        """The values of all processes in the order of their ranks, on each of them.
+        """The values of all processes in the order of their ranks, on each process.
 
         Args:
             values: (n, ...) on the CPU; n may differ between the processes.
@@ -179,7 +190,7 @@ class Processes:
 
 
 ALONE = Processes()
-"""One process that shares its job with none."""
+"""The processes of a job that has only one."""
 
 _JOB: ContextVar[Processes] = ContextVar("job", default=ALONE)
 
@@ -191,22 +202,21 @@ def job() -> Processes:
 
 @contextlib.contextmanager
 def joined() -> Iterator[Processes]:
-    """Within it the processes that `torchrun` started are connected; inside of another one, it is that one.
+    """Inside the block the processes that `torchrun` started are connected; nested blocks share the connection.
 
-    SIGTERM, by which a launcher ends the others when a process has ended, then raises `Terminated` on the main thread.
-
-    They stay connected for the next time, unless an error ends it.
+    SIGTERM, which a launcher sends to the others when one process has ended, raises `Terminated` on the main thread.
+    After the block they stay connected for the next one, unless an error ends it.
 
     Yields:
-        The processes; `ALONE` where there is one.
+        The processes; `ALONE` if there is only one.
 
     Raises:
-        ValueError: If the environment is not what torchrun makes it.
+        ValueError: If the environment is not as torchrun sets it.
         ProcessLostError: On one process, if another was killed or does not answer.
-        SystemExit: With the exit code, if another process has said why the job ends. So an error inside is raised on
-            one process alone, the first that has one.
+        SystemExit: With the exit code, if another process has reported why the job ends. An error inside the block is
+            thus raised on one process alone, the first that has one.
     """
-    here = place()
+    here = own_rank()
     if here.processes == 1 or job() is not ALONE:
         yield job()
         return
@@ -217,14 +227,14 @@ def joined() -> Iterator[Processes]:
     connection = _OPEN.pop() if _OPEN else _Connection(here)
     token = _JOB.set(Processes(here.rank, here.processes))
     try:
-        with _handling(_terminate, signal.SIGTERM):
+        with handling(_terminate, signal.SIGTERM):
             try:
                 yield job()
                 _OPEN.append(connection)
             except BaseException as error:
-                with _handling(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
+                with handling(signal.SIG_IGN, signal.SIGTERM, signal.SIGINT):
                     verdict = connection.verdict(error)
-                if not isinstance(verdict, ProcessLostError):  # with a part of it gone, a group may wait for ever
+                if not isinstance(verdict, ProcessLostError):  # a group that has lost a member may wait for ever
                     dist.destroy_process_group()
                 if verdict is error:
                     raise
@@ -234,13 +244,13 @@ def joined() -> Iterator[Processes]:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process with an exit code: where several share a job at once, without the interpreter's clean-up.
+    """Ends the process with an exit code; if several processes share the job, without the interpreter's clean-up.
 
     Gloo's threads can abort a process that cleans up while another is closing its connections.
     """
-    if place().processes > 1:
+    if own_rank().processes > 1:
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # closed when the process began
+            if stream is not None:  # closed when the process started
                 stream.flush()
         os._exit(code)
     sys.exit(code)
@@ -251,8 +261,8 @@ def _terminate(_signum: int, _frame: FrameType | None) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _handling(handler: Any, *signums: int) -> Iterator[None]:
-    """Within it signals have a handler; outside the main thread they keep theirs."""
+def handling(handler: Any, *signums: int) -> Iterator[None]:
+    """Inside the block signals have another handler; outside the main thread they keep theirs."""
     previous = {}
     for signum in signums:
         with contextlib.suppress(ValueError):  # not the main thread
@@ -265,9 +275,9 @@ def _handling(handler: Any, *signums: int) -> Iterator[None]:
 
 
 class _Connection:
-    """A process's way to the others, and what it knows of them when something fails."""
+    """The connection of a process to the others, which finds out how the job ends when something fails."""
 
-    def __init__(self, here: Place) -> None:
+    def __init__(self, here: Rank) -> None:
         import torch
         import torch.distributed as dist
         from torch.distributed.distributed_c10d import PrefixStore
@@ -278,7 +288,7 @@ class _Connection:
             torch.cuda.set_device(here.local)
         server, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        store = PrefixStore(f"{restart}.{next(_JOINS)}", server)  # what the last connection left there is not seen
+        store = PrefixStore(f"{restart}.{next(_JOINS)}", server)  # apart from what the last connection left there
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
             store=PrefixStore("group", store),
@@ -293,36 +303,36 @@ class _Connection:
         self._processes = [json.loads(self._store.get(f"process {rank}")) for rank in range(here.processes)]
 
     def verdict(self, error: BaseException) -> BaseException:
-        """What a process with an error ends with: that error, a loss that explains it, or silence."""
+        """The exception that ends a process with an error: that error, the loss that explains it, or a silent exit."""
         broken = isinstance(error, RuntimeError) and _LOST.search(str(error)) is not None
         until = time.monotonic() + (_SEARCH if broken else 0)
-        while (told := self._told()) is None and not (gone := self._gone()) and time.monotonic() < until:
+        while (code := self._announced()) is None and not (gone := self._gone()) and time.monotonic() < until:
             time.sleep(0.05)
-        if told is None:
+        if code is None:
             if broken or (gone and isinstance(error, KeyboardInterrupt)):  # a launcher ends the others by a signal
                 error = ProcessLostError(self._loss(gone, str(error)))
-            told = self._claim(_exit_code(error))
-        if told is not None or isinstance(error, ProcessLostError):  # this one is about to be sent SIGTERM
+            code = self._announce(_exit_code(error))
+        if code is not None or isinstance(error, ProcessLostError):  # this one is about to be sent SIGTERM
             time.sleep(_GRACE)
-        return error if told is None else SystemExit(told)
+        return error if code is None else SystemExit(code)
 
-    def _told(self) -> int | None:
-        """The exit code of the process that has told an error; None if there is none, or no way to know."""
+    def _announced(self) -> int | None:
+        """The exit code of the process that has announced an error; None if none has, or if the store is gone."""
         with contextlib.suppress(RuntimeError):
-            if self._store.add("told", 0):
+            if self._store.add("announced", 0):
                 return int(self._store.get("exit code"))
         return None
 
-    def _claim(self, code: int) -> int | None:
-        """Takes it on this process to tell an error; the exit code of the one that has done so before, if any."""
+    def _announce(self, code: int) -> int | None:
+        """Announces this process's error, or returns the exit code of the process that has done so before."""
         with contextlib.suppress(RuntimeError):
-            if self._store.add("told", 1) > 1:
+            if self._store.add("announced", 1) > 1:
                 return int(self._store.get("exit code"))
             self._store.set("exit code", str(code))
         return None
 
     def _gone(self) -> list[int]:
-        """The ranks of the processes that have ended, among those whose numbers mean the same here."""
+        """The ranks of the processes that have ended, among those whose process numbers are valid here."""
         gone = []
         for rank, (host, process) in enumerate(self._processes):
             if host == self._host and rank != self._here.rank:
@@ -334,22 +344,24 @@ class _Connection:
                     pass
         return gone
 
-    def _loss(self, gone: list[int], said: str) -> str:
+    def _loss(self, gone: list[int], message: str) -> str:
         who = f"process {' and '.join(map(str, gone))}" if gone else "a process"
         count = self._here.processes
-        what = "is gone: killed, perhaps for want of memory" if gone else f"does not answer ({' '.join(said.split())})"
-        return f"{who} of the {count} (0..{count - 1}) {what}; the same command goes on from what was saved"
+        what = (
+            "is gone: killed, perhaps for lack of memory" if gone else f"does not answer ({' '.join(message.split())})"
+        )
+        return f"{who} of the {count} (0..{count - 1}) {what}; the same command resumes from what was saved"
 
 
 def _numbered_by() -> str:
-    """Names what gives out process numbers: this machine, or one of the containers on it that share its name."""
+    """Names the source of process numbers: this machine, or one of the containers on it that share its name."""
     with contextlib.suppress(OSError):
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     return socket.gethostname()
 
 
 def _exit_code(error: BaseException) -> int:
-    """What the command line ends with after an error."""
+    """The exit code of the command line after an error."""
     if isinstance(error, KeyboardInterrupt):
         return int(getattr(error, "exit_code", 130))
     if isinstance(error, SystemExit):
@@ -358,4 +370,4 @@ def _exit_code(error: BaseException) -> int:
 
 
 _OPEN: list[_Connection] = []
-"""The connection that the next `joined` takes; none before the first."""
+"""The connection that the next `joined` takes over; none before the first."""

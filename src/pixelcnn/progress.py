@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pixelcnn.processes import place
+from pixelcnn.processes import own_rank
 
 __all__ = ["on_terminal", "progress_bar", "say"]
 
@@ -19,7 +19,7 @@ __all__ = ["on_terminal", "progress_bar", "say"]
 def progress_bar(description: str, total: int | None, unit: str, *, show: bool, initial: int = 0) -> tqdm[Any]:
     """A bar to be used as a context manager; hidden unless `show`, and in all processes of a job but the first."""
     interval = 0.2 if on_terminal() else 20.0
-    hidden = not (show and _is_there()) or place().rank > 0
+    hidden = not (show and _is_there()) or own_rank().rank > 0
     return tqdm(total=total, initial=initial, desc=description, unit=unit, mininterval=interval, disable=hidden)
 
 

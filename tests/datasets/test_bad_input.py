@@ -299,7 +299,7 @@ def test_values_in_place_are_checked_too():
         ({"crop": "center"}, "crop must be 'centre' or 'patches', got 'center'"),
         ({"crop": "patches"}, "size must be given for patches, got None"),
         ({"layout": "hwc"}, "layout must be 'nhw', 'nchw', 'nhwc' or None, got 'hwc'"),
-        ({"bit_depth": 7}, r"bit_depth must be an integer in 8\.\.16, or None, got 7"),
+        ({"bit_depth": 7}, r"bit_depth must be an integer in 8\.\.16, got 7"),
         ({"bit_depth": True}, "bit_depth must be an integer"),
         ({"strict": 1}, "strict must be True or False, got 1"),
         ({"held_out": 0.0}, "held_out must lie strictly between 0 and 1, got 0.0"),

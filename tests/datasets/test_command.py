@@ -195,12 +195,12 @@ def test_classes_of_colour_patches(capsys):
     given = pixelcnn.evaluate(model, data.validation, data.validation_labels)
     assert loss == given.nats_per_subpixel
     assert loss != pixelcnn.evaluate(model, data.validation).nats_per_subpixel
-    assert "40% of the labels hidden" in Path("run/model/README.md").read_text()
+    assert "40% of the labels dropped" in Path("run/model/README.md").read_text()
     assert main(["sample", "run", "--label", "2", "-n", "2"]) == 0
     capsys.readouterr()
 
     assert main(["train", "pets", *options, "--model", "pixelcnn", "--conditional", "--out", "other"]) == 2
-    assert "--conditional needs a family that knows classes: --model gated" in capsys.readouterr().err
+    assert "--conditional needs a family with classes: --model gated" in capsys.readouterr().err
     np.save("codes.npy", noise(30, 5, 5, top=7))
     plain = ["train", "codes.npy", "--model", "plusplus", "--filters", "4", "--blocks", "0", "--epochs", "1"]
     assert main([*plain, "--conditional", "--out", "other"]) == 2

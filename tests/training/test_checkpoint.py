@@ -6,12 +6,11 @@ import shutil
 
 import pytest
 import torch
-from tiny import TINY, metrics_of, result, run, stripes
+from tiny import TINY, metrics_of, result, run, stepper_of, stripes
 
 import pixelcnn
 from pixelcnn.files import decode_tensors
 from pixelcnn.training.checkpoint import RunState, last_sound, load_checkpoint, load_newest, save_checkpoint
-from pixelcnn.training.step import Stepper
 from pixelcnn.training.watch import LossWatch
 
 FILES = {"tensors.safetensors", "state.json", "manifest.json"}
@@ -113,7 +112,7 @@ def test_a_thousand_flips_and_truncations_are_all_detected(tmp_path):
     model = pixelcnn.PixelCNN((1, 6, 7), filters=6, blocks=1)
     for step in (1, 2):
         state = RunState(step=step, metrics=[{"epoch": 1, "step": 1, "validation_loss": 0.1 * step}])
-        path = save_checkpoint(tmp_path, state, Stepper(model, 0.9).tensors())
+        path = save_checkpoint(tmp_path, state, stepper_of(model, 0.9).tensors())
     good, good_tensors = load_checkpoint(tmp_path / "step-00000001-epochs-0001")
     files = sorted(path.iterdir())
     assert {file.name for file in files} == FILES

@@ -4,11 +4,10 @@ import math
 
 import pytest
 import torch
-from tiny import stripes
+from tiny import stepper_of, stripes
 
 from pixelcnn import GatedPixelCNN
 from pixelcnn.training.muon import MUON_MOMENTUM, directions, is_muons
-from pixelcnn.training.step import Stepper
 
 
 @pytest.mark.parametrize("shape", [(16, 8, 1, 1), (64, 32, 3, 5), (8, 40, 1, 1), (24, 24, 2, 3)])
@@ -62,8 +61,8 @@ def test_a_step_moves_hidden_weights_by_their_direction_and_the_others_as_adam()
         GatedPixelCNN(image_shape=(1, 6, 7), filters=8, layers=2, generator=torch.Generator().manual_seed(0)).double()
         for _ in range(3)
     ]
-    Stepper(models[0], None, optimizer="muon", weight_decay=decay).step(images, rate)
-    Stepper(models[1], None, weight_decay=decay).step(images, rate)
+    stepper_of(models[0], None, optimizer="muon", weight_decay=decay).step(images, rate)
+    stepper_of(models[1], None, weight_decay=decay).step(images, rate)
     (-models[2].log_prob(images).mean() / models[2].subpixels).backward()
     for name, start in models[2].named_parameters():
         moved = dict(models[0].named_parameters())[name]

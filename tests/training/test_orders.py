@@ -72,7 +72,7 @@ def test_the_finished_model_is_the_ensemble_that_was_validated(tmp_path):
     card = (tmp_path / "model" / "README.md").read_text()
     assert "each pixel drawn anew every epoch" in card
     assert "images in one of 4 scan orders" in card
-    assert "labels hidden" not in card
+    assert "labels dropped" not in card
 
 
 def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path):

@@ -22,11 +22,11 @@ from tiny import metrics_of, run
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.processes import _JOB, ALONE, Place, Processes, joined, place
+from pixelcnn.processes import _JOB, ALONE, Processes, Rank, joined, own_rank
 from pixelcnn.training.checkpoint import load_checkpoint
 
 PROGRAM = str(Path(__file__).with_name("together.py"))
-ENDED = "the same command goes on from what was saved"
+ENDED = "the same command resumes from what was saved"
 
 
 def torchrun(*arguments, processes=2):
@@ -114,7 +114,7 @@ def test_a_run_is_that_of_one_process(two, tmp_path):
 def test_a_run_goes_on_with_more_and_with_fewer_processes(two, tmp_path):
     run(tmp_path / "one", dataclasses.replace(together.PLAIN, epochs=3))
     shutil.copytree(two[0] / "one-then-two", tmp_path / "and-one")
-    with pytest.warns(UserWarning, match="begun with a number of processes of 2, and goes on with 1"):
+    with pytest.warns(UserWarning, match="begun with number of processes 2 and is resumed with 1"):
         run(tmp_path / "and-one", dataclasses.replace(together.PLAIN, epochs=3))
     assert_alike(tmp_path / "and-one", tmp_path / "one")
 
@@ -168,7 +168,7 @@ def assert_lost(folder, rank, step):
     code, said, _, seconds = train(folder, "kill", rank, step)
     assert code != 0
     who = f"process {rank} of the 2 (0..1)"
-    assert said == [f"pixelcnn: {who} is gone: killed, perhaps for want of memory; {ENDED}"]
+    assert said == [f"pixelcnn: {who} is gone: killed, perhaps for lack of memory; {ENDED}"]
     assert seconds < 60
     assert step - 1 <= newest(folder)[0].step <= step
 
@@ -177,7 +177,7 @@ def assert_stopped(folder, fault, rank, step):
     code, said, _, _ = train(folder, fault, rank, step)
     assert code != 0
     (line,) = said
-    stopped = re.fullmatch(r"pixelcnn: stopped at step (\d+); the same command with --resume auto goes on", line)
+    stopped = re.fullmatch(r"pixelcnn: stopped at step (\d+); the same command with --resume auto resumes it", line)
     assert stopped is not None
     assert int(stopped[1]) == newest(folder)[0].step > step
     if fault == "term":
@@ -204,7 +204,7 @@ def test_a_job_ends_with_one_message_and_goes_on(tmp_path, single_thread):
     assert_stopped(out, "launcher", 1, 25)
     assert not (out / "model").exists()
     assert not list(out.rglob(".*"))
-    with pytest.warns(UserWarning, match="number of processes of 2, and goes on with 1"):
+    with pytest.warns(UserWarning, match="number of processes 2 and is resumed with 1"):
         finish(out)
     finish(tmp_path / "undisturbed")
     assert_alike(out, tmp_path / "undisturbed")
@@ -237,7 +237,7 @@ def test_the_launcher_restarts_what_was_killed(tmp_path, single_thread):
 def test_without_torchrun_there_is_one_process(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert place() == Place(0, 1, 0)
+    assert own_rank() == Rank(0, 1, 0)
     with joined() as processes:
         assert processes is ALONE
         values = torch.arange(3)
@@ -271,7 +271,7 @@ def test_an_environment_that_torchrun_did_not_make_is_refused(monkeypatch, names
     for name, value in names.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=match):
-        place()
+        own_rank()
 
 
 def test_a_picture_is_for_one_process(tmp_path, monkeypatch, capsys):

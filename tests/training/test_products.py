@@ -7,15 +7,15 @@ import torch
 from tiny import TINY, stripes
 
 import pixelcnn
-from pixelcnn.training import products, steppers
+from pixelcnn.training import steppers
 
 
 def test_it_is_measured_once_and_leaves_no_trace():
     threads, autocast = torch.get_num_threads(), torch.is_autocast_enabled("cpu")
-    products.bf16_pays.cache_clear()
-    found = products.bf16_pays()
-    assert found is products.bf16_pays()
-    assert products.bf16_pays.cache_info().misses == 1
+    steppers.bf16_pays.cache_clear()
+    found = steppers.bf16_pays()
+    assert found is steppers.bf16_pays()
+    assert steppers.bf16_pays.cache_info().misses == 1
     assert (torch.get_num_threads(), torch.is_autocast_enabled("cpu")) == (threads, autocast)
 
 
@@ -38,11 +38,11 @@ def test_the_faster_product_is_taken_by_its_times(monkeypatch, faster):
         calls.append(enabled)
         return real(*arguments, enabled=False, **options)
 
-    monkeypatch.setattr(products.time, "perf_counter", perf_counter)
-    monkeypatch.setattr(products.torch, "autocast", autocast)
-    products.bf16_pays.cache_clear()
-    assert products.bf16_pays() is faster
-    products.bf16_pays.cache_clear()
+    monkeypatch.setattr(steppers.time, "perf_counter", perf_counter)
+    monkeypatch.setattr(steppers.torch, "autocast", autocast)
+    steppers.bf16_pays.cache_clear()
+    assert steppers.bf16_pays() is faster
+    steppers.bf16_pays.cache_clear()
 
 
 def test_auto_is_what_pays_and_the_run_says_so(monkeypatch, tmp_path):

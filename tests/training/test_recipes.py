@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import TINY, run, stripes, tiny_model
+from tiny import TINY, run, stepper_of, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.config import FAMILIES, PRESETS, TrainConfig, from_dict, recipe, to_dict
@@ -14,7 +14,7 @@ from pixelcnn.models import model_of
 from pixelcnn.operations import FullView
 from pixelcnn.randomness import dropout_bits, shifts
 from pixelcnn.sampling.program import record
-from pixelcnn.training.augmentation import shifted
+from pixelcnn.training.batches import shifted
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.step import Stepper
@@ -56,7 +56,7 @@ def test_a_run_is_what_its_rates_say(tmp_path, schedule):
     config = dataclasses.replace(TINY, schedule=schedule, warmup_steps=3, ema=None)
     trained = run(tmp_path, config)
     model = tiny_model()
-    stepper = Stepper(model, None)
+    stepper = stepper_of(model, None)
     batches = [b for epoch in range(2) for b in pixelcnn.randomness.permutation(60, 0, epoch).split(8)]
     for t, batch in enumerate(batches):
         stepper.step(stripes(60)[batch], learning_rate(config, t, 16))
@@ -229,7 +229,7 @@ def test_configurations_survive_json(config):
         ({"ema": 1.0}, "ema must lie strictly between 0 and 1, got 1.0"),
         ({"schedule": "linear"}, "schedule must be 'constant', 'cosine' or 'one-cycle', got 'linear'"),
         ({"warmup_steps": -1}, "warmup_steps must be an integer of at least 0, got -1"),
-        ({"seed": -1}, r"seed must be in 0\.\.2\*\*63-1, got -1"),
+        ({"seed": -1}, r"seed must be an integer in 0\.\.2\*\*63-1, got -1"),
         ({"protocol": "dirty"}, "protocol must be 'clean' or 'seed', got 'dirty'"),
         ({"finish": "first"}, "finish must be 'last' or 'best', got 'first'"),
         ({"keep_last": 1}, "keep_last must be an integer of at least 2, got 1"),

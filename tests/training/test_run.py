@@ -1,4 +1,4 @@
-"""The run's folder: what it holds, and what is gone on with and what is refused."""
+"""The run's folder: what it holds, which runs are resumed and which are refused."""
 
 import dataclasses
 import fcntl
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import TINY, metrics_of, result, run, stripes, tiny_model
+from tiny import TINY, metrics_of, result, run, stepper_of, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.training.checkpoint import load_newest, save_checkpoint
@@ -48,7 +48,7 @@ def test_a_run_learns_and_leaves_what_it_says(tmp_path):
     card = (tmp_path / "model" / "README.md").read_text()
     assert "training: 60 images, SHA-256 " in card
     assert "12 epochs, 96 steps, batch 8, Adam, learning rate 0.02 (constant), weights averaged with decay 0.9" in card
-    assert f"Validation loss {metrics[-1]['validation_loss_ema']:.4f} nats a sub-pixel" in card
+    assert f"Validation loss {metrics[-1]['validation_loss_ema']:.4f} nats per sub-pixel" in card
 
 
 def test_the_metrics_are_what_they_say(tmp_path):
@@ -56,7 +56,7 @@ def test_the_metrics_are_what_they_say(tmp_path):
     run(tmp_path, config)
     (line,) = metrics_of(tmp_path)
     model = tiny_model()
-    stepper = Stepper(model, None)
+    stepper = stepper_of(model, None)
     order = pixelcnn.randomness.permutation(60, 0, 0)
     steps = [stepper.step(stripes(60)[batch], config.learning_rate) for batch in order.split(8)]
     assert line["train_loss"] == sum(step.nats for step in steps) / 60 / 42
@@ -103,46 +103,29 @@ def test_resuming_from_a_path_and_from_nothing(tmp_path):
     run(tmp_path / "b", resume=tmp_path / "a" / "checkpoints" / "step-00000008-epochs-0001")
     run(tmp_path / "c", resume="off")
     assert result(tmp_path / "b") == result(tmp_path / "c")
-    with pytest.raises(ValueError, match="already holds a run; --resume auto goes on with it"):
+    with pytest.raises(ValueError, match="already holds a run; --resume auto resumes it"):
         run(tmp_path / "c", resume="off")
     with pytest.raises(ValueError, match=r"nowhere is not a checkpoint: one is a folder RUN/checkpoints/step-"):
         run(tmp_path / "d", resume=tmp_path / "nowhere")
     first = tmp_path / "a" / "checkpoints" / "step-00000008-epochs-0001"
-    with pytest.raises(ValueError, match="holds a run with batch_size = 8, not 4; choose another folder"):
+    with pytest.raises(
+        ValueError, match="00000008-epochs-0001 holds a run with batch_size = 8, not 4; resume it with the same options"
+    ):
         run(tmp_path / "d", dataclasses.replace(TINY, batch_size=4), resume=first)
+    with pytest.raises(ValueError, match=r"0001 holds a run with learning_rate = 0\.0005, not 0\.0001"):
+        run(tmp_path / "d", dataclasses.replace(TINY, learning_rate=1e-4), resume=first)
     with pytest.raises(ValueError, match=r"holds a run with training = '60 images, SHA-256 .*', not '61 images"):
         run(tmp_path / "d", n=61, resume=first)
     assert not (tmp_path / "d").exists()
-    with pytest.raises(ValueError, match=r"holds later checkpoints than .*; choose another folder to go on from it"):
+    with pytest.raises(ValueError, match=r"holds later checkpoints than .*; resume it in another folder"):
         run(tmp_path / "c", resume=first)
-
-
-def test_another_recipe_goes_on_in_another_folder(tmp_path):
-    """As the advice says after a divergence; the new folder says so, and is a run like any other."""
-    run(tmp_path / "a", dataclasses.replace(TINY, epochs=1))
-    first = tmp_path / "a" / "checkpoints" / "step-00000008-epochs-0001"
-    gentler = dataclasses.replace(TINY, learning_rate=1e-4, clip_norm=1.0)
-    with pytest.warns(UserWarning, match="going on from .* with ") as warned:
-        run(tmp_path / "b", gentler, resume=first)
-    assert [str(w.message).partition(" with ")[2] for w in warned] == [
-        "learning_rate = 0.0001, which was 0.0005 before",
-        "clip_norm = 1.0, which was None before",
-    ]
-    origin = "Begun as step-00000008-epochs-0001 of a run with learning_rate = 0.0005, clip_norm = None."
-    assert origin in (tmp_path / "b" / "model" / "README.md").read_text()
-    assert [line["learning_rate"] for line in metrics_of(tmp_path / "b")] == [5e-4, 1e-4]
-    run(tmp_path / "b", dataclasses.replace(gentler, epochs=3))
-    assert origin in (tmp_path / "b" / "model" / "README.md").read_text()
-
-    shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "c" / "checkpoints")
-    shutil.rmtree(tmp_path / "c" / "checkpoints" / "step-00000024-epochs-0003")
-    run(tmp_path / "c", dataclasses.replace(gentler, epochs=3))
-    assert result(tmp_path / "c") == result(tmp_path / "b")
 
 
 def test_another_configuration_is_refused(tmp_path):
     run(tmp_path)
-    with pytest.raises(ValueError, match=r"holds a run with learning_rate = 0\.0005, not 0\.1; choose another folder"):
+    with pytest.raises(
+        ValueError, match=r"holds a run with learning_rate = 0\.0005, not 0\.1; resume it with the same options"
+    ):
         run(tmp_path, dataclasses.replace(TINY, learning_rate=0.1))
     with pytest.raises(ValueError, match="holds a run with data = 'images', not 'mnist'"):
         run(tmp_path, data="mnist")
@@ -208,7 +191,7 @@ def test_another_number_of_threads_is_told(tmp_path):
     record = (tmp_path / "config.json").read_text()
     threads = torch.get_num_threads()
     (tmp_path / "config.json").write_text(record.replace(f'"threads": {threads}', '"threads": 99'))
-    with pytest.warns(UserWarning, match="was begun with a number of threads of 99, and goes on with"):
+    with pytest.warns(UserWarning, match="was begun with number of threads 99 and is resumed with"):
         run(tmp_path)
 
 
@@ -242,6 +225,17 @@ def test_a_run_that_earlier_code_began_goes_on(tmp_path, monkeypatch):
     assert (first["step"], second["step"]) == (8, 16)
     assert {name: second[name] for name in SECOND_EPOCH} == pytest.approx(SECOND_EPOCH, rel=1e-6)
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+
+
+def test_an_option_that_was_renamed_still_decides(tmp_path):
+    """As does one in a run that once changed its configuration, of which no more is said."""
+    shutil.copytree(BEGUN, tmp_path / "run")
+    config = json.loads((BEGUN / "config.json").read_text())
+    config["train"]["unlabelled"] = 0.3
+    config["origin"] = "step-00000004-epochs-0000 of a run with learning_rate = 0.1"
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"holds a run with label_dropout = 0\.3, not 0\.1"):
+        run(tmp_path / "run", dataclasses.replace(TINY, precision="auto"))
 
 
 def test_an_option_that_is_gone_is_named(tmp_path):

@@ -5,10 +5,9 @@ import math
 
 import pytest
 import torch
-from tiny import TINY, run, stripes, tiny_model
+from tiny import TINY, run, stepper_of, stripes, tiny_model
 
 import pixelcnn
-from pixelcnn.training.step import Stepper
 
 
 def flat_gradient(model):
@@ -19,7 +18,7 @@ def test_slices_give_the_gradient_of_the_whole_batch(monkeypatch):
     def gradients(slice_size):
         monkeypatch.setattr(pixelcnn.PixelCNN, "slice_size", slice_size)
         model = tiny_model().double()
-        total = Stepper(model, None).step(stripes(10), 1e-3).nats
+        total = stepper_of(model, None).step(stripes(10), 1e-3).nats
         return total, flat_gradient(model)
 
     whole, whole_gradient = gradients(10)
@@ -38,7 +37,7 @@ def test_cores_side_by_side_give_the_gradient_of_the_whole_batch(threads, monkey
         for count in (1, threads, threads):
             torch.set_num_threads(count)
             model = tiny_model().double()
-            stepper = Stepper(model, 0.9, dropout=0.3, clip_norm=0.05)
+            stepper = stepper_of(model, 0.9, dropout=0.3, clip_norm=0.05)
             nats = [stepper.step(stripes(11, t), 1e-2).nats for t in range(3)]
             assert torch.get_num_threads() == count
             results.append((nats, flat_gradient(model)))
@@ -49,13 +48,36 @@ def test_cores_side_by_side_give_the_gradient_of_the_whole_batch(threads, monkey
     torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize("family", ["gated", "plusplus"])
+def test_cores_side_by_side_take_the_step_of_one(family):
+    """Some convolutions return gradients with other strides than their weights', which fused Adam does not look at."""
+    usual, trained = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            generator = torch.Generator().manual_seed(0)
+            options = {"filters": 4, "context": (2,), "places": True, "generator": generator}
+            if family == "gated":
+                model = pixelcnn.GatedPixelCNN((1, 6, 7), layers=3, **options).double()
+            else:
+                model = pixelcnn.PixelCNNPlusPlus((1, 6, 7), blocks=1, levels=2, **options).double()
+            stepper = stepper_of(model, None)
+            for t in range(3):
+                stepper.step(stripes(11, t), 1e-2)
+            trained.append(stepper.tensors())
+    finally:
+        torch.set_num_threads(usual)
+    for name, tensor in trained[0].items():
+        torch.testing.assert_close(trained[1][name], tensor, rtol=1e-6, atol=1e-9, msg=name)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("parts", [2, 3, 10])
 def test_accumulating_gives_the_step_of_the_whole_batch(parts, dropout):
     """With dropout too: what is dropped goes by the image's place in the batch, not in the part."""
     models = [tiny_model().double() for _ in range(2)]
     for model, accumulate in zip(models, (1, parts), strict=True):
-        stepper = Stepper(model, None, accumulate=accumulate, dropout=dropout)
+        stepper = stepper_of(model, None, accumulate=accumulate, dropout=dropout)
         for t in range(3):
             stepper.step(stripes(10, t), 1e-2)
     for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
@@ -71,14 +93,15 @@ def test_no_part_is_larger_than_asked_for(monkeypatch):
         return whole(self, images, condition, **options)
 
     monkeypatch.setattr(pixelcnn.PixelCNN, "unchecked_log_prob_map", noting)
-    Stepper(tiny_model(), None, accumulate=3).step(stripes(10), 1e-3)
-    assert sorted(sizes) == [3, 3, 4]
+    stepper_of(tiny_model(), None, accumulate=3).step(stripes(10), 1e-3)
+    assert max(sizes) <= 4
+    assert sum(sizes) == 10
 
 
 def test_adam_is_keras_adam():
     """Keras: m and v as in Adam; update lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon)."""
     model = tiny_model().double()
-    stepper = Stepper(model, ema=None)
+    stepper = stepper_of(model, ema=None)
     m = v = 0.0
     expected = model.input.weight.detach().clone()
     for t in range(1, 6):
@@ -92,7 +115,7 @@ def test_adam_is_keras_adam():
 def test_without_options_a_step_is_plain_adam_to_the_bit():
     """The recipe of the presets `seed` and `quick`, written out: options that are off change nothing at all."""
     model, plain = tiny_model(), tiny_model()
-    stepper = Stepper(model, ema=None)
+    stepper = stepper_of(model, ema=None)
     adam = torch.optim.Adam(plain.parameters(), fused=True)
     for t in range(1, 12):
         images = stripes(10, t)
@@ -111,7 +134,7 @@ def test_a_long_gradient_is_scaled_to_the_limit():
     norms = {}
     for limit in (None, 1e9, 0.01):
         model = tiny_model().double()
-        told = Stepper(model, None, clip_norm=limit).step(stripes(10), 1e-3).gradient_norm
+        told = stepper_of(model, None, clip_norm=limit).step(stripes(10), 1e-3).gradient_norm
         norms[limit] = flat_gradient(model)
         assert told == pytest.approx(norms[None].norm().item(), rel=1e-12)  # before it is limited
     assert torch.equal(norms[1e9], norms[None])
@@ -121,7 +144,7 @@ def test_a_long_gradient_is_scaled_to_the_limit():
 
 def test_weight_decay_is_adamw_on_weights_alone():
     model, plain = tiny_model().double(), tiny_model().double()
-    stepper = Stepper(model, None, weight_decay=0.1)
+    stepper = stepper_of(model, None, weight_decay=0.1)
     groups = [
         {"params": [p for p in plain.parameters() if p.dim() > 1], "weight_decay": 0.1},
         {"params": [p for p in plain.parameters() if p.dim() == 1], "weight_decay": 0.0},
@@ -140,7 +163,7 @@ def test_weight_decay_is_adamw_on_weights_alone():
 
 def test_the_average_follows_its_definition():
     model = tiny_model()
-    stepper = Stepper(model, ema=0.5)
+    stepper = stepper_of(model, ema=0.5)
     average = model.output.bias.detach().clone()
     for t in range(1, 12):
         stepper.step(stripes(10, t), 1e-2)
@@ -150,7 +173,7 @@ def test_the_average_follows_its_definition():
 
 
 def test_restoring_refuses_other_tensors():
-    stepper = Stepper(tiny_model(), None)
+    stepper = stepper_of(tiny_model(), None)
     good = {name: t.clone() for name, t in stepper.tensors().items()}
     with pytest.raises(ValueError, match=r"do not fit the run: 'model\.output\.bias'"):
         stepper.restore({k: v for k, v in good.items() if k != "model.output.bias"}, 1)
@@ -193,7 +216,7 @@ def test_black_and_white_of_256_levels_is_learnt(family):
         with torch.no_grad():
             model.output.bias.copy_(torch.tensor([0.0, 0.1, 102.0]))
     images = 255 * stripes(8)
-    stepper = Stepper(model, None)
+    stepper = stepper_of(model, None)
     results = [stepper.step(images, 0.05 if family == "wide" else 0.01) for _ in range(30)]
     assert all(math.isfinite(value) for result in results for value in result)
     most = math.log(2) if family == "wide" else results[0].nats / images.numel() / 2

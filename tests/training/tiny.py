@@ -6,6 +6,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.config import PixelCNNConfig, TrainConfig
+from pixelcnn.training.step import Stepper
 
 TINY = TrainConfig(
     model=PixelCNNConfig(image_shape=(1, 6, 7), filters=6, blocks=1),
@@ -15,6 +16,11 @@ TINY = TrainConfig(
 
 def tiny_model(seed=0):
     return pixelcnn.PixelCNN.from_config(TINY.model, generator=torch.Generator().manual_seed(seed))
+
+
+def stepper_of(model, ema=None, bf16=False, **recipe):
+    """A stepper whose recipe is plain but for these options."""
+    return Stepper(model, TrainConfig(ema=ema, **recipe), bf16=bf16)
 
 
 def stripes(n, seed=0):

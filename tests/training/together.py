@@ -43,7 +43,7 @@ CASES = {
     "plain": PLAIN,
     "rich": RICH,
     "single images": dataclasses.replace(PLAIN, batch_size=1),
-    **{name: dataclasses.replace(RICH, model=model, unlabelled=0.2) for name, model in FAMILIES.items()},
+    **{name: dataclasses.replace(RICH, model=model, label_dropout=0.2) for name, model in FAMILIES.items()},
 }
 """Of 29 images: the last batch of the first two has 5 and 1."""
 LONG = dataclasses.replace(TINY, epochs=3, checkpoint_seconds=0, sample_images=0)

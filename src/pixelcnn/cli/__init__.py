@@ -33,7 +33,7 @@ from pixelcnn.cli.sample import Sample
 from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train
-from pixelcnn.processes import joined, place
+from pixelcnn.processes import joined, own_rank
 from pixelcnn.version import __version__
 
 __all__ = ["main"]
@@ -133,7 +133,7 @@ def _parse(arguments: list[str]) -> Any:
                 registry=_HELP,
             )
     except SystemExit as stop:
-        if stop.code and place().rank == 0:
+        if stop.code and own_rank().rank == 0:
             print(f"pixelcnn: {_condensed(error_box.getvalue())}", file=sys.stderr)
         return stop.code or 0
 

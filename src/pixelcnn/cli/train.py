@@ -23,37 +23,37 @@ __all__ = ["Train"]
 class Train:
     """Train a model.
 
-    The other options start from the preset: `quick` trains for one minute, `fast` for ten, `best` for three hours, a
-    network that sees the whole picture; `seed` is the Keras example's recipe exactly (532,673 parameters, 50 epochs).
-    Ctrl-C (exit code 130) and SIGTERM
-    (143) write a checkpoint after the next step, and the same command goes on from it, to the same bits as a run that
-    was never stopped. A full disk, or a loss that diverges, ends the run with exit code 2; earlier checkpoints stay.
+    The defaults of the other options come from the preset. `quick`, `fast` and `best` train a network that sees the
+    whole picture, for one minute, ten minutes and three hours; `seed` is exactly the Keras example's recipe (532,673
+    parameters, 50 epochs). Ctrl-C (exit code 130) and SIGTERM (143) write a checkpoint after the current step, and the
+    same command resumes from it, to the same bits as a run that was never stopped. A full disk or a diverging loss ends
+    the run with exit code 2; earlier checkpoints stay.
     """
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """What to train on: mnist; mnist-dynamic, in which each epoch draws every pixel anew, white with probability
-    grey / 255; a folder of pictures, in which sub-folders are classes; a .npy or .npz file of integers;
-    CIFAR-10's binary version; or hf:NAME, of the datasets library."""
+    """The training data: mnist; mnist-dynamic, of which each epoch draws every pixel anew, white with probability
+    grey / 255; a folder of pictures, whose sub-folders are classes; a .npy or .npz file of integers; the binary version
+    of CIFAR-10; or hf:NAME, from the datasets library."""
     preset: Literal["quick", "seed", "fast", "best"] = "quick"
-    """Where the other options start from; with --help, shows that preset's values."""
+    """The preset, from which the defaults come; with --help, its values are shown."""
     model: Literal["pixelcnn", "gated", "plusplus"] | None = None
-    """The family, by default the preset's: `pixelcnn` is the example's network, `gated` has two stacks and no blind
-    spot, `plusplus` a mixture of logistics for many levels; with --help, shows that family's options."""
+    """The family, by default the preset's: `pixelcnn` is the Keras example's network, `gated` has two stacks and no
+    blind spot, `plusplus` has a mixture of logistics for many levels; with --help, its options are shown."""
     conditional: bool = False
-    """Condition the model on the data's classes; for a family that can."""
+    """Condition the model on the data's classes; for the families gated and plusplus."""
     levels: int | None = None
-    """Values of a sub-pixel, 2..256; by default those of the data: 256 for pictures, 2 for mnist (`plusplus`: 256)."""
+    """Number of values of a sub-pixel, 2..256; by default 256 for pictures, and 2 for mnist (`plusplus`: 256)."""
     out: Path | None = None
-    """The run's folder, by default trained/DATA-PRESET. The finished model is in its sub-folder `model`."""
+    """The run's folder, by default trained/DATA-PRESET; the finished model is in its sub-folder `model`."""
     resume: str = "auto"
-    """`auto` goes on from the folder's newest checkpoint if there is one; `off` starts, in a new folder; a path starts
-    from that checkpoint, in another folder perhaps with another learning rate, clip norm, weight decay or dropout."""
-    reading: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
+    """`auto` resumes from the folder's newest checkpoint, if there is one; `off` starts, in a new folder; a path
+    resumes from that checkpoint, perhaps in another folder. The options must be those of the run."""
+    images: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
     config: Annotated[TrainConfig, tyro.conf.arg(name="")] = field(default_factory=TrainConfig)
 
     @classmethod
     def with_preset(cls, arguments: list[str]) -> Train:
-        """The defaults under the preset and the family that the arguments name; the parser refuses unknown ones."""
+        """The defaults for the preset and the family in the arguments; the parser refuses unknown ones."""
         preset, family = _given(arguments, "--preset"), _given(arguments, "--model")
         config = recipe(preset if preset in PRESETS else "quick", family if family in FAMILIES else None)
         if isinstance(config.model, GatedPixelCNNConfig) and _given(arguments, "--layers"):
@@ -71,10 +71,10 @@ class Train:
         levels = self.config.model.levels if self.levels is None and self.data == "mnist" else self.levels
 
         def opened() -> TrainingData:
-            return open_training(self.data, self.config.protocol, levels, self.reading)
+            return open_training(self.data, self.config.protocol, levels, self.images)
 
         if job().count > 1:
-            job().from_first(lambda: opened().levels)  # which decodes for all
+            job().from_first(lambda: opened().levels)  # the first process decodes for all
         data = opened()
         config = dataclasses.replace(self.config, model=self._model_for(data), binarise=data.binarise)
         labels = (data.training_labels, data.validation_labels) if self.conditional else (None, None)
@@ -101,28 +101,28 @@ class Train:
             print(f"{filters} filters: a multiple of the {channels} channels", file=sys.stderr)
         if self.conditional:
             if not hasattr(self.config.model, "num_classes"):
-                raise ValueError("--conditional needs a family that knows classes: --model gated or --model plusplus")
+                raise ValueError("--conditional needs a family with classes: --model gated or --model plusplus")
             if data.classes is None:
                 raise ValueError(f"--conditional needs classes, and {self.data} has none: sub-folders, or labels")
             changes["num_classes"] = len(data.classes)
         if (orders := self.config.orders) > 1:
             if self.conditional or not hasattr(self.config.model, "num_classes"):
                 raise ValueError(
-                    f"--orders {orders} needs a family that can be told the order as a class, --model gated or --model "
-                    "plusplus, without --conditional"
+                    f"--orders {orders} needs a family with classes, which are then the orders: --model gated or "
+                    "--model plusplus, without --conditional"
                 )
             changes["num_classes"] = orders
         return dataclasses.replace(self.config.model, **changes)  # type: ignore[arg-type]
 
 
 def _of_any_depth(model: GatedPixelCNNConfig) -> GatedPixelCNNConfig:
-    """The network with one kernel size for all later layers, the first of them, however many there are."""
+    """The network with the first of its kernel sizes in all later layers, however many there are."""
     sizes = model.kernel_size
     return dataclasses.replace(model, kernel_size=sizes if isinstance(sizes, int) else sizes[0])
 
 
 def _given(arguments: list[str], option: str) -> str:
-    """The value that the arguments give an option; nothing if they do not."""
+    """The value of an option in the arguments; "" if they do not hold it."""
     for k, argument in enumerate(arguments):
         if argument == option and k + 1 < len(arguments):
             return arguments[k + 1]

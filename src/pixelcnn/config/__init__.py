@@ -1,7 +1,7 @@
-"""Configurations: frozen dataclasses that describe a model or a training run.
+"""Configurations: frozen dataclasses that describe a model, a training run or how data are read.
 
-The same object is the constructor's argument, the content of ``config.json`` and the command line's options. This
-module does not import torch, so that ``pixelcnn --help`` does not wait for it.
+The same object is the constructor's argument, the content of `config.json` and the command line's options. This
+package does not import torch, so that `pixelcnn --help` does not wait for it.
 """
 
 from __future__ import annotations

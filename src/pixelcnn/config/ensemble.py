@@ -1,10 +1,10 @@
-"""Scan orders, and the architecture of a mixture over them."""
+"""The architecture of a mixture over scan orders, and the orders' names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pixelcnn.config.checks import check_images, is_int, make_plain
+from pixelcnn.config.checks import check_fields, check_images, check_rules, is_int
 from pixelcnn.config.models import ModelConfig, conditions_of
 
 __all__ = ["ORDERS", "OrderEnsembleConfig"]
@@ -12,41 +12,39 @@ __all__ = ["ORDERS", "OrderEnsembleConfig"]
 ORDERS = (
     "right-down", "left-down", "right-up", "left-up", "down-right", "down-left", "up-right", "up-left",
 )  # fmt: skip
-"""Scan orders: the direction along a line, then that from line to line; the first is raster order. The first four read
-rows and suit any shape; the others read columns."""
+"""Scan orders: the direction along a line, then the direction from line to line; the first is raster order. The first
+four scan rows and suit any shape; the others scan columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderEnsembleConfig:
-    """The architecture of a `pixelcnn.models.OrderEnsemble`: one part an order, each with its member and weight."""
+    """The architecture of a `pixelcnn.models.OrderEnsemble`: one part per order, each with its network and weight."""
 
     image_shape: tuple[int, int, int]
     """Channels, height and width of an image."""
     levels: int
-    """How many values a sub-pixel can take, 2..256."""
+    """Number of values that a sub-pixel can take, 2..256."""
     networks: tuple[ModelConfig, ...]
-    """The networks, each once. Height and width change places for one that reads columns."""
+    """The networks, each once. Height and width are swapped for one that scans columns."""
     members: tuple[int, ...]
-    """Which network each part is, by its place in `networks`."""
+    """The network of each part, by its index in `networks`."""
     orders: tuple[str, ...]
     """The scan order of each part, one of `ORDERS`."""
     weights: tuple[float, ...]
-    """What each part weighs, positive and finite, in proportion."""
+    """The weight of each part, positive and finite; only their ratios matter."""
     told: bool
-    """Whether the networks' condition is the order, as a class: its index in `ORDERS`."""
+    """Whether the networks are conditioned on the order, as a class: its index in `ORDERS`."""
 
     def __post_init__(self) -> None:
-        make_plain(self)
+        check_fields(self)
         check_images(self.image_shape, self.levels)
         if not (self.networks and all(isinstance(network, ModelConfig) for network in self.networks)):
             raise ValueError(f"networks must be at least one model's configuration, got {self.networks!r}")
-        if not (isinstance(self.told, bool)):
-            raise ValueError(f"told must be True or False, got {self.told!r}")
         parts = len(self.members)
-        checks = {
+        rules = {
             "members": (
                 all(is_int(k) for k in self.members) and set(self.members) == set(range(len(self.networks))),
-                f"name every place in 0..{len(self.networks) - 1}, and no other",
+                f"name every index in 0..{len(self.networks) - 1}, and no other",
             ),
             "orders": (
                 len(self.orders) == parts and all(order in ORDERS for order in self.orders),
@@ -59,9 +57,7 @@ class OrderEnsembleConfig:
                 f"be a positive, finite number for each of the {parts} members",
             ),
         }
-        for name, (right, rule) in checks.items():
-            if not right:
-                raise ValueError(f"{name} must {rule}, got {getattr(self, name)!r}")
+        check_rules(self, rules)
         for member, order in zip(self.members, self.orders, strict=True):
             self._check_member(self.networks[member], order)
 
@@ -83,7 +79,7 @@ class OrderEnsembleConfig:
 
     @property
     def num_classes(self) -> int | None:
-        """Classes to condition on: the members', unless they are told the order; None for none."""
+        """Number of classes to condition on: the members', unless they are conditioned on the order; None for none."""
         return None if self.told else conditions_of(self.networks[0])[0]
 
     @property

@@ -1,4 +1,4 @@
-"""Recipes by name."""
+"""Training recipes by name: the presets of the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WHOLE_PICTURE = GatedPixelCNNConfig(
 )  # 308,233 parameters for MNIST by class
 _FAST = TrainConfig(
     model=_WHOLE_PICTURE,
-    unlabelled=0.4,
+    label_dropout=0.4,
     minutes=10,
     batch_size=16,
     optimizer="muon",
@@ -31,8 +31,8 @@ PRESETS: dict[str, TrainConfig] = {
     "fast": _FAST,
     "best": dataclasses.replace(_FAST, minutes=180, weight_decay=0.05, ema=0.9995, finish="best"),
 }
-"""`seed`: the Keras example's recipe exactly. `quick`, `fast`, `best`: a network that sees the whole picture, for one
-minute, ten minutes and three hours of two cores."""
+"""`seed`: exactly the Keras example's recipe. `quick`, `fast`, `best`: a network that sees the whole picture, trained
+for one minute, ten minutes and three hours on two cores."""
 
 _OTHERS: dict[str, tuple[ModelConfig, float]] = {
     "pixelcnn": (PixelCNNConfig(filters=16, blocks=8), 5e-3),
@@ -40,11 +40,11 @@ _OTHERS: dict[str, tuple[ModelConfig, float]] = {
         PixelCNNPlusPlusConfig(filters=24, blocks=1, mixtures=5, kernel_size=5, places=True, context=(4, 2)), 4e-3,
     ),
 }  # fmt: skip
-"""Networks of the other families for the same minutes, and the learning rate at which they train."""
+"""Networks of the other families for the same training times, and their learning rates."""
 
 
 def recipe(preset: str, family: str | None = None) -> TrainConfig:
-    """A preset's recipe, for a family other than the preset's with a network and a learning rate that suit it.
+    """The recipe of a preset; for another family than the preset's, with a network and a learning rate that suit it.
 
     Args:
         preset: A name of `PRESETS`.

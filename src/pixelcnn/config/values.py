@@ -1,4 +1,4 @@
-"""Configurations as JSON values and back, strictly."""
+"""Configurations as JSON values and back: strict, and able to read those of earlier versions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ConfigT = TypeVar("ConfigT")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain JSON values: tuples become lists, nested configurations dictionaries.
+    """A configuration as plain JSON values: tuples become lists, nested configurations dictionaries.
 
-    Where a field may hold one of several configurations, its dictionary names the one by "type".
+    Where a field may hold one of several configurations, "type" in its dictionary names the class.
     """
     values = typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(config))))
     for name, hint in typing.get_type_hints(type(config)).items():
@@ -28,24 +28,29 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def _to_dict(config: Any, hint: Any) -> dict[str, Any]:
-    """`to_dict`, with the type where a field may hold one of several."""
+    """`to_dict`, with "type" where a field may hold one of several configurations."""
     return ({"type": type(config).__name__} if _members(hint) else {}) | to_dict(config)
 
 
 def from_dict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
-    """Rebuilds a configuration from `to_dict`'s values, perhaps of an earlier version: new fields take their defaults.
+    """Rebuilds a configuration from the values of `to_dict`, perhaps those of an earlier version.
+
+    Fields that did not exist then take their defaults. Fields that had another name are read by the class's table
+    `earlier_names`, which maps such a name to the present one, or to None if the field is gone and of no consequence.
 
     Args:
         cls: The dataclass to build.
         values: What `to_dict` returned, perhaps from a file.
-        where: What the values came from, named in errors.
+        where: Where the values came from, for errors.
 
     Raises:
-        ValueError: If a field is unknown, as one that is gone is, or of the wrong type or out of range, or if one
-            without a default is missing.
+        ValueError: If a field is unknown, of the wrong type or out of range, or if one without a default is missing.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected an object with the fields of {cls.__name__}, got {values!r}")
+    earlier: dict[str, str | None] = getattr(cls, "earlier_names", {})
+    renamed = {new: values[old] for old, new in earlier.items() if new is not None and old in values}
+    values = renamed | {name: value for name, value in values.items() if name not in earlier}
     every = dataclasses.fields(cls)  # type: ignore[arg-type]
     fields = {f.name for f in every}
     needed = {f.name for f in every if f.default is f.default_factory is dataclasses.MISSING}
@@ -64,7 +69,7 @@ def from_dict(cls: type[ConfigT], values: Any, where: str) -> ConfigT:
 
 
 def _members(hint: Any) -> dict[str, type[Any]]:
-    """The configurations that a field may hold one of, by name; none if there is no choice."""
+    """The configurations of which a field may hold one, by name; none if there is no choice."""
     members = [
         member for member in typing.get_args(hint) if isinstance(member, type) and dataclasses.is_dataclass(member)
     ]
@@ -72,7 +77,7 @@ def _members(hint: Any) -> dict[str, type[Any]]:
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
-    """One JSON value as the type that the field's annotation asks for; the range is the dataclass's own business."""
+    """One JSON value as the type of the field's annotation; its range is checked by the dataclass itself."""
     if members := _members(hint):
         kind = value.get("type") if isinstance(value, dict) else None
         if kind not in members:

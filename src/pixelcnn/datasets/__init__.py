@@ -32,7 +32,7 @@ from pixelcnn.datasets.hub import HubSource
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.files import printable
-from pixelcnn.processes import place
+from pixelcnn.processes import own_rank
 
 __all__ = [
     "SIDES",
@@ -407,7 +407,7 @@ def _without_content(cache: Cache) -> list[str]:
 
 
 def _warn(source: Source, remarks: list[str], stacklevel: int) -> None:
-    if place().rank == 0:  # of several processes one tells
+    if own_rank().rank == 0:  # of several processes one tells
         for remark in remarks:
             warnings.warn(printable(f"{source.name}: {remark}"), stacklevel=stacklevel)
 

@@ -1,8 +1,8 @@
-"""Which images a step sees: drawn, shifted, mutated, rearranged and with some labels hidden as the recipe says.
+"""The images that a step sees: drawn, shifted, mutated, rearranged and with some labels dropped, as the recipe says.
 
-The order of an epoch, the draws, the shifts, the mutations, the scan orders and the hidden labels are functions of
-(seed, epoch, image), so a resumed run sees the same, on any device and number of processes. Where several processes
-train together, each takes its own slice of every batch, and touches no other image.
+The order of an epoch, the draws, the shifts, the mutations, the scan orders and the dropped labels are functions of
+(seed, epoch, image), so a resumed run sees the same images, on any device and with any number of processes. Where
+several processes train together, each takes its own slice of every batch, and touches no other image.
 """
 
 from __future__ import annotations
@@ -11,44 +11,46 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from pixelcnn.arguments import ArrayLike, levels_of, tensor
 from pixelcnn.config import TrainConfig
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.orders import rearranged_each
-from pixelcnn.randomness import binarised, label_uniforms, mutations, permutation, scan_orders
-from pixelcnn.training.augmentation import shifted
+from pixelcnn.randomness import binarised, label_uniforms, mutations, permutation, scan_orders, shifts
 
-__all__ = ["Batch", "Batches"]
+__all__ = ["Batch", "Batches", "checked_data", "shifted"]
 
 _SHARE = 0.5  # of a device's free memory that the images may take
 
 
 class Batch(NamedTuple):
-    """What one process computes of one step."""
+    """One process's part of a step's batch."""
 
     images: Tensor
     """uint8 levels (n, C, H, W) on the model's device."""
     condition: Tensor | None
-    """What they are conditioned on, (n, D); None for nothing."""
+    """What the images are conditioned on, (n, D); None for nothing."""
     first: int
-    """Place in the step's whole batch of the first of them."""
+    """Index of the first of these images in the whole batch."""
     total: int
-    """Images in the whole batch, those of other processes included."""
+    """Number of images in the whole batch, those of other processes included."""
 
 
 class Batches:
     """The batches of every epoch.
 
-    On a CUDA device the images live there if half of its free memory holds them; otherwise a step's are sent to it.
+    On a CUDA device the images live there if they fit into half of its free memory; otherwise each step's images are
+    sent to it.
 
     Args:
-        config: Gives batch size, seed, what is done to the images, and the share of hidden labels.
-        model: Whose device and conditions they are for.
-        images: uint8 levels (N, C, H, W), or grey values if the recipe says `binarise`, perhaps memory-mapped.
+        config: Gives batch size, seed, the augmentations, and the share of dropped labels.
+        model: The model in training; decides the device and the conditions.
+        images: uint8 levels (N, C, H, W), or grey values with config.binarise; may be memory-mapped.
         labels: As for `AutoregressiveModel.log_prob`, for a conditional model; None for another.
         rank: This process, 0 .. processes-1.
-        processes: How many share each batch.
+        processes: Number of processes that share each batch.
     """
 
     def __init__(
@@ -79,17 +81,17 @@ class Batches:
         return self.images.device == self._model.device
 
     def order(self, epoch: int) -> Tensor:
-        """The order of the images in an epoch, int64 (N,), where the images are."""
+        """The order of the images in an epoch: indices, int64 (N,), on the images' device."""
         return permutation(len(self.images), self.config.seed, epoch).to(self.images.device)
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        """This process's part of an epoch's batches, without the first `done`."""
+        """This process's part of each batch of an epoch, without the first `done` batches."""
         for indices in torch.split(self.order(epoch), self.config.batch_size)[done:]:
             start, stop = (len(indices) * r // self._processes for r in (self._rank, self._rank + 1))
             yield self.take(indices[start:stop], epoch)._replace(first=start, total=len(indices))
 
     def take(self, indices: Tensor, epoch: int | Tensor) -> Batch:
-        """A whole batch of the images of some indices, int64 (n,) where the images are.
+        """A whole batch of the images with some indices, int64 (n,) on the images' device.
 
         With the epoch as an int64 scalar there as well, nothing returns to the host.
         """
@@ -101,18 +103,75 @@ class Batches:
         if config.mutate:
             images = mutations(images, indices, config.mutate, self._model.levels, config.seed, epoch)
         condition = None
-        if config.orders > 1:  # each image in an order that the model is told
+        if config.orders > 1:  # each image in an order on which the model is conditioned
             which = scan_orders(indices, config.orders, config.seed, epoch)
             images = rearranged_each(images, which)
             condition = self._model.unchecked_condition_of(which.to(device))
         elif self.labels is not None:
             condition = self._model.unchecked_condition_of(self.labels[indices].to(device))
-            shown = (label_uniforms(indices, config.seed, epoch) >= config.unlabelled).to(device)
+            shown = (label_uniforms(indices, config.seed, epoch) >= config.label_dropout).to(device)
             condition = condition * shown.unsqueeze(1)
         return Batch(images.to(device, non_blocking=True), condition, 0, len(indices))
 
 
+def checked_data(
+    name: str,
+    images: ArrayLike,
+    labels: ArrayLike | None,
+    model: AutoregressiveModel,
+    product: AutoregressiveModel,
+    *,
+    grey: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Images and labels as tensors, if they fit the model in training and the product of the run.
+
+    Raises:
+        ValueError: If they do not fit, or are missing; the message begins with the name.
+    """
+    conditional = any(getattr(product.config, size, None) for size in ("num_classes", "condition_dim"))
+    images = tensor(f"{name} images", images)
+    if len(images) == 0:
+        raise ValueError(f"{name} must hold at least one image, got 0")
+    if conditional and labels is None:
+        raise ValueError(f"{name}_labels must be given: the model is conditional")
+    try:
+        if grey:
+            images = levels_of("images", images, 256)
+            model.checked_images(images.clamp(max=1))
+        else:
+            images = model.checked_images(images)
+        return images, None if labels is None else product.checked_labels(labels, len(images))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+
+
+def shifted(images: Tensor, indices: Tensor, reach: int, seed: int, epoch: int | Tensor) -> Tensor:
+    """The images shifted by up to `reach` pixels down or up and right or left; level 0 fills in.
+
+    A shift is a function of (seed, epoch, image index), so it depends on neither the batch nor the device.
+
+    Args:
+        images: uint8 levels (N, C, H, W).
+        indices: The images' indices among all training images, int64 (N,), on the same device.
+        reach: Largest shift; 0 returns the images themselves.
+        seed: The run's seed.
+        epoch: The epoch, from 0; a tensor is an int64 scalar on the images' device.
+
+    Returns:
+        uint8 (N, C, H, W).
+    """
+    if reach == 0:
+        return images
+    n, _, height, width = images.shape
+    down, right = shifts(indices, reach, seed, epoch).unbind(1)
+    rows = torch.arange(height, device=images.device) + reach - down[:, None]
+    columns = torch.arange(width, device=images.device) + reach - right[:, None]
+    padded_nhwc = F.pad(images, (reach, reach, reach, reach)).permute(0, 2, 3, 1)
+    image = torch.arange(n, device=images.device)[:, None, None]
+    return padded_nhwc[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
 def _free_memory(device: torch.device) -> int:
-    """Bytes of a CUDA device that no tensor takes: what PyTorch keeps for the next ones counts as free."""
+    """Bytes of a CUDA device that no tensor takes; memory that PyTorch holds for later tensors counts as free."""
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + kept

@@ -1,14 +1,14 @@
-"""Checkpoints: folders `step-NNNNNNNN-epochs-NNNN` with a run's tensors and state, written in one rename.
+"""Checkpoints: folders `step-NNNNNNNN-epochs-NNNN` with a run's tensors and state, written by one rename.
 
-The name says the steps taken and the epochs finished, so none is ever replaced by another.
+The name holds the steps taken and the epochs finished, so none is ever replaced by another.
 
-    tensors.safetensors   weights, the optimiser's moments, averaged weights, with a checksum of their own
-    state.json            the numbers of the run so far
-    manifest.json         size and SHA-256 of the two, written last
+    tensors.safetensors   weights, the optimiser's moments and averaged weights, with a checksum
+    state.json            the run's numbers so far
+    manifest.json         sizes and SHA-256 of the two, written last
 
-Kept are the newest ones, the one with the best validation loss and, while the loss has gone astray, the newest one from
-before that. A damaged one is passed over with a warning in favour of the one before it: every byte of the three files
-counts, those of the manifest included, which must be written exactly as `save_checkpoint` does.
+The newest ones are kept, the one with the best validation loss and, while the loss is off (`LossWatch`), the newest one
+from before. A damaged checkpoint is passed over with a warning in favour of the one before it: every byte of the three
+files counts, including the manifest's, which must be exactly as `save_checkpoint` writes it.
 """
 
 from __future__ import annotations
@@ -44,45 +44,58 @@ _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.jso
 
 @dataclass(kw_only=True)
 class RunState:
-    """The numbers of a run, beside its tensors."""
+    """The numbers of a run; its tensors are the optimiser's."""
 
     step: int = 0
-    """Steps taken."""
+    """Number of steps taken."""
     seconds: float = 0.0
-    """Time that they took, of a run that is given some minutes."""
+    """Time that the steps took, in a run of some minutes."""
     planned_steps: int = 0
-    """Of such a run, how many steps it will have by the last plan; 0 before there is one."""
+    """Number of steps of such a run by the last plan; 0 before there is one."""
     epoch_nats: float = 0.0
-    """Sum of the negative log-likelihoods over the current epoch so far, each before its step."""
+    """Sum of the negative log-likelihoods in the current epoch so far, each before its step."""
     epoch_gradient_norm: float = 0.0
-    """Sum of the steps' gradient norms over the current epoch so far."""
+    """Sum of the gradient norms in the current epoch so far."""
     epoch_gradient_norm_max: float = 0.0
-    """The largest of them."""
+    """The largest of these gradient norms."""
     watch: LossWatch = field(default_factory=LossWatch)
-    """Whether the loss has gone astray."""
+    """Whether the loss has diverged."""
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    """A dictionary for each finished epoch: the lines of metrics.jsonl."""
+    """One dictionary per finished epoch: the lines of metrics.jsonl."""
     record: dict[str, Any] = field(default_factory=dict)
-    """The run's record, see `pixelcnn.training.record`."""
+    """The run's record as JSON values, see `pixelcnn.training.record`."""
+
+    def add_step(self, nats: float, gradient_norm: float, loss: float, levels: int) -> None:
+        """Adds a step: the sum of its negative log-likelihoods, and their mean per sub-pixel as the loss."""
+        self.step += 1
+        self.epoch_nats += nats
+        self.epoch_gradient_norm += gradient_norm
+        self.epoch_gradient_norm_max = max(self.epoch_gradient_norm_max, gradient_norm)
+        self.watch.see(loss, levels)
+
+    def end_epoch(self, line: dict[str, Any]) -> None:
+        """Adds a finished epoch, by its line of metrics.jsonl."""
+        self.metrics.append(line)
+        self.epoch_nats = self.epoch_gradient_norm = self.epoch_gradient_norm_max = 0.0
 
     @property
     def name(self) -> str:
-        """Name of the state's checkpoint; a later state's name sorts after it."""
+        """Name of the state's checkpoint; the names of later states sort after it."""
         return _name(self.step, len(self.metrics))
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The line of the epoch with the lowest validation loss, the first of equals; None before there is one."""
+        """The line of the epoch with the lowest validation loss, the first of equals; None before the first epoch."""
         return min(self.metrics, key=held_out_loss, default=None)
 
     @property
     def best_name(self) -> str | None:
-        """Name of the checkpoint that was written after that epoch."""
+        """Name of the checkpoint after that epoch."""
         return None if self.best is None else _name(self.best["step"], self.best["epoch"])
 
 
 def held_out_loss(line: dict[str, Any]) -> float:
-    """The validation loss of a line of metrics.jsonl, that of the averaged weights where there are some."""
+    """The validation loss in a line of metrics.jsonl, with the averaged weights if there are any."""
     return float(line.get("validation_loss_ema", line["validation_loss"]))
 
 
@@ -91,14 +104,14 @@ def _name(step: int, epochs: int) -> str:
 
 
 Checkpoint = tuple[RunState, dict[str, Tensor]]
-"""What a checkpoint holds: the numbers and the tensors by name."""
+"""The content of a checkpoint: the numbers, and the tensors by name."""
 
 
 def save_checkpoint(folder: Path, state: RunState, tensors: dict[str, Tensor], keep_last: int = 2) -> Path:
-    """Writes a checkpoint into `folder`, by the state's name, and deletes those that are not to be kept.
+    """Writes a checkpoint into `folder`, and deletes those that need not be kept.
 
     Raises:
-        OSError: If it cannot be written; the earlier checkpoints are intact then.
+        OSError: If it cannot be written; earlier checkpoints stay intact.
     """
     path = folder / state.name
     files = {
@@ -117,9 +130,9 @@ def save_checkpoint(folder: Path, state: RunState, tensors: dict[str, Tensor], k
 
 
 def last_sound(folder: Path, state: RunState) -> Path | None:
-    """The newest checkpoint in a folder from before the loss went astray; None if there is none."""
-    astray = _name(state.step - state.watch.steps_off + 1, 0)
-    return next((path for path in checkpoints(folder) if path.name < astray), None)
+    """The newest checkpoint in a folder from before the loss was off; None if there is none."""
+    off = _name(state.step - state.watch.steps_off + 1, 0)
+    return next((path for path in checkpoints(folder) if path.name < off), None)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -135,7 +148,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         manifest, true = read_json(path / _MANIFEST), json.loads(_manifest(contents))
         for name in contents:
             if not isinstance(manifest, dict) or manifest.get(name) != true[name]:
-                raise ValueError(f"{path / name} is damaged: it is not what {_MANIFEST} says")
+                raise ValueError(f"{path / name} is damaged: it does not match {_MANIFEST}")
         raise ValueError(f"{path / _MANIFEST} is damaged: it is not as it was written")
     tensors, _ = decode_tensors(contents[_TENSORS], str(path / _TENSORS))
     state = from_dict(RunState, json.loads(contents[_STATE]), str(path / _STATE))
@@ -143,7 +156,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _manifest(files: dict[str, bytes]) -> bytes:
-    """Size and SHA-256 of the files; the same files always give the same bytes."""
+    """Sizes and SHA-256 of the files; the same files always give the same bytes."""
     lines = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
     return json.dumps(lines, indent=2).encode()
 
@@ -156,7 +169,7 @@ def _content(path: Path) -> bytes:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that is intact, or None if there is no checkpoint at all.
+    """The newest intact checkpoint, or None if there is no checkpoint at all.
 
     Raises:
         ValueError: If there are checkpoints and none is intact.
@@ -168,7 +181,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
         except ValueError as error:
             warnings.warn(f"checkpoint passed over, going back to the one before it: {error}", stacklevel=2)
     if paths:
-        raise ValueError(f"none of the {len(paths)} checkpoints in {folder} is intact; start anew in another folder")
+        raise ValueError(f"none of the {len(paths)} checkpoints in {folder} is intact; start a run in another folder")
     return None
 
 

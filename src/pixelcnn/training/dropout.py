@@ -1,9 +1,9 @@
-"""Dropout: a full view in which features are zero at random, in training only.
+"""Dropout: a full view that sets random features to zero, in training only.
 
     y = x * keep / P(keep),      keep = 1 where 16 random bits, as a number below 2^16, are at least rate * 2^16
 
 The bits are a function of (seed, step, image's index in the batch, layer, feature), so that a resumed run drops the
-same features, however the batch is cut into slices and on every device.
+same features, on every device and however the batch is cut into slices.
 
 References:
     | Dropout: A Simple Way to Prevent Neural Networks from Overfitting (Srivastava et al., 2014), JMLR 15.
@@ -25,10 +25,10 @@ class DropoutView(FullView):
     Args:
         image: Scaled pixel values, (N, H, W, C), of the network's dtype.
         condition: What the images are conditioned on, (N, D); None for nothing.
-        rate: Probability that a feature is dropped, in 0..0.99; rounded to a multiple of 2^-16.
+        rate: Probability that a feature is dropped, 0..0.99; rounded to a multiple of 2^-16.
         seed: The run's seed.
         step: The step, from 0; a tensor is an int64 scalar on the image's device.
-        first: Index in the step's batch of the first image; a tensor is an int64 scalar as well.
+        first: Index of the first image in the step's batch; a tensor is an int64 scalar as well.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""The gradient of a batch in parts: on a CPU each core with parts of its own, and several processes with a share each.
+"""The gradient of a batch in parts: each core of a CPU takes parts of its own, and each process a share of the batch.
 
-Two cores that share every operation wait for each other some hundred times a part. Here each thread goes through parts
-of its own, one thread an operation, with gradients of its own, which are added at the end in the order of the threads.
-So the result depends on the number of threads, and on nothing else.
+Two cores that share every operation wait for each other some hundred times per part. Here each thread goes through
+parts of its own, with one thread per operation and gradients of its own, which are added at the end in the order of the
+threads. So the result depends on the number of threads, and on nothing else.
 
 Where several processes train together, each computes the gradient of its share of the batch, and PyTorch's
 DistributedDataParallel sums them while the last part's are still being computed.
@@ -32,16 +32,16 @@ __all__ = ["Gradient", "autocast"]
 
 MakeView = Callable[[Tensor, Tensor | None], FullView]
 Part = tuple[int, int]
-"""First image and the one behind the last."""
+"""Start and stop of the images."""
 
 
 class Gradient:
     """The gradient of a model's parameters.
 
     Args:
-        model: Whose.
-        processes: Those that compute it together.
-        bf16: Multiply in bfloat16, by PyTorch's autocast; otherwise exactly in the model's own type.
+        model: The model in training.
+        processes: Those that compute the gradient together.
+        bf16: Multiply in bfloat16, by PyTorch's autocast; otherwise in the model's own type.
     """
 
     def __init__(self, model: AutoregressiveModel, processes: Processes = ALONE, *, bf16: bool = False) -> None:
@@ -66,17 +66,17 @@ class Gradient:
         """Adds the gradient of the images' negative log-likelihood to the parameters' `.grad`.
 
         Args:
-            images: This process's uint8 images (n, C, H, W), perhaps none of them.
-            condition: What they are conditioned on, (n, D), or None.
-            view_from: Makes the view of a part that begins with that image.
-            parts: Into which the images are cut, in order.
-            divisor: What the sum over the images is divided by before it is differentiated. Of several processes the
-                mean is taken.
-            threads: Of a CPU, that go through parts of their own, if there are as many parts. In the caller's thread
-                operations must have no team then (`pixelcnn.threads`).
+            images: This process's uint8 images (n, C, H, W), possibly none.
+            condition: What the images are conditioned on, (n, D), or None.
+            view_from: Makes the view of a part, by the index of its first image.
+            parts: The parts into which the images are cut, in order.
+            divisor: The sum over the images is divided by this before it is differentiated. Several processes take
+                the mean of their gradients.
+            threads: Number of CPU threads that go through parts of their own, if there are as many parts. Operations in
+                the caller's thread must then have no team (`pixelcnn.threads`).
 
         Returns:
-            The sum over the images of this process, in nats, not divided.
+            The sum over this process's images in nats, not divided.
         """
 
         def nats_of(start: int, stop: int) -> Tensor:
@@ -123,16 +123,17 @@ class Gradient:
         results = [each.result() for each in shares]
         for _, gradients in results:
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return sum(total for total, _ in results)
+                total = gradient if parameter.grad is None else parameter.grad + gradient
+                parameter.grad = total.contiguous()  # as parameters are: PyTorch's fused Adam ignores strides
+        return sum(nats for nats, _ in results)
 
     def _summed(self, last: bool) -> AbstractContextManager[object]:
-        """Within it a gradient is added to the earlier parts', and after the last one summed over the processes."""
+        """Inside the block a gradient is added to the earlier parts', and with the last one summed by all processes."""
         return contextlib.nullcontext() if self._together is None or last else self._together.no_sync()
 
 
 class _Nats(nn.Module):
-    """Images' negative log-likelihood as DistributedDataParallel wants it: a module's forward pass."""
+    """The negative log-likelihood of images as DistributedDataParallel needs it: a module's forward pass."""
 
     def __init__(self, model: AutoregressiveModel) -> None:
         super().__init__()
@@ -145,5 +146,5 @@ class _Nats(nn.Module):
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:
-    """Within it a forward pass multiplies in bfloat16, by PyTorch's autocast, if asked for."""
+    """Inside the block a forward pass multiplies in bfloat16, by PyTorch's autocast, if asked for."""
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if bf16 else contextlib.nullcontext()

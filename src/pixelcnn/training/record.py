@@ -1,36 +1,37 @@
-"""What a training run is: its configuration and its data, so that only the same run is gone on with.
+"""The record of a run, its configuration and its data, by which only the same run is resumed.
 
-The record stands in the run's folder (config.json) and in each of its checkpoints.
+The record is in the run's folder (config.json) and in each of its checkpoints.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from pixelcnn.config import TrainConfig, from_dict, to_dict
+from pixelcnn.config import TrainConfig, to_dict
+from pixelcnn.processes import Processes
 
 __all__ = ["RunRecord"]
 
-_MAY_DIFFER = {  # between a run and its continuation
+_MAY_DIFFER = {  # when a run is resumed
     "epochs", "device", "compile", "finish", "checkpoint_seconds", "keep_last", "sample_images", "tensorboard",
 }  # fmt: skip
-_MAY_BRANCH = {"learning_rate", "clip_norm", "weight_decay", "dropout"}  # in a new folder, from a given checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run's configuration, its data, and what its last bits depend on besides."""
+    """A run's configuration, its data, and what else its last bits depend on."""
+
+    earlier_names: ClassVar[dict[str, str | None]] = {"origin": None}  # of runs that changed their configuration
 
     data: str
-    """What the images are, in words."""
+    """The source of the images, in words."""
     training: str
     """Number and SHA-256 of the training images, with their labels if they are used."""
     validation: str
@@ -40,13 +41,11 @@ class RunRecord:
     torch: str
     """PyTorch's version."""
     threads: int
-    """Threads that one operation uses on the CPU."""
+    """Number of threads on the CPU."""
     precision: str = "float32"
-    """What is multiplied in: "float32" or "bf16"."""
+    """Precision of products: "float32" or "bf16"."""
     processes: int = 1
-    """Processes that train together."""
-    origin: str = ""
-    """Where a run that went on from another run's checkpoint under other options began; nothing for a whole run."""
+    """Number of processes that train together."""
 
     @classmethod
     def of(
@@ -70,78 +69,48 @@ class RunRecord:
             processes=processes,
         )
 
-    @classmethod
-    def from_json(cls, values: object, where: str) -> RunRecord:
-        """The record from `to_json`'s parsed values.
+    def check_alike(self, processes: Processes) -> None:
+        """Checks that all processes were given the same run: one may read another copy of the images.
 
         Raises:
-            ValueError: If it is not a run's record.
+            ValueError: If not.
         """
-        return from_dict(cls, values, where)
-
-    def to_json(self) -> str:
-        """The record as an indented JSON object."""
-        return json.dumps(to_dict(self), indent=2) + "\n"
+        mine = [self.data, self.training, self.validation, to_dict(self.train)]
+        if any(processes.sum([mine != processes.from_first(lambda: mine)])):
+            raise ValueError("the processes were given different images or options; give all the same")
 
     def check_continues(self, earlier: RunRecord, where: str) -> None:
-        """Whether this run is the same as an earlier one, perhaps longer.
+        """Checks that this run is the same as an earlier one, perhaps longer.
 
         Warns:
-            UserWarning: If the result will differ in its last bits: another PyTorch, number of threads or processes,
+            UserWarning: If the last bits of the result will differ: another PyTorch, number of threads or processes,
                 or precision.
 
         Raises:
             ValueError: If it is another run.
         """
-        for name, old, new in self._differences(earlier):
-            raise ValueError(f"{where} holds a run with {name} = {old!r}, not {new!r}; choose another folder")
-        self._warn_of_other_bits(earlier, where)
-
-    def branch_of(self, earlier: RunRecord, where: str) -> RunRecord:
-        """This run's record if it goes on from the checkpoint `where` of an earlier one.
-
-        The learning rate, clip_norm, weight decay and dropout may differ then; the new record says so.
-
-        Warns:
-            UserWarning: If they differ, or the last bits will.
-
-        Raises:
-            ValueError: If anything else differs.
-        """
-        changed = []
-        for name, old, new in self._differences(earlier):
-            if name not in _MAY_BRANCH:
-                raise ValueError(f"{where} holds a run with {name} = {old!r}, not {new!r}; choose another folder")
-            changed.append(f"{name} = {old!r}")
-            warnings.warn(f"going on from {where} with {name} = {new!r}, which was {old!r} before", stacklevel=2)
-        self._warn_of_other_bits(earlier, where)
-        begun = f"{Path(where).name} of a run with {', '.join(changed)}" if changed else ""
-        return dataclasses.replace(self, origin="; before that, ".join(filter(None, [begun, earlier.origin])))
-
-    def _differences(self, earlier: RunRecord) -> list[tuple[str, object, object]]:
-        """Name, earlier and present value of what makes it another run."""
         decides = self.train.schedule != "constant" and self.train.steps is self.train.minutes is None
         may_differ = _MAY_DIFFER - ({"epochs"} if decides else set())
+        names = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in may_differ]
         pairs = [(name, getattr(earlier, name), getattr(self, name)) for name in ("data", "training", "validation")]
-        pairs += [
-            (f.name, getattr(earlier.train, f.name), getattr(self.train, f.name))
-            for f in dataclasses.fields(TrainConfig)
-            if f.name not in may_differ
-        ]
-        return [pair for pair in pairs if pair[1] != pair[2]]
-
-    def _warn_of_other_bits(self, earlier: RunRecord, where: str) -> None:
+        pairs += [(name, getattr(earlier.train, name), getattr(self.train, name)) for name in names]
+        for name, old, new in pairs:
+            if old != new:
+                raise ValueError(
+                    f"{where} holds a run with {name} = {old!r}, not {new!r}; resume it with the same options, or "
+                    "choose another folder for a new run"
+                )
         for name, old, new in (
             ("PyTorch", earlier.torch, self.torch),
-            ("a number of threads", earlier.threads, self.threads),
-            ("a number of processes", earlier.processes, self.processes),
-            ("a precision", earlier.precision, self.precision),
+            ("number of threads", earlier.threads, self.threads),
+            ("number of processes", earlier.processes, self.processes),
+            ("precision", earlier.precision, self.precision),
         ):
             if old != new:
                 warnings.warn(
-                    f"{where} was begun with {name} of {old}, and goes on with {new}: the last bits will differ from "
-                    "an uninterrupted run's",
-                    stacklevel=3,
+                    f"{where} was begun with {name} {old} and is resumed with {new}: the last bits will differ from "
+                    "those of an uninterrupted run",
+                    stacklevel=2,
                 )
 
 

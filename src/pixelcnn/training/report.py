@@ -1,15 +1,20 @@
-"""What a training run shows: metrics.jsonl, timing.jsonl, curves.png, sample grids and the model's card."""
+"""The reports of a training run: metrics, timing, curves, samples, TensorBoard, messages, and the model's card."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from pixelcnn.config import TrainConfig
+from pixelcnn.devices import peak_memory
 from pixelcnn.files import write_file
 from pixelcnn.images import grid, save_png
 from pixelcnn.models import AutoregressiveModel
@@ -17,35 +22,132 @@ from pixelcnn.models.card import HeldOut, describe
 from pixelcnn.training.checkpoint import held_out_loss
 from pixelcnn.training.record import RunRecord
 
-__all__ = ["card", "draw_curves", "write_metrics", "write_samples", "write_timing"]
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
+__all__ = ["Reports", "card", "check_tensorboard", "write_metrics", "write_samples"]
+
+_CURVES_SECONDS = 10  # between two drawings of the curves, which take one
+_BOARD_STEPS = 10  # between two points in TensorBoard
 _MNIST_LICENSE = "The data, MNIST by Y. LeCun, C. Cortes and C. J. C. Burges, are under CC BY-SA 3.0."
 
 
+class Reports:
+    """The reports of a run's first process, in the run's folder and as messages.
+
+    TensorBoard gets what metrics.jsonl holds for each epoch, the steps in between, and the samples. A resumed run
+    writes a new file, and TensorBoard leaves out what an earlier file holds for later steps.
+
+    Args:
+        out: The run's folder.
+        say: Shows the user a message.
+        device: Where the run trains.
+        step: Number of steps that the run has taken.
+        tensorboard: Whether to write for TensorBoard.
+    """
+
+    def __init__(
+        self, out: Path, say: Callable[[str], None], device: torch.device, step: int, tensorboard: bool
+    ) -> None:
+        self._out, self._say, self._device = out, say, device
+        self._writer = _writer_class()(str(out / "tensorboard"), purge_step=step + 1) if tensorboard else None
+        self._last_curves = -math.inf
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Reports numbers by name after a step: every tenth step goes to TensorBoard."""
+        if self._writer is not None and step % _BOARD_STEPS == 0:
+            for name, value in values.items():
+                self._writer.add_scalar(f"step/{name}", value, step)
+
+    def epoch(self, metrics: list[dict[str, Any]], epochs: int, images: int, seconds: float, samples: Path) -> None:
+        """Reports on the last of the finished epochs.
+
+        Args:
+            metrics: The lines of metrics.jsonl.
+            epochs: Number of epochs of the run.
+            images: Number of images that this process trained on since it began the epoch or resumed in it.
+            seconds: Time that this took.
+            samples: The picture of the samples, if there is one.
+        """
+        line, now = metrics[-1], time.monotonic()
+        write_metrics(self._out / "metrics.jsonl", metrics)
+        speed = images / max(seconds, 1e-9)
+        timing = {"epoch": line["epoch"], "images": images, "seconds": round(seconds, 3)}
+        timing |= {"images_per_second": round(speed, 1), "peak_memory_bytes": peak_memory(self._device)}
+        _write_timing(self._out / "timing.jsonl", timing)
+        if line["epoch"] == epochs or now - self._last_curves >= _CURVES_SECONDS:
+            _draw_curves(self._out / "curves.png", metrics)
+            self._last_curves = time.monotonic()
+        if self._writer is not None:
+            self._write_events(self._writer, line, samples)
+        self._say(
+            f"epoch {line['epoch']}/{epochs}: training loss {line['train_loss']:.4f}, validation loss "
+            + f"{line['validation_loss']:.4f}"
+            + (f", averaged weights {line['validation_loss_ema']:.4f}" if "validation_loss_ema" in line else "")
+            + f" ({line['validation_nats_per_image']:.2f} nats/image), {speed:.0f} images/s, "
+            + f"{timing['peak_memory_bytes'] / 2**30:.1f} GiB"
+        )
+
+    def close(self) -> None:
+        """Writes what is waiting."""
+        if self._writer is not None:
+            self._writer.close()
+
+    @staticmethod
+    def _write_events(writer: SummaryWriter, line: dict[str, Any], samples: Path) -> None:
+        step = line["step"]
+        for name, value in line.items():
+            if name not in ("epoch", "step"):
+                writer.add_scalar(f"epoch/{name}", value, step)
+        if samples.exists():
+            from PIL import Image
+
+            with Image.open(samples) as image:
+                writer.add_image("samples", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        writer.flush()
+
+
+def check_tensorboard() -> None:
+    """Checks that TensorBoard is installed.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    _writer_class()
+
+
+def _writer_class() -> type[SummaryWriter]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+    except ImportError:
+        raise ValueError("tensorboard is not installed: pip install 'pixelcnn[tensorboard]'") from None
+    return SummaryWriter
+
+
 def write_metrics(path: Path, metrics: list[dict[str, Any]]) -> None:
-    """metrics.jsonl: a line for each finished epoch, a function of the configuration and the data alone."""
+    """Writes metrics.jsonl: one line per finished epoch, a function of the configuration and the data alone."""
     write_file(path, "".join(json.dumps(line) + "\n" for line in metrics))
 
 
-def write_timing(path: Path, line: dict[str, Any]) -> None:
-    """timing.jsonl: a line for each finished epoch with what the clock said, kept apart from the metrics.
+def _write_timing(path: Path, line: dict[str, Any]) -> None:
+    """Writes timing.jsonl: one line per finished epoch with what the clock measured, kept apart from the metrics.
 
-    The line replaces the one of the same epoch and later ones, from a process that was killed before its checkpoint.
+    The line replaces those of the same epoch and later ones, from a process that was killed before its checkpoint.
     """
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     write_file(path, "".join(f"{text}\n" for text in [*lines[: line["epoch"] - 1], json.dumps(line)]))
 
 
 def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> None:
-    """A grid of images drawn from the model, the same seed at every epoch; of classes in turn if it has some."""
+    """Draws a grid of n images from the model, the same seed in every epoch; classes in turn if it has some."""
     classes: int | None = getattr(model.config, "num_classes", None)
     labels = None if classes is None else torch.arange(n, device="cpu") % classes
     columns = classes if classes is not None and classes <= n else None
     save_png(grid(model.sample(n, labels, seed=seed), model.levels, columns), path)
 
 
-def draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
-    """The losses by epoch, in nats a sub-pixel, above the gradients' norms and the learning rate."""
+def _draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
+    """Draws the losses by epoch, in nats per sub-pixel, above the gradients' norms and the learning rate."""
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import MaxNLocator
 
@@ -83,9 +185,9 @@ def card(
 
     Args:
         model: The finished model.
-        record: What the run was.
+        record: The run's record.
         metrics: The lines of metrics.jsonl.
-        chosen: The one of them whose weights the model has.
+        chosen: The line of the epoch whose weights the model has.
         device: Where it was trained.
     """
     config, last = record.train, metrics[-1]
@@ -95,17 +197,16 @@ def card(
         for line in metrics
     )
     best = f" The weights are those after epoch {chosen['epoch']}, the best." if config.finish == "best" else ""
-    origin = f" Begun as {record.origin}." if record.origin else ""
     training = (
         f"Data: {record.data}{protocol}, {config.model.levels} levels.\n\n"
         f"- training: {record.training}\n- validation: {record.validation}\n\n"
         f"{last['epoch']} epoch{'s' * (last['epoch'] > 1)}, {last['step']} steps, batch {config.batch_size}, "
-        f"{_recipe(config)}, seed {config.seed}; PyTorch {record.torch}, {device}, {record.precision}.{best}{origin} "
-        "Losses in nats a sub-pixel:\n\n"
+        f"{_recipe(config)}, seed {config.seed}; PyTorch {record.torch}, {device}, {record.precision}.{best} "
+        "Losses in nats per sub-pixel:\n\n"
         f"| epoch | step | training | validation |\n|---|---|---|---|\n{losses}"
     )
     loss = held_out_loss(chosen)
-    results = f"Validation loss {loss:.4f} nats a sub-pixel, {loss * model.subpixels:.2f} nats an image."
+    results = f"Validation loss {loss:.4f} nats per sub-pixel, {loss * model.subpixels:.2f} nats per image."
     mnist = record.data in ("mnist", "mnist-dynamic")
     return describe(
         model,
@@ -121,7 +222,7 @@ def _recipe(config: TrainConfig) -> str:
     """Everything that is not off, in words."""
     warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
     conditional = any(getattr(config.model, size, None) for size in ("num_classes", "condition_dim"))
-    hidden = config.unlabelled if conditional and config.orders == 1 else 0.0
+    dropped = config.label_dropout if conditional and config.orders == 1 else 0.0
     parts = [
         f"{config.minutes:g} minutes of training" if config.minutes is not None else "",
         f"{config.optimizer.capitalize()}, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
@@ -132,7 +233,7 @@ def _recipe(config: TrainConfig) -> str:
         f"images in one of {config.orders} scan orders, drawn anew every epoch" if config.orders > 1 else "",
         f"images shifted by up to {config.shift} pixels" if config.shift else "",
         f"{config.mutate:.0%} of the sub-pixels replaced at random" if config.mutate else "",
-        f"{hidden:.0%} of the labels hidden" if hidden else "",
+        f"{dropped:.0%} of the labels dropped" if dropped else "",
         f"weights averaged with decay {config.ema}" if config.ema is not None else "",
     ]
     return ", ".join(filter(None, parts))

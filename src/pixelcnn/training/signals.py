@@ -1,7 +1,8 @@
-"""Stopping a run from outside: Ctrl-C (SIGINT) and SIGTERM end it after its next step, with a checkpoint.
+"""Stopping a run from outside: Ctrl-C (SIGINT) and SIGTERM end it after the current step, with a checkpoint.
 
-While nothing is unsaved (validation, pictures) they end it at once. A second Ctrl-C always does; a second SIGTERM, as
-some schedulers send it, does not.
+While nothing is unsaved (in validation and sampling) they end it at once. A second Ctrl-C always does; a second
+SIGTERM, as some schedulers send it, does not. Where several processes train together, a signal to one of them reaches
+all with the sum of the next step's loss, so that all stop after the same step.
 """
 
 from __future__ import annotations
@@ -9,20 +10,22 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from types import FrameType, TracebackType
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from types import FrameType
+
+from pixelcnn.processes import Processes, handling
 
 __all__ = ["Interrupted", "StopSignals"]
 
-_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C or SIGTERM, after writing a checkpoint; the message says how to go on.
+    """The run was stopped by Ctrl-C or SIGTERM, after writing a checkpoint; the message says how to resume it.
 
     Attributes:
-        exit_code: What a process that was stopped in this way ends with: 128 + the signal's number, so 130 after
-            Ctrl-C and 143 after SIGTERM.
+        exit_code: Exit code of a process that was stopped in this way: 128 + the signal's number, so 130 after Ctrl-C
+            and 143 after SIGTERM.
     """
 
     def __init__(self, message: str, signum: int = signal.SIGINT) -> None:
@@ -31,53 +34,62 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopSignals:
-    """A context manager that defers the two signals; outside the main thread it leaves them to the caller.
+    """Defers the two signals until nothing is unsaved.
 
     Args:
-        say: Tells the user something.
+        say: Shows the user a message.
+        processes: Those that train together.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.received: int | None = None
-        """The signal that asks the run to stop, if one has come."""
-        self._say = say
+    def __init__(self, say: Callable[[str], None], processes: Processes) -> None:
+        self._say, self._processes = say, processes
+        self._received: int | None = None  # by this process
+        self._agreed: int | None = None  # known to all processes
         self._message: str | None = None  # while nothing is unsaved
-        self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> Self:
-        for signum in _NAMES:
-            with contextlib.suppress(ValueError):  # not the main thread
-                self._previous[signum] = signal.signal(signum, self._handle)
-        return self
+    def deferred(self) -> AbstractContextManager[None]:
+        """Inside the block the signals are deferred; outside the main thread they are left to the caller."""
+        return handling(self._handle, *_NAMES)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for signum, previous in self._previous.items():
-            signal.signal(signum, previous)
+    def agree(self, value: float = 0.0) -> float:
+        """The sum of a number over all processes; on the way each learns whether another was asked to stop."""
+        if self._processes.count == 1:
+            return value
+        total, *counts = self._processes.sum([value, *(float(self._received == signum) for signum in _NAMES)])
+        self._agreed = next((signum for signum, count in zip(_NAMES, counts, strict=True) if count), None)
+        return total
+
+    @property
+    def asked(self) -> int | None:
+        """The signal by which the run was asked to stop, if all processes know of it."""
+        return self._received if self._processes.count == 1 else self._agreed
 
     def check(self, message: str) -> None:
-        """Ends the run if it was asked to stop: to be called when nothing is unsaved.
+        """Ends the run on all processes if it was asked to stop: to be called when nothing is unsaved.
 
         Raises:
             Interrupted: With the message.
         """
-        if self.received is not None:
-            raise Interrupted(message, self.received)
+        if self.asked is not None:
+            self._processes.sum([0.0])  # the first process has saved
+            raise Interrupted(message, self.asked)
 
     @contextlib.contextmanager
     def at_once(self, message: str) -> Iterator[None]:
         """Inside the block nothing is unsaved, and a signal ends the run at once."""
         self._message = message
         try:
-            self.check(message)
+            if self._received is not None:
+                raise Interrupted(message, self._received)
             yield
         finally:
             self._message = None
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
-        if self.received is not None and signum == signal.SIGINT:
+        if self._received is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.received is None:
-            self.received = signum
+        if self._received is None:
+            self._received = signum
             if self._message is None:
                 again = " (Ctrl-C again: at once)" if signum == signal.SIGINT else ""
                 self._say(f"{_NAMES[signal.Signals(signum)]}: stopping after this step{again}")

@@ -1,7 +1,7 @@
-"""Whether a run's loss has gone astray.
+"""A watch on the loss of a run: whether it has diverged.
 
-The loss of each step, in nats a sub-pixel, goes into a moving average a, over some 50 steps. With the lowest average so
-far b and the loss of knowing nothing, u = ln(levels), the run is *off* while
+The loss of each step, in nats per sub-pixel, goes into a moving average a over some 50 steps. With the lowest average b
+so far and the loss of knowing nothing, u = ln(levels), the loss is *off* while
 
     a > 1.5 * b + 0.05 * u,
 
@@ -26,14 +26,14 @@ class LossWatch:
     """The moving average of a run's loss; part of every checkpoint, so that a resumed run decides the same."""
 
     average: float | None = None
-    """Moving average of the loss in nats a sub-pixel, None before the first step."""
+    """Moving average of the loss in nats per sub-pixel, None before the first step."""
     lowest: float | None = None
     """Its lowest value so far."""
     steps_off: int = 0
-    """Steps in succession, up to now, over which the average has been too high."""
+    """Number of latest steps in succession after which the average was too high."""
 
     def see(self, loss: float, levels: int) -> None:
-        """Takes in the loss of one step, in nats a sub-pixel, of a model with so many levels."""
+        """Adds the loss of one step, in nats per sub-pixel, of a model with some number of levels."""
         self.average = loss if self.average is None else _DECAY * self.average + (1 - _DECAY) * loss
         self.lowest = self.average if self.lowest is None else min(self.lowest, self.average)
         off = self.average > _FACTOR * self.lowest + _SLACK * math.log(levels)
@@ -41,10 +41,10 @@ class LossWatch:
 
     @property
     def off(self) -> bool:
-        """Whether the loss is too high at the moment."""
+        """Whether the loss is too high at present."""
         return self.steps_off > 0
 
     @property
     def diverged(self) -> bool:
-        """Whether it has been for so long that the run is lost."""
+        """Whether it has been too high for so long that the run is lost."""
         return self.steps_off >= _PATIENCE
