@@ -60,7 +60,7 @@ def test_every_tab_by_clicks(visit, tmp_path, size, scheme):
     assert fits(page)
 
     page.get_by_role("tab", name="Explain").click()
-    for heading in ("What a pixel sees", "How it is drawn", "Masks", "How it learnt", "Layers", "Card"):
+    for heading in ("What a pixel sees", "How it is drawn", "Masks", "How it was trained", "Layers", "Card"):
         expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     expect(page.get_by_role("img", name="loss by epoch")).to_be_visible()
     expect(page.get_by_role("cell", name="532,673")).to_be_visible()

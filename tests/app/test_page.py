@@ -11,8 +11,7 @@ pytest.importorskip("gradio", reason="gradio is not installed")
 
 import gradio as gr
 
-from pixelcnn.app import TABS, Limits, page
-from pixelcnn.app.theme import theme
+from pixelcnn.app import TABS, Limits, page, theme
 
 
 def built(*arguments, **options):
@@ -36,14 +35,14 @@ def function(blocks, name):
 
 
 def test_a_tab_is_a_title_and_a_function(served):
-    told = []
+    given = []
 
-    def build(models, limits):
-        told.append((models, limits))
+    def build(backend):
+        given.append((list(backend.models.values()), backend.limits))
         gr.Markdown("a third job")
 
     blocks = built(served, Limits(), tabs=(*TABS, SimpleNamespace(TITLE="Third", build=build)))
-    assert told == [(served, Limits())]
+    assert given == [(served, Limits())]
     tabs = [block.label for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
     assert tabs == ["Draw", "Complete", "Score", "Compress", "Explain", "Third"]
     with pytest.raises(ValueError, match="the page needs at least one model, got none"):
@@ -97,7 +96,7 @@ def test_draw(blocks):
     ("arguments", "message"),
     [
         (("mnist-seed", "any", 10, 1.0, 1.0, 0, False), "the number of images must be in 1..9, got 10"),
-        (("mnist-seed", "any", 2.5, 1.0, 1.0, 0, False), "the number of images must be whole, got 2.5"),
+        (("mnist-seed", "any", 2.5, 1.0, 1.0, 0, False), "the number of images must be a whole number, got 2.5"),
         (("mnist-seed", "any", 4, 1.0, 1.0, None, False), "the seed must be a whole number, got None"),
         (("mnist-seed", "any", 4, 1.0, 1.0, -3, False), "seed must be an integer in 0..2**63-1, got -3"),
         (("mnist-seed", "any", 4, -1.0, 1.0, 0, False), "temperature must be positive and finite, got -1.0"),
@@ -129,6 +128,6 @@ def test_the_controls_follow_the_model(blocks, served):
 def test_what_a_visitor_finds_was_drawn_before(blocks, served, monkeypatch):
     first = [block for block in blocks.blocks.values() if isinstance(block, gr.HTML)]
     assert any("9 images drawn by mnist-seed, seed 0" in block.value for block in first)
-    monkeypatch.setattr("pixelcnn.app.tabs.draw._FIRST", 0.0)
+    monkeypatch.setattr("pixelcnn.app.tabs.draw._FIRST_SECONDS", 0.0)
     slow = built(served, Limits())
     assert any("Press Draw." in block.value for block in slow.blocks.values() if isinstance(block, gr.HTML))

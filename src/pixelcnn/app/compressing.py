@@ -73,8 +73,6 @@ class Compressed:
 
     images: Tensor
     """uint8 levels (N, C, H, W)."""
-    labels: Tensor | None
-    """Classes, int64 (N,), that are in the stream as well."""
     data: bytes
     overhead: int
     """Bytes of header, lengths and checksums, which hardly grow with the number of images."""
@@ -146,7 +144,6 @@ def compressed(
     depth = (served.model.levels - 1).bit_length()
     return Compressed(
         images=images,
-        labels=labels,
         data=data,
         overhead=len(data) - sum(length for _, length in chunks),
         others=(

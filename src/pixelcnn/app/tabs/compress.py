@@ -213,8 +213,8 @@ def _caveats(served: Served, result: Compressed) -> str:
         )
     weights = sum(parameter.numel() * parameter.element_size() for parameter in served.model.parameters())
     sentences.append(
-        f"Decoding also needs the model, {weights / 1e6:.1f} MB, which was trained on such images; picture formats know "
-        "nothing of them."
+        f"Decoding also needs the model, {weights / 1e6:.1f} MB, which was trained on such images; picture formats "
+        "know nothing of them."
     )
     return " ".join(sentences)
 

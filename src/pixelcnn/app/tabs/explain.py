@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 from pixelcnn.app import parts
 from pixelcnn.app.figures import curve, field_figure, front_figure, mask_figures
@@ -74,7 +73,8 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     wavefront, prelude, slope = schedule.wavefront, schedule.prelude, schedule.wavefront.slope
     field = receptive_field(network)
     attention = getattr(network.config, "attention", 0)
-    sees = f"Each pixel depends on {int(field.sum())} pixels before it: in {len(field) - 1} rows above, and in its own row."
+    above = len(field) - 1
+    sees = f"Each pixel depends on {int(field.sum())} pixels before it: in {above} rows above, and in its own row."
     if attention:
         sees += " Attention lets it see all the others before it as well."
     if wavefront.steps < h * w:
@@ -97,8 +97,8 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     own = _key(
         ("seen", "seen"),
         ("unseen", "not seen"),
-        ("own", "the own pixel, seen"),
-        ("own-unseen", "the own pixel, not seen"),
+        ("own", "the pixel itself, seen"),
+        ("own-unseen", "the pixel itself, not seen"),
         *part,
     )
     return [
