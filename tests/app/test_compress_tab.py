@@ -14,7 +14,7 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.app import compressing
-from pixelcnn.app.compressing import PreparedModels, compressed, decompressed, digest_of, max_images, most_probable
+from pixelcnn.app.compressing import PreparedModels, compressed, decompressed, digest_of, max_images
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.tabs.compress import browser_copy, decoded_html, stream_html
 from pixelcnn.codec import StreamError, decompress_with_labels
@@ -46,10 +46,6 @@ def pictures(text):
     return [Image.open(io.BytesIO(base64.b64decode(content))) for content in found]
 
 
-def sizes(found):
-    return {size.name: size.bytes for size in found.others}
-
-
 def file_size(picture, kind, **options):
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
@@ -73,7 +69,7 @@ def test_the_stream_is_the_packages_own(served, prepared):
 
 def test_what_the_stream_is_beside(served, prepared):
     images = mnist("test", 2)[0][:5]
-    found = sizes(compressed(served[0], prepared, images, None, LIMITS))
+    found = compressed(served[0], prepared, images, None, LIMITS).others
     bits = -served[0].model.log_prob(images).double().sum().item() / math.log(2)
     assert found["model's likelihood"] == pytest.approx(bits / 8, rel=1e-5)
     assert found["raw, 1 bit per value"] == 5 * 98
@@ -96,7 +92,7 @@ def test_what_the_stream_is_beside(served, prepared):
 def test_jpeg_xl_is_lossless(served, prepared):
     pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed: pip install 'pixelcnn[app]'")
     images = mnist("test", 2)[0][:2]
-    found = sizes(compressed(served[0], prepared, images, None, LIMITS))
+    found = compressed(served[0], prepared, images, None, LIMITS).others
     mosaic = Image.new("L", (56, 28))
     for k in range(2):
         mosaic.paste(to_pil(images[k], 2), (28 * k, 0))
@@ -114,7 +110,9 @@ def test_without_the_plug_in_the_row_says_so(served, prepared, monkeypatch):
         found = compressed(served[0], prepared, mnist("test", 2)[0][:1], None, LIMITS)
     finally:
         compressing._has_jpeg_xl.cache_clear()
-    assert [size.name for size in found.others if size.bytes is None] == ["JPEG XL: pillow-jxl-plugin is not installed"]
+    assert [name for name, size in found.others.items() if size is None] == [
+        "JPEG XL: pillow-jxl-plugin is not installed"
+    ]
     assert "JPEG XL: pillow-jxl-plugin is not installed PNG" in words(stream_html(served[0], found))
 
 
@@ -127,7 +125,7 @@ def test_every_kind_of_image(shape, levels, depth):
     images = torch.randint(levels, (7, *shape), generator=torch.Generator().manual_seed(2)).byte()
     found = compressed(own, PreparedModels([own]), images, None, LIMITS)
     assert torch.equal(decompressed(PreparedModels([own]), found.data, LIMITS).images, images)
-    by_name = sizes(found)
+    by_name = found.others
     assert by_name[f"raw, {depth} bits per value"] == math.ceil(images.numel() * depth / 8)
     assert ("PNG, one mosaic" in by_name) == (shape[0] != 2)
     assert "ratio" in stream_html(own, found)
@@ -155,14 +153,13 @@ def test_few_greys_stay_what_they_are(monkeypatch):
 
 def test_classes_are_in_the_stream(served, prepared):
     images = torch.randint(4, (6, 1, 12, 10), generator=torch.Generator().manual_seed(1)).byte()
-    labels = most_probable(served[1], images)
-    assert torch.equal(labels, served[1].model.classify(images).argmax(1))
+    labels = served[1].model.classify(images).argmax(1)
     found = compressed(served[1], prepared, images, labels, LIMITS)
     back, classes = decompress_with_labels(served[1].model, found.data)
     assert torch.equal(back, images)
     assert torch.equal(classes, labels)
     bits = -served[1].model.log_prob(images, labels).double().sum().item() / math.log(2) + 6 * math.log2(5)
-    assert sizes(found)["model's likelihood, with classes"] == pytest.approx(bits / 8, rel=1e-5)
+    assert found.others["model's likelihood, with classes"] == pytest.approx(bits / 8, rel=1e-5)
     again = decompressed(prepared, found.data, LIMITS)
     assert again.served is served[1]
     assert f"classes {', '.join(map(str, labels.tolist()))}" in words(decoded_html(again, None))
@@ -299,7 +296,7 @@ def test_classes_that_are_asked_for(functions, served, label, given):
     if label == "any":
         assert labels is None
     else:
-        assert torch.equal(labels, most_probable(served[1], images) if given is None else given)
+        assert torch.equal(labels, served[1].model.classify(images).argmax(1) if given is None else given)
 
 
 NO_PICTURE = sent(b"no picture")

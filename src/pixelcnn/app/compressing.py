@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import pixelcnn
-from pixelcnn.app.parts import encoded, whole
+from pixelcnn.app.parts import count, encoded, whole
 from pixelcnn.app.served import Limits, PerModel, Served
 from pixelcnn.codec import StreamError, decompress_with_labels
 from pixelcnn.codec.container import Header, unpack
@@ -28,12 +28,10 @@ __all__ = [
     "Compressed",
     "Decompressed",
     "PreparedModels",
-    "Size",
     "compressed",
     "decompressed",
     "digest_of",
     "max_images",
-    "most_probable",
 ]
 
 _GREYS = 16  # levels up to which PNG has less than a byte per pixel
@@ -59,15 +57,6 @@ class PreparedModels(PerModel[PreparedModel]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
-    """The size of the images in some format."""
-
-    name: str
-    bytes: float | None
-    """None if the format is not installed here."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Compressed:
     """A stream, and the sizes it compares with."""
 
@@ -76,8 +65,8 @@ class Compressed:
     data: bytes
     overhead: int
     """Bytes of header, lengths and checksums, which hardly grow with the number of images."""
-    others: tuple[Size, ...]
-    """The model's own likelihood first, raw pixels last."""
+    others: dict[str, float | None]
+    """Bytes by the model's own likelihood, then in other formats, None if not installed here; raw pixels come last."""
     seconds: float
     """Of encoding."""
 
@@ -104,15 +93,6 @@ def max_images(served: Served, limits: Limits) -> int:
     return max(1, min(limits.images_of(served.model), limits.body // 8 // served.model.subpixels))
 
 
-def most_probable(served: Served, images: Tensor) -> Tensor:
-    """The class of each image by Bayes' rule, int64 (N,).
-
-    Raises:
-        ValueError: If the model has no classes.
-    """
-    return served.model.classify(images.to(served.model.device)).argmax(1).cpu()
-
-
 def digest_of(images: Tensor) -> str:
     """The SHA-256 of levels (N, C, H, W), hexadecimal."""
     return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
@@ -121,14 +101,7 @@ def digest_of(images: Tensor) -> str:
 def compressed(
     served: Served, prepared: PreparedModels, images: Tensor, labels: Tensor | None, limits: Limits
 ) -> Compressed:
-    """Compresses images.
-
-    Args:
-        served: The model.
-        prepared: Prepares it.
-        images: uint8 levels (N, C, H, W) on the CPU.
-        labels: Classes to be coded too, int64 (N,).
-        limits: Bounds their number.
+    """Compresses uint8 levels (N, C, H, W), with their classes, int64 (N,), if these are to be coded too.
 
     Raises:
         ValueError: If they are too many, or the model cannot be prepared.
@@ -146,22 +119,17 @@ def compressed(
         images=images,
         data=data,
         overhead=len(data) - sum(length for _, length in chunks),
-        others=(
-            Size(name="model's likelihood" + (", with classes" if labels is not None else ""), bytes=bits / 8),
-            *_picture_sizes(images, served.model.levels),
-            Size(name=f"raw, {depth} bit{'s' * (depth > 1)} per value", bytes=math.ceil(images.numel() * depth / 8)),
-        ),
+        others={
+            "model's likelihood" + (", with classes" if labels is not None else ""): bits / 8,
+            **_picture_sizes(images, served.model.levels),
+            f"raw, {count(depth, 'bit')} per value": math.ceil(images.numel() * depth / 8),
+        },
         seconds=seconds,
     )
 
 
 def decompressed(prepared: PreparedModels, data: bytes, limits: Limits) -> Decompressed:
-    """Decodes a stream with the served model that it names.
-
-    Args:
-        prepared: Prepares the models.
-        data: Anything.
-        limits: Bounds images and memory.
+    """Decodes a stream, which may be anything, with the served model that it names.
 
     Raises:
         StreamError: If it is damaged, not a stream, of a model that is not served, or larger than this page decodes. It
@@ -183,19 +151,19 @@ def decompressed(prepared: PreparedModels, data: bytes, limits: Limits) -> Decom
     return Decompressed(served=served, images=images, labels=labels, bytes=len(data), seconds=seconds)
 
 
-def _picture_sizes(images: Tensor, levels: int) -> list[Size]:
+def _picture_sizes(images: Tensor, levels: int) -> dict[str, float | None]:
     """What picture formats need, all images in one mosaic and one file each; nothing if the images are no pictures."""
+    sizes: dict[str, float | None] = {}
     if images.shape[1] not in (1, 3):
-        return []
-    sizes = []
+        return sizes
     for kind, size in (("JPEG XL", _jpeg_xl_size if _has_jpeg_xl() else None), ("PNG", _png_size)):
         if size is None:
-            sizes.append(Size(name=f"{kind}: pillow-jxl-plugin is not installed", bytes=None))
+            sizes[f"{kind}: pillow-jxl-plugin is not installed"] = None
             continue
-        each = sum(size(to_pil(image, levels), levels) for image in images)
         if len(images) > 1:
-            sizes.append(Size(name=f"{kind}, one mosaic", bytes=size(to_pil(_mosaic(images), levels), levels)))
-        sizes.append(Size(name=f"{kind}, one file each" if len(images) > 1 else kind, bytes=each))
+            sizes[f"{kind}, one mosaic"] = size(to_pil(_mosaic(images), levels), levels)
+        each = sum(size(to_pil(image, levels), levels) for image in images)
+        sizes[f"{kind}, one file each" if len(images) > 1 else kind] = each
     return sizes
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "QUICK",
     "WORK",
     "Backend",
+    "asset",
     "bar",
     "check_choice",
     "choice",
@@ -37,7 +38,6 @@ __all__ = [
     "encoded",
     "img",
     "new_choices",
-    "script",
     "seed_number",
     "status",
     "table",
@@ -159,8 +159,8 @@ def visible(shown: bool) -> bool | str:
     return True if shown else "hidden"
 
 
-def script(name: str, **replaced: int) -> str:
-    """A JavaScript file of this folder, with names replaced by numbers."""
+def asset(name: str, **replaced: int) -> str:
+    """A JavaScript or HTML file of this folder, with names replaced by numbers."""
     text = (Path(__file__).parent / name).read_text(encoding="utf-8")
     for word, number in replaced.items():
         text = text.replace(word, str(number))
@@ -237,29 +237,15 @@ def img(picture: Image.Image | bytes, alt: str) -> str:
 
 
 def download(words: str, served: Served, suffix: str, content: bytes, kind: str = "image/png") -> str:
-    """A link that saves a file, named after the model.
-
-    Args:
-        words: Of the link.
-        served: The model; what file systems and addresses do not like is left out of its name.
-        suffix: Follows the model's name.
-        content: The file.
-        kind: Its media type.
-    """
+    """A link that saves a file of this content and media type, named after the model."""
+    # The name without what file systems and addresses do not like:
     name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in served.name).strip("-")
     file = html.escape(f"{name or 'images'}{suffix}")
     return f'<a class="px-keep" href="{data_url(content, kind)}" download="{file}">{words}</a>'
 
 
 def table(rows: Iterable[str], head: Sequence[str] = (), kind: str = "", name: str = "") -> str:
-    """A table in a frame that scrolls sideways where the page is narrow.
-
-    Args:
-        rows: `<tr>` elements.
-        head: Of the columns, text.
-        kind: Further classes of the frame.
-        name: With one, the frame can be reached and scrolled by keyboard.
-    """
+    """A table of `<tr>` elements in a frame that scrolls sideways; with a name it can be reached by keyboard."""
     region = f' tabindex="0" role="region" aria-label="{name}"' if name else ""
     heads = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in head)
     first = f"<thead><tr>{heads}</tr></thead>" if head else ""

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixelcnn.app.parts import script
+from pixelcnn.app.parts import asset
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.pictures import to_levels
@@ -39,19 +39,11 @@ def max_bytes(limits: Limits, reserve: int = 3 * 2**15) -> int:
 
 
 def upload_field(label: str, suffixes: str, note: str, limits: Limits, *, several: bool = False) -> dict[str, str]:
-    """Arguments that make `gradio.HTML` a field to choose files; its value is what `received` takes.
-
-    Args:
-        label: Of the field.
-        suffixes: Of the files, separated by commas.
-        note: HTML below the field.
-        limits: Bounds the files' bytes.
-        several: Whether more than one can be chosen.
-    """
+    """Arguments that make `gradio.HTML` a field to choose files, with a note below; its value is for `received`."""
     field = f'<input type="file" accept="{suffixes}"{" multiple" * several}>'
     return {
         "html_template": f'<label class="px-upload">{label} {field}</label><p>{note}</p>',
-        "js_on_load": script("upload.js", MAX_BYTES=max_bytes(limits)),
+        "js_on_load": asset("upload.js", MAX_BYTES=max_bytes(limits)),
     }
 
 
@@ -116,17 +108,13 @@ def as_image(served: Served, content: bytes, limits: Limits) -> Tensor:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > limits.pixels:  # only the header has been read
-                raise _TooLargeError
+                raise Image.DecompressionBombError
             channels = 1 if c == 1 else 3
             levels = to_levels(picture, channels, served.model.levels, DataConfig(size=(h, w)))[0]
-    except (_TooLargeError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"the picture may have at most {limits.pixels:,} pixels") from None
     except Exception:  # damaged files may raise anything
         raise ValueError(f"the file cannot be read as a picture: choose {_READABLE}") from None
     if levels.shape != (c, h, w):
         raise ValueError(f"{served.name} takes images of {c} channels, which no picture has")
     return torch.from_numpy(levels.copy())
-
-
-class _TooLargeError(Exception):
-    pass

@@ -1,6 +1,6 @@
 """The tab Complete: a visitor hides or paints pixels in an editor, and the model draws what is hidden from the rest.
 
-The editor in the browser (`editor.js`) and the server exchange one string, JSON:
+The editor in the browser (`editor.html`, `editor.js`) and the server exchange one string, JSON:
 
     shape   [C, H, W]
     levels  the number of levels; levels - 1 is white
@@ -115,8 +115,8 @@ def build(backend: parts.Backend) -> None:
         with gr.Column(scale=2, min_width=320):
             editor = gr.HTML(
                 _first_image(first),
-                html_template=_EDITOR.replace("MAX_BYTES", str(max_bytes(limits, _RESERVE))),
-                js_on_load=parts.script("editor.js"),
+                html_template=parts.asset("editor.html", MAX_BYTES=max_bytes(limits, _RESERVE)),
+                js_on_load=parts.asset("editor.js"),
             )
             another = gr.Button("Another digit", visible=first.has_digits)
         with gr.Column(scale=3, min_width=320):
@@ -192,16 +192,7 @@ def from_editor(served: Served, text: object) -> Edited:
 def complete(
     served: Served, edited: Edited, n: int, particles: int, label: int | None, seed: int, limits: Limits
 ) -> Result:
-    """Completes an image.
-
-    Args:
-        served: The model.
-        edited: The image and what is known of it.
-        n: The number of draws.
-        particles: At least n; not used where the draws are exact.
-        label: A class, or None for any.
-        seed: Which draws.
-        limits: Bounds the particles and the time.
+    """Completes an image n times, with at least n particles, which are not needed where the draws are exact.
 
     Raises:
         ValueError: If the request is invalid or exceeds the limits, or what is known is impossible.
@@ -256,31 +247,3 @@ def status_html(served: Served, edited: Edited, result: Result, seed: int) -> st
         f"{trust}; log p(known) {result.completion.log_evidence.item():.2f} nats",
         link + warning,
     )
-
-
-_EDITOR = """
-<div class="px-editor">
-<canvas tabindex="0" role="img" aria-label="The image: paint with the mouse, or with arrow keys and space"></canvas>
-<div class="px-tools" role="group" aria-label="Brush">
-<button type="button" data-tool="hide" aria-pressed="true">Hide</button>
-<button type="button" data-tool="reveal" aria-pressed="false">Reveal</button>
-<button type="button" data-tool="white" aria-pressed="false">White</button>
-<button type="button" data-tool="black" aria-pressed="false">Black</button>
-<label>Width <input type="range" min="1" max="9" value="3"></label>
-</div>
-<div class="px-tools" role="group" aria-label="What is hidden">
-<span>Hide</span>
-<button type="button" data-fill="middle">the middle rows</button>
-<button type="button" data-fill="bottom">the bottom half</button>
-<button type="button" data-fill="right">the right half</button>
-<button type="button" data-fill="all">all</button>
-<button type="button" data-fill="nothing">nothing</button>
-<button type="button" data-fill="swap">what is known</button>
-</div>
-<div class="px-tools" role="group" aria-label="Image">
-<button type="button" data-fill="blank">Start blank</button>
-<label class="px-file">Your picture<input type="file" accept="image/*" data-max-bytes="MAX_BYTES"></label>
-<span class="px-editor-message" role="alert"></span>
-</div>
-</div>
-"""

@@ -16,12 +16,10 @@ from pixelcnn.app.compressing import (
     Compressed,
     Decompressed,
     PreparedModels,
-    Size,
     compressed,
     decompressed,
     digest_of,
     max_images,
-    most_probable,
 )
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
@@ -164,14 +162,14 @@ def _labels(served: Served, label: str, images: Tensor) -> Tensor | None:
     if label == parts.ANY:
         return None
     if label == _PROBABLE:
-        return most_probable(served, images)
+        return served.model.classify(images.to(served.model.device)).argmax(1).cpu()
     return torch.full((len(images),), int(label))
 
 
 def stream_html(served: Served, result: Compressed) -> str:
     """The images, the sizes of their stream and of other formats, and a link to keep the stream."""
     images, size = parts.count(len(result.images), "image"), len(result.data)
-    raw = result.others[-1].bytes
+    raw = list(result.others.values())[-1]
     assert raw is not None
     ratio = f"{raw / size:.1f} times smaller" if raw >= size else f"{size / raw:.1f} times larger"
     status = parts.status(
@@ -181,25 +179,25 @@ def stream_html(served: Served, result: Compressed) -> str:
             "Download stream", served, f"-{len(result.images)}.pxcn", result.data, "application/octet-stream"
         ),
     )
-    own = Size(name="<strong>this stream</strong>", bytes=size)
-    sizes = [own, Size(name="without its header", bytes=size - result.overhead), *result.others]
-    largest = max(each.bytes or 0 for each in sizes)
-    rows = [_row(each, result, raw, largest, " px-bar-own" if each is own else "") for each in sizes]
+    own = "<strong>this stream</strong>"
+    sizes = {own: size, "without its header": size - result.overhead, **result.others}
+    largest = max(each or 0 for each in sizes.values())
+
+    def row(name: str, each: float | None) -> str:
+        if each is None:
+            return f'<tr><th scope="row" colspan="5">{name}</th></tr>'
+        return (
+            f'<tr class="px-numbers"><th scope="row">{name}'
+            f"{parts.bar(each / largest, ' px-bar-own' if name == own else '')}</th>"
+            f"<td>{each:,.0f}</td><td>{each / len(result.images):,.1f}</td>"
+            f"<td>{8 * each / result.images.numel():.3f}</td><td>{raw / max(each, 1):.1f} ×</td></tr>"
+        )
+
+    rows = [row(name, each) for name, each in sizes.items()]
     table = parts.table(rows, ("what", "bytes", "each", "bits/dim", "ratio"), " px-sizes", "bytes")
     return (
         f"{_sheet(served, result.images, f'{images} to compress')}{status}{table}"
         f'<p class="px-note">{_caveats(served, result)}</p>'
-    )
-
-
-def _row(each: Size, result: Compressed, raw: float, largest: float, kind: str) -> str:
-    if each.bytes is None:
-        return f'<tr><th scope="row" colspan="5">{each.name}</th></tr>'
-    bits = 8 * each.bytes / result.images.numel()
-    return (
-        f'<tr class="px-numbers"><th scope="row">{each.name}{parts.bar(each.bytes / largest, kind)}</th>'
-        f"<td>{each.bytes:,.0f}</td><td>{each.bytes / len(result.images):,.1f}</td><td>{bits:.3f}</td>"
-        f"<td>{raw / max(each.bytes, 1):.1f} ×</td></tr>"
     )
 
 
@@ -225,12 +223,7 @@ def browser_copy(result: Compressed) -> str:
 
 
 def decoded_html(result: Decompressed, digest: str | None) -> str:
-    """The images of a stream, and whether they are those that it was made from.
-
-    Args:
-        result: What was decoded.
-        digest: Of the images that were compressed, if it is known.
-    """
+    """The images of a stream, and whether they are those that were compressed, if their digest is known."""
     n, served = len(result.images), result.served
     images, own_digest = parts.count(n, "image"), digest_of(result.images)
     equal = "they match the digest in the stream"

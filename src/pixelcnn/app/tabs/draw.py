@@ -123,14 +123,7 @@ def _request(
 
 
 def picture_html(served: Served, request: Request, snapshot: Snapshot, *, replay: bool) -> str:
-    """The picture of a snapshot.
-
-    Args:
-        served: The model that draws.
-        request: What was asked for.
-        snapshot: Of the drawing.
-        replay: Whether the last one first shows how the images grew, to visitors who have not asked for less motion.
-    """
+    """The picture of a snapshot; the last one can first replay how the images grew, where motion is welcome."""
     sheets = [_sheet(served, request, canvas) for canvas in (*snapshot.history, snapshot.canvas)]
     alt = f"{parts.count(request.images, 'image')} drawn by {served.name}, seed {request.seed}"
     if not snapshot.finished:

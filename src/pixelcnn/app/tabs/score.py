@@ -90,7 +90,7 @@ def build(backend: parts.Backend) -> None:
                 number = parts.test_image_number("Test image", min_width=140)
                 another = gr.Button("Another digit", min_width=120)
             file = gr.HTML(None, **picture_field("Picture", limits), visible=parts.visible(kinds[0] == _FILE))
-            pad = gr.HTML(None, html_template=_PAD, js_on_load=parts.script("pad.js"), visible="hidden")
+            pad = gr.HTML(None, html_template=_PAD, js_on_load=parts.asset("pad.js"), visible="hidden")
 
     asked = [model, label, kind, number, file, pad]
     model.change(on_model, [model, kind], [label, kind, digits, file, pad], **parts.QUICK)
@@ -108,14 +108,9 @@ def _kinds(served: Served) -> list[str]:
 
 @torch.inference_mode()
 def score_html(served: Served, image: Tensor, label: int | None, title: str, reference: Reference) -> str:
-    """The image, its map of surprise, which ensembles do not have, its scores, and the probabilities of the classes.
+    """An image of levels (C, H, W), its map of surprise, which ensembles do not have, its scores and its classes.
 
-    Args:
-        served: The model.
-        image: uint8 levels (C, H, W).
-        label: The class that the model is given; None for any.
-        title: Of the image.
-        reference: What the image is compared with if no class is given.
+    Without a label, the class that the model is given, the image's bits are compared with the reference.
     """
     model = served.model
     images = image[None].to(model.device)
