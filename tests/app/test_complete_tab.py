@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import json
 import re
 import zlib
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 import pixelcnn
+from contents import built, file, handlers, pictures
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.tabs import complete as tab
 from pixelcnn.app.tabs.complete import complete, from_editor, pictures_html, status_html, to_editor
@@ -22,15 +22,14 @@ from pixelcnn.models import OrderEnsemble
 LIMITS = Limits()
 
 
-def file(picture, kind="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, format=kind, **options)
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
 def read_picture(served, content, limits):
     """A visitor's picture, as the tab reads it."""
     return as_image(served, from_base64("file", content), limits)
+
+
+def file64(picture, kind="PNG", **options):
+    """A picture's file as the editor sends it."""
+    return base64.b64encode(file(picture, kind, **options)).decode()
 
 
 def hiding(served, image, rows):
@@ -94,18 +93,18 @@ def test_what_is_no_string_of_the_editor(served, text):
 
 
 def test_pictures_of_visitors(served):
-    white = read_picture(served[0], file(Image.new("RGB", (90, 50), "white")), LIMITS)
+    white = read_picture(served[0], file64(Image.new("RGB", (90, 50), "white")), LIMITS)
     assert white.shape == (1, 28, 28)
     assert (white == 1).all()
-    grey = read_picture(served[1], file(Image.new("L", (10, 12), 130), "WEBP", lossless=True), LIMITS)
+    grey = read_picture(served[1], file64(Image.new("L", (10, 12), 130), "WEBP", lossless=True), LIMITS)
     assert torch.equal(grey, torch.full((1, 12, 10), 2, dtype=torch.uint8))
     rows = Image.fromarray(np.repeat(np.arange(12, dtype=np.uint8)[:, None] * 20, 10, axis=1))
-    assert read_picture(served[1], file(rows), LIMITS)[0, :, 0].tolist() == [k * 20 * 4 // 256 for k in range(12)]
+    assert read_picture(served[1], file64(rows), LIMITS)[0, :, 0].tolist() == [k * 20 * 4 // 256 for k in range(12)]
 
 
 def bomb():
     """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
-    header = bytearray(base64.b64decode(file(Image.new("L", (1, 1)))))
+    header = bytearray(file(Image.new("L", (1, 1))))
     header[16:24] = (60_000).to_bytes(4, "big") * 2
     header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
     return base64.b64encode(header).decode()
@@ -123,15 +122,15 @@ def bomb():
             "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF",
         ),
         (
-            file(Image.new("L", (64, 64), 7), "BMP"),
+            file64(Image.new("L", (64, 64), 7), "BMP"),
             "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF",
         ),
         (
-            file(Image.effect_noise((64, 64), 90))[:2000],
+            file64(Image.effect_noise((64, 64), 90))[:2000],
             "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF",
         ),
         (bomb(), "the picture may have at most 16,777,216 pixels"),
-        (file(Image.new("1", (8192, 2049))), "the picture may have at most 16,777,216 pixels"),
+        (file64(Image.new("1", (8192, 2049))), "the picture may have at most 16,777,216 pixels"),
     ],
     ids=["none", "no text", "no base64", "empty", "svg", "bmp", "cut", "bomb", "large"],
 )
@@ -212,11 +211,6 @@ def test_particles_are_bounded_by_memory_and_by_number(served):
         Limits(particles=0)
 
 
-def pictures(text):
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    return [Image.open(io.BytesIO(base64.b64decode(content))) for content in found]
-
-
 def test_what_is_shown(served):
     given = from_editor(served[0], to_editor(served[0], served[0].digits(4)[0]))
     found = complete(served[0], given, 3, 64, None, 0, LIMITS)
@@ -241,13 +235,7 @@ def test_what_is_shown(served):
 
 def test_the_tab_turns_errors_into_messages(served):
     gr = pytest.importorskip("gradio", reason="gradio is not installed")
-    from pixelcnn.app import page
-
-    async def build():
-        return page(served, LIMITS, tabs=(tab,))
-
-    blocks = asyncio.run(build())
-    events = {event.fn.__name__: event.fn for event in blocks.fns.values() if event.fn is not None}
+    events = handlers(built(served, LIMITS, tabs=(tab,)), "complete")
     text = to_editor(served[0], served[0].digits(4)[0])
     picture, said = asyncio.run(events["on_complete"]("mnist-seed", text, "any", 2, 40, 1))
     assert 'aria-label="2 completions by mnist-seed, seed 1"' in picture
@@ -264,7 +252,7 @@ def test_the_tab_turns_errors_into_messages(served):
             asyncio.run(events["on_complete"](*arguments))
         assert caught.value.message == message
         assert caught.value.print_exception is False
-    white = gr.EventData(None, {"content": file(Image.new("L", (28, 28), 255))})
+    white = gr.EventData(None, {"content": file64(Image.new("L", (28, 28), 255))})
     assert from_editor(served[0], asyncio.run(events["on_upload"]("mnist-seed", white))).image.all()
     for data in ({}, None):
         with pytest.raises(gr.Error, match="the file is missing"):

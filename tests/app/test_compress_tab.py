@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import pixelcnn
+from contents import built, file, handlers, pictures, sent, words
 from pixelcnn.app import compressing
 from pixelcnn.app.compressing import PreparedModels, compressed, decompressed, digest_of, max_images
 from pixelcnn.app.served import Limits, Served
@@ -31,25 +32,10 @@ def prepared(served):
     return PreparedModels(served)
 
 
-def words(text):
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text))
-
-
 def stream_of(text):
     """What the link keeps."""
     (content,) = re.findall(r'href="data:application/octet-stream;base64,([A-Za-z0-9+/=]+)"', text)
     return base64.b64decode(content)
-
-
-def pictures(text):
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    return [Image.open(io.BytesIO(base64.b64decode(content))) for content in found]
-
-
-def file_size(picture, kind, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.tell()
 
 
 def test_the_stream_is_the_packages_own(served, prepared):
@@ -74,11 +60,11 @@ def test_what_the_stream_is_beside(served, prepared):
     assert found["model's likelihood"] == pytest.approx(bits / 8, rel=1e-5)
     assert found["raw, 1 bit per value"] == 5 * 98
     black_and_white = [to_pil(image, 2).convert("1") for image in images]
-    assert found["PNG, one file each"] == sum(file_size(each, "PNG", optimize=True) for each in black_and_white)
+    assert found["PNG, one file each"] == sum(len(file(each, "PNG", optimize=True)) for each in black_and_white)
     mosaic = Image.new("1", (3 * 28, 2 * 28))
     for k, each in enumerate(black_and_white):
         mosaic.paste(each, (k % 3 * 28, k // 3 * 28))
-    assert found["PNG, one mosaic"] == file_size(mosaic, "PNG", optimize=True)
+    assert found["PNG, one mosaic"] == len(file(mosaic, "PNG", optimize=True))
     assert list(found) == [
         "model's likelihood",
         "JPEG XL, one mosaic",
@@ -252,28 +238,12 @@ def test_all_images_that_a_page_draws_can_be_decoded(served, prepared):
 def functions(served):
     """Functions of the page's tab by their names."""
     pytest.importorskip("gradio", reason="gradio is not installed")
-    from pixelcnn.app import page
-
-    async def build():  # elsewhere Gradio makes event loops and does not close them
-        return page(served, LIMITS)
-
-    events = asyncio.run(build()).fns.values()
-    return {e.fn.__name__: e.fn for e in events if e.fn is not None and e.fn.__module__.endswith("tabs.compress")}
-
-
-def address(picture):
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return sent(buffer.getvalue())
-
-
-def sent(content):
-    return "data:;base64," + base64.b64encode(content).decode()
+    return handlers(built(served, LIMITS), "compress")
 
 
 @pytest.mark.parametrize("kind", [DIGITS, DRAWN, FILES])
 def test_images_from_everywhere(functions, served, kind):
-    files = f"{address(Image.new('L', (40, 30), 255))} {address(Image.new('L', (5, 9)))}"
+    files = f"{sent(file(Image.new('L', (40, 30), 255)))} {sent(file(Image.new('L', (5, 9))))}"
     text, stream = asyncio.run(functions["on_compress"]("mnist-seed", "any", kind, 9_999, 3, 2, files))
     test = mnist("test", 2)[0]
     wanted = {
@@ -327,7 +297,7 @@ NO_PICTURE = sent(b"no picture")
         (("mnist-seed", "any", FILES, 0, 0, 1, "large:900000"), "files may have at most 688 kB in total"),
         (("mnist-seed", "any", FILES, 0, 0, 1, NO_PICTURE), "the file cannot be read as a picture"),
         (
-            ("mnist-seed", "any", FILES, 0, 0, 1, f"{address(Image.new('L', (9, 9)))} {NO_PICTURE}"),
+            ("mnist-seed", "any", FILES, 0, 0, 1, f"{sent(file(Image.new('L', (9, 9))))} {NO_PICTURE}"),
             "picture 2 of 2: the file cannot be read as a picture",
         ),
         (

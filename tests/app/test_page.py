@@ -11,27 +11,13 @@ pytest.importorskip("gradio", reason="gradio is not installed")
 
 import gradio as gr
 
-from pixelcnn.app import TABS, Limits, page, theme
-
-
-def built(*arguments, **options):
-    """The page, built while an event loop runs: elsewhere Gradio makes some and does not close them."""
-
-    async def build():
-        return page(*arguments, **options)
-
-    return asyncio.run(build())
+from contents import built, handlers
+from pixelcnn.app import TABS, Limits, theme
 
 
 @pytest.fixture(scope="module")
 def blocks(served):
     return built(served, Limits(images=9, queue=3, concurrency=2))
-
-
-def function(blocks, name):
-    """The Python function of an event, and the event."""
-    (event,) = [event for event in blocks.fns.values() if event.fn is not None and event.fn.__name__ == name][:1]
-    return event.fn, event
 
 
 def test_a_tab_is_a_title_and_a_function(served):
@@ -78,7 +64,7 @@ def test_nothing_is_fetched_from_elsewhere(blocks):
 
 def shown(blocks, *arguments):
     """Everything that a request would see."""
-    draw, _ = function(blocks, "on_draw")
+    draw = handlers(blocks, "draw")["on_draw"]
 
     async def collect():
         return [pair async for pair in draw(*arguments)]
@@ -112,13 +98,12 @@ def test_errors_are_messages(blocks, arguments, message):
 
 def test_the_controls_follow_the_model(blocks, served):
     conditional = served[1].name
-    on_model, _ = function(blocks, "on_model")
+    on_model, on_class = (handlers(blocks, "draw")[name] for name in ("on_model", "on_class"))
     label, images, guidance = on_model(conditional, 12)
     assert label["choices"] == ["any", "all, in columns", "0", "1", "2", "3", "4"]
     assert label["visible"]
     assert (images["maximum"], images["value"]) == (9, 9)
     assert guidance["visible"] is False
-    on_class, _ = function(blocks, "on_class")
     assert on_class(conditional, "3")["visible"] is True
     assert on_class(conditional, "any") == {"visible": False, "value": 1.0, "__type__": "update"}
     assert on_class("mnist-seed", "any")["visible"] is False

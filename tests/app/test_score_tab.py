@@ -1,25 +1,19 @@
 """The tab Score without a browser: what it says of an image, and what it refuses."""
 
 import asyncio
-import base64
-import io
 import math
 import re
 
 import pytest
 import torch
-from PIL import Image
 
 import pixelcnn
-from pixelcnn.app.served import Served
+from contents import built, handlers, pictures, words
+from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.tabs.score import Reference, score_html
 from pixelcnn.datasets.mnist import mnist
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
-
-
-def words(text):
-    return re.sub(r"<[^>]*>", " ", text)
 
 
 def test_the_numbers_are_the_packages_own(served):
@@ -31,9 +25,8 @@ def test_the_numbers_are_the_packages_own(served):
     assert f"<strong>{nats / math.log(2):.1f} bits</strong>" in text
     for value in (f"{nats:.2f}", f"{found.bits_per_dim.item():.4f}", f"{found.score.item():+.4f}"):
         assert f"<td>{value}</td>" in text
-    (content,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
-        assert shown.size == (720, 340)
+    (shown,) = pictures(text)
+    assert shown.size == (720, 340)
     assert "Bayes" not in text
 
 
@@ -74,18 +67,11 @@ def test_names_cannot_bring_markup(served):
     assert "<script" not in score_html(evil, torch.zeros(1, 12, 10, dtype=torch.uint8), None, "", Reference())
 
 
-def function(served, name):
-    """A function of the page's tab by its name."""
+@pytest.fixture(scope="module")
+def functions(served):
+    """Functions of the page's tab by their names."""
     pytest.importorskip("gradio", reason="gradio is not installed")
-    from pixelcnn.app import Limits, page
-
-    async def build():  # elsewhere Gradio makes event loops and does not close them
-        return page(served, Limits())
-
-    events = asyncio.run(build()).fns.values()
-    return next(
-        e.fn for e in events if e.fn is not None and e.fn.__module__.endswith(".score") and e.fn.__name__ == name
-    )
+    return handlers(built(served, Limits()), "score")
 
 
 @pytest.mark.parametrize(
@@ -106,17 +92,16 @@ def function(served, name):
         (("mnist-seed", "any", "drawn by hand", 0, "data:", None), "draw an image first"),
     ],
 )
-def test_errors_are_messages(served, arguments, message):
-    on_score = function(served, "on_score")
+def test_errors_are_messages(functions, arguments, message):
     import gradio as gr
 
     with pytest.raises(gr.Error, match=re.escape(message)) as caught:
-        asyncio.run(on_score(*arguments))
+        asyncio.run(functions["on_score"](*arguments))
     assert caught.value.print_exception is False
 
 
-def test_the_controls_follow_the_model(served):
-    on_model = function(served, "on_model")
+def test_the_controls_follow_the_model(functions, served):
+    on_model = functions["on_model"]
     label, kind, *shown = on_model(served[1].name, "a digit of MNIST")
     assert label["choices"] == ["any", "0", "1", "2", "3", "4"]
     assert (kind["choices"], kind["value"]) == (["a file", "drawn by hand"], "a file")

@@ -1,15 +1,13 @@
 """What the tabs show, called without a browser: pictures to the pixel, tables and figures of every family."""
 
-import base64
-import io
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import pixelcnn
+from contents import pictures
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.figures import curve, field_figure, front_figure, mask_figures
 from pixelcnn.app.served import Limits, Served
@@ -20,11 +18,6 @@ from pixelcnn.models.summary import receptive_field
 from pixelcnn.sampling.wavefront import Wavefront
 
 LIMITS = Limits()
-
-
-def pictures(text):
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    return [Image.open(io.BytesIO(base64.b64decode(content))) for content in found]
 
 
 def figures(text):

@@ -1,7 +1,5 @@
-"""Visitors' files as the browser sends them: pictures become images, and what is none is refused."""
+"""Visitors' files as the browser sends them: pictures become images, and anything else is refused."""
 
-import base64
-import io
 import re
 import zlib
 
@@ -11,22 +9,12 @@ import torch
 from PIL import Image
 
 import pixelcnn
+from contents import file, sent
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.uploads import as_image, max_bytes, picture_field, received
 
 LIMITS = Limits()
 SMALL = Limits(body=2**17 + 136_000)  # 102,000 bytes of files
-
-
-def file(picture, kind="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def sent(*contents):
-    """Files as the browser sends them."""
-    return " ".join("data:image/png;base64," + base64.b64encode(content).decode() for content in contents)
 
 
 def huge(width, height):

@@ -1,7 +1,8 @@
 """Parts that the tabs share: models, limits and threads to compute with; controls and their checks; HTML.
 
-A tab makes its events of plain functions by `Backend.task` and `Backend.stream`, and registers them with `QUICK` or
-`WORK`. Pictures and streams travel within the HTML, as data URLs: nothing is written to a disk or fetched.
+A tab turns plain functions into event handlers by `Backend.task` and `Backend.stream`, and registers them with the
+options `WORK`; functions that only change controls it registers as they are, with `QUICK`. Pictures and streams travel
+within the HTML, as data URLs: nothing is written to a disk or fetched.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ WORK: dict[str, Any] = {
     "trigger_mode": "once",
     "api_visibility": "private",
 }
-"""Options of an event that computes: those of all tabs wait in one queue and share one limit."""
+"""Options of an event that computes: the events of all tabs wait in one queue and share one limit."""
 ANY = "any"
-"""The choice of no class in particular."""
+"""The choice of any class."""
 
 
 class Backend:
@@ -78,7 +79,7 @@ class Backend:
         self._threads = ThreadPoolExecutor(limits.concurrency, "app")  # few, for each keeps memory for its next job
 
     def task(self, job: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-        """An event's function of a job that runs on one of the threads; its ValueError becomes a message."""
+        """An event handler that runs a job on one of the threads; a ValueError becomes a message to the visitor."""
 
         @functools.wraps(job)
         async def event(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -89,7 +90,7 @@ class Backend:
         return event
 
     def stream(self, job: Callable[P, Iterator[T]]) -> Callable[P, AsyncIterator[T]]:
-        """The same for a generator, whose values reach the page one after another."""
+        """The same for a generator, whose values reach the page one by one."""
 
         @functools.wraps(job)
         async def event(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
