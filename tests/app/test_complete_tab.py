@@ -15,7 +15,7 @@ import pixelcnn
 from contents import built, file, handlers, pictures
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.tabs import complete as tab
-from pixelcnn.app.tabs.complete import complete, from_editor, pictures_html, status_html, to_editor
+from pixelcnn.app.tabs.complete import complete, from_editor, result_html, to_editor
 from pixelcnn.app.uploads import as_image, from_base64
 from pixelcnn.models import OrderEnsemble
 
@@ -159,11 +159,11 @@ def test_few_and_alike(served):
     with pytest.warns(UserWarning, match="the effective sample size fell below 4"):
         found = complete(served[0], given, 2, 4, None, 0, LIMITS)
     assert found.few
-    assert "few and alike" in status_html(served[0], given, found, 0)
+    assert "few and alike" in result_html(served[0], given, found, 0)[1]
     exact = from_editor(served[0], hiding(served[0], served[0].digits(4)[0], range(20, 28)))
     found = complete(served[0], exact, 2, 4, None, 0, LIMITS)
     assert (found.exact, found.few, found.completion.ess) == (True, False, 2.0)
-    said = status_html(served[0], exact, found, 0)
+    said = result_html(served[0], exact, found, 0)[1]
     assert "exact and independent" in said
     assert "few and alike" not in said
 
@@ -214,7 +214,7 @@ def test_particles_are_bounded_by_memory_and_by_number(served):
 def test_what_is_shown(served):
     given = from_editor(served[0], to_editor(served[0], served[0].digits(4)[0]))
     found = complete(served[0], given, 3, 64, None, 0, LIMITS)
-    text = pictures_html(served[0], given, found, 0)
+    text = result_html(served[0], given, found, 0)[0]
     known, *draws, mean, deviation = pictures(text)
     assert known.getpixel((0, 14)) == (214, 120, 60)
     assert len(draws) == 3
@@ -222,15 +222,16 @@ def test_what_is_shown(served):
         assert np.array_equal(np.asarray(picture) // 255, draw[0].numpy())
     assert np.array_equal(np.asarray(mean), np.rint(found.draws[:, 0].double().mean(0).numpy() * 255))
     assert not np.asarray(deviation)[given.known[0].numpy()].any()
-    (panel,) = pictures(status_html(served[0], given, found, 0))
+    (panel,) = pictures(result_html(served[0], given, found, 0)[1])
     assert panel.width > 6 * 112
-    assert f"effective sample size <strong>{found.completion.ess.item():.1f}</strong> of 64" in status_html(
-        served[0], given, found, 0
+    assert (
+        f"effective sample size <strong>{found.completion.ess.item():.1f}</strong> of 64"
+        in result_html(served[0], given, found, 0)[1]
     )
     evil = Served(name='"><script>alert(1)</script>', model=served[0].model, card="", losses={})
-    assert "<script" not in pictures_html(evil, given, found, 0) + status_html(evil, given, found, 0)
+    assert "<script" not in "".join(result_html(evil, given, found, 0))
     single = complete(served[0], given, 1, 64, None, 0, LIMITS)
-    assert len(pictures(pictures_html(served[0], given, single, 0))) == 2
+    assert len(pictures(result_html(served[0], given, single, 0)[0])) == 2
 
 
 def test_the_tab_turns_errors_into_messages(served):

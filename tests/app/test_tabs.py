@@ -11,7 +11,7 @@ from contents import pictures
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.figures import curve, field_figure, front_figure, mask_figures
 from pixelcnn.app.served import Limits, Served
-from pixelcnn.app.tabs.draw import picture_html, status_html
+from pixelcnn.app.tabs.draw import snapshot_html
 from pixelcnn.app.tabs.explain import model_html
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.models.summary import receptive_field
@@ -32,7 +32,7 @@ def kinds(svg):
 def test_the_picture_shows_the_images(served):
     request = Request(images=5, seed=3, classes=tuple(range(5)))
     *_, last = draw(served[1], request, LIMITS)
-    moving, still = pictures(picture_html(served[1], request, last, replay=True))
+    moving, still = pictures(snapshot_html(served[1], request, last, replay=True)[0])
     factor = 11  # 12 rows are magnified to at least 640 / 5 pixels
     shown = np.asarray(still.convert("L"))
     for k in range(5):
@@ -43,30 +43,30 @@ def test_the_picture_shows_the_images(served):
     moving.seek(moving.n_frames - 1)
     assert np.array_equal(np.asarray(moving.convert("L")), shown)
     assert moving.info["loop"] == 1  # once, and it stays at its end
-    (kept,) = pictures(status_html(served[1], request, last))
+    (kept,) = pictures(snapshot_html(served[1], request, last)[1])
     assert np.array_equal(np.asarray(kept.convert("L")), shown)
-    assert len(pictures(picture_html(served[1], request, last, replay=False))) == 1
+    assert len(pictures(snapshot_html(served[1], request, last)[0])) == 1
 
 
 def test_what_is_said_beside_the_picture(served):
     request = Request(images=1, seed=4)
     first, *_, last = draw(served[0], request, Limits(frames=10**9))
-    assert "step 1 of 136" in status_html(served[0], request, first)
-    assert "download" not in status_html(served[0], request, first)
-    said = status_html(served[0], request, last)
+    assert "step 1 of 136" in snapshot_html(served[0], request, first)[1]
+    assert "download" not in snapshot_html(served[0], request, first)[1]
+    said = snapshot_html(served[0], request, last)[1]
     assert re.search(
         r"<strong>1 image</strong> in <strong>\d+\.\d\d s</strong>, <strong>136</strong> exact steps instead of 784",
         said,
     )
     assert 'download="mnist-seed-4.png"' in said
-    assert 'alt="1 image drawn by mnist-seed, seed 4"' in picture_html(served[0], request, last, replay=False)
+    assert 'alt="1 image drawn by mnist-seed, seed 4"' in snapshot_html(served[0], request, last)[0]
 
 
 def test_names_cannot_bring_markup(served):
     evil = Served(name='"><script>alert(1)</script>', model=served[1].model, card="", losses={})
     request = Request(images=1)
     *_, last = draw(evil, request, LIMITS)
-    text = picture_html(evil, request, last, replay=False) + status_html(evil, request, last) + model_html(evil)
+    text = "".join(snapshot_html(evil, request, last)) + model_html(evil)
     assert "<script" not in text
 
 
@@ -88,7 +88,7 @@ def test_the_shipped_model_explained(served):
     assert len(list(losses.iter("circle"))) == 6
 
 
-def test_every_family_can_be_model_html():
+def test_every_family_can_be_explained():
     gated = pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=3, attention=1, num_classes=3)
     plus = pixelcnn.PixelCNNPlusPlus((3, 6, 5), levels=16, filters=8, blocks=1)
     colour = pixelcnn.PixelCNN((3, 6, 5), levels=4, filters=6, blocks=1)
@@ -145,4 +145,4 @@ def test_seeds_make_file_names(served):
     odd = Served(name="../runs/my model", model=served[1].model, card="", losses={})
     request = Request(images=1, seed=7)
     *_, last = draw(odd, request, LIMITS)
-    assert 'download="runs-my-model-7.png"' in status_html(odd, request, last)
+    assert 'download="runs-my-model-7.png"' in snapshot_html(odd, request, last)[1]

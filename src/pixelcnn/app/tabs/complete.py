@@ -36,7 +36,7 @@ from pixelcnn.panels import completion_panel, hidden, shades
 if TYPE_CHECKING:
     import gradio
 
-__all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "pictures_html", "status_html", "to_editor"]
+__all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "result_html", "to_editor"]
 
 TITLE = "Complete"
 
@@ -88,7 +88,7 @@ def build(backend: parts.Backend) -> None:
         draws, of = parts.whole("number of completions", n), parts.whole("number of particles", particles)
         number = parts.whole("seed", seed)
         result = complete(served, edited, draws, of, parts.class_of(served, label), number, limits)
-        return pictures_html(served, edited, result, number), status_html(served, edited, result, number)
+        return result_html(served, edited, result, number)
 
     @backend.task
     def on_upload(name: str, event: gradio.EventData) -> str:
@@ -212,9 +212,10 @@ def complete(
     return Result(completion=completion, exact=exact, few=few, particles=particles, seconds=seconds)
 
 
-def pictures_html(served: Served, edited: Edited, result: Result, seed: int) -> str:
-    """What was known, the draws, their mean and their standard deviation."""
+def result_html(served: Served, edited: Edited, result: Result, seed: int) -> tuple[str, str]:
+    """What was known, the draws, their mean and deviation; how far to trust them, and a link to keep the panel."""
     levels, draws = served.model.levels, result.draws
+    count = parts.count(len(draws), "completion")
     pictures = [("known", hidden(edited.image, edited.known, levels))]
     pictures += [(f"draw {k}", to_pil(draw, levels)) for k, draw in enumerate(draws, start=1)]
     if len(draws) > 1:
@@ -224,12 +225,7 @@ def pictures_html(served: Served, edited: Edited, result: Result, seed: int) -> 
         f"<figure>{parts.img(picture, caption)}<figcaption>{caption}</figcaption></figure>"
         for caption, picture in pictures
     )
-    name = html.escape(f"{parts.count(len(draws), 'completion')} by {served.name}, seed {seed}")
-    return f'<div class="px-draws" role="group" aria-label="{name}">{figures}</div>'
-
-
-def status_html(served: Served, edited: Edited, result: Result, seed: int) -> str:
-    """How many, how long, how far to trust them, and a link to keep the panel."""
+    name = html.escape(f"{count} by {served.name}, seed {seed}")
     if result.exact:
         trust = "exact and independent: the known pixels all come first"
     else:
@@ -238,12 +234,11 @@ def status_html(served: Served, edited: Edited, result: Result, seed: int) -> st
     warning = ""
     if result.few:
         warning = '<p class="px-warning">The draws are few and alike: use more particles, or hide less.</p>'
-    panel = completion_panel(
-        edited.image[None], edited.known[None], result.draws[None], served.model.levels, _MAX_DRAWS
-    )
+    panel = completion_panel(edited.image[None], edited.known[None], draws[None], levels, _MAX_DRAWS)
     link = parts.download("Download PNG", served, f"-completed-{seed}.png", parts.encoded(panel))
-    return parts.status(
-        f"<strong>{parts.count(len(result.draws), 'completion')}</strong> in <strong>{result.seconds:.2f} s</strong>, "
-        f"{trust}; log p(known) {result.completion.log_evidence.item():.2f} nats",
+    status = parts.status(
+        f"<strong>{count}</strong> in <strong>{result.seconds:.2f} s</strong>, {trust}; "
+        f"log p(known) {result.completion.log_evidence.item():.2f} nats",
         link + warning,
     )
+    return f'<div class="px-draws" role="group" aria-label="{name}">{figures}</div>', status

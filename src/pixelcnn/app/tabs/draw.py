@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from pixelcnn.app import parts
 from pixelcnn.app.drawing import Request, Snapshot, draw
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.images import grid
 
-__all__ = ["TITLE", "build", "picture_html", "status_html"]
+__all__ = ["TITLE", "build", "snapshot_html"]
 
 TITLE = "Draw"
 
@@ -41,7 +40,7 @@ def build(backend: parts.Backend) -> None:
         served = models[name]
         request = _request(served, label, images, temperature, guidance, seed)
         for snapshot in draw(served, request, limits):
-            yield picture_html(served, request, snapshot, replay=replay), status_html(served, request, snapshot)
+            yield snapshot_html(served, request, snapshot, replay=replay)
 
     def on_model(name: str, images: float) -> tuple[Any, Any, Any]:
         served = models[name]
@@ -122,34 +121,35 @@ def _request(
     )
 
 
-def picture_html(served: Served, request: Request, snapshot: Snapshot, *, replay: bool) -> str:
-    """The picture of a snapshot; the last one can first replay how the images grew, where motion is welcome."""
-    sheets = [_sheet(served, request, canvas) for canvas in (*snapshot.history, snapshot.canvas)]
-    alt = f"{parts.count(request.images, 'image')} drawn by {served.name}, seed {request.seed}"
+def snapshot_html(served: Served, request: Request, snapshot: Snapshot, *, replay: bool = False) -> tuple[str, str]:
+    """The picture of a snapshot, and the step or, at the end, the time, the steps saved and a link to keep the picture.
+
+    With `replay` the last picture first shows how the images grew, to visitors who have not asked for less motion.
+    """
+    images, columns = parts.count(request.images, "image"), request.columns
+    canvases = snapshot.history if snapshot.finished and replay else (snapshot.canvas,)
+    side = max(28, _SIDE // columns)
+    frames = [grid(canvas, served.model.levels, columns, side=side) for canvas in canvases]
+    alt = f"{images} drawn by {served.name}, seed {request.seed}"
     if not snapshot.finished:
         alt += f", step {snapshot.step} of {snapshot.steps}"
     moving = heads = ""
-    if snapshot.finished and replay and len(sheets) > 2:
-        url = parts.data_url(_animation(sheets[:-1]))
+    if len(frames) > 1:
+        url = parts.data_url(_animation(frames))
         moving = f'<source media="(prefers-reduced-motion: no-preference)" srcset="{url}">'
-    if len(request.classes) > 1 and request.columns <= _MAX_HEADS:
-        heads = "".join(f"<span>{k}</span>" for k in request.classes[: request.columns])
+    if len(request.classes) > 1 and columns <= _MAX_HEADS:
+        heads = "".join(f"<span>{k}</span>" for k in request.classes[:columns])
         heads = f'<div class="px-heads" aria-hidden="true">{heads}</div>'
-    return f'<div class="px-picture">{heads}<picture>{moving}{parts.img(sheets[-1], alt)}</picture></div>'
-
-
-def status_html(served: Served, request: Request, snapshot: Snapshot) -> str:
-    """The step; at the end the time, the steps that were saved, and a link to keep the picture."""
+    picture = f'<div class="px-picture">{heads}<picture>{moving}{parts.img(frames[-1], alt)}</picture></div>'
     if not snapshot.finished:
-        share = snapshot.step / snapshot.steps
-        return parts.status(f"step {snapshot.step} of {snapshot.steps}", parts.bar(share))
+        bar = parts.bar(snapshot.step / snapshot.steps)
+        return picture, parts.status(f"step {snapshot.step} of {snapshot.steps}", bar)
     pixels = served.model.subpixels
     instead = f" instead of {pixels:,}" if snapshot.steps < pixels else ""
-    sheet = parts.encoded(_sheet(served, request, snapshot.canvas))
-    return parts.status(
-        f"<strong>{parts.count(request.images, 'image')}</strong> in <strong>{snapshot.seconds:.2f} s</strong>, "
+    return picture, parts.status(
+        f"<strong>{images}</strong> in <strong>{snapshot.seconds:.2f} s</strong>, "
         f"<strong>{snapshot.steps}</strong> exact steps{instead}",
-        parts.download("Download PNG", served, f"-{request.seed}.png", sheet),
+        parts.download("Download PNG", served, f"-{request.seed}.png", parts.encoded(frames[-1])),
     )
 
 
@@ -162,11 +162,7 @@ def _first_drawing(served: Served, limits: Limits) -> tuple[str, str]:
         *_, last = draw(served, request, replace(limits, seconds=_FIRST_SECONDS))
     except ValueError:
         return '<div class="px-picture"><div class="px-blank"></div></div>', parts.status("Press Draw.")
-    return picture_html(served, request, last, replay=True), status_html(served, request, last)
-
-
-def _sheet(served: Served, request: Request, canvas: Tensor) -> Image.Image:
-    return grid(canvas, served.model.levels, request.columns, side=max(28, _SIDE // request.columns))
+    return snapshot_html(served, request, last, replay=True)
 
 
 def _animation(frames: Sequence[Image.Image]) -> bytes:
