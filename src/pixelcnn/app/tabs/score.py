@@ -130,7 +130,7 @@ def score_html(served: Served, image: Tensor, label: int | None, title: str, ref
     rows = [
         ("bits/dim", f"{scores.bits_per_dim.item():.4f}"),
         ("nats", f"{nats:.2f}"),
-        ("bits/dim more than a lossless compressor needs (complexity score)", f"{scores.score.item():+.4f}"),
+        ("bits/dim minus those of a lossless compressor (complexity score)", f"{scores.score.item():+.4f}"),
     ]
     return (
         f'<div class="px-surprise">{parts.img(picture, alt)}</div>'
