@@ -1,4 +1,4 @@
-"""The page as a hosted Space: the shipped models, at the address and port where a Space is expected."""
+"""The page as a hosted Space: the shipped models, at the address and port that a Space expects."""
 
 import torch
 

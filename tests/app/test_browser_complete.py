@@ -86,7 +86,7 @@ def test_by_clicks(visit, size, scheme):
 
     fill(page, "nothing")
     page.get_by_role("button", name="Complete", exact=True).click()
-    expect(page.get_by_text("nothing is hidden: paint over what is to be completed")).to_be_visible()
+    expect(page.get_by_text("nothing is hidden: paint over the part that is to be completed")).to_be_visible()
     stroke(page, (5, 20), (22, 20))
     assert pixel(page, 2, 20) == BLACK
     assert pixel(page, 14, 20) not in (BLACK, WHITE)
@@ -168,7 +168,7 @@ def test_pictures_of_ones_own(visit):
     field.set_input_files({"name": "own.png", "mimeType": "image/png", "buffer": b"no picture"})
     expect(page.get_by_text("the file cannot be read as a picture")).to_be_visible()
     field.set_input_files({"name": "own.png", "mimeType": "image/png", "buffer": b"0" * 2**20})
-    expect(page.get_by_text("The file may have 782336 bytes; it has 1048576.")).to_be_visible()
+    expect(page.get_by_text("The file may have at most 782336 bytes; it has 1048576.")).to_be_visible()
     field.set_input_files({"name": "own.png", "mimeType": "image/png", "buffer": b"0" * 782_336})
     expect(page.get_by_text("the file cannot be read as a picture").last).to_be_visible()
     assert pixel(page, 20, 25) == WHITE

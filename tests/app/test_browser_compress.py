@@ -66,9 +66,9 @@ def test_digits_and_back(visit, size, scheme):
     for name in (
         "model's likelihood",
         "JPEG XL, one mosaic",
-        "JPEG XL, a file each",
+        "JPEG XL, one file each",
         "PNG, one mosaic",
-        "PNG, a file each",
+        "PNG, one file each",
     ):
         expect(table.get_by_role("rowheader", name=name)).to_be_visible()
     assert fits(page)
@@ -78,7 +78,7 @@ def test_digits_and_back(visit, size, scheme):
     expect(page.get_by_alt_text("16 images decoded by mnist-seed")).to_be_visible()
     assert fits(page)
 
-    page.get_by_label("First, in the test set").fill("77")
+    page.get_by_label("First test image").fill("77")
     page.get_by_role("spinbutton", name="number input for How many").fill("1")
     compress(page, r"^1 image in \d+ bytes")
     expect(page.get_by_text(re.compile(r"^64 of the \d+ bytes are header and checksums"))).to_be_visible()
@@ -97,7 +97,7 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
     expect(page.get_by_text("compress images first")).to_be_visible()
     expect(page.get_by_label("Pictures")).to_be_hidden()
     page.get_by_label("files", exact=True).check()
-    expect(page.get_by_label("First, in the test set")).to_be_hidden()
+    expect(page.get_by_label("First test image")).to_be_hidden()
     images = pixelcnn.datasets.mnist("test")[0][[3, 5, 8]]
     page.get_by_label("Pictures").set_input_files([picture(to_pil(image, 2)) for image in images])
     compress(page, r"^3 images in \d+ bytes")
@@ -110,14 +110,14 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
     expect(page.get_by_text("picture 2 of 2: the file cannot be read as a picture")).to_be_visible()
     page.get_by_label("Pictures").set_input_files([{**white, "buffer": bytes(400_000)}] * 2)
     page.get_by_role("button", name="Compress", exact=True).click()
-    expect(page.get_by_text("files may have 688 kB, all together")).to_be_visible()
+    expect(page.get_by_text("files may have at most 688 kB in total")).to_be_visible()
 
     def decode(content, message):
         page.get_by_label("Stream").set_input_files(stream(content))
         page.get_by_role("button", name="Decode the file").click()
         expect(page.get_by_text(message)).to_be_visible()
 
-    decode(data, re.compile(r"^3 images decoded in .* they have the digest that the stream says$"))
+    decode(data, re.compile(r"^3 images decoded in .* they match the digest in the stream$"))
     expect(page.get_by_alt_text("3 images decoded by mnist-seed")).to_be_visible()
     assert fits(page)
     decode(data[:70] + bytes([data[70] ^ 4]) + data[71:], "chunk 0 is damaged")
@@ -126,7 +126,7 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
     foreign = pixelcnn.compress(pixelcnn.PixelCNN((1, 5, 5), filters=4, blocks=1), torch.zeros(1, 1, 5, 5).byte())
     decode(foreign, f"the stream is of a model that is not served here: it needs {foreign[6:22].hex()}")
     many = pixelcnn.compress(pixelcnn.load("mnist-seed"), images.repeat(30, 1, 1, 1))
-    decode(many, "the stream has 90 images, and this page decodes 64: use Python instead")
+    decode(many, "the stream has 90 images, and this page decodes at most 64: use Python")
 
 
 def test_draws_and_classes(visit):

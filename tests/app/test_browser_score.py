@@ -71,7 +71,7 @@ def test_a_file_and_classes(visit, tmp_path):
     (tmp_path / "large.png").write_bytes(bytes(2_000_000))
     chooser.set_input_files(tmp_path / "large.png")
     go.click()
-    expect(page.get_by_text("files may have 688 kB, all together")).to_be_visible()
+    expect(page.get_by_text("files may have at most 688 kB in total")).to_be_visible()
 
     choose(page, "Model", "classes")
     expect(page.get_by_label("a digit of MNIST")).to_be_hidden()

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import json
 import re
 import zlib
@@ -13,48 +12,52 @@ import torch
 from PIL import Image
 
 import pixelcnn
-from pixelcnn.app.completing import completed, digit, edited, has_digits, opened, read_picture
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
-from pixelcnn.app.tabs import complete
-from pixelcnn.app.tabs.complete import shown, status
+from contents import built, file, handlers, pictures
+from pixelcnn.app.served import Limits, Served
+from pixelcnn.app.tabs import complete as tab
+from pixelcnn.app.tabs.complete import complete, from_editor, result_html, to_editor
+from pixelcnn.app.uploads import as_image, from_base64
 from pixelcnn.models import OrderEnsemble
 
 LIMITS = Limits()
 
 
-def file(picture, kind="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, format=kind, **options)
-    return base64.b64encode(buffer.getvalue()).decode()
+def read_picture(served, content, limits):
+    """A visitor's picture, as the tab reads it."""
+    return as_image(served, from_base64("file", content), limits)
+
+
+def file64(picture, kind="PNG", **options):
+    """A picture's file as the editor sends it."""
+    return base64.b64encode(file(picture, kind, **options)).decode()
 
 
 def hiding(served, image, rows):
     """The editor's string after all but some rows have been revealed."""
-    said = json.loads(opened(served, image))
+    said = json.loads(to_editor(served, image))
     _, h, w = said["shape"]
     return json.dumps({**said, "hidden": "".join("01"[y in rows] for y in range(h) for _ in range(w))})
 
 
 def test_the_editor_keeps_an_image(served):
-    image = digit(served[0], 4)
+    image = served[0].digits(4)[0]
     assert torch.equal(image, pixelcnn.datasets.mnist("test")[0][4])
-    assert torch.equal(digit(served[0], 10_004), image)
-    given = edited(served[0], opened(served[0], image))
+    assert torch.equal(served[0].digits(10_004)[0], image)
+    given = from_editor(served[0], to_editor(served[0], image))
     assert torch.equal(given.image, image)
     assert [y for y in range(28) if not given.known[0, y].any()] == list(range(10, 18))
-    given = edited(served[0], hiding(served[0], image, range(3)))
+    given = from_editor(served[0], hiding(served[0], image, range(3)))
     assert [y for y in range(28) if not given.known[0, y].any()] == [0, 1, 2]
     assert given.known[0, 3:].all()
-    assert not edited(served[1], opened(served[1])).image.any()
-    assert [has_digits(each) for each in served] == [True, False]
+    assert not from_editor(served[1], to_editor(served[1])).image.any()
+    assert [each.has_digits for each in served] == [True, False]
 
 
 def test_colour_images_keep_their_order_of_channels():
     model = pixelcnn.PixelCNN((3, 1, 5), levels=4, filters=6, blocks=1)
     served = Served(name="colour", model=model, card="", losses={})
     image = torch.arange(15, dtype=torch.uint8).reshape(3, 1, 5) % 4
-    given = edited(served, opened(served, image))
+    given = from_editor(served, to_editor(served, image))
     assert torch.equal(given.image, image)
     assert not given.known.any()  # the only row is the middle one
 
@@ -62,13 +65,13 @@ def test_colour_images_keep_their_order_of_channels():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (None, "the editor has no image: load the page again"),
-        ({"shape": [1, 12, 10]}, "the editor's image is not one for mnist-seed: choose the model again"),
-        ({"levels": 256}, "the editor's image is not one for mnist-seed: choose the model again"),
+        (None, "the editor has no image: reload the page"),
+        ({"shape": [1, 12, 10]}, "the editor's image does not fit mnist-seed: choose the model again"),
+        ({"levels": 256}, "the editor's image does not fit mnist-seed: choose the model again"),
         ({"hidden": "1" * 783}, "the mask must be 28 x 28 pixels, each known or hidden"),
         ({"hidden": "2" * 784}, "the mask must be 28 x 28 pixels, each known or hidden"),
         ({"hidden": [1] * 784}, "the mask must be 28 x 28 pixels, each known or hidden"),
-        ({"hidden": "0" * 784}, "nothing is hidden: paint over what is to be completed"),
+        ({"hidden": "0" * 784}, "nothing is hidden: paint over the part that is to be completed"),
         ({"image": "A"}, "the editor's image is damaged: it is not in base64"),
         ({"image": "é" * 8}, "the editor's image is damaged: it is not in base64"),
         ({"image": None}, "the editor's image is missing"),
@@ -78,30 +81,30 @@ def test_colour_images_keep_their_order_of_channels():
     ],
 )
 def test_wrong_strings(served, changes, message):
-    said = json.loads(opened(served[0]))
+    said = json.loads(to_editor(served[0]))
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        edited(served[0], None if changes is None else json.dumps({**said, **changes}))
+        from_editor(served[0], None if changes is None else json.dumps({**said, **changes}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, 3])
 def test_what_is_no_string_of_the_editor(served, text):
-    with pytest.raises(ValueError, match=r"^the editor has no image: load the page again$"):
-        edited(served[0], text)
+    with pytest.raises(ValueError, match=r"^the editor has no image: reload the page$"):
+        from_editor(served[0], text)
 
 
 def test_pictures_of_visitors(served):
-    white = read_picture(served[0], file(Image.new("RGB", (90, 50), "white")), LIMITS)
+    white = read_picture(served[0], file64(Image.new("RGB", (90, 50), "white")), LIMITS)
     assert white.shape == (1, 28, 28)
     assert (white == 1).all()
-    grey = read_picture(served[1], file(Image.new("L", (10, 12), 130), "WEBP", lossless=True), LIMITS)
+    grey = read_picture(served[1], file64(Image.new("L", (10, 12), 130), "WEBP", lossless=True), LIMITS)
     assert torch.equal(grey, torch.full((1, 12, 10), 2, dtype=torch.uint8))
     rows = Image.fromarray(np.repeat(np.arange(12, dtype=np.uint8)[:, None] * 20, 10, axis=1))
-    assert read_picture(served[1], file(rows), LIMITS)[0, :, 0].tolist() == [k * 20 * 4 // 256 for k in range(12)]
+    assert read_picture(served[1], file64(rows), LIMITS)[0, :, 0].tolist() == [k * 20 * 4 // 256 for k in range(12)]
 
 
 def bomb():
     """A PNG of a few bytes that says it has 60,000 x 60,000 pixels."""
-    header = bytearray(base64.b64decode(file(Image.new("L", (1, 1)))))
+    header = bytearray(file(Image.new("L", (1, 1))))
     header[16:24] = (60_000).to_bytes(4, "big") * 2
     header[29:33] = zlib.crc32(bytes(header[12:29])).to_bytes(4, "big")
     return base64.b64encode(header).decode()
@@ -113,21 +116,21 @@ def bomb():
         (None, "the file is missing"),
         ({"a": 1}, "the file is missing"),
         ("!", "the file is damaged: it is not in base64"),
-        ("", "the file cannot be read as a picture: PNG, JPEG, WebP, TIFF and GIF can be"),
+        ("", "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF"),
         (
             base64.b64encode(b"<svg xmlns='http://www.w3.org/2000/svg'/>").decode(),
-            "the file cannot be read as a picture: PNG, JPEG, WebP, TIFF and GIF can be",
+            "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF",
         ),
         (
-            file(Image.new("L", (64, 64), 7), "BMP"),
-            "the file cannot be read as a picture: PNG, JPEG, WebP, TIFF and GIF can be",
+            file64(Image.new("L", (64, 64), 7), "BMP"),
+            "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF",
         ),
         (
-            file(Image.effect_noise((64, 64), 90))[:2000],
-            "the file cannot be read as a picture: PNG, JPEG, WebP, TIFF and GIF can be",
+            file64(Image.effect_noise((64, 64), 90))[:2000],
+            "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF",
         ),
-        (bomb(), "the picture may have 16,777,216 pixels"),
-        (file(Image.new("1", (8192, 2049))), "the picture may have 16,777,216 pixels"),
+        (bomb(), "the picture may have at most 16,777,216 pixels"),
+        (file64(Image.new("1", (8192, 2049))), "the picture may have at most 16,777,216 pixels"),
     ],
     ids=["none", "no text", "no base64", "empty", "svg", "bmp", "cut", "bomb", "large"],
 )
@@ -137,30 +140,30 @@ def test_wrong_pictures(served, content, message):
 
 
 def test_completions_are_those_of_the_library(served):
-    image = digit(served[0], 4)
-    given = edited(served[0], opened(served[0], image))
-    found = completed(served[0], given, 3, 24, None, 5, LIMITS)
+    image = served[0].digits(4)[0]
+    given = from_editor(served[0], to_editor(served[0], image))
+    found = complete(served[0], given, 3, 24, None, 5, LIMITS)
     same = served[0].model.complete(image[None], given.known[None], 3, 24, seed=5)
     assert torch.equal(found.draws, same.images[0])
     assert torch.equal(found.draws[:, given.known], image[given.known].expand(3, -1))
-    assert (found.ess, found.log_evidence) == (float(same.ess[0]), float(same.log_evidence[0]))
+    assert (found.completion.ess, found.completion.log_evidence) == (same.ess, same.log_evidence)
     assert not found.exact
     assert not found.few
-    conditional = edited(served[1], hiding(served[1], None, range(6, 12)))
-    by_class = [completed(served[1], conditional, 2, 4, label, 0, LIMITS).log_evidence for label in (0, 1)]
+    conditional = from_editor(served[1], hiding(served[1], None, range(6, 12)))
+    by_class = [complete(served[1], conditional, 2, 4, label, 0, LIMITS).completion.log_evidence for label in (0, 1)]
     assert by_class[0] != by_class[1]
 
 
 def test_few_and_alike(served):
-    given = edited(served[0], opened(served[0], digit(served[0], 4)))
+    given = from_editor(served[0], to_editor(served[0], served[0].digits(4)[0]))
     with pytest.warns(UserWarning, match="the effective sample size fell below 4"):
-        found = completed(served[0], given, 2, 4, None, 0, LIMITS)
+        found = complete(served[0], given, 2, 4, None, 0, LIMITS)
     assert found.few
-    assert "few and alike" in status(served[0], given, found, 0)
-    exact = edited(served[0], hiding(served[0], digit(served[0], 4), range(20, 28)))
-    found = completed(served[0], exact, 2, 4, None, 0, LIMITS)
-    assert (found.exact, found.few, found.ess) == (True, False, 2.0)
-    said = status(served[0], exact, found, 0)
+    assert "few and alike" in result_html(served[0], given, found, 0)[1]
+    exact = from_editor(served[0], hiding(served[0], served[0].digits(4)[0], range(20, 28)))
+    found = complete(served[0], exact, 2, 4, None, 0, LIMITS)
+    assert (found.exact, found.few, found.completion.ess) == (True, False, 2.0)
+    said = result_html(served[0], exact, found, 0)[1]
     assert "exact and independent" in said
     assert "few and alike" not in said
 
@@ -170,8 +173,8 @@ def test_a_mixture_is_exact_in_any_of_its_orders():
     model = OrderEnsemble([member, member], ["right-down", "left-up"])
     served = Served(name="mixture", model=model, card="", losses={})
     for rows, exact in (((0, 1), True), ((4, 5), True), ((2, 3), False)):
-        given = edited(served, hiding(served, None, rows))
-        assert completed(served, given, 2, 64, None, 0, LIMITS).exact == exact
+        given = from_editor(served, hiding(served, None, rows))
+        assert complete(served, given, 2, 64, None, 0, LIMITS).exact == exact
 
 
 @pytest.mark.parametrize(
@@ -181,13 +184,13 @@ def test_a_mixture_is_exact_in_any_of_its_orders():
         (2, 121, None, "the number of particles must be in 1..120, got 121"),
         (0, 9, None, "the number of completions must be in 1..9, the number of particles, got 0"),
         (10, 9, None, "the number of completions must be in 1..9, the number of particles, got 10"),
-        (2, 9, 0, "mnist-seed has no classes, got class 0"),
+        (2, 9, 0, "labels must be None: the model is unconditional and has no classes"),
     ],
 )
 def test_limits(served, n, particles, label, message):
-    given = edited(served[0], opened(served[0]))
+    given = from_editor(served[0], to_editor(served[0]))
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        completed(served[0], given, n, particles, label, 0, LIMITS)
+        complete(served[0], given, n, particles, label, 0, LIMITS)
 
 
 def test_completions_are_given_up(served):
@@ -195,9 +198,9 @@ def test_completions_are_given_up(served):
     member = pixelcnn.GatedPixelCNN((1, 12, 10), filters=4, layers=2)
     mixture = Served(name="mixture", model=OrderEnsemble([member], ["right-down"]), card="", losses={})
     for each in (*served, mixture):
-        given = edited(each, opened(each))
+        given = from_editor(each, to_editor(each))
         with pytest.raises(ValueError, match=r"^given up after 0\.001 s: ask for fewer particles$"):
-            completed(each, given, 2, 64, None, 0, quick)
+            complete(each, given, 2, 64, None, 0, quick)
 
 
 def test_particles_are_bounded_by_memory_and_by_number(served):
@@ -208,15 +211,10 @@ def test_particles_are_bounded_by_memory_and_by_number(served):
         Limits(particles=0)
 
 
-def pictures(text):
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    return [Image.open(io.BytesIO(base64.b64decode(content))) for content in found]
-
-
 def test_what_is_shown(served):
-    given = edited(served[0], opened(served[0], digit(served[0], 4)))
-    found = completed(served[0], given, 3, 64, None, 0, LIMITS)
-    text = shown(served[0], given, found, 0)
+    given = from_editor(served[0], to_editor(served[0], served[0].digits(4)[0]))
+    found = complete(served[0], given, 3, 64, None, 0, LIMITS)
+    text = result_html(served[0], given, found, 0)[0]
     known, *draws, mean, deviation = pictures(text)
     assert known.getpixel((0, 14)) == (214, 120, 60)
     assert len(draws) == 3
@@ -224,25 +222,22 @@ def test_what_is_shown(served):
         assert np.array_equal(np.asarray(picture) // 255, draw[0].numpy())
     assert np.array_equal(np.asarray(mean), np.rint(found.draws[:, 0].double().mean(0).numpy() * 255))
     assert not np.asarray(deviation)[given.known[0].numpy()].any()
-    (panel,) = pictures(status(served[0], given, found, 0))
+    (panel,) = pictures(result_html(served[0], given, found, 0)[1])
     assert panel.width > 6 * 112
-    assert f"effective sample size <strong>{found.ess:.1f}</strong> of 64" in status(served[0], given, found, 0)
+    assert (
+        f"effective sample size <strong>{found.completion.ess.item():.1f}</strong> of 64"
+        in result_html(served[0], given, found, 0)[1]
+    )
     evil = Served(name='"><script>alert(1)</script>', model=served[0].model, card="", losses={})
-    assert "<script" not in shown(evil, given, found, 0) + status(evil, given, found, 0)
-    single = completed(served[0], given, 1, 64, None, 0, LIMITS)
-    assert len(pictures(shown(served[0], given, single, 0))) == 2
+    assert "<script" not in "".join(result_html(evil, given, found, 0))
+    single = complete(served[0], given, 1, 64, None, 0, LIMITS)
+    assert len(pictures(result_html(served[0], given, single, 0)[0])) == 2
 
 
 def test_the_tab_turns_errors_into_messages(served):
     gr = pytest.importorskip("gradio", reason="gradio is not installed")
-    from pixelcnn.app import page
-
-    async def build():
-        return page(served, LIMITS, tabs=(complete,))
-
-    blocks = asyncio.run(build())
-    events = {event.fn.__name__: event.fn for event in blocks.fns.values() if event.fn is not None}
-    text = opened(served[0], digit(served[0], 4))
+    events = handlers(built(served, LIMITS, tabs=(tab,)), "complete")
+    text = to_editor(served[0], served[0].digits(4)[0])
     picture, said = asyncio.run(events["on_complete"]("mnist-seed", text, "any", 2, 40, 1))
     assert 'aria-label="2 completions by mnist-seed, seed 1"' in picture
     assert "log p(known)" in said
@@ -252,19 +247,19 @@ def test_the_tab_turns_errors_into_messages(served):
         (("mnist-seed", text, "any", 2, 40, None), "the seed must be a whole number, got None"),
         (("mnist-seed", text, "any", 2, 40, float("inf")), "the seed must be a whole number, got inf"),
         (("mnist-seed", text, "3", 2, 40, 1), "the class must be one of any, got 3"),
-        (("mnist-seed", "?", "any", 2, 40, 1), "the editor has no image: load the page again"),
+        (("mnist-seed", "?", "any", 2, 40, 1), "the editor has no image: reload the page"),
     ):
         with pytest.raises(gr.Error) as caught:
             asyncio.run(events["on_complete"](*arguments))
         assert caught.value.message == message
         assert caught.value.print_exception is False
-    white = gr.EventData(None, {"content": file(Image.new("L", (28, 28), 255))})
-    assert edited(served[0], asyncio.run(events["on_upload"]("mnist-seed", white))).image.all()
+    white = gr.EventData(None, {"content": file64(Image.new("L", (28, 28), 255))})
+    assert from_editor(served[0], asyncio.run(events["on_upload"]("mnist-seed", white))).image.all()
     for data in ({}, None):
         with pytest.raises(gr.Error, match="the file is missing"):
             asyncio.run(events["on_upload"]("mnist-seed", gr.EventData(None, data)))
     editor, another, label, n, particles = events["on_model"](served[1].name, 300)
-    assert not edited(served[1], editor).image.any()
+    assert not from_editor(served[1], editor).image.any()
     assert (another["visible"], label["visible"], n["value"]) == (False, True, 8)
     assert (particles["maximum"], particles["value"]) == (256, 256)
-    assert edited(served[0], events["on_digit"]("mnist-seed")).image.any()
+    assert from_editor(served[0], events["on_digit"]("mnist-seed")).image.any()

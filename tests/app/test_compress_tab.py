@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 import pixelcnn
+from contents import built, file, handlers, pictures, sent, words
 from pixelcnn.app import compressing
-from pixelcnn.app.compressing import Twins, compressed, decompressed, digest_of, most_images, most_probable
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
-from pixelcnn.app.tabs.compress import kept, shown, shown_again
+from pixelcnn.app.compressing import PreparedModels, compressed, decompressed, digest_of, max_images
+from pixelcnn.app.served import Limits, Served
+from pixelcnn.app.tabs.compress import browser_copy, decoded_html, stream_html
 from pixelcnn.codec import StreamError, decompress_with_labels
 from pixelcnn.datasets.mnist import mnist
 from pixelcnn.images import to_pil
@@ -28,12 +28,8 @@ DIGITS, DRAWN, FILES = "digits of MNIST", "draws of the model", "files"
 
 
 @pytest.fixture(scope="module")
-def twins(served):
-    return Twins(served)
-
-
-def words(text):
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", text))
+def prepared(served):
+    return PreparedModels(served)
 
 
 def stream_of(text):
@@ -42,27 +38,12 @@ def stream_of(text):
     return base64.b64decode(content)
 
 
-def pictures(text):
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    return [Image.open(io.BytesIO(base64.b64decode(content))) for content in found]
-
-
-def sizes(found):
-    return {size.name: size.bytes for size in found.others}
-
-
-def file_size(picture, kind, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.tell()
-
-
-def test_the_stream_is_the_packages_own(served, twins):
+def test_the_stream_is_the_packages_own(served, prepared):
     images = mnist("test", 2)[0][:5]
-    found = compressed(served[0], twins, images, None, LIMITS)
+    found = compressed(served[0], prepared, images, None, LIMITS)
     assert found.data == pixelcnn.compress(served[0].model, images)
     assert found.overhead == 56 + 8
-    text = shown(served[0], found)
+    text = stream_html(served[0], found)
     assert stream_of(text) == found.data
     assert 'download="mnist-seed-5.pxcn"' in text
     assert f"5 images in {len(found.data)} bytes" in words(text)
@@ -72,32 +53,32 @@ def test_the_stream_is_the_packages_own(served, twins):
     assert f"without its header {len(found.data) - 64} " in words(text)
 
 
-def test_what_the_stream_is_beside(served, twins):
+def test_what_the_stream_is_beside(served, prepared):
     images = mnist("test", 2)[0][:5]
-    found = sizes(compressed(served[0], twins, images, None, LIMITS))
+    found = compressed(served[0], prepared, images, None, LIMITS).others
     bits = -served[0].model.log_prob(images).double().sum().item() / math.log(2)
     assert found["model's likelihood"] == pytest.approx(bits / 8, rel=1e-5)
-    assert found["raw, 1 bit a value"] == 5 * 98
+    assert found["raw, 1 bit per value"] == 5 * 98
     black_and_white = [to_pil(image, 2).convert("1") for image in images]
-    assert found["PNG, a file each"] == sum(file_size(each, "PNG", optimize=True) for each in black_and_white)
+    assert found["PNG, one file each"] == sum(len(file(each, "PNG", optimize=True)) for each in black_and_white)
     mosaic = Image.new("1", (3 * 28, 2 * 28))
     for k, each in enumerate(black_and_white):
         mosaic.paste(each, (k % 3 * 28, k // 3 * 28))
-    assert found["PNG, one mosaic"] == file_size(mosaic, "PNG", optimize=True)
+    assert found["PNG, one mosaic"] == len(file(mosaic, "PNG", optimize=True))
     assert list(found) == [
         "model's likelihood",
         "JPEG XL, one mosaic",
-        "JPEG XL, a file each",
+        "JPEG XL, one file each",
         "PNG, one mosaic",
-        "PNG, a file each",
-        "raw, 1 bit a value",
+        "PNG, one file each",
+        "raw, 1 bit per value",
     ]
 
 
-def test_jpeg_xl_is_lossless(served, twins):
+def test_jpeg_xl_is_lossless(served, prepared):
     pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed: pip install 'pixelcnn[app]'")
     images = mnist("test", 2)[0][:2]
-    found = sizes(compressed(served[0], twins, images, None, LIMITS))
+    found = compressed(served[0], prepared, images, None, LIMITS).others
     mosaic = Image.new("L", (56, 28))
     for k in range(2):
         mosaic.paste(to_pil(images[k], 2), (28 * k, 0))
@@ -108,15 +89,17 @@ def test_jpeg_xl_is_lossless(served, twins):
         assert back.tobytes() == mosaic.tobytes()
 
 
-def test_without_the_plug_in_the_row_says_so(served, twins, monkeypatch):
+def test_without_the_plug_in_the_row_says_so(served, prepared, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)  # as if it were not installed
     compressing._has_jpeg_xl.cache_clear()
     try:
-        found = compressed(served[0], twins, mnist("test", 2)[0][:1], None, LIMITS)
+        found = compressed(served[0], prepared, mnist("test", 2)[0][:1], None, LIMITS)
     finally:
         compressing._has_jpeg_xl.cache_clear()
-    assert [size.name for size in found.others if size.bytes is None] == ["JPEG XL: pillow-jxl-plugin is not installed"]
-    assert "JPEG XL: pillow-jxl-plugin is not installed PNG" in words(shown(served[0], found))
+    assert [name for name, size in found.others.items() if size is None] == [
+        "JPEG XL: pillow-jxl-plugin is not installed"
+    ]
+    assert "JPEG XL: pillow-jxl-plugin is not installed PNG" in words(stream_html(served[0], found))
 
 
 @pytest.mark.parametrize(
@@ -126,12 +109,12 @@ def test_every_kind_of_image(shape, levels, depth):
     model = pixelcnn.PixelCNN(shape, levels=levels, filters=6, blocks=1, generator=torch.Generator().manual_seed(1))
     own = Served(name="own", model=model, card="", losses={})
     images = torch.randint(levels, (7, *shape), generator=torch.Generator().manual_seed(2)).byte()
-    found = compressed(own, Twins([own]), images, None, LIMITS)
-    assert torch.equal(decompressed(Twins([own]), found.data, LIMITS).images, images)
-    by_name = sizes(found)
-    assert by_name[f"raw, {depth} bits a value"] == math.ceil(images.numel() * depth / 8)
+    found = compressed(own, PreparedModels([own]), images, None, LIMITS)
+    assert torch.equal(decompressed(PreparedModels([own]), found.data, LIMITS).images, images)
+    by_name = found.others
+    assert by_name[f"raw, {depth} bits per value"] == math.ceil(images.numel() * depth / 8)
     assert ("PNG, one mosaic" in by_name) == (shape[0] != 2)
-    assert "ratio" in shown(own, found)
+    assert "ratio" in stream_html(own, found)
 
 
 def test_few_greys_stay_what_they_are(monkeypatch):
@@ -147,63 +130,62 @@ def test_few_greys_stay_what_they_are(monkeypatch):
     for levels in range(3, 17):
         saved.clear()
         picture = to_pil(torch.arange(levels, dtype=torch.uint8).view(1, 1, levels), levels)
-        compressing._png(picture, levels)
+        compressing._png_size(picture, levels)
         assert len(saved) == 2
         assert saved[0] == saved[1] == picture.tobytes()
     noise = torch.randint(4, (1, 100, 100), generator=torch.Generator().manual_seed(2)).byte()
-    assert compressing._png(to_pil(noise, 4), 4) < 100 * 100 * 2 / 8 + 250
+    assert compressing._png_size(to_pil(noise, 4), 4) < 100 * 100 * 2 / 8 + 250
 
 
-def test_classes_are_in_the_stream(served, twins):
+def test_classes_are_in_the_stream(served, prepared):
     images = torch.randint(4, (6, 1, 12, 10), generator=torch.Generator().manual_seed(1)).byte()
-    labels = most_probable(served[1], images)
-    assert torch.equal(labels, served[1].model.classify(images).argmax(1))
-    found = compressed(served[1], twins, images, labels, LIMITS)
+    labels = served[1].model.classify(images).argmax(1)
+    found = compressed(served[1], prepared, images, labels, LIMITS)
     back, classes = decompress_with_labels(served[1].model, found.data)
     assert torch.equal(back, images)
     assert torch.equal(classes, labels)
     bits = -served[1].model.log_prob(images, labels).double().sum().item() / math.log(2) + 6 * math.log2(5)
-    assert sizes(found)["model's likelihood, with classes"] == pytest.approx(bits / 8, rel=1e-5)
-    again = decompressed(twins, found.data, LIMITS)
+    assert found.others["model's likelihood, with classes"] == pytest.approx(bits / 8, rel=1e-5)
+    again = decompressed(prepared, found.data, LIMITS)
     assert again.served is served[1]
-    assert f"classes {', '.join(map(str, labels.tolist()))}" in words(shown_again(again, None))
+    assert f"classes {', '.join(map(str, labels.tolist()))}" in words(decoded_html(again, None))
 
 
-def test_what_comes_back(served, twins):
+def test_what_comes_back(served, prepared):
     images = mnist("test", 2)[0][:3]
-    found = compressed(served[0], twins, images, None, LIMITS)
-    again = decompressed(twins, found.data, LIMITS)
+    found = compressed(served[0], prepared, images, None, LIMITS)
+    again = decompressed(prepared, found.data, LIMITS)
     assert torch.equal(again.images, images)
-    text = shown_again(again, digest_of(images))
+    text = decoded_html(again, digest_of(images))
     assert "equal to the original: yes" in words(text)
     assert "model mnist-seed" in words(text)
     assert digest_of(images) in text
-    before, after = pictures(shown(served[0], found)), pictures(text)
+    before, after = pictures(stream_html(served[0], found)), pictures(text)
     assert before[0].tobytes() == after[0].tobytes()
-    assert "equal to the original: no" in words(shown_again(again, digest_of(images[:2])))
-    assert "they have the digest that the stream says" in words(shown_again(again, None))
+    assert "equal to the original: no" in words(decoded_html(again, digest_of(images[:2])))
+    assert "they match the digest in the stream" in words(decoded_html(again, None))
 
 
 def test_names_cannot_bring_markup(served):
     evil = Served(name='"><script>alert(1)</script>', model=served[1].model, card="", losses={})
-    twins = Twins([evil])
-    found = compressed(evil, twins, torch.zeros(1, 1, 12, 10, dtype=torch.uint8), None, LIMITS)
-    assert "<script" not in shown(evil, found) + shown_again(decompressed(twins, found.data, LIMITS), None)
+    prepared = PreparedModels([evil])
+    found = compressed(evil, prepared, torch.zeros(1, 1, 12, 10, dtype=torch.uint8), None, LIMITS)
+    assert "<script" not in stream_html(evil, found) + decoded_html(decompressed(prepared, found.data, LIMITS), None)
 
 
-def test_twins_are_made_once(served, monkeypatch):
-    twins = Twins(served)
-    first = twins.of(served[0])
+def test_models_are_prepared_once(served, monkeypatch):
+    prepared = PreparedModels(served)
+    first = prepared.of(served[0])
     monkeypatch.setattr("pixelcnn.app.compressing.prepare", None)
-    assert twins.of(served[0]) is first
+    assert prepared.of(served[0]) is first
 
 
 def test_few_enough_to_be_sent_back(served):
-    assert most_images(served[0], LIMITS) == 64
+    assert max_images(served[0], LIMITS) == 64
     large = Served(name="large", model=pixelcnn.PixelCNN((3, 64, 64), filters=6, blocks=1), card="", losses={})
-    assert most_images(large, LIMITS) == 2**17 // (3 * 64 * 64) == 10
+    assert max_images(large, LIMITS) == 2**17 // (3 * 64 * 64) == 10
     huge = Served(name="huge", model=pixelcnn.PixelCNN((1, 400, 400), filters=4, blocks=1), card="", losses={})
-    assert most_images(huge, LIMITS) == 1
+    assert max_images(huge, LIMITS) == 1
 
 
 def patched(data, offset, content):
@@ -212,9 +194,9 @@ def patched(data, offset, content):
     return header + zlib.crc32(header).to_bytes(4, "little") + data[56:]
 
 
-def test_wrong_streams(served, twins):
+def test_wrong_streams(served, prepared):
     images = mnist("test", 2)[0]
-    data = pixelcnn.compress(twins.of(served[0]), images[:20])
+    data = pixelcnn.compress(prepared.of(served[0]), images[:20])
     middle = len(data) // 2 + 30
     other = pixelcnn.PixelCNN((1, 28, 28), filters=4, blocks=1)
     foreign = pixelcnn.compress(other, images[:1])
@@ -226,53 +208,42 @@ def test_wrong_streams(served, twins):
         (data[:30] + bytes([data[30] ^ 1]) + data[31:], "the header is damaged"),
         (foreign, f"the stream is of a model that is not served here: it needs {foreign[6:22].hex()}"),
         (patched(data, 30, (10_000).to_bytes(8, "little")), "the stream ends before chunk 1 of 8"),
-        (patched(data, 30, (1000).to_bytes(8, "little")), "the stream has 1,000 images, and this page decodes 64"),
+        (
+            patched(data, 30, (1000).to_bytes(8, "little")),
+            "the stream has 1,000 images, and this page decodes at most 64",
+        ),
         (patched(data, 30, (19).to_bytes(8, "little")), "chunk 0 is damaged"),
         (patched(data, 44, bytes(8)), "the images are not those that were compressed"),
     ]
     for content, message in cases:
         with pytest.raises(StreamError, match=f"^{re.escape(message)}"):
-            decompressed(twins, content, LIMITS)
-    data = pixelcnn.compress(twins.of(served[0]), images[:10])
-    with pytest.raises(StreamError, match="the stream has groups of 10 images, for which this page has no memory"):
-        decompressed(twins, data, Limits(memory=2**25))
+            decompressed(prepared, content, LIMITS)
+    data = pixelcnn.compress(prepared.of(served[0]), images[:10])
+    with pytest.raises(
+        StreamError, match="the stream has groups of 10 images, which need more memory than this page may use"
+    ):
+        decompressed(prepared, data, Limits(memory=2**25))
 
 
-def test_all_images_that_a_page_draws_can_be_decoded(served, twins):
+def test_all_images_that_a_page_draws_can_be_decoded(served, prepared):
     """What this page compresses at most, it decodes, for it has the memory."""
     for each in served:
-        most = most_images(each, LIMITS)
+        most = max_images(each, LIMITS)
         images = torch.zeros(most, *each.model.image_shape, dtype=torch.uint8)
-        data = pixelcnn.compress(twins.of(each), images)
-        assert torch.equal(decompressed(twins, data, LIMITS).images, images)
+        data = pixelcnn.compress(prepared.of(each), images)
+        assert torch.equal(decompressed(prepared, data, LIMITS).images, images)
 
 
 @pytest.fixture(scope="module")
 def functions(served):
     """Functions of the page's tab by their names."""
     pytest.importorskip("gradio", reason="gradio is not installed")
-    from pixelcnn.app import page
-
-    async def build():  # elsewhere Gradio makes event loops and does not close them
-        return page(served, LIMITS)
-
-    events = asyncio.run(build()).fns.values()
-    return {e.fn.__name__: e.fn for e in events if e.fn is not None and e.fn.__module__.endswith("tabs.compress")}
-
-
-def address(picture):
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return sent(buffer.getvalue())
-
-
-def sent(content):
-    return "data:;base64," + base64.b64encode(content).decode()
+    return handlers(built(served, LIMITS), "compress")
 
 
 @pytest.mark.parametrize("kind", [DIGITS, DRAWN, FILES])
 def test_images_from_everywhere(functions, served, kind):
-    files = f"{address(Image.new('L', (40, 30), 255))} {address(Image.new('L', (5, 9)))}"
+    files = f"{sent(file(Image.new('L', (40, 30), 255)))} {sent(file(Image.new('L', (5, 9))))}"
     text, stream = asyncio.run(functions["on_compress"]("mnist-seed", "any", kind, 9_999, 3, 2, files))
     test = mnist("test", 2)[0]
     wanted = {
@@ -295,7 +266,7 @@ def test_classes_that_are_asked_for(functions, served, label, given):
     if label == "any":
         assert labels is None
     else:
-        assert torch.equal(labels, most_probable(served[1], images) if given is None else given)
+        assert torch.equal(labels, served[1].model.classify(images).argmax(1) if given is None else given)
 
 
 NO_PICTURE = sent(b"no picture")
@@ -307,23 +278,26 @@ NO_PICTURE = sent(b"no picture")
         (("mnist-seed", "3", DIGITS, 0, 0, 1, None), "the class must be one of any, got 3"),
         (
             ("mnist-seed", "any", "elsewhere", 0, 0, 1, None),
-            "images must be from one of digits of MNIST, draws of the model",
+            "the source of images must be one of digits of MNIST, draws of the model",
         ),
         (
             ("mnist-seed", "any", DIGITS, None, 0, 1, None),
-            "the number in the test set must be a whole number, got None",
+            "the number of the test image must be a whole number, got None",
         ),
-        (("mnist-seed", "any", DIGITS, 10_000, 0, 1, None), "the number in the test set must be in 0..9999, got 10000"),
+        (
+            ("mnist-seed", "any", DIGITS, 10_000, 0, 1, None),
+            "the number of the test image must be in 0..9999, got 10000",
+        ),
         (("mnist-seed", "any", DIGITS, 0, 0, 65, None), "the number of images must be in 1..64, got 65"),
         (("mnist-seed", "any", DIGITS, 0, 0, 0, None), "the number of images must be in 1..64, got 0"),
         (("mnist-seed", "any", DIGITS, 0, 0, 2.5, None), "the number of images must be a whole number, got 2.5"),
         (("mnist-seed", "any", DRAWN, 0, None, 1, None), "the seed must be a whole number, got None"),
         (("mnist-seed", "any", DRAWN, 0, -1, 1, None), "seed must be an integer in 0..2**63-1, got -1"),
         (("mnist-seed", "any", FILES, 0, 0, 1, None), "choose a file first"),
-        (("mnist-seed", "any", FILES, 0, 0, 1, "large:900000"), "files may have 688 kB, all together"),
+        (("mnist-seed", "any", FILES, 0, 0, 1, "large:900000"), "files may have at most 688 kB in total"),
         (("mnist-seed", "any", FILES, 0, 0, 1, NO_PICTURE), "the file cannot be read as a picture"),
         (
-            ("mnist-seed", "any", FILES, 0, 0, 1, f"{address(Image.new('L', (9, 9)))} {NO_PICTURE}"),
+            ("mnist-seed", "any", FILES, 0, 0, 1, f"{sent(file(Image.new('L', (9, 9))))} {NO_PICTURE}"),
             "picture 2 of 2: the file cannot be read as a picture",
         ),
         (
@@ -349,7 +323,7 @@ def test_errors_are_messages(functions, arguments, message):
         ("on_again", "0" * 64 + " A", "the stream is damaged: it is not in base64"),
         ("on_again", "0" * 64 + " AAAA", "this is no pixelcnn stream: it does not begin with PXCN"),
         ("on_decode", None, "choose a file first"),
-        ("on_decode", "large:1000000", "files may have 688 kB, all together"),
+        ("on_decode", "large:1000000", "files may have at most 688 kB in total"),
         ("on_decode", NO_PICTURE, "this is no pixelcnn stream: it does not begin with PXCN"),
     ],
 )
@@ -362,16 +336,16 @@ def test_errors_of_decoding_are_messages(functions, name, argument, message):
     assert caught.value.print_exception is False
 
 
-def test_a_model_without_a_twin_is_a_message():
+def test_a_model_that_cannot_be_prepared_is_a_message():
     member = pixelcnn.PixelCNN((1, 6, 6), filters=4, blocks=1)
     both = Served(name="both", model=OrderEnsemble([member, member], ["right-down", "left-up"]), card="", losses={})
     one = Served(name="one", model=member, card="", losses={})
-    twins = Twins([both, one])
+    prepared = PreparedModels([both, one])
     images = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
     with pytest.raises(ValueError, match="an OrderEnsemble mixes scan orders"):
-        compressed(both, twins, images, None, LIMITS)
-    data = compressed(one, twins, images, None, LIMITS).data
-    assert decompressed(twins, data, LIMITS).served is one  # it is passed over
+        compressed(both, prepared, images, None, LIMITS)
+    data = compressed(one, prepared, images, None, LIMITS).data
+    assert decompressed(prepared, data, LIMITS).served is one  # it is passed over
 
 
 def test_the_controls_follow_the_model(functions, served):
@@ -386,9 +360,9 @@ def test_the_controls_follow_the_model(functions, served):
     assert (shown_parts[2]["maximum"], shown_parts[2]["value"]) == (64, 40)
 
 
-def test_what_the_browser_keeps_is_small(served, twins):
+def test_what_the_browser_keeps_is_small(served, prepared):
     """Even where every sub-pixel is the rarest, the largest stream of a page fits into a message."""
-    worst = most_images(served[0], LIMITS) * served[0].model.subpixels * 3 + 128
+    worst = max_images(served[0], LIMITS) * served[0].model.subpixels * 3 + 128
     assert worst * 4 / 3 < LIMITS.body - 2**16
-    found = compressed(served[0], twins, torch.ones(1, 1, 28, 28, dtype=torch.uint8), None, LIMITS)
-    assert re.fullmatch(r"[0-9a-f]{64} [A-Za-z0-9+/=]+", kept(found))
+    found = compressed(served[0], prepared, torch.ones(1, 1, 28, 28, dtype=torch.uint8), None, LIMITS)
+    assert re.fullmatch(r"[0-9a-f]{64} [A-Za-z0-9+/=]+", browser_copy(found))

@@ -1,4 +1,4 @@
-"""Drawing for the page, without Gradio: requests, limits, moments; losses and cards of what is served."""
+"""Drawing for the page, without Gradio: requests, limits, snapshots; losses and cards of what is served."""
 
 import itertools
 import json
@@ -8,8 +8,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.app.drawing import Request, draw, steps_of
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import load_models
+from pixelcnn.app.served import Limits, load_models
 from pixelcnn.models import OrderEnsemble
 
 LIMITS = Limits(images=20)
@@ -26,43 +25,45 @@ class Clock:
         return self.now
 
 
-def test_the_last_moment_is_what_the_model_samples(served):
+def test_the_last_snapshot_is_what_the_model_samples(served):
     for model, request in (
         (served[0], Request(images=3, seed=5, temperature=0.8)),
-        (served[1], Request(images=7, seed=6, label="all", guidance=2.0)),
-        (served[1], Request(images=2, label=4)),
+        (served[1], Request(images=7, seed=6, classes=(0, 1, 2, 3, 4), guidance=2.0)),
+        (served[1], Request(images=2, classes=(4,))),
     ):
         *_, last = draw(model, request, LIMITS)
-        labels = request.labels(model)
+        labels = request.labels()
         expected = model.model.sample(
             request.images, labels, seed=request.seed, temperature=request.temperature, guidance=request.guidance
         )
         assert torch.equal(last.canvas, expected)
         assert last.finished
         assert last.step == last.steps == steps_of(model, conditional=labels is not None)
-        assert torch.equal(last.grown[-1], expected)
-        assert 2 < len(last.grown) <= 40
-        drawn = [int((grown > 0).sum()) for grown in last.grown]
+        assert torch.equal(last.history[-1], expected)
+        assert 2 < len(last.history) <= 40
+        drawn = [int((canvas > 0).sum()) for canvas in last.history]
         assert drawn == sorted(drawn)  # they grow
     assert served[1].classes == 5
-    assert Request(images=7, label="all").labels(served[1]).tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert Request(images=7, classes=(0, 1, 2, 3, 4)).labels().tolist() == [0, 1, 2, 3, 4, 0, 1]
 
 
-def test_moments_are_rationed(served):
+def test_snapshots_are_rationed(served):
     """The clock says a tenth of a second a step and one a look: 4 frames a second are every second step."""
-    moments = list(draw(served[0], Request(images=1), Limits(frames=4), Clock()))
-    steps = [moment.step for moment in moments]
+    snapshots = list(draw(served[0], Request(images=1), Limits(frames=4), Clock()))
+    steps = [snapshot.step for snapshot in snapshots]
     assert steps[-1] == 136
     assert {later - earlier for earlier, later in itertools.pairwise(steps[:-1])} == {2}
-    assert not any(moment.grown for moment in moments[:-1])
-    assert moments[-1].seconds == pytest.approx(0.1 * 136, abs=0.2)  # not what lies between a moment and the next step
+    assert not any(snapshot.history for snapshot in snapshots[:-1])
+    assert snapshots[-1].seconds == pytest.approx(
+        0.1 * 136, abs=0.2
+    )  # not what lies between a snapshot and the next step
 
 
-def test_a_moment_does_not_change_afterwards(served):
-    moments = list(draw(served[0], Request(images=2), Limits(frames=10**9)))
-    assert len(moments) == 136
-    assert moments[0].canvas.data_ptr() != moments[1].canvas.data_ptr()
-    assert int(moments[60].canvas.sum()) < int(moments[-1].canvas.sum())
+def test_a_snapshot_does_not_change_afterwards(served):
+    snapshots = list(draw(served[0], Request(images=2), Limits(frames=10**9)))
+    assert len(snapshots) == 136
+    assert snapshots[0].canvas.data_ptr() != snapshots[1].canvas.data_ptr()
+    assert int(snapshots[60].canvas.sum()) < int(snapshots[-1].canvas.sum())
 
 
 def test_a_drawing_that_takes_too_long_is_given_up(served):
@@ -75,13 +76,12 @@ def test_a_drawing_that_takes_too_long_is_given_up(served):
     [
         (0, Request(images=21), r"the number of images must be in 1\.\.20, got 21"),
         (0, Request(images=0), r"the number of images must be in 1\.\.20, got 0"),
-        (0, Request(label=3), "mnist-seed has no classes, got class 3"),
-        (0, Request(label="all"), "mnist-seed has no classes, got class all"),
-        (1, Request(label=5), r"the class must be in 0\.\.4, got 5"),
+        (0, Request(classes=(3,)), "labels must be None: the model is unconditional"),
+        (1, Request(classes=(5,)), r"labels must be in 0\.\.4, got 5"),
         (0, Request(seed=-1), r"seed must be an integer in 0\.\.2\*\*63-1, got -1"),
         (0, Request(temperature=0.0), "temperature must be positive and finite, got 0.0"),
         (0, Request(temperature=float("nan")), "temperature must be positive and finite, got nan"),
-        (1, Request(label=1, guidance=float("inf")), "guidance must be finite, got inf"),
+        (1, Request(classes=(1,), guidance=float("inf")), "guidance must be finite, got inf"),
     ],
 )
 def test_what_is_not_to_be_had(served, which, request_, message):
@@ -102,9 +102,9 @@ def test_an_ensemble_is_drawn_at_once(tmp_path):
     member = pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=2)
     OrderEnsemble([member, member], ["right-down", "left-up"]).save_pretrained(tmp_path / "both")
     (both,) = load_models([str(tmp_path / "both")], torch.device("cpu"))
-    (moment,) = draw(both, Request(images=5, seed=2), LIMITS)
-    assert torch.equal(moment.canvas, both.model.sample(5, seed=2))
-    assert moment.finished
+    (snapshot,) = draw(both, Request(images=5, seed=2), LIMITS)
+    assert torch.equal(snapshot.canvas, both.model.sample(5, seed=2))
+    assert snapshot.finished
     assert len(both.networks) == 1
     with pytest.raises(ValueError, match=r"given up after 0\.15 s at image 4 of 20: ask for fewer images"):
         list(draw(both, Request(images=20), Limits(seconds=0.15), Clock()))

@@ -11,17 +11,8 @@ pytest.importorskip("gradio", reason="gradio is not installed")
 
 import gradio as gr
 
-from pixelcnn.app import TABS, Limits, page
-from pixelcnn.app.theme import theme
-
-
-def built(*arguments, **options):
-    """The page, built while an event loop runs: elsewhere Gradio makes some and does not close them."""
-
-    async def build():
-        return page(*arguments, **options)
-
-    return asyncio.run(build())
+from contents import built, handlers
+from pixelcnn.app import TABS, Limits, theme
 
 
 @pytest.fixture(scope="module")
@@ -29,21 +20,15 @@ def blocks(served):
     return built(served, Limits(images=9, queue=3, concurrency=2))
 
 
-def function(blocks, name):
-    """The Python function of an event, and the event."""
-    (event,) = [event for event in blocks.fns.values() if event.fn is not None and event.fn.__name__ == name][:1]
-    return event.fn, event
-
-
 def test_a_tab_is_a_title_and_a_function(served):
-    told = []
+    given = []
 
-    def build(models, limits):
-        told.append((models, limits))
+    def build(backend):
+        given.append((list(backend.models.values()), backend.limits))
         gr.Markdown("a third job")
 
     blocks = built(served, Limits(), tabs=(*TABS, SimpleNamespace(TITLE="Third", build=build)))
-    assert told == [(served, Limits())]
+    assert given == [(served, Limits())]
     tabs = [block.label for block in blocks.blocks.values() if isinstance(block, gr.Tab)]
     assert tabs == ["Draw", "Complete", "Score", "Compress", "Explain", "Third"]
     with pytest.raises(ValueError, match="the page needs at least one model, got none"):
@@ -79,7 +64,7 @@ def test_nothing_is_fetched_from_elsewhere(blocks):
 
 def shown(blocks, *arguments):
     """Everything that a request would see."""
-    draw, _ = function(blocks, "on_draw")
+    draw = handlers(blocks, "draw")["on_draw"]
 
     async def collect():
         return [pair async for pair in draw(*arguments)]
@@ -97,7 +82,7 @@ def test_draw(blocks):
     ("arguments", "message"),
     [
         (("mnist-seed", "any", 10, 1.0, 1.0, 0, False), "the number of images must be in 1..9, got 10"),
-        (("mnist-seed", "any", 2.5, 1.0, 1.0, 0, False), "the number of images must be whole, got 2.5"),
+        (("mnist-seed", "any", 2.5, 1.0, 1.0, 0, False), "the number of images must be a whole number, got 2.5"),
         (("mnist-seed", "any", 4, 1.0, 1.0, None, False), "the seed must be a whole number, got None"),
         (("mnist-seed", "any", 4, 1.0, 1.0, -3, False), "seed must be an integer in 0..2**63-1, got -3"),
         (("mnist-seed", "any", 4, -1.0, 1.0, 0, False), "temperature must be positive and finite, got -1.0"),
@@ -113,13 +98,12 @@ def test_errors_are_messages(blocks, arguments, message):
 
 def test_the_controls_follow_the_model(blocks, served):
     conditional = served[1].name
-    on_model, _ = function(blocks, "on_model")
+    on_model, on_class = (handlers(blocks, "draw")[name] for name in ("on_model", "on_class"))
     label, images, guidance = on_model(conditional, 12)
     assert label["choices"] == ["any", "all, in columns", "0", "1", "2", "3", "4"]
     assert label["visible"]
     assert (images["maximum"], images["value"]) == (9, 9)
     assert guidance["visible"] is False
-    on_class, _ = function(blocks, "on_class")
     assert on_class(conditional, "3")["visible"] is True
     assert on_class(conditional, "any") == {"visible": False, "value": 1.0, "__type__": "update"}
     assert on_class("mnist-seed", "any")["visible"] is False
@@ -129,6 +113,6 @@ def test_the_controls_follow_the_model(blocks, served):
 def test_what_a_visitor_finds_was_drawn_before(blocks, served, monkeypatch):
     first = [block for block in blocks.blocks.values() if isinstance(block, gr.HTML)]
     assert any("9 images drawn by mnist-seed, seed 0" in block.value for block in first)
-    monkeypatch.setattr("pixelcnn.app.tabs.draw._FIRST", 0.0)
+    monkeypatch.setattr("pixelcnn.app.tabs.draw._FIRST_SECONDS", 0.0)
     slow = built(served, Limits())
     assert any("Press Draw." in block.value for block in slow.blocks.values() if isinstance(block, gr.HTML))

@@ -1,39 +1,32 @@
 """The tab Score without a browser: what it says of an image, and what it refuses."""
 
 import asyncio
-import base64
-import io
 import math
 import re
 
 import pytest
 import torch
-from PIL import Image
 
 import pixelcnn
-from pixelcnn.app.served import Served
-from pixelcnn.app.tabs.score import Reference, digit, scored
+from contents import built, handlers, pictures, words
+from pixelcnn.app.served import Limits, Served
+from pixelcnn.app.tabs.score import Reference, score_html
 from pixelcnn.datasets.mnist import mnist
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
 
 
-def words(text):
-    return re.sub(r"<[^>]*>", " ", text)
-
-
 def test_the_numbers_are_the_packages_own(served):
-    image = digit(served[0], 17)
+    image = served[0].digits(17)[0]
     assert torch.equal(image, mnist("test", 2)[0][17])
-    text = scored(served[0], image, None, "test image 17", Reference())
+    text = score_html(served[0], image, None, "test image 17", Reference())
     found = score(served[0].model, image[None], method="complexity")
     nats = -found.log_prob.item()
     assert f"<strong>{nats / math.log(2):.1f} bits</strong>" in text
     for value in (f"{nats:.2f}", f"{found.bits_per_dim.item():.4f}", f"{found.score.item():+.4f}"):
         assert f"<td>{value}</td>" in text
-    (content,) = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    with Image.open(io.BytesIO(base64.b64decode(content))) as shown:
-        assert shown.size == (720, 340)
+    (shown,) = pictures(text)
+    assert shown.size == (720, 340)
     assert "Bayes" not in text
 
 
@@ -51,12 +44,12 @@ def test_an_image_is_compared_with_others(served, monkeypatch):
 
 def test_classes(served):
     image = torch.randint(4, (1, 12, 10), generator=torch.Generator().manual_seed(1)).byte()
-    text = scored(served[1], image, None, "", Reference())
+    text = score_html(served[1], image, None, "", Reference())
     posterior = served[1].model.classify(image[None])[0].exp()
     for k in range(5):
         assert re.search(rf"\b{k} +{100 * posterior[k]:.1f}%", words(text))
     assert "MNIST" not in text
-    given = scored(served[1], image, 3, "", Reference())
+    given = score_html(served[1], image, 3, "", Reference())
     nats = -score(served[1].model, image[None], torch.tensor([3])).log_prob.item()
     assert f"{nats / math.log(2):.1f} bits , given class 3" in words(given)
 
@@ -64,28 +57,21 @@ def test_classes(served):
 def test_an_ensemble_has_no_map():
     member = pixelcnn.PixelCNN((1, 6, 6), filters=4, blocks=1)
     both = Served(name="both", model=OrderEnsemble([member, member], ["right-down", "left-up"]), card="", losses={})
-    text = scored(both, torch.ones(1, 6, 6, dtype=torch.uint8), None, "", Reference())
+    text = score_html(both, torch.ones(1, 6, 6, dtype=torch.uint8), None, "", Reference())
     assert "bits/dim" in text
     assert "map of surprise" not in text
 
 
 def test_names_cannot_bring_markup(served):
     evil = Served(name='"><script>alert(1)</script>', model=served[1].model, card="", losses={})
-    assert "<script" not in scored(evil, torch.zeros(1, 12, 10, dtype=torch.uint8), None, "", Reference())
+    assert "<script" not in score_html(evil, torch.zeros(1, 12, 10, dtype=torch.uint8), None, "", Reference())
 
 
-def function(served, name):
-    """A function of the page's tab by its name."""
+@pytest.fixture(scope="module")
+def functions(served):
+    """Functions of the page's tab by their names."""
     pytest.importorskip("gradio", reason="gradio is not installed")
-    from pixelcnn.app import Limits, page
-
-    async def build():  # elsewhere Gradio makes event loops and does not close them
-        return page(served, Limits())
-
-    events = asyncio.run(build()).fns.values()
-    return next(
-        e.fn for e in events if e.fn is not None and e.fn.__module__.endswith(".score") and e.fn.__name__ == name
-    )
+    return handlers(built(served, Limits()), "score")
 
 
 @pytest.mark.parametrize(
@@ -94,26 +80,28 @@ def function(served, name):
         (("mnist-seed", "3", "a digit of MNIST", 0, None, None), "the class must be one of any, got 3"),
         (
             ("mnist-seed", "any", "a digit of MNIST", None, None, None),
-            "the number in the test set must be in 0..9999, got None",
+            "the number of the test image must be a whole number, got None",
         ),
-        (("mnist-seed", "any", "a digit of MNIST", 1e4, None, None), "the number in the test set must be in 0..9999"),
-        (("mnist-seed", "any", "a digit of MNIST", 0.5, None, None), "the number in the test set must be in 0..9999"),
+        (("mnist-seed", "any", "a digit of MNIST", 1e4, None, None), "the number of the test image must be in 0..9999"),
+        (
+            ("mnist-seed", "any", "a digit of MNIST", 0.5, None, None),
+            "the number of the test image must be a whole number",
+        ),
         (("mnist-seed", "any", "a file", 0, None, "data:"), "choose a file first"),
         (("mnist-seed", "any", "a file", 0, "data:;base64,AAAA", None), "the file cannot be read as a picture"),
         (("mnist-seed", "any", "drawn by hand", 0, "data:", None), "draw an image first"),
     ],
 )
-def test_errors_are_messages(served, arguments, message):
-    on_score = function(served, "on_score")
+def test_errors_are_messages(functions, arguments, message):
     import gradio as gr
 
     with pytest.raises(gr.Error, match=re.escape(message)) as caught:
-        asyncio.run(on_score(*arguments))
+        asyncio.run(functions["on_score"](*arguments))
     assert caught.value.print_exception is False
 
 
-def test_the_controls_follow_the_model(served):
-    on_model = function(served, "on_model")
+def test_the_controls_follow_the_model(functions, served):
+    on_model = functions["on_model"]
     label, kind, *shown = on_model(served[1].name, "a digit of MNIST")
     assert label["choices"] == ["any", "0", "1", "2", "3", "4"]
     assert (kind["choices"], kind["value"]) == (["a file", "drawn by hand"], "a file")

@@ -16,7 +16,7 @@ pytest.importorskip("gradio", reason="gradio is not installed")
 
 import pixelcnn
 from pixelcnn.app import Limits
-from pixelcnn.app.guard import Guard
+from pixelcnn.app.server import Guard
 from pixelcnn.cli import main
 from running import running
 
@@ -55,14 +55,14 @@ def test_a_server_from_start_to_end(tmp_path):
             assert b"not for you" not in body
         for path in ("upload", "upload?upload_id=1", "process_recording", "component_server", "vibe-edit", "deep_link"):
             status, _, body = ask(server.address, f"/gradio_api/{path}", b"left here")
-            assert (status, body) == (403, b"the page has no use for this"), path
+            assert (status, body) == (403, b"the page does not use this address"), path
         status, _, _ = ask(server.address, "/upload", b"left here")
         assert status in (404, 405)
         (folder,) = own.iterdir()
         assert not [path for path in folder.rglob("*") if path.is_file()]
         status, _, body = ask(server.address, "/gradio_api/queue/join", b"[" + b"0," * 2**20)
         assert status == 413
-        assert body == b"a message may have 1048576 bytes"
+        assert body == b"a message may have at most 1048576 bytes"
         status, _, body = ask(server.address, "/gradio_api/queue/join", b"{}")
         assert status == 422
         port = int(server.address.rpartition(":")[2])
@@ -130,8 +130,8 @@ def test_the_guard_ends_messages():
         (["--images", "5000"], "images must be an integer in 1..1024, got 5000"),
         (["--concurrency", "0"], "concurrency must be an integer in 1..1024, got 0"),
         (["--host", "no such host"], "host must be an address of this machine, got 'no such host'"),
-        (["--host", "192.0.2.1"], "cannot listen at 192.0.2.1, port 7860: cannot assign requested address"),
-        (["--port", "TAKEN"], "cannot listen at 127.0.0.1, port TAKEN: address already in use"),
+        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1, port 7860: cannot assign requested address"),
+        (["--port", "TAKEN"], "cannot listen on 127.0.0.1, port TAKEN: address already in use"),
         (["--port", "70000"], "--port must be in 0..65535, got 70000"),
         (["--device", "tpu"], "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
     ],

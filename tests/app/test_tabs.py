@@ -1,31 +1,23 @@
 """What the tabs show, called without a browser: pictures to the pixel, tables and figures of every family."""
 
-import base64
-import io
 import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import pixelcnn
+from contents import pictures
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.figures import curve, field_figure, front_figure, mask_figures
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
-from pixelcnn.app.tabs.draw import drawn, status
-from pixelcnn.app.tabs.explain import explained
+from pixelcnn.app.served import Limits, Served
+from pixelcnn.app.tabs.draw import snapshot_html
+from pixelcnn.app.tabs.explain import model_html
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.models.summary import receptive_field
 from pixelcnn.sampling.wavefront import Wavefront
 
 LIMITS = Limits()
-
-
-def pictures(text):
-    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", text)
-    return [Image.open(io.BytesIO(base64.b64decode(content))) for content in found]
 
 
 def figures(text):
@@ -38,9 +30,9 @@ def kinds(svg):
 
 
 def test_the_picture_shows_the_images(served):
-    request = Request(images=5, seed=3, label="all")
+    request = Request(images=5, seed=3, classes=tuple(range(5)))
     *_, last = draw(served[1], request, LIMITS)
-    moving, still = pictures(drawn(served[1], request, last, replay=True))
+    moving, still = pictures(snapshot_html(served[1], request, last, replay=True)[0])
     factor = 11  # 12 rows are magnified to at least 640 / 5 pixels
     shown = np.asarray(still.convert("L"))
     for k in range(5):
@@ -51,40 +43,40 @@ def test_the_picture_shows_the_images(served):
     moving.seek(moving.n_frames - 1)
     assert np.array_equal(np.asarray(moving.convert("L")), shown)
     assert moving.info["loop"] == 1  # once, and it stays at its end
-    (kept,) = pictures(status(served[1], request, last))
+    (kept,) = pictures(snapshot_html(served[1], request, last)[1])
     assert np.array_equal(np.asarray(kept.convert("L")), shown)
-    assert len(pictures(drawn(served[1], request, last, replay=False))) == 1
+    assert len(pictures(snapshot_html(served[1], request, last)[0])) == 1
 
 
 def test_what_is_said_beside_the_picture(served):
     request = Request(images=1, seed=4)
     first, *_, last = draw(served[0], request, Limits(frames=10**9))
-    assert "step 1 of 136" in status(served[0], request, first)
-    assert "download" not in status(served[0], request, first)
-    said = status(served[0], request, last)
+    assert "step 1 of 136" in snapshot_html(served[0], request, first)[1]
+    assert "download" not in snapshot_html(served[0], request, first)[1]
+    said = snapshot_html(served[0], request, last)[1]
     assert re.search(
         r"<strong>1 image</strong> in <strong>\d+\.\d\d s</strong>, <strong>136</strong> exact steps instead of 784",
         said,
     )
     assert 'download="mnist-seed-4.png"' in said
-    assert 'alt="1 image drawn by mnist-seed, seed 4"' in drawn(served[0], request, last, replay=False)
+    assert 'alt="1 image drawn by mnist-seed, seed 4"' in snapshot_html(served[0], request, last)[0]
 
 
 def test_names_cannot_bring_markup(served):
     evil = Served(name='"><script>alert(1)</script>', model=served[1].model, card="", losses={})
     request = Request(images=1)
     *_, last = draw(evil, request, LIMITS)
-    text = drawn(evil, request, last, replay=False) + status(evil, request, last) + explained(evil)
+    text = "".join(snapshot_html(evil, request, last)) + model_html(evil)
     assert "<script" not in text
 
 
 def test_the_shipped_model_explained(served):
-    text = explained(served[0])
+    text = model_html(served[0])
     cells = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr.*?</tr>", text)]
     assert ["input", "7×7", "A", "1 → 128", "ReLU", "128×28×28", "6,400"] in cells
     assert ["blocks.4", "", "", "", "", "", "98,624"] in cells
     assert cells.count(["masked", "3×3", "B", "128 → 64", "ReLU", "64×28×28", "73,792"]) == 5
-    assert cells[-1] == ["total, masked weights counted", "", "", "", "", "", "532,673"]
+    assert cells[-1] == ["total, including masked weights", "", "", "", "", "", "532,673"]
     assert "136 exact steps instead of 784" in text
     field, front, first_mask, _, third_mask, losses = figures(text)
     assert kinds(field)["own"] == 1
@@ -103,7 +95,7 @@ def test_every_family_can_be_explained():
     member = pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=2)
     ensemble = OrderEnsemble([member, pixelcnn.PixelCNN((1, 6, 6), filters=4)], ["right-down", "left-up"])
     for model in (gated, plus, colour, ensemble):
-        text = explained(Served(name="model", model=model, card="", losses={}))
+        text = model_html(Served(name="model", model=model, card="", losses={}))
         parameters = sum(p.numel() for p in model.parameters())
         assert f"{parameters:,} parameters" in text
         assert len(figures(text)) >= 3
@@ -153,4 +145,4 @@ def test_seeds_make_file_names(served):
     odd = Served(name="../runs/my model", model=served[1].model, card="", losses={})
     request = Request(images=1, seed=7)
     *_, last = draw(odd, request, LIMITS)
-    assert 'download="runs-my-model-7.png"' in status(odd, request, last)
+    assert 'download="runs-my-model-7.png"' in snapshot_html(odd, request, last)[1]

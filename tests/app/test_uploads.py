@@ -1,7 +1,5 @@
-"""Visitors' files as the browser sends them: pictures become images, and what is none is refused."""
+"""Visitors' files as the browser sends them: pictures become images, and anything else is refused."""
 
-import base64
-import io
 import re
 import zlib
 
@@ -11,23 +9,12 @@ import torch
 from PIL import Image
 
 import pixelcnn
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
-from pixelcnn.app.uploads import as_image, chooser, most_bytes, received
+from contents import file, sent
+from pixelcnn.app.served import Limits, Served
+from pixelcnn.app.uploads import as_image, max_bytes, picture_field, received
 
 LIMITS = Limits()
 SMALL = Limits(body=2**17 + 136_000)  # 102,000 bytes of files
-
-
-def file(picture, kind="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def sent(*contents):
-    """Files as the browser sends them."""
-    return " ".join("data:image/png;base64," + base64.b64encode(content).decode() for content in contents)
 
 
 def huge(width, height):
@@ -44,9 +31,9 @@ def huge(width, height):
 def test_files_arrive():
     assert received(sent(b"one"), LIMITS) == [b"one"]
     assert received(sent(b"one", b"", bytes(200_000)), LIMITS) == [b"one", b"", bytes(200_000)]
-    assert received(sent(bytes(most_bytes(SMALL))), SMALL) == [bytes(102_000)]
-    assert len(sent(bytes(most_bytes(LIMITS)))) < LIMITS.body - 2**16  # there is room for the rest of the message
-    assert str(most_bytes(SMALL)) in chooser("Picture", ".png", "", SMALL)["js_on_load"]
+    assert received(sent(bytes(max_bytes(SMALL))), SMALL) == [bytes(102_000)]
+    assert len(sent(bytes(max_bytes(LIMITS)))) < LIMITS.body - 2**16  # there is room for the rest of the message
+    assert str(max_bytes(SMALL)) in picture_field("Picture", SMALL)["js_on_load"]
 
 
 @pytest.mark.parametrize(
@@ -59,10 +46,10 @@ def test_files_arrive():
         ("data:image/png;base64,AAAA data:image/png;base64,A", "the file is damaged: it is not in base64"),
         ("/etc/hostname", "the file is damaged: it is not in base64"),
         ("data:image/png;base64,AAAA ", "the file is damaged: it is not in base64"),
-        ("large:3000000", "files may have 102 kB, all together"),
-        (sent(bytes(103_000)), "files may have 102 kB, all together"),
-        (sent(bytes(52_000), bytes(52_000)), "files may have 102 kB, all together"),
-        ("x" * 200_000, "files may have 102 kB, all together"),
+        ("large:3000000", "files may have at most 102 kB in total"),
+        (sent(bytes(103_000)), "files may have at most 102 kB in total"),
+        (sent(bytes(52_000), bytes(52_000)), "files may have at most 102 kB in total"),
+        ("x" * 200_000, "files may have at most 102 kB in total"),
     ],
     ids=["none", "empty", "no text", "no base64", "second", "path", "end", "large", "long", "together", "no file"],
 )
@@ -82,7 +69,7 @@ def test_pictures_get_the_models_size_and_levels(served):
     assert torch.equal(small, torch.full((1, 12, 10), 2, dtype=torch.uint8))
 
 
-UNREADABLE = "the file cannot be read as a picture: PNG, JPEG, WebP, TIFF and GIF can be"
+UNREADABLE = "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF"
 
 
 @pytest.mark.parametrize(
@@ -94,9 +81,9 @@ UNREADABLE = "the file cannot be read as a picture: PNG, JPEG, WebP, TIFF and GI
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UNREADABLE),
         (file(Image.new("L", (64, 64), 7), "BMP"), UNREADABLE),
         (file(Image.effect_noise((64, 64), 50))[:2000], UNREADABLE),
-        (huge(5000, 4000), "the picture may have 16,777,216 pixels"),
-        (huge(12_000, 12_000), "the picture may have 16,777,216 pixels"),
-        (huge(60_000, 60_000), "the picture may have 16,777,216 pixels"),
+        (huge(5000, 4000), "the picture may have at most 16,777,216 pixels"),
+        (huge(12_000, 12_000), "the picture may have at most 16,777,216 pixels"),
+        (huge(60_000, 60_000), "the picture may have at most 16,777,216 pixels"),
     ],
     ids=["empty", "head", "pdf", "svg", "bmp", "cut", "pixels", "warning", "bomb"],
 )
@@ -107,5 +94,5 @@ def test_what_is_no_picture(served, content, message):
 
 def test_other_channels_are_refused():
     two = Served(name="two", model=pixelcnn.PixelCNN((2, 6, 6), filters=4, blocks=1), card="", losses={})
-    with pytest.raises(ValueError, match="two reads images of 2 channels, which no picture has"):
+    with pytest.raises(ValueError, match="two takes images of 2 channels, which no picture has"):
         as_image(two, file(Image.new("L", (6, 6))), LIMITS)

@@ -1,4 +1,4 @@
-"""What the tests of the page in a browser do with it."""
+"""What the browser tests do with the page."""
 
 import os
 import re

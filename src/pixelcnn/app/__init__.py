@@ -1,7 +1,7 @@
-"""The web page (extra `app`): its tabs over loaded models, as Gradio blocks.
+"""The web page (extra `app`): tabs that draw, complete, score, compress and explain, as Gradio blocks.
 
-`pixelcnn serve` and `apps/space/app.py` run it by `pixelcnn.app.server`. A job on the page is a module of
-`pixelcnn.app.tabs`. Nothing is fetched from elsewhere, nothing is counted or reported, and no visitor's file is kept.
+`pixelcnn serve` and `apps/space/app.py` run it by `pixelcnn.app.server`. Each tab is a module of `pixelcnn.app.tabs`.
+Nothing is fetched from elsewhere, nothing is counted or reported, and no visitor's file is kept.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served, load_models
+from pixelcnn.app.parts import Backend
+from pixelcnn.app.served import Limits, Served, load_models
 from pixelcnn.app.tabs import TABS, Tab
 
 if TYPE_CHECKING:
     import gradio
 
-__all__ = ["TABS", "Limits", "Served", "Tab", "load_models", "page", "require_gradio"]
+__all__ = ["TABS", "Backend", "Limits", "Served", "Tab", "load_models", "page", "require_gradio", "theme"]
 
 
 def require_gradio() -> None:
-    """Whether the page can be built here.
+    """Checks that the page can be built here.
 
     Raises:
         ValueError: If gradio is not installed.
@@ -46,20 +46,53 @@ def page(models: Sequence[Served], limits: Limits, tabs: Sequence[Tab] = TABS) -
         raise ValueError("the page needs at least one model, got none")
     import gradio as gr
 
+    backend = Backend(models, limits)
     with gr.Blocks(title="pixelcnn", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         gr.HTML(_HEADING)
         with gr.Tabs():
             for tab in tabs:
                 with gr.Tab(tab.TITLE, id=tab.TITLE.lower()):
-                    tab.build(models, limits)
+                    tab.build(backend)
     blocks.queue(max_size=limits.queue, default_concurrency_limit=limits.concurrency, api_open=False)
-    # What was drawn and is not fetched waits in memory, for so many visitors at most; Gradio's own limit is 2,000.
-    waiting = type(blocks._queue.pending_messages_per_session)
-    blocks._queue.pending_messages_per_session = waiting(4 * (limits.queue + limits.concurrency))
+    # Results that nobody has fetched yet stay in memory, for this many visitors at most; Gradio's own limit is 2,000.
+    pending = type(blocks._queue.pending_messages_per_session)
+    blocks._queue.pending_messages_per_session = pending(4 * (limits.queue + limits.concurrency))
     return blocks
 
 
+def theme() -> gradio.themes.Base:
+    """The fonts and colours of Gradio's own components; `style.css` has the rest. The fonts are the system's."""
+    import gradio as gr
+
+    return gr.themes.Soft(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        font=["system-ui", "DejaVu Sans", "sans-serif"],
+        font_mono=["ui-monospace", "DejaVu Sans Mono", "monospace"],
+    ).set(
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_text_color="*body_text_color",
+        block_title_text_color_dark="*body_text_color",
+        block_title_padding="0",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_hover_dark="*neutral_700",
+        input_border_width="1px",
+        input_border_color="*neutral_300",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_500",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        color_accent="*primary_700",
+    )
+
+
 _HEADING = (
-    '<header class="px-title"><h1>pixelcnn</h1><p>Exact-likelihood autoregressive models of images: every picture is '
-    "drawn pixel by pixel, each given the ones before it.</p></header>"
+    '<header class="px-title"><h1>pixelcnn</h1><p>Autoregressive models of images with exact likelihoods: every '
+    "picture is drawn pixel by pixel, each pixel given those before it.</p></header>"
 )

@@ -1,4 +1,4 @@
-"""Drawing for the page: what may be asked for, and the moments at which it is looked at. Nothing here knows Gradio."""
+"""Drawing within the page's limits: which images are asked for, and snapshots of them as they grow."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
+from pixelcnn.app.parts import whole
+from pixelcnn.app.served import Limits, Served
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.sampling import labels_in_turn
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["Moment", "Request", "draw", "steps_of"]
+__all__ = ["Request", "Snapshot", "draw", "steps_of"]
 
-_REPLAYED = 40  # moments that are kept of a drawing
+_REPLAYED = 40  # canvases that are kept of a drawing
 _PART = 4  # images that an ensemble draws between looks at the clock
 
 
@@ -28,43 +28,24 @@ class Request:
     """Which images to draw; see `AutoregressiveModel.sample`."""
 
     images: int = 16
-    label: int | Literal["any", "all"] = "any"
-    """A class; "any"; or "all", taking turns."""
+    classes: tuple[int, ...] = ()
+    """Of the images, in turn; none for any."""
     temperature: float = 1.0
     guidance: float = 1.0
     seed: int = 0
 
-    def check(self, served: Served, limits: Limits) -> None:
-        """Looks at what the samplers do not look at themselves.
+    def labels(self) -> Tensor | None:
+        """The class of each image, int64 (images,); None for any."""
+        return labels_in_turn(self.classes, 0, self.images) if self.classes else None
 
-        Raises:
-            ValueError: If more is asked for than the model or the server can give.
-        """
-        most = limits.images_of(served.model)
-        if not 1 <= self.images <= most:
-            raise ValueError(f"the number of images must be in 1..{most}, got {self.images}")
-        if self.label == "any":
-            return
-        if not served.classes:
-            raise ValueError(f"{served.name} has no classes, got class {self.label}")
-        if self.label != "all" and not 0 <= self.label < served.classes:
-            raise ValueError(f"the class must be in 0..{served.classes - 1}, got {self.label}")
-
-    def labels(self, served: Served) -> Tensor | None:
-        """Each image's class, int64 (images,); None for any."""
-        if self.label == "any":
-            return None
-        return labels_in_turn(tuple(range(served.classes)) if self.label == "all" else (self.label,), 0, self.images)
-
-    def columns(self, served: Served) -> int:
-        """Images in a row of the picture."""
-        if self.label == "all":
-            return min(served.classes, self.images)
-        return math.ceil(math.sqrt(self.images))
+    @property
+    def columns(self) -> int:
+        """Images in one row of the picture: one column per class if there are several."""
+        return min(len(self.classes), self.images) if len(self.classes) > 1 else math.ceil(math.sqrt(self.images))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
+class Snapshot:
     """A drawing after some steps."""
 
     canvas: Tensor
@@ -72,31 +53,31 @@ class Moment:
     step: int
     steps: int
     seconds: float
-    """Spent on drawing so far, not on looking."""
-    grown: tuple[Tensor, ...] = ()
-    """With the last moment: canvases spread evenly over the steps, the last one included."""
+    """Spent on drawing so far, without the time between snapshots."""
+    history: tuple[Tensor, ...] = ()
+    """Of the last snapshot: canvases spread evenly over the steps, the last one included."""
 
     @property
     def finished(self) -> bool:
-        """Whether this is the last moment."""
+        """Whether this is the last snapshot."""
         return self.step == self.steps
 
 
 def steps_of(served: Served, *, conditional: bool) -> int:
-    """Steps of drawing; the networks of an ensemble draw one after the other."""
+    """Steps of a drawing; the networks of an ensemble draw one after the other."""
     return sum(schedule_of(network, conditional=conditional).wavefront.steps for network in served.networks)
 
 
 def draw(
     served: Served, request: Request, limits: Limits, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Moment]:
-    """Draws images and yields moments, at most `limits.frames` a second, and the last one.
+) -> Iterator[Snapshot]:
+    """Draws images and yields snapshots, at most `limits.frames` per second, and the last one.
 
     Raises:
-        ValueError: If the request is not to be had, or took longer than `limits.seconds`.
+        ValueError: If the request is invalid or exceeds the limits, or drawing took longer than `limits.seconds`.
     """
-    request.check(served, limits)
-    labels = request.labels(served)
+    whole("number of images", request.images, 1, limits.images_of(served.model))
+    labels = request.labels()
     asked: dict[str, Any] = {
         "labels": labels,
         "seed": request.seed,
@@ -105,9 +86,9 @@ def draw(
     }
     conditional = labels is not None or (isinstance(served.model, OrderEnsemble) and served.model.config.told)
     steps = steps_of(served, conditional=conditional)
-    begun = resumed = looked = clock()
+    begun = resumed = shown = clock()
     spent = 0.0
-    if isinstance(served.model, OrderEnsemble):  # its parts have no step in common to look at
+    if isinstance(served.model, OrderEnsemble):  # its networks have no steps in common to take snapshots at
         parts: list[Tensor] = []
         for first in range(0, request.images, _PART):
             if clock() - begun > limits.seconds:
@@ -118,20 +99,21 @@ def draw(
             asked["labels"] = None if labels is None else labels[first : first + n]
             parts.append(served.model.sample(n, **asked, first=first).cpu())
         canvas = torch.cat(parts)
-        yield Moment(canvas=canvas, step=steps, steps=steps, seconds=clock() - begun, grown=(canvas,))
+        yield Snapshot(canvas=canvas, step=steps, steps=steps, seconds=clock() - begun, history=(canvas,))
         return
     kept = min(_REPLAYED, steps)
-    wanted = {round((k + 1) * steps / kept) for k in range(kept)}
-    grown: list[Tensor] = []
+    kept_steps = {round((k + 1) * steps / kept) for k in range(kept)}
+    history: list[Tensor] = []
     for step, canvas in enumerate(served.model.sample_steps(request.images, **asked), start=1):
-        if step in wanted:
-            grown.append(canvas.cpu().clone())
+        if step in kept_steps:
+            history.append(canvas.cpu().clone())
         now = clock()
         if step == steps:
-            yield Moment(canvas=grown[-1], step=step, steps=steps, seconds=spent + now - resumed, grown=tuple(grown))
+            seconds = spent + now - resumed
+            yield Snapshot(canvas=history[-1], step=step, steps=steps, seconds=seconds, history=tuple(history))
         elif now - begun > limits.seconds:
             raise ValueError(f"given up after {limits.seconds:g} s at step {step} of {steps}: ask for fewer images")
-        elif now - looked >= 1 / limits.frames:
-            spent, looked = spent + now - resumed, now
-            yield Moment(canvas=canvas.cpu().clone(), step=step, steps=steps, seconds=spent)
+        elif now - shown >= 1 / limits.frames:
+            spent, shown = spent + now - resumed, now
+            yield Snapshot(canvas=canvas.cpu().clone(), step=step, steps=steps, seconds=spent)
             resumed = clock()

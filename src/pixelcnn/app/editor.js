@@ -1,38 +1,38 @@
-// The editor of the tab "Complete": an image's own pixels, enlarged, and which of them are hidden.
+// The editor of the tab "Complete": the pixels of an image, enlarged, and which of them are hidden.
 //
 // Gradio runs it once, with `element`, `props`, `trigger` and `watch`; `props.value` is the string that
-// pixelcnn.app.completing describes. A visitor's picture is sent with the event "upload", for the server to read.
+// pixelcnn.app.tabs.complete describes. A visitor's picture is sent with the event "upload", for the server to read.
 
 const canvas = element.querySelector("canvas");
 const file = element.querySelector("input[type=file]");
 const brush = element.querySelector("input[type=range]");
-const told = element.querySelector(".px-editor-told");
+const message = element.querySelector(".px-editor-message");
 const context = canvas.getContext("2d", { willReadFrequently: true });
 const pixels = document.createElement("canvas"); // as many as the image has
-let said, height, width, image, hidden, scale;
+let state, height, width, image, hidden, scale;
 let tool = "hide", cursor = null, last = null;
 
 function open() {
-  const before = said, mask = hidden;
-  said = JSON.parse(props.value);
-  [, height, width] = said.shape;
-  image = Uint8Array.from(atob(said.image), (letter) => letter.charCodeAt(0));
-  hidden = Uint8Array.from(said.hidden, Number);
+  const before = state, mask = hidden;
+  state = JSON.parse(props.value);
+  [, height, width] = state.shape;
+  image = Uint8Array.from(atob(state.image), (letter) => letter.charCodeAt(0));
+  hidden = Uint8Array.from(state.hidden, Number);
   scale = Math.max(1, Math.floor(448 / Math.max(height, width)));
   [pixels.width, pixels.height, canvas.width, canvas.height] = [width, height, width * scale, height * scale];
-  const stays = before && String(before.shape) === String(said.shape) && !mask.every(Number);
-  if (stays && mask.join("") !== said.hidden) {
+  const stays = before && String(before.shape) === String(state.shape) && !mask.every(Number);
+  if (stays && mask.join("") !== state.hidden) {
     hidden = mask; // another image, the same pixels hidden
     keep();
   } else draw();
 }
 
 function draw() {
-  const plane = height * width, colour = said.shape[0] === 3;
+  const plane = height * width, colour = state.shape[0] === 3;
   const shown = new ImageData(width, height);
   for (let k = 0; k < plane; k++) {
     for (let c = 0; c < 3; c++) {
-      const level = (image[k + (colour ? c * plane : 0)] * 255) / (said.levels - 1);
+      const level = (image[k + (colour ? c * plane : 0)] * 255) / (state.levels - 1);
       shown.data[4 * k + c] = hidden[k] ? 0.2 * level + 0.8 * [214, 120, 60][c] : level;
     }
     shown.data[4 * k + 3] = 255;
@@ -50,7 +50,7 @@ function draw() {
 function keep() {
   let letters = "";
   for (const level of image) letters += String.fromCharCode(level);
-  props.value = JSON.stringify({ ...said, image: btoa(letters), hidden: hidden.join("") });
+  props.value = JSON.stringify({ ...state, image: btoa(letters), hidden: hidden.join("") });
   draw();
 }
 
@@ -62,7 +62,7 @@ function paint(x, y) {
       const k = i * width + j;
       hidden[k] = tool === "hide" ? 1 : 0;
       if (tool !== "white" && tool !== "black") continue;
-      for (let at = k; at < image.length; at += plane) image[at] = tool === "white" ? said.levels - 1 : 0;
+      for (let c = k; c < image.length; c += plane) image[c] = tool === "white" ? state.levels - 1 : 0;
     }
   }
 }
@@ -139,10 +139,10 @@ element.addEventListener("click", (event) => {
 file.addEventListener("change", async () => {
   const [chosen] = file.files;
   file.value = "";
-  told.textContent = "";
+  message.textContent = "";
   if (!chosen) return;
-  if (chosen.size > Number(file.dataset.most)) {
-    told.textContent = `The file may have ${file.dataset.most} bytes; it has ${chosen.size}.`;
+  if (chosen.size > Number(file.dataset.maxBytes)) {
+    message.textContent = `The file may have at most ${file.dataset.maxBytes} bytes; it has ${chosen.size}.`;
     return;
   }
   const reader = new FileReader();

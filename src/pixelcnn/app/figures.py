@@ -1,4 +1,4 @@
-"""Figures of a model as SVG: they take their colours from the page's style, so they fit a light and a dark theme.
+"""Figures of a model as SVG: masks, receptive field, wavefront and losses, in the colours of the light or dark page.
 
 `cells` draws a table of small squares, each of a kind that is a class of `style.css`; masks, the receptive field and
 the wavefront are such tables. `curve` draws losses by epoch.
@@ -10,6 +10,8 @@ import html
 import math
 from collections.abc import Sequence
 
+from matplotlib.ticker import MaxNLocator
+
 from pixelcnn.app.served import Losses
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.models import AutoregressiveModel
@@ -18,7 +20,7 @@ from pixelcnn.sampling.wavefront import Wavefront
 
 __all__ = ["cells", "curve", "field_figure", "front_figure", "mask_figures"]
 
-_SHOWN = 32  # rows and columns of an image in the wavefront's figure
+_MAX_SIDE = 32  # rows and columns of an image in the wavefront's figure
 _SHADES = 10  # of the wavefront's steps
 
 
@@ -26,9 +28,9 @@ def cells(kinds: Sequence[Sequence[str]], title: str, size: int) -> str:
     """Squares in rows and columns.
 
     Args:
-        kinds: Of each square, by row; "" leaves it out.
+        kinds: The kind of each square, by row; "" leaves it out.
         title: What the figure shows, in words.
-        size: Of a square, at most, in pixels.
+        size: Largest size of a square, in pixels.
     """
     columns = max(map(len, kinds))
     paths: dict[str, list[str]] = {}
@@ -37,10 +39,9 @@ def cells(kinds: Sequence[Sequence[str]], title: str, size: int) -> str:
             if kind:
                 paths.setdefault(kind, []).append(f"M{x}.06 {y}.06h.88v.88h-.88z")
     drawn = "".join(f'<path class="px-{kind}" d="{"".join(path)}"/>' for kind, path in paths.items())
-    text = html.escape(title, quote=True)
     return (
         f'<svg class="px-cells" style="max-width:{columns * size}px" viewBox="0 0 {columns} {len(kinds)}" role="img" '
-        f'aria-label="{text}">{drawn}</svg>'
+        f'aria-label="{html.escape(title)}">{drawn}</svg>'
     )
 
 
@@ -57,7 +58,7 @@ def field_figure(network: AutoregressiveModel) -> str:
         for y, row in enumerate(field)
     ]
     count = sum(map(sum, field))
-    return cells(kinds, f"receptive field: {count} pixels in {own} rows above and the own row", 18)
+    return cells(kinds, f"receptive field: {count} pixels in {own} rows above and in its own row", 18)
 
 
 def mask_figures(network: AutoregressiveModel) -> list[tuple[str, str]]:
@@ -76,7 +77,7 @@ def mask_figures(network: AutoregressiveModel) -> list[tuple[str, str]]:
 
 
 def _mask(layer: MaskedConv2d, name: str) -> str:
-    """The window, and the own pixel where the window leaves it out."""
+    """The window, and the pixel itself where the window leaves it out."""
     window, taps = layer.window, set(layer.taps)
     here = layer.mask[:, :, -window.top, -window.left].mean().item() if (0, 0) in window.taps() else 0.0
 
@@ -93,8 +94,8 @@ def _mask(layer: MaskedConv2d, name: str) -> str:
 
 
 def front_figure(wavefront: Wavefront) -> str:
-    """The image's pixels, shaded by the step that draws them, those of the middle step marked."""
-    height, width = min(wavefront.height, _SHOWN), min(wavefront.width, _SHOWN)
+    """The image's pixels, shaded by the step that draws them, with those of the middle step marked."""
+    height, width = min(wavefront.height, _MAX_SIDE), min(wavefront.width, _MAX_SIDE)
     last = wavefront.slope * (height - 1) + width - 1
     marked = last // 2
 
@@ -108,11 +109,13 @@ def front_figure(wavefront: Wavefront) -> str:
 
 
 def curve(losses: Losses) -> str:
-    """Losses by epoch, in nats a sub-pixel."""
+    """Losses by epoch, in nats per sub-pixel."""
     width, height, left, bottom, top, right = 360, 220, 46, 34, 10, 12
     points = [point for line in losses.values() for point in line]
     first, last = min(x for x, _ in points), max(x for x, _ in points)
-    ticks = _ticks(min(y for _, y in points), max(y for _, y in points))
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    locator = MaxNLocator(6, steps=[1, 2, 5, 10])
+    ticks = [float(y) for y in locator.tick_values(low, low + (high - low or abs(low) / 10 or 1.0))]
     low, high = ticks[0], ticks[-1]
 
     def across(x: float) -> float:
@@ -146,12 +149,3 @@ def curve(losses: Losses) -> str:
         f'<svg class="px-curve" viewBox="0 0 {width} {height}" role="img" aria-label="loss by epoch">{"".join(parts)}'
         f'</svg><p class="px-legend">{legend}</p>'
     )
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers from at most `low` to at least `high`: some three to seven."""
-    spread = high - low or abs(high) * 0.1 or 1.0
-    power = 10.0 ** math.floor(math.log10(spread / 4))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= spread / 4)
-    start, stop = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [k * step for k in range(start, max(stop, start + 1) + 1)]

@@ -1,32 +1,86 @@
-"""A model as the page has it: loaded, with its name, its card and the losses of its training."""
+"""What the page serves: loaded models with their cards and training losses, and the limits of a visitor's request."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
+from torch import Tensor
 
+from pixelcnn.datasets import mnist
 from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble
 from pixelcnn.models.base import load, local_folder
+from pixelcnn.sampling.eager import cache_bytes
 
-__all__ = ["Losses", "Served", "load_models"]
+__all__ = ["TEST_IMAGES", "Limits", "Losses", "PerModel", "Served", "load_models"]
+
+TEST_IMAGES = 10_000
+"""Images of MNIST's test set."""
 
 Losses = dict[str, list[tuple[int, float]]]
-"""By name of the curve, (epoch, nats a sub-pixel) of each epoch."""
+"""By name of the curve, (epoch, nats per sub-pixel) of each epoch."""
 
-_KEYS = {
+T = TypeVar("T")
+
+_CURVES = {
     "train_loss": "training",
     "validation_loss": "validation",
     "validation_loss_ema": "validation, averaged weights",
 }
 _TABLE = re.compile(r"^\| epoch \| step \| training \| validation \|\n\|[-|: ]+\|\n((?:\|.*\|\n?)+)", re.MULTILINE)
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a visitor may ask of one server, so that no request exhausts it; each limit is at least 1."""
+
+    images: int = 64
+    """Images per request."""
+    particles: int = 256
+    """Particles per completion."""
+    queue: int = 32
+    """Requests that may wait; one more is refused with a message."""
+    concurrency: int = 2
+    """Requests that are processed at the same time."""
+    seconds: float = 120.0
+    """Time after which a drawing or a completion is given up."""
+    frames: float = 10.0
+    """Pictures per second that are sent while a drawing grows."""
+    memory: int = 2**28
+    """Approximate bytes for the features of one drawing or completion; a single image may always be drawn."""
+    body: int = 2**20
+    """Bytes of one message to the server."""
+    pixels: int = 2**24
+    """Pixels of a visitor's picture."""
+
+    def __post_init__(self) -> None:
+        for name in ("images", "particles", "queue", "concurrency"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
+                raise ValueError(f"{name} must be an integer in 1..1024, got {value!r}")
+
+    def images_of(self, model: AutoregressiveModel) -> int:
+        """How many images of a model one request may ask for."""
+        return self._fitting(model, self.images)
+
+    def particles_of(self, model: AutoregressiveModel) -> int:
+        """How many particles of a model one completion may ask for."""
+        return self._fitting(model, self.particles)
+
+    def _fitting(self, model: AutoregressiveModel, most: int) -> int:
+        networks = model.networks if isinstance(model, OrderEnsemble) else [model]
+        each = max(cache_bytes(network) for network in networks)  # type: ignore[arg-type]
+        return max(1, min(most, self.memory // each))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +103,47 @@ class Served:
 
     @property
     def classes(self) -> int:
-        """How many classes it can be asked for; 0 if it has none."""
+        """The number of classes of a class-conditional model; 0 for any other."""
         return getattr(self.model.config, "num_classes", None) or 0
 
     @property
     def guided(self) -> bool:
-        """Whether what makes a class can be exaggerated."""
+        """Whether classifier-free guidance applies."""
         return self.classes > 0 and isinstance(self.model.likelihood, Bernoulli | Categorical)
+
+    @property
+    def has_digits(self) -> bool:
+        """Whether the model's images have the shape of MNIST's, so that the test set can be offered."""
+        return self.model.image_shape == (1, 28, 28)
+
+    def digits(self, first: int, count: int = 1) -> Tensor:
+        """Images of MNIST's test set from index `first` on, starting again after the last: uint8 (count, 1, 28, 28)."""
+        return _digits(self.model.levels)[torch.arange(first, first + count) % TEST_IMAGES]
+
+
+@cache
+def _digits(levels: int) -> Tensor:
+    return mnist("test", levels)[0]
+
+
+class PerModel(Generic[T]):
+    """One value per served model, computed when it is first asked for.
+
+    Args:
+        compute: Computes the value of a model. If it raises, nothing is stored.
+    """
+
+    def __init__(self, compute: Callable[[Served], T]) -> None:
+        self._compute = compute
+        self._values: dict[str, T] = {}
+        self._lock = threading.Lock()
+
+    def of(self, served: Served) -> T:
+        """The value of a model."""
+        with self._lock:  # a second visitor waits here instead of computing the same
+            if served.name not in self._values:
+                self._values[served.name] = self._compute(served)
+            return self._values[served.name]
 
 
 def load_models(names: Sequence[str], device: torch.device) -> list[Served]:
@@ -63,13 +151,13 @@ def load_models(names: Sequence[str], device: torch.device) -> list[Served]:
 
     Args:
         names: As for `pixelcnn.load`.
-        device: Where they draw.
+        device: Where they compute.
 
     Raises:
         ValueError: If a name is given twice, there is no such model, or its folder is damaged.
     """
-    if twice := [name for k, name in enumerate(names) if name in names[:k]]:
-        raise ValueError(f"each MODEL may be given once, got {twice[0]} twice")
+    if repeated := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"each MODEL may be given once, got {repeated[0]} twice")
     return [_load(name, device) for name in names]
 
 
@@ -78,35 +166,35 @@ def _load(name: str, device: torch.device) -> Served:
     card = "" if model.loaded_card is None else model.loaded_card[0]
     folder = local_folder(name)
     metrics = None if folder is None or folder.name != "model" else folder.parent / "metrics.jsonl"
-    losses = _of_run(metrics) if metrics is not None and metrics.is_file() else {}
+    losses = _losses_of_run(metrics) if metrics is not None and metrics.is_file() else {}
     model = model.to(device)
-    return Served(name=name, model=model, card=_FRONT_MATTER.sub("", card), losses=losses or _of_card(card))
+    return Served(name=name, model=model, card=_FRONT_MATTER.sub("", card), losses=losses or _losses_of_card(card))
 
 
-def _of_run(path: Path) -> Losses:
-    """The losses in a run's metrics.jsonl; none if a line of it is not one of a run's."""
+def _losses_of_run(path: Path) -> Losses:
+    """The losses in a training run's metrics.jsonl; none if the file is damaged."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return {
-            name: [(int(line["epoch"]), float(line[key])) for line in lines if math.isfinite(line[key])]
-            for key, name in _KEYS.items()
+            curve: [(int(line["epoch"]), float(line[key])) for line in lines if math.isfinite(line[key])]
+            for key, curve in _CURVES.items()
             if lines and key in lines[0]
         }
     except (ValueError, KeyError, TypeError):
         return {}
 
 
-def _of_card(card: str) -> Losses:
+def _losses_of_card(card: str) -> Losses:
     """The losses in the table that `pixelcnn.training` writes into a model's card; none if there is no such table."""
-    found = _TABLE.search(card)
-    if found is None:
+    table = _TABLE.search(card)
+    if table is None:
         return {}
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in found[1].splitlines()]
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table[1].splitlines()]
     try:
-        table = [(int(epoch), float(training), float(validation)) for epoch, _, training, validation in rows]
+        epochs = [(int(epoch), float(training), float(validation)) for epoch, _, training, validation in rows]
     except ValueError:
         return {}
     return {
-        "training": [(epoch, loss) for epoch, loss, _ in table],
-        "validation": [(epoch, loss) for epoch, _, loss in table],
+        "training": [(epoch, loss) for epoch, loss, _ in epochs],
+        "validation": [(epoch, loss) for epoch, _, loss in epochs],
     }

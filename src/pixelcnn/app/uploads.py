@@ -1,7 +1,7 @@
-"""Files of visitors: what chooses them, what the browser sends of them, and pictures as images for a model.
+"""Visitors' files: the field that chooses them, what the browser sends, and pictures as images for a model.
 
-The browser reads files itself and sends them within the request, as data addresses; they are read in memory and never
-written to a disk here.
+The browser reads the files itself and sends them within the request, as data URLs. Here they are read in memory and
+never written to a disk.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
+from pixelcnn.app.parts import asset
+from pixelcnn.app.served import Limits, Served
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.pictures import to_levels
 
-__all__ = ["PICTURES", "READABLE", "as_image", "chooser", "in_base64", "most_bytes", "received"]
+__all__ = ["as_image", "from_base64", "max_bytes", "picture_field", "received", "upload_field"]
 
-PICTURES = ".png,.jpg,.jpeg,.webp,.tif,.tiff,.gif"
-READABLE = "PNG, JPEG, WebP, TIFF and GIF"
+_SUFFIXES = ".png,.jpg,.jpeg,.webp,.tif,.tiff,.gif"
+_READABLE = "PNG, JPEG, WebP, TIFF or GIF"
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF")  # fewer decoders for what strangers send
 
-_DATA = re.compile(r"data:[^,]{0,100};base64,")
-_BESIDE = 2**17  # bytes of a message for all but a file
+_DATA_URL = re.compile(r"data:[^,]{0,100};base64,")
 
 
-def most_bytes(limits: Limits) -> int:
-    """Bytes of the files of one message, which holds them in base64."""
-    return max(1, (limits.body - _BESIDE) * 3 // 4)
+def max_bytes(limits: Limits, reserve: int = 3 * 2**15) -> int:
+    """How many bytes the files of one message may have in total.
 
-
-def chooser(label: str, accept: str, note: str, limits: Limits, *, several: bool = False) -> dict[str, str]:
-    """What makes of `gradio.HTML` a choice of files; its value is what `received` takes.
-
-    Args:
-        label: Of the field.
-        accept: Suffixes, with commas between them.
-        note: HTML that stands below.
-        limits: Bounds the files' bytes.
-        several: Whether more than one can be chosen.
+    The message holds them in base64, four letters for three bytes, and has room for `reserve` more bytes of this kind.
     """
-    field = f'<input type="file" accept="{accept}"{" multiple" * several}>'
+    return max(1, limits.body * 3 // 4 - reserve)
+
+
+def upload_field(label: str, suffixes: str, note: str, limits: Limits, *, several: bool = False) -> dict[str, str]:
+    """Arguments that make `gradio.HTML` a field to choose files, with a note below; its value is for `received`."""
+    field = f'<input type="file" accept="{suffixes}"{" multiple" * several}>'
     return {
         "html_template": f'<label class="px-upload">{label} {field}</label><p>{note}</p>',
-        "js_on_load": _READ.replace("MOST", str(most_bytes(limits))),
+        "js_on_load": asset("upload.js", MAX_BYTES=max_bytes(limits)),
     }
+
+
+def picture_field(label: str, limits: Limits, *, several: bool = False) -> dict[str, str]:
+    """The `upload_field` of pictures."""
+    note = f"{_READABLE}, scaled and cropped to the size of the model's images."
+    return upload_field(label, _SUFFIXES, note, limits, several=several)
 
 
 def received(sent: object, limits: Limits) -> list[bytes]:
     """The contents of the files that were chosen, at least one.
 
     Args:
-        sent: Their data addresses with spaces between them, or "large:" and their bytes.
+        sent: The value of an `upload_field`: data URLs separated by spaces, or "large:" and the files' size.
         limits: Bounds their bytes.
 
     Raises:
@@ -65,28 +65,28 @@ def received(sent: object, limits: Limits) -> list[bytes]:
     """
     if not isinstance(sent, str) or not sent:
         raise ValueError("choose a file first")
-    addresses, most = sent.split(" "), most_bytes(limits)
-    heads = [_DATA.match(address) for address in addresses]
-    content = [address[head.end() if head else 0 :] for address, head in zip(addresses, heads, strict=True)]
-    if sent.startswith("large:") or sum(map(len, content)) > 4 * (math.ceil(most / 3) + len(content)):
-        raise ValueError(f"files may have {most // 1000} kB, all together")
+    urls, most = sent.split(" "), max_bytes(limits)
+    heads = [_DATA_URL.match(url) for url in urls]
+    contents = [url[head.end() if head else 0 :] for url, head in zip(urls, heads, strict=True)]
+    if sent.startswith("large:") or sum(map(len, contents)) > 4 * (math.ceil(most / 3) + len(contents)):
+        raise ValueError(f"files may have at most {most // 1000} kB in total")
     if not all(heads):
         raise ValueError("the file is damaged: it is not in base64")
-    return [in_base64(each, "the file") for each in content]
+    return [from_base64("file", content) for content in contents]
 
 
-def in_base64(text: object, name: str) -> bytes:
-    """What the text says.
+def from_base64(name: str, text: object) -> bytes:
+    """Decodes base64.
 
     Raises:
-        ValueError: If it is missing or not in base64; says the name.
+        ValueError: If it is no text or not in base64; names what it should have been.
     """
     if not isinstance(text, str):
-        raise ValueError(f"{name} is missing")
+        raise ValueError(f"the {name} is missing")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise ValueError(f"{name} is damaged: it is not in base64") from None
+        raise ValueError(f"the {name} is damaged: it is not in base64") from None
 
 
 def as_image(served: Served, content: bytes, limits: Limits) -> Tensor:
@@ -108,37 +108,13 @@ def as_image(served: Served, content: bytes, limits: Limits) -> Tensor:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > limits.pixels:  # only the header has been read
-                raise _TooLargeError
+                raise Image.DecompressionBombError
             channels = 1 if c == 1 else 3
             levels = to_levels(picture, channels, served.model.levels, DataConfig(size=(h, w)))[0]
-    except (_TooLargeError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"the picture may have {limits.pixels:,} pixels") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"the picture may have at most {limits.pixels:,} pixels") from None
     except Exception:  # damaged files may raise anything
-        raise ValueError(f"the file cannot be read as a picture: {READABLE} can be") from None
+        raise ValueError(f"the file cannot be read as a picture: choose {_READABLE}") from None
     if levels.shape != (c, h, w):
-        raise ValueError(f"{served.name} reads images of {c} channels, which no picture has")
+        raise ValueError(f"{served.name} takes images of {c} channels, which no picture has")
     return torch.from_numpy(levels.copy())
-
-
-class _TooLargeError(Exception):
-    pass
-
-
-_READ = """
-const input = element.querySelector("input");
-const read = (file) => new Promise((done, failed) => {
-  const reader = new FileReader();
-  reader.onload = () => done(reader.result);
-  reader.onerror = failed;
-  reader.readAsDataURL(file);
-});
-let latest = 0;
-input.addEventListener("change", async () => {
-  const files = Array.from(input.files), number = ++latest;
-  const bytes = files.reduce((sum, file) => sum + file.size, 0);
-  if (!files.length) { props.value = null; return; }
-  if (bytes > MOST) { props.value = "large:" + bytes; return; }
-  const addresses = await Promise.all(files.map(read)).catch(() => []);
-  if (number === latest) props.value = addresses.join(" ");
-});
-"""

@@ -12,30 +12,30 @@ __all__ = ["Serve"]
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
-    """Serve a web page that draws from models and explains them (needs the extra `app`).
+    """Serve a web page that draws, completes, scores, compresses and explains (needs the extra `app`).
 
     It prints its address as soon as it can be visited; Ctrl-C ends it. Only this machine can reach it unless --host
-    says otherwise. What exceeds the limits is refused with a message on the page.
+    says otherwise. A request that exceeds the limits is refused with a message on the page.
     """
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL ...]")] = ()
     """Shipped models' names, models' folders, training runs' folders, or models on the Hugging Face Hub, user/name or
     user/name@revision; by default all shipped models."""
     host: str = "127.0.0.1"
-    """The address to listen at; 0.0.0.0 lets every machine of the network in."""
+    """The address to listen on; 0.0.0.0 lets every machine on the network in."""
     port: int = 7860
-    """Its port; 0 takes one that is free."""
+    """The port; 0 takes a free one."""
     images: int = 64
-    """Images of one request, at most."""
+    """Most images that one request may ask for."""
     queue: int = 32
-    """Requests that may wait."""
+    """Most requests that may wait; the next is refused."""
     concurrency: int = 2
-    """Requests that are worked on at the same time."""
+    """Most requests that are processed at the same time."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
 
     def run(self) -> None:
-        """Serves until it is stopped."""
+        """Serves the page until it is stopped."""
         from pixelcnn.app import Limits, load_models, require_gradio
         from pixelcnn.app.server import serve
         from pixelcnn.devices import device_of

@@ -1,16 +1,13 @@
-"""The tabs of the page, one module each: a title, and a function that builds the tab where it is called.
+"""The tabs of the page, one module each: a new tab is a module with a title and `build`, and an entry in `TABS`.
 
-A new job joins by a module with these two names and a place in `TABS`; no tab knows another. Gradio is imported when a
-tab is built.
+No tab imports another; what they share is in `pixelcnn.app.parts`. Gradio is imported only when a tab is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
+from pixelcnn.app.parts import Backend
 from pixelcnn.app.tabs import complete, compress, draw, explain, score
 
 __all__ = ["TABS", "Tab"]
@@ -20,15 +17,14 @@ class Tab(Protocol):
     """What a module of this package offers."""
 
     TITLE: str
-    """On the tab, and in small letters its name in addresses."""
+    """On the tab; in lower case, its id."""
 
-    def build(self, models: Sequence[Served], limits: Limits) -> None:
+    def build(self, backend: Backend) -> None:
         """Adds the tab's components and events to the Gradio blocks that are being built.
 
         Args:
-            models: At least one.
-            limits: What a visitor may ask for. Every event that works for longer than a glance has
-                `concurrency_id="work"`, so that all tabs share one limit.
+            backend: The models and what they compute with. Every event that takes noticeable time has the options
+                `parts.WORK`, so that all tabs share one limit.
         """
         ...
 

@@ -1,207 +1,244 @@
-"""The tab that completes: pixels are hidden or painted in an editor, and drawn from what the others leave open."""
+"""The tab Complete: a visitor hides or paints pixels in an editor, and the model draws what is hidden from the rest.
+
+The editor in the browser (`editor.html`, `editor.js`) and the server exchange one string, JSON:
+
+    shape   [C, H, W]
+    levels  the number of levels; levels - 1 is white
+    image   the uint8 levels (C, H, W), in base64
+    hidden  H * W characters in raster order: 1 where a pixel is hidden
+
+Whatever comes back is checked, for a visitor may send anything.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import base64
 import html
+import json
 import random
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from pixelcnn.app import pieces
-from pixelcnn.app.completing import Completed, Edited, completed, digit, edited, has_digits, opened, read_picture
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelcnn.app import parts
+from pixelcnn.app.served import TEST_IMAGES, Limits, Served
+from pixelcnn.app.uploads import as_image, from_base64, max_bytes
+from pixelcnn.completion import FEW, Completion, comes_first
 from pixelcnn.images import to_pil
+from pixelcnn.models import OrderEnsemble
+from pixelcnn.orders import rearranged
 from pixelcnn.panels import completion_panel, hidden, shades
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import gradio
 
-__all__ = ["TITLE", "build", "shown", "status"]
+__all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "result_html", "to_editor"]
 
 TITLE = "Complete"
 
-_MOST = 8  # completions
+_MAX_DRAWS = 8
 _PARTICLES = 128  # at first
-_ANY = "any"
-_DIGITS = 10_000
-_FIRST = 4  # the digit at first: a 4 that may be a 9
-_SCRIPT = Path(__file__).parent.parent / "editor.js"
-
-T = TypeVar("T")
+_FIRST_DIGIT = 4  # in the test set: a 4 that might be a 9
+_RESERVE = 2**12  # bytes for what else is in the message of a picture
 
 
-def build(models: Sequence[Served], limits: Limits) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Edited:
+    """An image, and which of its pixels are known."""
+
+    image: Tensor
+    """uint8 levels (C, H, W)."""
+    known: Tensor
+    """bool (C, H, W), the same for all channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A completion, and how far its draws can be trusted."""
+
+    completion: Completion
+    """Of one image."""
+    exact: bool
+    """Whether the known sub-pixels come first, so that the draws are exact and independent."""
+    few: bool
+    """Whether the draws are likely to be few and alike."""
+    particles: int
+    seconds: float
+
+    @property
+    def draws(self) -> Tensor:
+        """uint8 levels (n, C, H, W)."""
+        return self.completion.images[0].cpu()
+
+
+def build(backend: parts.Backend) -> None:
     """See `pixelcnn.app.tabs.Tab`."""
     import gradio as gr
 
-    by_name = {served.name: served for served in models}
-    first = models[0]
-    workers = ThreadPoolExecutor(limits.concurrency, "complete")  # few: each thread keeps some memory
+    models, limits, first = backend.models, backend.limits, backend.first
 
-    async def working(job: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(workers, job)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+    @backend.task
+    def on_complete(name: str, text: str, label: str, n: float, particles: float, seed: float) -> tuple[str, str]:
+        served = models[name]
+        edited = from_editor(served, text)
+        draws, of = parts.whole("number of completions", n), parts.whole("number of particles", particles)
+        number = parts.whole("seed", seed)
+        result = complete(served, edited, draws, of, parts.class_of(served, label), number, limits)
+        return result_html(served, edited, result, number)
 
-    async def on_complete(name: str, text: str, label: str, n: float, particles: float, seed: float) -> tuple[str, str]:
-        def job() -> tuple[str, str]:
-            served = by_name[name]
-            given = edited(served, text)
-            draws, many = pieces.whole(n, "number of completions"), pieces.whole(particles, "number of particles")
-            chosen, which = _class(served, label), pieces.whole(seed, "seed")
-            found = completed(served, given, draws, many, chosen, which, limits)
-            return shown(served, given, found, which), status(served, given, found, which)
-
-        return await working(job)
-
-    async def on_upload(name: str, event: gradio.EventData) -> str:
-        def job() -> str:
-            served = by_name[name]
-            content = event._data.get("content") if isinstance(event._data, dict) else None
-            return opened(served, read_picture(served, content, limits))
-
-        return await working(job)
+    @backend.task
+    def on_upload(name: str, event: gradio.EventData) -> str:
+        content = event._data.get("content") if isinstance(event._data, dict) else None
+        return to_editor(models[name], as_image(models[name], from_base64("file", content), limits))
 
     def on_model(name: str, particles: float) -> tuple[Any, ...]:
-        served = by_name[name]
+        served = models[name]
         most = limits.particles_of(served.model)
         return (
-            _at_first(served),
-            gr.update(visible=has_digits(served)),
-            gr.update(choices=_choices(served), value=_ANY, visible=served.classes > 0),
-            gr.update(maximum=min(_MOST, most), value=min(_MOST, most)),
-            gr.update(maximum=most, value=min(int(particles), most)),
+            _first_image(served),
+            gr.update(visible=served.has_digits),
+            parts.new_choices(parts.class_choices(served)),
+            parts.up_to(min(_MAX_DRAWS, most), _MAX_DRAWS),
+            parts.up_to(most, particles),
         )
 
     def on_digit(name: str) -> Any:
-        served = by_name[name]
-        return opened(served, digit(served, random.randrange(_DIGITS))) if has_digits(served) else gr.skip()
+        served = models[name]
+        return to_editor(served, served.digits(random.randrange(TEST_IMAGES))[0]) if served.has_digits else gr.skip()
 
     most = limits.particles_of(first.model)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             editor = gr.HTML(
-                _at_first(first),
-                html_template=_EDITOR.replace("MOST", str(limits.body * 3 // 4 - 2**12)),
-                js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+                _first_image(first),
+                html_template=parts.asset("editor.html", MAX_BYTES=max_bytes(limits, _RESERVE)),
+                js_on_load=parts.asset("editor.js"),
             )
-            another = gr.Button("Another digit", visible=has_digits(first))
+            another = gr.Button("Another digit", visible=first.has_digits)
         with gr.Column(scale=3, min_width=320):
             go = gr.Button("Complete", variant="primary")
-            told = gr.HTML(pieces.status("What is orange is drawn from all the rest. Press Complete."))
+            status = gr.HTML(parts.status("Press Complete to draw the orange pixels from all the others."))
             pictures = gr.HTML("")
             with gr.Row():
-                model = gr.Dropdown(
-                    list(by_name), value=first.name, label="Model", filterable=False, visible=len(models) > 1
-                )
-                label = gr.Dropdown(
-                    _choices(first), value=_ANY, label="Class", filterable=False, visible=first.classes > 0
-                )
+                model = parts.choice("Model", list(models))
+                label = parts.choice("Class", parts.class_choices(first))
             with gr.Row():
-                n = gr.Slider(1, min(_MOST, most), value=min(_MOST, most), step=1, label="Completions", min_width=200)
+                start = min(_MAX_DRAWS, most)
+                n = gr.Slider(1, start, value=start, step=1, label="Completions", min_width=200)
                 particles = gr.Slider(1, most, value=min(_PARTICLES, most), step=1, label="Particles", min_width=200)
-            seed = gr.Number(0, precision=0, minimum=0, maximum=2**53 - 1, label="Seed")
+            seed = parts.seed_number()
 
     asked = [model, editor, label, n, particles, seed]
-    private: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    work: dict[str, Any] = {
-        "concurrency_id": "work",
-        "show_progress": "minimal",
-        "show_progress_on": told,
-        "trigger_mode": "once",
-        "api_visibility": "private",
-    }
-    # Types of a nested function's arguments cannot be looked up where they are not imported.
-    on_upload.__annotations__["event"] = gr.EventData
-    model.change(on_model, [model, particles], [editor, another, label, n, particles], **private)
-    another.click(on_digit, model, editor, **private)
+    work = {**parts.WORK, "show_progress_on": status}
+    on_upload.__annotations__["event"] = gr.EventData  # Gradio cannot look up the type, which is not imported above
+    model.change(on_model, [model, particles], [editor, another, label, n, particles], **parts.QUICK)
+    another.click(on_digit, model, editor, **parts.QUICK)
     editor.upload(on_upload, model, editor, **work)
-    gr.on([go.click, seed.submit], on_complete, asked, [pictures, told], **work)
+    gr.on([go.click, seed.submit], on_complete, asked, [pictures, status], **work)
 
 
-def _at_first(served: Served) -> str:
-    return opened(served, digit(served, _FIRST) if has_digits(served) else None)
+def _first_image(served: Served) -> str:
+    return to_editor(served, served.digits(_FIRST_DIGIT)[0] if served.has_digits else None)
 
 
-def _choices(served: Served) -> list[str]:
-    return [_ANY, *map(str, range(served.classes))]
+def to_editor(served: Served, image: Tensor | None = None) -> str:
+    """The editor's string of an image, by default a black one, with its middle rows hidden."""
+    c, h, w = served.model.image_shape
+    if image is None:
+        image = torch.zeros(c, h, w, dtype=torch.uint8)
+    top = max(0, min(h - 1, round(0.36 * h)))
+    bottom = max(top + 1, round(0.64 * h))
+    return json.dumps(
+        {
+            "shape": [c, h, w],
+            "levels": served.model.levels,
+            "image": base64.b64encode(image.cpu().numpy().tobytes()).decode(),
+            "hidden": "".join("1" if top <= y < bottom else "0" for y in range(h) for _ in range(w)),
+        }
+    )
 
 
-def _class(served: Served, label: str) -> int | None:
-    if label not in _choices(served):
-        raise ValueError(f"the class must be one of {', '.join(_choices(served))}, got {label}")
-    return None if label == _ANY else int(label)
+def from_editor(served: Served, text: object) -> Edited:
+    """The image and the mask in the editor's string.
+
+    Raises:
+        ValueError: If it is not an image for the model with something hidden.
+    """
+    c, h, w = served.model.image_shape
+    try:
+        sent = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        sent = None
+    if not isinstance(sent, dict):
+        raise ValueError("the editor has no image: reload the page")
+    if sent.get("shape") != [c, h, w] or sent.get("levels") != served.model.levels:
+        raise ValueError(f"the editor's image does not fit {served.name}: choose the model again")
+    mask = sent.get("hidden")
+    if not isinstance(mask, str) or len(mask) != h * w or set(mask) - {"0", "1"}:
+        raise ValueError(f"the mask must be {h} x {w} pixels, each known or hidden")
+    content = from_base64("editor's image", sent.get("image"))
+    if len(content) != c * h * w or max(content) >= served.model.levels:
+        raise ValueError(f"the image must be {c} x {h} x {w} numbers below {served.model.levels}")
+    unknown = torch.tensor([letter == "1" for letter in mask]).view(1, h, w).expand(c, h, w)
+    if not unknown.any():
+        raise ValueError("nothing is hidden: paint over the part that is to be completed")
+    return Edited(image=torch.from_numpy(np.frombuffer(content, np.uint8).reshape(c, h, w).copy()), known=~unknown)
 
 
-def shown(served: Served, given: Edited, found: Completed, seed: int) -> str:
-    """What was known, the draws, their mean and their standard deviation, as HTML that holds its pictures."""
-    levels, n = served.model.levels, len(found.draws)
-    pictures = [("known", hidden(given.image, given.known, levels))]
-    pictures += [(f"draw {k + 1}", to_pil(draw, levels)) for k, draw in enumerate(found.draws)]
-    if n > 1:
-        values = found.draws.double() / (levels - 1)
+def complete(
+    served: Served, edited: Edited, n: int, particles: int, label: int | None, seed: int, limits: Limits
+) -> Result:
+    """Completes an image n times, with at least n particles, which are not needed where the draws are exact.
+
+    Raises:
+        ValueError: If the request is invalid or exceeds the limits, or what is known is impossible.
+    """
+    parts.whole("number of particles", particles, 1, limits.particles_of(served.model))
+    if not 1 <= n <= particles:
+        raise ValueError(f"the number of completions must be in 1..{particles}, the number of particles, got {n}")
+    labels = None if label is None else torch.tensor([label])
+    begun = time.monotonic()
+    completion = served.model.complete(
+        edited.image[None], edited.known[None], n, particles, labels, seed, seconds=limits.seconds
+    )
+    seconds = time.monotonic() - begun
+    orders = served.model.config.orders if isinstance(served.model, OrderEnsemble) else ("right-down",)
+    exact = any(comes_first(rearranged(edited.known, order)) for order in orders)
+    few = not exact and completion.ess.item() < min(FEW, particles)
+    return Result(completion=completion, exact=exact, few=few, particles=particles, seconds=seconds)
+
+
+def result_html(served: Served, edited: Edited, result: Result, seed: int) -> tuple[str, str]:
+    """What was known, the draws, their mean and deviation; how far to trust them, and a link to keep the panel."""
+    levels, draws = served.model.levels, result.draws
+    count = parts.count(len(draws), "completion")
+    pictures = [("known", hidden(edited.image, edited.known, levels))]
+    pictures += [(f"draw {k}", to_pil(draw, levels)) for k, draw in enumerate(draws, start=1)]
+    if len(draws) > 1:
+        values = draws.double() / (levels - 1)
         pictures += [("mean", shades(values.mean(0))), ("deviation", shades(2 * values.std(0)))]
     figures = "".join(
-        f'<figure><img src="{pieces.png(picture)}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+        f"<figure>{parts.img(picture, caption)}<figcaption>{caption}</figcaption></figure>"
         for caption, picture in pictures
     )
-    words = html.escape(f"{_count(n)} by {served.name}, seed {seed}", quote=True)
-    return f'<div class="px-draws" role="group" aria-label="{words}">{figures}</div>'
-
-
-def status(served: Served, given: Edited, found: Completed, seed: int) -> str:
-    """How many, how long, how far to trust them, and a link to keep the panel, as HTML."""
-    n = len(found.draws)
-    if found.exact:
-        trust = "exact and independent: all that is known comes first"
+    name = html.escape(f"{count} by {served.name}, seed {seed}")
+    if result.exact:
+        trust = "exact and independent: the known pixels all come first"
     else:
-        trust = f"effective sample size <strong>{found.ess:.1f}</strong> of {found.particles} particles"
-    warned = ""
-    if found.few:
-        warned = '<p class="px-warning">The draws are few and alike: take more particles, or hide less.</p>'
-    panel = completion_panel(given.image[None], given.known[None], found.draws[None], served.model.levels, _MOST)
-    file = html.escape(f"{pieces.file_name(served.name)}-completed-{seed}.png", quote=True)
-    return pieces.status(
-        f"<strong>{_count(n)}</strong> in <strong>{found.seconds:.2f} s</strong>, {trust}; "
-        f"log p(known) {found.log_evidence:.2f} nats",
-        f'<a class="px-keep" href="{pieces.png(panel)}" download="{file}">Download PNG</a>{warned}',
+        ess = result.completion.ess.item()
+        trust = f"effective sample size <strong>{ess:.1f}</strong> of {result.particles} particles"
+    warning = ""
+    if result.few:
+        warning = '<p class="px-warning">The draws are few and alike: use more particles, or hide less.</p>'
+    panel = completion_panel(edited.image[None], edited.known[None], draws[None], levels, _MAX_DRAWS)
+    link = parts.download("Download PNG", served, f"-completed-{seed}.png", parts.encoded(panel))
+    status = parts.status(
+        f"<strong>{count}</strong> in <strong>{result.seconds:.2f} s</strong>, {trust}; "
+        f"log p(known) {result.completion.log_evidence.item():.2f} nats",
+        link + warning,
     )
-
-
-def _count(n: int) -> str:
-    return f"{n} completion{'s' * (n > 1)}"
-
-
-_EDITOR = """
-<div class="px-editor">
-<canvas tabindex="0" role="img" aria-label="The image: paint with the mouse, or with arrow keys and space"></canvas>
-<div class="px-tools" role="group" aria-label="Brush">
-<button type="button" data-tool="hide" aria-pressed="true">Hide</button>
-<button type="button" data-tool="reveal" aria-pressed="false">Reveal</button>
-<button type="button" data-tool="white" aria-pressed="false">White</button>
-<button type="button" data-tool="black" aria-pressed="false">Black</button>
-<label>Width <input type="range" min="1" max="9" value="3"></label>
-</div>
-<div class="px-tools" role="group" aria-label="What is hidden">
-<span>Hide</span>
-<button type="button" data-fill="middle">the middle rows</button>
-<button type="button" data-fill="bottom">the bottom half</button>
-<button type="button" data-fill="right">the right half</button>
-<button type="button" data-fill="all">all</button>
-<button type="button" data-fill="nothing">nothing</button>
-<button type="button" data-fill="swap">what is known</button>
-</div>
-<div class="px-tools" role="group" aria-label="Image">
-<button type="button" data-fill="blank">Start blank</button>
-<label class="px-file">Your picture<input type="file" accept="image/*" data-most="MOST"></label>
-<span class="px-editor-told" role="alert"></span>
-</div>
-</div>
-"""
+    return f'<div class="px-draws" role="group" aria-label="{name}">{figures}</div>', status

@@ -1,88 +1,82 @@
-"""The tab that explains a model: what it consists of, what it sees, how it draws, how it was trained, its card."""
+"""The tab Explain: what a model consists of, what it sees, how it draws, how it was trained, and its card."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
+from pixelcnn.app import parts
 from pixelcnn.app.figures import curve, field_figure, front_figure, mask_figures
-from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble
 from pixelcnn.models.summary import LayerRow, block_of, layer_rows, receptive_field
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["TITLE", "build", "explained"]
+__all__ = ["TITLE", "build", "model_html"]
 
 TITLE = "Explain"
 
 _COLUMNS = ("layer", "kernel", "mask", "in → out", "activation", "output", "parameters")
 
 
-def build(models: Sequence[Served], limits: Limits) -> None:  # noqa: ARG001 - everything is known when the page is built
+def build(backend: parts.Backend) -> None:
     """See `pixelcnn.app.tabs.Tab`."""
     import gradio as gr
 
-    pages = {served.name: (explained(served), _card(served)) for served in models}
-    first = models[0].name
-    name = gr.Dropdown(list(pages), value=first, label="Model", filterable=False, visible=len(models) > 1)
-    about = gr.HTML(pages[first][0])
+    pages = {
+        name: (model_html(served), served.card or "This model has no card.") for name, served in backend.models.items()
+    }
+    about_first, card_of_first = pages[backend.first.name]
+    model = parts.choice("Model", list(pages))
+    about = gr.HTML(about_first)
     gr.HTML('<h3 class="px-heading">Card</h3>')
-    card = gr.Markdown(pages[first][1], elem_classes="px-card", header_links=False)
+    card = gr.Markdown(card_of_first, elem_classes="px-card", header_links=False)
 
-    def on_model(name: str) -> tuple[Any, Any]:
+    def on_model(name: str) -> tuple[str, str]:
         return pages[name]
 
-    name.change(on_model, name, [about, card], queue=False, show_progress="hidden", api_visibility="private")
+    model.change(on_model, model, [about, card], **parts.QUICK)
 
 
-def explained(served: Served) -> str:
-    """Everything but the card, as HTML."""
+def model_html(served: Served) -> str:
+    """Everything but the card."""
     model = served.model
     c, h, w = model.image_shape
-    parameters = sum(p.numel() for p in model.parameters())
-    colour = f"{c} channels, " if c > 1 else ""
     facts = [
         type(model).__name__,
         f"{h} × {w} pixels",
-        f"{colour}{model.levels} levels",
-        f"{parameters:,} parameters",
+        f"{c} channels, {model.levels} levels" if c > 1 else f"{model.levels} levels",
+        f"{sum(p.numel() for p in model.parameters()):,} parameters",
         *([f"{served.classes} classes"] if served.classes else []),
     ]
-    chips = "".join(f"<li>{html.escape(fact)}</li>" for fact in facts)
-    parts = [f'<ul class="px-facts">{chips}</ul>']
+    sections = [f'<ul class="px-facts">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul>']
     if isinstance(model, OrderEnsemble):
-        total = sum(model.config.weights)
+        config, total = model.config, sum(model.config.weights)
         rows = [
-            (order, f"network {member}", f"{weight / total:.4g}")
-            for order, member, weight in zip(
-                model.config.orders, model.config.members, model.config.weights, strict=True
-            )
+            ("", (order, f"network {member}", f"{weight / total:.4g}"))
+            for order, member, weight in zip(config.orders, config.members, config.weights, strict=True)
         ]
-        head = ("scan order", "drawn by", "weight")
-        parts.append(_section("A mixture over scan orders", _table(head, [("", row) for row in rows])))
+        sections.append(_section("A mixture over scan orders", _table(("scan order", "drawn by", "weight"), rows)))
     names = [f" of network {k}" if len(served.networks) > 1 else "" for k in range(len(served.networks))]
     for network, of in zip(served.networks, names, strict=True):
-        parts += _figures(network, of)
-    parts.append(_section("How it learnt", _losses(served)))
+        sections += _figures(network, of)
+    sections.append(_section("How it was trained", _losses(served)))
     for network, of in zip(served.networks, names, strict=True):
-        parts.append(_section(f"Layers{of}", _layers(network), wide=True))
-    return f'<div class="px-explain">{"".join(parts)}</div>'
+        sections.append(_section(f"Layers{of}", _layers(network), wide=True))
+    return f'<div class="px-explain">{"".join(sections)}</div>'
 
 
 def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     _, h, w = network.image_shape
-    wavefront = schedule_of(network).wavefront
-    prelude = schedule_of(network).prelude
+    schedule = schedule_of(network)
+    wavefront, prelude, slope = schedule.wavefront, schedule.prelude, schedule.wavefront.slope
     field = receptive_field(network)
     attention = getattr(network.config, "attention", 0)
     above = len(field) - 1
     sees = f"Each pixel depends on {int(field.sum())} pixels before it: in {above} rows above, and in its own row."
     if attention:
         sees += " Attention lets it see all the others before it as well."
-    slope = wavefront.slope
     if wavefront.steps < h * w:
         draws = (
             f"Pixels in row <i>i</i> and column <i>j</i> with the same {slope} · <i>i</i> + <i>j</i> do not depend on "
@@ -92,11 +86,10 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     else:
         draws = f"Each pixel waits for the one before it: {wavefront.steps} steps."
     if prelude:
-        draws += f" What sees only the rows above is computed {prelude} steps ahead."
-    draws += " The stronger the colour, the later; one step is marked."
+        draws += f" Features that see only the rows above are computed up to {prelude} steps ahead."
+    draws += " The stronger the colour, the later a pixel is drawn; one step is marked."
     masks = "".join(
-        f"<figure>{figure}<figcaption>{html.escape(caption)}</figcaption></figure>"
-        for caption, figure in mask_figures(network)
+        f"<figure>{figure}<figcaption>{caption}</figcaption></figure>" for caption, figure in mask_figures(network)
     )
     far = [("far", "seen by attention")] if attention else []
     key = _key(("own", "the pixel itself"), ("seen", "seen"), ("unseen", "not seen"), *far)
@@ -104,8 +97,8 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     own = _key(
         ("seen", "seen"),
         ("unseen", "not seen"),
-        ("own", "the own pixel, seen"),
-        ("own-unseen", "the own pixel, not seen"),
+        ("own", "the pixel itself, seen"),
+        ("own-unseen", "the pixel itself, not seen"),
         *part,
     )
     return [
@@ -113,7 +106,7 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
         _section(f"How it is drawn{of}", f"<p>{draws}</p>{front_figure(wavefront)}"),
         _section(
             f"Masks{of}",
-            f"<p>A masked convolution reads what comes before the pixel: above, and to the left.</p>"
+            "<p>A masked convolution reads what comes before the pixel: above, and to the left.</p>"
             f'<div class="px-masks">{masks}</div>{own}',
         ),
     ]
@@ -128,7 +121,7 @@ def _layers(network: AutoregressiveModel) -> str:
             rows.append(("px-block", (block, "", "", "", "", "", f"{total:,}")))
         rows += [("px-inner" if block else "", _row(row, block)) for row in layers]
     total = sum(p.numel() for p in network.parameters())
-    rows.append(("px-total", ("total, masked weights counted", "", "", "", "", "", f"{total:,}")))
+    rows.append(("px-total", ("total, including masked weights", "", "", "", "", "", f"{total:,}")))
     return _table(_COLUMNS, rows)
 
 
@@ -146,12 +139,8 @@ def _row(row: LayerRow, block: str) -> tuple[str, ...]:
 
 def _losses(served: Served) -> str:
     if not served.losses:
-        return "<p>Its folder does not say: there is no table of losses in the card and no metrics.jsonl of a run.</p>"
-    return f"<p>Negative log-likelihood in nats a sub-pixel, after each epoch.</p>{curve(served.losses)}"
-
-
-def _card(served: Served) -> str:
-    return served.card or "This model has no card."
+        return "<p>Not recorded: the card has no table of losses, and there is no metrics.jsonl of a training run.</p>"
+    return f"<p>Negative log-likelihood in nats per sub-pixel, after each epoch.</p>{curve(served.losses)}"
 
 
 def _section(title: str, content: str, *, wide: bool = False) -> str:
@@ -164,12 +153,8 @@ def _key(*entries: tuple[str, str]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Rows with their class, in a frame that scrolls sideways, by keyboard as well, where the page is narrow."""
-    first = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in head)
-    body = "".join(
+    """Rows of text, each with its class."""
+    lines = (
         f'<tr class="{kind}">{"".join(f"<td>{html.escape(cell)}</td>" for cell in cells)}</tr>' for kind, cells in rows
     )
-    return (
-        f'<div class="px-table" tabindex="0" role="region" aria-label="table"><table><thead><tr>{first}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return parts.table(lines, head, name="table")

@@ -1,265 +1,159 @@
-"""The tab that scores: an image's bits, and where in it the model is surprised.
+"""The tab Score: how many bits an image has, where in it the model is surprised, and how probable each class is.
 
-An image is a digit of the package's MNIST, a file, or drawn by hand.
+An image is a digit of MNIST's test set, a file, or drawn by hand.
 """
 
 from __future__ import annotations
 
-import asyncio
-import html
-import io
 import math
 import random
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pixelcnn.app import pieces, uploads
-from pixelcnn.app.limits import Limits
-from pixelcnn.app.served import Served
-from pixelcnn.datasets.mnist import mnist
+from pixelcnn.app import parts
+from pixelcnn.app.served import TEST_IMAGES, PerModel, Served
+from pixelcnn.app.uploads import as_image, picture_field, received
 from pixelcnn.images import grid
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
 from pixelcnn.surprise import surprise_map
 
-__all__ = ["TITLE", "Reference", "build", "digit", "scored"]
+__all__ = ["TITLE", "Reference", "build", "score_html"]
 
 TITLE = "Score"
 
-_ANY = "any"
 _DIGIT, _FILE, _DRAWN = "a digit of MNIST", "a file", "drawn by hand"
-_DIGITS = 10_000  # in the test set
-_REFERENCE = 256  # of them an image is compared with
-_MOST_CLASSES = 100  # a forward each
-_LISTED = 10  # classes that are listed
-_NOTE = f"{uploads.READABLE}; it is scaled and cropped to the model's size."
+_REFERENCE = 256  # test images that an image is compared with
+_MAX_CLASSES = 100  # that are compared: one forward pass each
+_MAX_LISTED = 10  # classes
 
 
-class Reference:
-    """Bits of images that the models' images are compared with: computed when first asked for, and kept."""
+class Reference(PerModel[Tensor]):
+    """The bits of some MNIST test images under each model, for comparison."""
 
     def __init__(self) -> None:
-        self._bits: dict[str, Tensor] = {}
-        self._lock = threading.Lock()
+        super().__init__(_reference_bits)
 
     def share_below(self, served: Served, bits: float) -> float | None:
-        """The share of some MNIST test images that have fewer bits; None if the model's images are not like MNIST's."""
-        if not _has_digits(served):
-            return None
-        with self._lock:  # whoever comes meanwhile waits, instead of computing the same
-            if served.name not in self._bits:
-                images, _ = mnist("test", served.model.levels)
-                log_prob = score(served.model, images[:: _DIGITS // _REFERENCE][:_REFERENCE]).log_prob
-                self._bits[served.name] = -log_prob / math.log(2)
-            return (self._bits[served.name] < bits).double().mean().item()
+        """The share of these images that have fewer bits; None if the model's images do not have MNIST's shape."""
+        return (self.of(served) < bits).double().mean().item() if served.has_digits else None
 
 
-def build(models: Sequence[Served], limits: Limits) -> None:
+def _reference_bits(served: Served) -> Tensor:
+    images = served.digits(0, TEST_IMAGES)[:: TEST_IMAGES // _REFERENCE][:_REFERENCE]
+    return -score(served.model, images).log_prob / math.log(2)
+
+
+def build(backend: parts.Backend) -> None:
     """See `pixelcnn.app.tabs.Tab`."""
     import gradio as gr
 
-    by_name = {served.name: served for served in models}
-    first = models[0]
+    models, limits, first = backend.models, backend.limits, backend.first
     reference = Reference()
-    workers = ThreadPoolExecutor(limits.concurrency, "score")
 
-    def work(name: str, label: str, kind: str, index: float | None, file: str | None, drawing: str | None) -> str:
-        served = by_name[name]
-        if label not in _choices(served):
-            raise ValueError(f"the class must be one of {', '.join(_choices(served))}, got {label}")
+    @backend.task
+    def on_score(name: str, label: str, kind: str, number: float | None, file: str | None, drawing: str | None) -> str:
+        served = models[name]
+        parts.check_choice("source of the image", kind, _kinds(served))
+        class_ = parts.class_of(served, label)
         if kind == _DIGIT:
-            image, title = digit(served, index), f"test image {index:.0f}"
+            k = parts.whole("number of the test image", number, 0, TEST_IMAGES - 1)
+            image, title = served.digits(k)[0], f"test image {k}"
         else:
             if kind == _DRAWN and not drawing:
                 raise ValueError("draw an image first")
-            content, *_ = uploads.received(drawing if kind == _DRAWN else file, limits)
-            image, title = uploads.as_image(served, content, limits), ""
-        return scored(served, image, None if label == _ANY else int(label), title, reference)
+            content, *_ = received(drawing if kind == _DRAWN else file, limits)
+            image, title = as_image(served, content, limits), ""
+        return score_html(served, image, class_, title, reference)
 
-    async def on_score(
-        name: str, label: str, kind: str, index: float | None, file: str | None, drawing: str | None
-    ) -> str:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                workers, work, name, label, kind, index, file, drawing
-            )
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    def shown_of(kind: str) -> tuple[Any, Any, Any]:
-        return tuple(gr.update(visible=True if kind == each else "hidden") for each in (_DIGIT, _FILE, _DRAWN))
+    def on_kind(kind: str) -> tuple[Any, ...]:
+        return tuple(gr.update(visible=parts.visible(kind == each)) for each in (_DIGIT, _FILE, _DRAWN))
 
     def on_model(name: str, kind: str) -> tuple[Any, ...]:
-        served = by_name[name]
-        kinds = _kinds(served)
+        kinds = _kinds(models[name])
         kind = kind if kind in kinds else kinds[0]
-        return (
-            gr.update(choices=_choices(served), value=_ANY, visible=served.classes > 0),
-            gr.update(choices=kinds, value=kind),
-            *shown_of(kind),
-        )
+        label = parts.new_choices(parts.class_choices(models[name]))
+        return label, gr.update(choices=kinds, value=kind), *on_kind(kind)
 
     kinds = _kinds(first)
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            told = gr.HTML(pieces.status("Choose an image, and press Score."))
+            result = gr.HTML(parts.status("Choose an image, and press Score."))
         with gr.Column(scale=2, min_width=300):
             go = gr.Button("Score", variant="primary")
-            model = gr.Dropdown(
-                list(by_name), value=first.name, label="Model", filterable=False, visible=len(models) > 1
-            )
-            label = gr.Dropdown(_choices(first), value=_ANY, label="Class", filterable=False, visible=first.classes > 0)
+            model = parts.choice("Model", list(models))
+            label = parts.choice("Class", parts.class_choices(first))
             kind = gr.Radio(kinds, value=kinds[0], label="Image")
-            with gr.Row(elem_classes="px-seed", visible=True if kinds[0] == _DIGIT else "hidden") as digits:
-                index = gr.Number(
-                    0, precision=0, minimum=0, maximum=_DIGITS - 1, label="Number in the test set", min_width=140
-                )
+            with gr.Row(elem_classes="px-seed", visible=parts.visible(kinds[0] == _DIGIT)) as digits:
+                number = parts.test_image_number("Test image", min_width=140)
                 another = gr.Button("Another digit", min_width=120)
-            file = gr.HTML(
-                None,
-                **uploads.chooser("Picture", uploads.PICTURES, _NOTE, limits),
-                visible=True if kinds[0] == _FILE else "hidden",
-            )
-            pad = gr.HTML(None, html_template=_PAD, js_on_load=_PAINT, visible="hidden")
+            file = gr.HTML(None, **picture_field("Picture", limits), visible=parts.visible(kinds[0] == _FILE))
+            pad = gr.HTML(None, html_template=_PAD, js_on_load=parts.asset("pad.js"), visible="hidden")
 
-    asked = [model, label, kind, index, file, pad]
-    private: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    working: dict[str, Any] = {
-        "concurrency_id": "work",
-        "show_progress": "minimal",
-        "trigger_mode": "once",
-        "api_visibility": "private",
-    }
-    model.change(on_model, [model, kind], [label, kind, digits, file, pad], **private)
-    kind.input(shown_of, kind, [digits, file, pad], **private)
-    go.click(on_score, asked, told, **working)
-    index.submit(on_score, asked, told, **working)
-    another.click(lambda: random.randrange(_DIGITS), None, index, **private).then(on_score, asked, told, **working)
-
-
-def _choices(served: Served) -> list[str]:
-    return [_ANY, *map(str, range(served.classes))]
-
-
-def _has_digits(served: Served) -> bool:
-    return served.model.image_shape == (1, 28, 28)
+    asked = [model, label, kind, number, file, pad]
+    model.change(on_model, [model, kind], [label, kind, digits, file, pad], **parts.QUICK)
+    kind.input(on_kind, kind, [digits, file, pad], **parts.QUICK)
+    go.click(on_score, asked, result, **parts.WORK)
+    number.submit(on_score, asked, result, **parts.WORK)
+    another.click(lambda: random.randrange(TEST_IMAGES), None, number, **parts.QUICK).then(
+        on_score, asked, result, **parts.WORK
+    )
 
 
 def _kinds(served: Served) -> list[str]:
-    return [_DIGIT, _FILE, _DRAWN] if _has_digits(served) else [_FILE, _DRAWN]
-
-
-def digit(served: Served, index: float | None) -> Tensor:
-    """An image of MNIST's test set: uint8 levels (1, 28, 28).
-
-    Raises:
-        ValueError: If there is none of that number, or the model's images have another shape.
-    """
-    if not _has_digits(served):
-        raise ValueError(f"the images of {served.name} are not of MNIST's shape")
-    if index is None or index != int(index) or not 0 <= index < _DIGITS:
-        raise ValueError(f"the number in the test set must be in 0..{_DIGITS - 1}, got {index}")
-    return mnist("test", served.model.levels)[0][int(index)]
+    return [_DIGIT, _FILE, _DRAWN] if served.has_digits else [_FILE, _DRAWN]
 
 
 @torch.inference_mode()
-def scored(served: Served, image: Tensor, label: int | None, title: str, reference: Reference) -> str:
-    """The image, its map of surprise, which ensembles do not have, and its scores, as HTML within which everything is.
+def score_html(served: Served, image: Tensor, label: int | None, title: str, reference: Reference) -> str:
+    """An image of levels (C, H, W), its map of surprise, which ensembles do not have, its scores and its classes.
 
-    Args:
-        served: What scores.
-        image: uint8 levels (C, H, W).
-        label: The class that it is given; None for any.
-        title: Of the image.
-        reference: What it is compared with, where no class is given.
+    Without a label, the class that the model is given, the image's bits are compared with the reference.
     """
     model = served.model
-    one = image[None].to(model.device)
+    images = image[None].to(model.device)
     labels = None if label is None else torch.tensor([label])
-    found = score(model, one, labels, method="complexity")
-    nats = -found.log_prob.item()
+    scores = score(model, images, labels, method="complexity")
+    nats = -scores.log_prob.item()
     bits = nats / math.log(2)
     given = "" if label is None else f", given class {label}"
     alt = f"the image as {served.name} sees it"
     if isinstance(model, OrderEnsemble):  # its factors have no order in common
-        figure = _enlarged(image, model.levels)
+        picture = parts.encoded(grid(images, model.levels, side=340))
     else:
-        figure = surprise_map(image, model.log_prob_map(one, labels)[0], model.levels, title)
+        picture = surprise_map(image, model.log_prob_map(images, labels)[0], model.levels, title)
         alt += f", and its map of surprise{given}"
-    address = pieces.data_address(figure)
     share = reference.share_below(served, bits) if label is None else None
-    beside = "" if share is None else f", more than <strong>{share:.0%}</strong> of {_REFERENCE} MNIST test images"
+    compared = "" if share is None else f", more than <strong>{share:.0%}</strong> of {_REFERENCE} MNIST test images"
     rows = [
-        ("bits/dim", f"{found.bits_per_dim.item():.4f}"),
+        ("bits/dim", f"{scores.bits_per_dim.item():.4f}"),
         ("nats", f"{nats:.2f}"),
-        ("bits/dim beyond a lossless compressor's (complexity score)", f"{found.score.item():+.4f}"),
+        ("bits/dim minus those of a lossless compressor (complexity score)", f"{scores.score.item():+.4f}"),
     ]
-    table = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
-    classes = _classes(served, one) if 0 < served.classes <= _MOST_CLASSES else ""
     return (
-        f'<div class="px-surprise"><img src="{address}" alt="{html.escape(alt, quote=True)}"></div>'
-        f"{pieces.status(f'<strong>{bits:.1f} bits</strong>{given}{beside}')}"
-        f'<div class="px-table"><table><tbody>{table}</tbody></table></div>{classes}'
+        f'<div class="px-surprise">{parts.img(picture, alt)}</div>'
+        + parts.status(f"<strong>{bits:.1f} bits</strong>{given}{compared}")
+        + parts.table(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
+        + (_classes(served, images) if 0 < served.classes <= _MAX_CLASSES else "")
     )
 
 
-def _enlarged(image: Tensor, levels: int) -> bytes:
-    buffer = io.BytesIO()
-    grid(image[None], levels, side=340).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _classes(served: Served, one: Tensor) -> str:
-    """The posterior of the classes as bars, the most probable first if they are many."""
-    posterior = served.model.classify(one)[0].exp().double().cpu()
-    chosen = posterior.topk(min(_LISTED, len(posterior))).indices
-    if len(posterior) <= _LISTED:
-        chosen = chosen.sort().values
-    rows = "".join(
-        f'<tr><th scope="row">{k}</th><td><div class="px-bar" aria-hidden="true">'
-        f'<div style="width:{100 * posterior[k]:.1f}%"></div></div></td><td>{posterior[k]:.1%}</td></tr>'
-        for k in chosen.tolist()
+def _classes(served: Served, images: Tensor) -> str:
+    """The posterior of the classes of the one image as bars; if they are many, of the most probable ones, in order."""
+    posterior = served.model.classify(images)[0].exp().double().cpu()
+    listed = posterior.topk(min(_MAX_LISTED, len(posterior))).indices
+    if len(posterior) <= _MAX_LISTED:
+        listed = listed.sort().values
+    rows = (
+        f'<tr><th scope="row">{k}</th><td>{parts.bar(posterior[k].item())}</td><td>{posterior[k]:.1%}</td></tr>'
+        for k in listed.tolist()
     )
-    return (
-        '<h3 class="px-heading px-after">Class, by Bayes\' rule</h3>'
-        f'<div class="px-table px-classes"><table><tbody>{rows}</tbody></table></div>'
-    )
+    return f'<h3 class="px-heading px-after">Class, by Bayes\' rule</h3>{parts.table(rows, (), " px-classes")}'
 
 
 _PAD = (
     '<div class="px-pad"><canvas width="280" height="280" role="img" aria-label="drawing area"></canvas>'
     '<button type="button" class="px-keep">Clear</button></div>'
 )
-
-_PAINT = """
-const canvas = element.querySelector("canvas"), brush = canvas.getContext("2d", {willReadFrequently: true});
-const clear = () => { brush.fillStyle = "#000"; brush.fillRect(0, 0, canvas.width, canvas.height); };
-const place = (event) => {
-  const box = canvas.getBoundingClientRect();
-  const scale = canvas.width / box.width;
-  return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
-};
-let last = null;
-const stroke = (event) => {
-  const next = place(event);
-  brush.strokeStyle = "#fff"; brush.lineWidth = 22; brush.lineCap = "round";
-  brush.beginPath(); brush.moveTo(...last); brush.lineTo(...next); brush.stroke();
-  last = next;
-};
-clear();
-canvas.addEventListener("pointerdown", (event) => {
-  event.preventDefault();
-  canvas.setPointerCapture(event.pointerId);
-  last = place(event); stroke(event);
-});
-canvas.addEventListener("pointermove", (event) => { if (last) stroke(event); });
-const lift = () => { if (last) { last = null; props.value = canvas.toDataURL("image/png"); } };
-canvas.addEventListener("pointerup", lift);
-canvas.addEventListener("pointercancel", lift);
-element.querySelector("button").addEventListener("click", () => { clear(); props.value = null; });
-"""

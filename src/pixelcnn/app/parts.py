@@ -1,0 +1,253 @@
+"""Parts that the tabs share: models, limits and threads to compute with; controls and their checks; HTML.
+
+A tab turns plain functions into event handlers by `Backend.task` and `Backend.stream`, and registers them with the
+options `WORK`; functions that only change controls it registers as they are, with `QUICK`. Pictures and streams travel
+within the HTML, as data URLs: nothing is written to a disk or fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import functools
+import html
+import io
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from PIL import Image
+
+from pixelcnn.app.served import TEST_IMAGES, Limits, Served
+
+__all__ = [
+    "ANY",
+    "QUICK",
+    "WORK",
+    "Backend",
+    "asset",
+    "bar",
+    "check_choice",
+    "choice",
+    "class_choices",
+    "class_of",
+    "count",
+    "data_url",
+    "download",
+    "encoded",
+    "img",
+    "new_choices",
+    "seed_number",
+    "status",
+    "table",
+    "test_image_number",
+    "up_to",
+    "visible",
+    "whole",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Options of an event that only changes controls."""
+WORK: dict[str, Any] = {
+    "concurrency_id": "work",
+    "show_progress": "minimal",
+    "trigger_mode": "once",
+    "api_visibility": "private",
+}
+"""Options of an event that computes: the events of all tabs wait in one queue and share one limit."""
+ANY = "any"
+"""The choice of any class."""
+
+
+class Backend:
+    """What the tabs compute with: the served models, the limits, and a few threads.
+
+    Args:
+        models: At least one; the first is the one chosen at first.
+        limits: What a visitor may ask for.
+    """
+
+    def __init__(self, models: Sequence[Served], limits: Limits) -> None:
+        self.models = {served.name: served for served in models}
+        self.first = models[0]
+        self.limits = limits
+        self._threads = ThreadPoolExecutor(limits.concurrency, "app")  # few, for each keeps memory for its next job
+
+    def task(self, job: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+        """An event handler that runs a job on one of the threads; a ValueError becomes a message to the visitor."""
+
+        @functools.wraps(job)
+        async def event(*args: P.args, **kwargs: P.kwargs) -> T:
+            with _errors_as_messages():
+                call = functools.partial(job, *args, **kwargs)
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+        return event
+
+    def stream(self, job: Callable[P, Iterator[T]]) -> Callable[P, AsyncIterator[T]]:
+        """The same for a generator, whose values reach the page one by one."""
+
+        @functools.wraps(job)
+        async def event(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+            with _errors_as_messages():
+                values, loop = job(*args, **kwargs), asyncio.get_running_loop()
+                while (value := await loop.run_in_executor(self._threads, next, values, None)) is not None:
+                    yield value
+
+        return event
+
+
+@contextlib.contextmanager
+def _errors_as_messages() -> Iterator[None]:
+    import gradio as gr
+
+    try:
+        yield
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from None
+
+
+# Controls. Gradio is imported when one is made.
+
+
+def choice(label: str, choices: Sequence[str], **options: Any) -> Any:
+    """A list to choose from, at first the first; hidden while there is only one choice."""
+    import gradio as gr
+
+    return gr.Dropdown(choices, value=choices[0], label=label, filterable=False, visible=len(choices) > 1, **options)
+
+
+def new_choices(choices: Sequence[str]) -> Any:
+    """The update of a `choice` to other choices."""
+    import gradio as gr
+
+    return gr.update(choices=choices, value=choices[0], visible=len(choices) > 1)
+
+
+def class_choices(served: Served, *others: str) -> list[str]:
+    """The classes of a model to choose from: any, others, and each one."""
+    return [ANY, *others, *map(str, range(served.classes))] if served.classes else [ANY]
+
+
+def up_to(most: int, value: float) -> Any:
+    """The update of a slider to another maximum."""
+    import gradio as gr
+
+    return gr.update(maximum=most, value=min(int(value), most))
+
+
+def seed_number(**options: Any) -> Any:
+    """The field of a seed."""
+    import gradio as gr
+
+    return gr.Number(0, precision=0, minimum=0, maximum=2**53 - 1, label="Seed", **options)
+
+
+def test_image_number(label: str, **options: Any) -> Any:
+    """The field of an image's number in MNIST's test set."""
+    import gradio as gr
+
+    return gr.Number(0, precision=0, minimum=0, maximum=TEST_IMAGES - 1, label=label, **options)
+
+
+def visible(shown: bool) -> bool | str:
+    """Gradio's `visible` of a component that stays in the page, and keeps its value, while it is hidden."""
+    return True if shown else "hidden"
+
+
+def asset(name: str, **replaced: int) -> str:
+    """A JavaScript or HTML file of this folder, with names replaced by numbers."""
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+    for word, number in replaced.items():
+        text = text.replace(word, str(number))
+    return text
+
+
+# Checks of what the controls send: a visitor may send anything.
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raises ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"the {name} must be one of {', '.join(choices)}, got {value}")
+
+
+def class_of(served: Served, value: str) -> int | None:
+    """The class that was chosen from `class_choices(served)`, None for any.
+
+    Raises:
+        ValueError: If there is no such choice.
+    """
+    check_choice("class", value, class_choices(served))
+    return None if value == ANY else int(value)
+
+
+def whole(name: str, value: object, low: int | None = None, high: int | None = None) -> int:
+    """A control's number, a float without a fraction.
+
+    Raises:
+        ValueError: If it is missing, not whole, or not in low..high where these are given.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
+        raise ValueError(f"the {name} must be a whole number, got {value}")
+    if low is not None and high is not None and not low <= value <= high:
+        raise ValueError(f"the {name} must be in {low}..{high}, got {value:.0f}")
+    return int(value)
+
+
+# HTML. Texts are escaped where they may hold a model's name, which is anything.
+
+
+def status(words: str, beside: str = "") -> str:
+    """What a tab says about its work, read out by screen readers when it changes; both arguments are HTML."""
+    return f'<div class="px-status"><p role="status">{words}</p>{beside}</div>'
+
+
+def count(n: int, noun: str) -> str:
+    """A number of things, as in "1 image" and "2 images"."""
+    return f"{n} {noun}{'s' * (n > 1)}"
+
+
+def bar(share: float, kind: str = "") -> str:
+    """A bar of which a share of 0 to 1 is filled."""
+    return f'<div class="px-bar{kind}" aria-hidden="true"><div style="width:{100 * share:.1f}%"></div></div>'
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """A picture as the content of a file; options are those of Pillow's encoder."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def data_url(content: bytes, kind: str = "image/png") -> str:
+    """A file's content as a data URL."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def img(picture: Image.Image | bytes, alt: str) -> str:
+    """A picture, or the content of a PNG, as an element; `alt` is text."""
+    size = "" if isinstance(picture, bytes) else f' width="{picture.width}" height="{picture.height}"'
+    content = picture if isinstance(picture, bytes) else encoded(picture)
+    return f'<img src="{data_url(content)}" alt="{html.escape(alt)}"{size}>'
+
+
+def download(words: str, served: Served, suffix: str, content: bytes, kind: str = "image/png") -> str:
+    """A link that saves a file of this content and media type, named after the model."""
+    # The name without what file systems and addresses do not like:
+    name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in served.name).strip("-")
+    file = html.escape(f"{name or 'images'}{suffix}")
+    return f'<a class="px-keep" href="{data_url(content, kind)}" download="{file}">{words}</a>'
+
+
+def table(rows: Iterable[str], head: Sequence[str] = (), kind: str = "", name: str = "") -> str:
+    """A table of `<tr>` elements in a frame that scrolls sideways; with a name it can be reached by keyboard."""
+    region = f' tabindex="0" role="region" aria-label="{name}"' if name else ""
+    heads = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in head)
+    first = f"<thead><tr>{heads}</tr></thead>" if head else ""
+    return f'<div class="px-table{kind}"{region}><table>{first}<tbody>{"".join(rows)}</tbody></table></div>'
