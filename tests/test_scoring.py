@@ -17,9 +17,8 @@ from PIL import Image
 import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.evaluation import bootstrap_interval, evaluate
-from pixelcnn.images import to_pil
+from pixelcnn.images import surprise_map, surprise_of, to_pil
 from pixelcnn.scoring import compressed_bits, score
-from pixelcnn.surprise import surprise_map, surprise_of
 
 DIMS = 30 * math.log(2)
 

@@ -79,9 +79,8 @@ class Complete:
 
         from pixelcnn.devices import device_of
         from pixelcnn.files import is_special_file, writable_file, write_file
-        from pixelcnn.images import save_png
+        from pixelcnn.images import completion_panel, save_png
         from pixelcnn.models.storage import load
-        from pixelcnn.panels import completion_panel
 
         if self.out.suffix.lower() != ".png" and not is_special_file(self.out):
             raise ValueError(f"--out must end in .png, got {str(self.out)!r}")

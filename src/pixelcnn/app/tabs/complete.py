@@ -14,8 +14,7 @@ from pixelcnn.app import pieces
 from pixelcnn.app.completing import Completed, Edited, completed, digit, edited, has_digits, opened, read_picture
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
-from pixelcnn.images import to_pil
-from pixelcnn.panels import completion_panel, hidden, shades
+from pixelcnn.images import completion_panel, hidden, shades, to_pil
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,10 +22,9 @@ from pixelcnn.app import pieces, uploads
 from pixelcnn.app.limits import Limits
 from pixelcnn.app.served import Served
 from pixelcnn.datasets.mnist import mnist
-from pixelcnn.images import grid
+from pixelcnn.images import grid, surprise_map
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
-from pixelcnn.surprise import surprise_map
 
 __all__ = ["TITLE", "Reference", "build", "digit", "scored"]
 
