@@ -84,9 +84,7 @@ def save_gif(frames: Sequence[Image.Image], path: Path, seconds: float = 4.0) ->
     """Writes an animation that runs for about `seconds` and rests on its last frame; whole or not at all."""
     each = max(20, round(1000 * seconds / len(frames)))
     durations = [each] * (len(frames) - 1) + [2000]
-    write_file(
-        path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    )
+    write_file(path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0))
 
 
 def panel(rows: Sequence[Sequence[Image.Image]], headings: Sequence[str], side: int = 112) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pixelcnn.arguments import integer
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble
 from pixelcnn.sampling.eager import cache_bytes
 
@@ -35,9 +36,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("images", "particles", "queue", "concurrency"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
-                raise ValueError(f"{name} must be an integer in 1..1024, got {value!r}")
+            integer(name, getattr(self, name), 1, 1024)
 
     def images_of(self, model: AutoregressiveModel) -> int:
         """How many images of a model one request may ask for."""

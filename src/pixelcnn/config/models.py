@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from pixelcnn.arguments import integer
 from pixelcnn.config.checks import check_images, is_int, make_plain
 from pixelcnn.config.values import to_dict
 
@@ -50,8 +51,7 @@ class PixelCNNConfig:
             raise ValueError(
                 f"filters must be an integer in {2 * shape[0]}..{2**16}, at least 2 a channel, got {self.filters!r}"
             )
-        if not (is_int(self.blocks) and self.blocks >= 0):
-            raise ValueError(f"blocks must be an integer of at least 0, got {self.blocks!r}")
+        integer("blocks", self.blocks, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,7 @@ class GatedPixelCNNConfig:
             raise ValueError(
                 f"filters must be a multiple of the {shape[0]} channels in {shape[0]}..{2**16}, got {self.filters!r}"
             )
-        if not (is_int(self.layers) and self.layers >= 1):
-            raise ValueError(f"layers must be an integer of at least 1, got {self.layers!r}")
+        integer("layers", self.layers, 1)
         _check_field(self, "layers - 1", self.layers - 1)
         _check_attention(self.attention, self.layers - 1, self.attention_heads, self.attention_size)
         _check_conditions(self.num_classes, self.condition_dim)
@@ -143,9 +142,7 @@ class PixelCNNPlusPlusConfig:
         make_plain(self)
         check_images(self.image_shape, self.levels)
         for name, least in (("filters", 1), ("blocks", 0), ("mixtures", 1)):
-            value = getattr(self, name)
-            if not (is_int(value) and least <= value <= 2**16):
-                raise ValueError(f"{name} must be an integer in {least}..{2**16}, got {value!r}")
+            integer(name, getattr(self, name), least, 2**16)
         _check_field(self, "2 * blocks", 2 * self.blocks)
         _check_attention(self.attention, 2 * self.blocks, self.attention_heads, self.attention_size)
         _check_conditions(self.num_classes, self.condition_dim)
@@ -180,8 +177,7 @@ def _check_attention(blocks: object, most: int, heads: object, size: object) -> 
         ("attention_heads", heads, 1, 2**10),
         ("attention_size", size, 1, 2**10),
     ):
-        if not (isinstance(value, int) and is_int(value) and least <= value <= limit):
-            raise ValueError(f"{name} must be an integer in {least}..{limit}, got {value!r}")
+        integer(name, value, least, limit)
 
 
 def _check_conditions(num_classes: object, condition_dim: object) -> None:
