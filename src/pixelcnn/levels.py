@@ -51,9 +51,12 @@ def quantised(grey: np.ndarray, levels: int) -> np.ndarray:
     """Grey values, uint8 of any shape, as levels: floor(grey * levels / 256), of the same type and shape."""
     if levels == MAX_LEVELS:
         return grey
-    return (np.arange(MAX_LEVELS) * levels // MAX_LEVELS).astype(ARRAY_DTYPE)[grey]
+    table = (np.arange(MAX_LEVELS) * levels // MAX_LEVELS).astype(ARRAY_DTYPE)
+    found: np.ndarray = table[grey]
+    return found
 
 
 def grey_values(levels: int) -> np.ndarray:
     """The grey value of each level, spread evenly over 0..255 and rounded: uint8 (levels,)."""
-    return np.rint(np.arange(levels) * ((MAX_LEVELS - 1) / (levels - 1))).astype(ARRAY_DTYPE)
+    grey: np.ndarray = np.rint(np.arange(levels) * ((MAX_LEVELS - 1) / (levels - 1))).astype(ARRAY_DTYPE)
+    return grey

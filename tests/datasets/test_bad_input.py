@@ -209,7 +209,7 @@ CASES = {
         archive(images=noise(50, 4, 4), labels=LABELS[:49]),
         "data.npz",
         {},
-        r"data\.npz\[labels\] must have shape \(50,\), a label an image, got \(49,\)",
+        r"data\.npz\[labels\] must have shape \(50,\), one label per image, got \(49,\)",
     ),
     "labels of floats": (archive(images=noise(50, 4, 4), labels=LABELS / 2), "data.npz", {}, "integers, got float64"),
     "too many classes": (

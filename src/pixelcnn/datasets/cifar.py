@@ -1,6 +1,6 @@
 """CIFAR-10 in its binary version: the folder `cifar-10-batches-bin`, or the archive that it comes in.
 
-A record is a byte for the class and 3 x 32 x 32 bytes for the image, in the order of `(C, H, W)`.
+A record is one byte for the class and 3 x 32 x 32 bytes for the image, in the order of `(C, H, W)`.
 
 Splits:
 
@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from pixelcnn.datasets.cache import Contents, Writer, stamp_of
+from pixelcnn.datasets.cache import Contents, Source, Writer, stamp_of
 from pixelcnn.files import check_no_pointer
+from pixelcnn.levels import MAX_LEVELS, quantised
 from pixelcnn.progress import progress_bar
 
 __all__ = ["CIFAR10Source", "is_cifar10"]
@@ -35,11 +36,10 @@ _TEST = "test_batch.bin"
 _NAMES = "batches.meta.txt"
 _RECORD = 1 + 3 * 32 * 32
 _CLASSES = 10
-_PART = 1000  # records
 
 
 def is_cifar10(path: Path) -> bool:
-    """Whether a folder, or a tar archive, holds one of CIFAR-10's files; a damaged archive does if its name says so."""
+    """Whether a folder or a tar archive holds one of CIFAR-10's files; for a damaged archive its name decides."""
     if path.is_dir():
         return any((path / name).is_file() for name in (*_TRAINING, _TEST))
     if "".join(path.suffixes[-2:]) not in (".tar.gz", ".tar", ".tgz") and path.suffix not in (".tar", ".tgz"):
@@ -51,7 +51,7 @@ def is_cifar10(path: Path) -> bool:
         return path.name.startswith("cifar-10")
 
 
-class CIFAR10Source:
+class CIFAR10Source(Source):
     """CIFAR-10's images.
 
     Args:
@@ -59,10 +59,12 @@ class CIFAR10Source:
         levels: 2..256, to which the 256 are quantised; None for 256.
     """
 
+    name = "cifar10"
+    is_split = True
+
     def __init__(self, path: Path, levels: int | None) -> None:
         self.path = path
-        self.name = "cifar10"
-        self.levels = levels or 256
+        self.levels = levels or MAX_LEVELS
 
     def stamp(self) -> dict[str, Any]:
         """Path, sizes and times of the files."""
@@ -70,7 +72,7 @@ class CIFAR10Source:
         stamps = [[file.name, *stamp_of(file)] for file in files]
         return {"cifar10": str(self.path.resolve()), "files": stamps}
 
-    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002  # the images leave nothing open
         """The levels."""
         return {"levels": self.levels}
 
@@ -86,14 +88,13 @@ class CIFAR10Source:
                 raise ValueError(f"{self.path}: {_NAMES} must name {_CLASSES} classes, got {len(classes)}")
             sizes = [len(self._records(name, read(name))) for name in _TRAINING]
             validation = sum(sizes) - sum(sizes) // 10  # index of the first
-            table = (np.arange(256) * self.levels // 256).astype(np.uint8)
             seen = 0
             with progress_bar("reading cifar10", None, "img", show=progress) as bar:
                 for name in (*_TRAINING, _TEST):
                     records = self._records(name, read(name))
                     for k, record in enumerate(records):
                         side = 2 if name == _TEST else 1 if seen + k >= validation else 0
-                        image = table[record[1:]].reshape(1, 3, 32, 32)
+                        image = quantised(record[1:], self.levels).reshape(1, 3, 32, 32)
                         writer.add(image, [int(record[0])], [f"{name}#{k}"], side)
                     seen += len(records)
                     bar.update(len(records))
@@ -102,7 +103,7 @@ class CIFAR10Source:
     def _records(self, name: str, content: bytes) -> np.ndarray:
         check_no_pointer(content, f"{self.path}: {name}")
         if not content or len(content) % _RECORD:
-            raise ValueError(f"{self.path}: {name} is damaged: {len(content)} bytes are no number of {_RECORD} each")
+            raise ValueError(f"{self.path}: {name} is damaged: {len(content)} bytes are not a multiple of {_RECORD}")
         records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
         if records[:, 0].max() >= _CLASSES:
             raise ValueError(f"{self.path}: {name} is damaged: it holds a class {records[:, 0].max()}")
@@ -110,7 +111,7 @@ class CIFAR10Source:
 
     @contextlib.contextmanager
     def _files(self) -> Iterator[Any]:
-        """A function that gives the content of a file by its name."""
+        """A function that returns the content of a file by its name."""
         if self.path.is_dir():
 
             def read(name: str) -> bytes:
@@ -132,6 +133,5 @@ class CIFAR10Source:
 
                 yield extract
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            with self.path.open("rb") as file:
-                check_no_pointer(file.read(64), self.path)
+            check_no_pointer(self.path, self.path)
             raise ValueError(f"{self.path} is damaged: {error}") from None
