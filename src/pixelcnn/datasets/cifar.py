@@ -16,11 +16,12 @@ References:
 from __future__ import annotations
 
 import contextlib
+import functools
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,6 +37,8 @@ _TEST = "test_batch.bin"
 _NAMES = "batches.meta.txt"
 _RECORD = 1 + 3 * 32 * 32
 _CLASSES = 10
+
+_Files: TypeAlias = Mapping[str, Callable[[], bytes]]  # functions that read files, by the files' names
 
 
 def is_cifar10(path: Path) -> bool:
@@ -82,16 +85,15 @@ class CIFAR10Source(Source):
         Raises:
             ValueError: If a file is missing or damaged; it is named.
         """
-        with self._files() as read:
-            classes = tuple(read(_NAMES).decode("ascii", errors="replace").split())
+        with self._files() as files:
+            classes = tuple(self._content(files, _NAMES).decode("ascii", errors="replace").split())
             if len(classes) != _CLASSES:
                 raise ValueError(f"{self.path}: {_NAMES} must name {_CLASSES} classes, got {len(classes)}")
-            sizes = [len(self._records(name, read(name))) for name in _TRAINING]
-            validation = sum(sizes) - sum(sizes) // 10  # index of the first
-            seen = 0
+            count = sum(len(self._records(files, name)) for name in _TRAINING)
+            validation, seen = count - count // 10, 0  # index of the first validation image, and images so far
             with progress_bar("reading cifar10", None, "img", show=progress) as bar:
                 for name in (*_TRAINING, _TEST):
-                    records = self._records(name, read(name))
+                    records = self._records(files, name)
                     for k, record in enumerate(records):
                         side = 2 if name == _TEST else 1 if seen + k >= validation else 0
                         image = quantised(record[1:], self.levels).reshape(1, 3, 32, 32)
@@ -100,7 +102,8 @@ class CIFAR10Source(Source):
                     bar.update(len(records))
         return Contents(levels=self.levels, classes=classes)
 
-    def _records(self, name: str, content: bytes) -> np.ndarray:
+    def _records(self, files: _Files, name: str) -> np.ndarray:
+        content = self._content(files, name)
         check_no_pointer(content, f"{self.path}: {name}")
         if not content or len(content) % _RECORD:
             raise ValueError(f"{self.path}: {name} is damaged: {len(content)} bytes are not a multiple of {_RECORD}")
@@ -109,29 +112,26 @@ class CIFAR10Source(Source):
             raise ValueError(f"{self.path}: {name} is damaged: it holds a class {records[:, 0].max()}")
         return records
 
+    def _content(self, files: _Files, name: str) -> bytes:
+        if name not in files:
+            raise ValueError(f"{self.path}: {name} is missing")
+        return files[name]()
+
     @contextlib.contextmanager
-    def _files(self) -> Iterator[Any]:
-        """A function that returns the content of a file by its name."""
+    def _files(self) -> Iterator[_Files]:
         if self.path.is_dir():
-
-            def read(name: str) -> bytes:
-                if not (self.path / name).is_file():
-                    raise ValueError(f"{self.path}: {name} is missing")
-                return (self.path / name).read_bytes()
-
-            yield read
+            yield {path.name: path.read_bytes for path in self.path.iterdir() if path.is_file()}
             return
         try:
             with tarfile.open(self.path) as archive:
-                members = {Path(member.name).name: member for member in archive if member.isfile()}
-
-                def extract(name: str) -> bytes:
-                    file = archive.extractfile(members[name]) if name in members else None
-                    if file is None:
-                        raise ValueError(f"{self.path}: {name} is missing")
-                    return file.read()
-
-                yield extract
+                members = [member for member in archive if member.isfile()]
+                yield {Path(each.name).name: functools.partial(_extracted, archive, each) for each in members}
         except (tarfile.TarError, EOFError, zlib.error) as error:
             check_no_pointer(self.path, self.path)
             raise ValueError(f"{self.path} is damaged: {error}") from None
+
+
+def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None, "it is a regular file"
+    return file.read()

@@ -11,12 +11,14 @@ folder in memory. Files are decoded by threads, a few ahead of the one that is b
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import os
 import warnings
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -31,7 +33,7 @@ from pixelcnn.files import printable
 from pixelcnn.levels import MAX_LEVELS
 from pixelcnn.progress import progress_bar
 
-__all__ = ["MOST_CLASSES", "Decoded", "FolderSource", "PictureSink", "PictureSource"]
+__all__ = ["MOST_CLASSES", "FolderSource", "PictureSource", "Pictures"]
 
 MOST_CLASSES = 2**16  # as many as a model can have
 _SPLITS = {"train", "training", "valid", "validation", "val", "test", "testing"}  # names that are hardly classes
@@ -42,6 +44,9 @@ ResultT = TypeVar("ResultT")
 
 Decoded: TypeAlias = "tuple[np.ndarray, int] | Exception"
 """A picture's images, as of `to_levels`, and its number of frames after the first; or what went wrong."""
+
+Pictures: TypeAlias = "Generator[tuple[str, int | None, int | None, Decoded], None, None]"
+"""Name and class of each picture; the index in `SIDES` of its side, None to let the content decide; its images."""
 
 
 class PictureSource(Source):
@@ -60,6 +65,20 @@ class PictureSource(Source):
         self.name = name
         self.levels = levels or MAX_LEVELS
         self.config = config
+        self.classes: tuple[str, ...] | None = None
+        """Names of the classes, known before `fill`."""
+
+    @abstractmethod
+    def opened(self) -> Iterator[Image.Image]:
+        """Opens each picture in turn, except those that cannot be opened."""
+
+    @abstractmethod
+    def decoded(self, depth: Depth, *, progress: bool) -> Pictures:
+        """Decodes all pictures.
+
+        Raises:
+            ValueError: If no number of channels fits all pictures.
+        """
 
     def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
         """Everything that the levels of the pictures depend on.
@@ -80,12 +99,56 @@ class PictureSource(Source):
             "levels": self.levels,
         }
 
-    def decoded(self, image: Image.Image, channels: int, depth: Depth) -> Decoded:
-        """Decodes a picture."""
+    def decode(self, image: Image.Image, channels: int, depth: Depth) -> Decoded:
+        """Decodes one picture."""
         try:
             return to_levels(image, channels, self.levels, depth.config_for(image)), frames_left_out(image)
         except Exception as error:  # Pillow raises errors of any kind for damaged files
             return error
+
+    def fill(self, writer: Writer, *, progress: bool) -> Contents:
+        """Writes the images of all pictures; those that cannot be used are skipped.
+
+        Raises:
+            ValueError: If pictures have different sizes and no size is given, no picture can be used, or one cannot be
+                used and `config.strict` is set.
+        """
+        first = first_animated = ""
+        animated = left_out = 0
+        depth = Depth(self.config, self.opened)
+        with (
+            warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities in files
+            contextlib.closing(self.decoded(depth, progress=progress)) as pictures,
+        ):
+            for name, label, side, result in pictures:
+                if isinstance(result, Exception):
+                    if self.config.strict:
+                        why = f"{_reason(result)}; without strict it is skipped"
+                        raise ValueError(f"{name} of {self.name} cannot be used: {why}")
+                    writer.skip(name, _reason(result))
+                    continue
+                images, frames = result
+                shape = writer.shape or images.shape[1:]
+                if images.shape[1:] != shape:
+                    raise ValueError(
+                        f"{name} of {self.name} is {images.shape[2]} x {images.shape[3]}, but {first} is {shape[1]} x "
+                        f"{shape[2]}: give a size, to which all are scaled and cropped"
+                    )
+                first = first or name
+                if frames:
+                    animated, left_out, first_animated = animated + 1, left_out + frames, first_animated or name
+                names = [name] if self.config.crop == "centre" else [f"{name}#{k}" for k in range(len(images))]
+                writer.add(images, None if label is None else [label] * len(images), names, side)
+        if writer.shape is None:
+            raise ValueError(
+                f"none of the {writer.skipped} pictures of {self.name} can be used; the first is {writer.first_skipped}"
+            )
+        remarks = depth.remarks
+        if animated:
+            have = "picture has" if animated == 1 else "pictures have"
+            taken = f"{animated:,} {have} several frames or pages, of which the first is taken"
+            remarks = (f"{taken}: {left_out:,} are left out; {first_animated} is the first", *remarks)
+        return Contents(levels=self.levels, classes=self.classes, remarks=remarks)
 
 
 class FolderSource(PictureSource):
@@ -94,8 +157,7 @@ class FolderSource(PictureSource):
     def __init__(self, folder: Path, levels: int | None, config: DataConfig) -> None:
         super().__init__(folder.resolve().name, levels, config)
         self.folder = folder
-        self._left_out: Counter[str] = Counter()  # files that `stamp` found and `fill` does not read, by their endings
-        self._classes: tuple[str, ...] | None = None
+        self._left_out: Counter[str] = Counter()  # files that are not read, by their endings
         self._count = 0
 
     def stamp(self) -> dict[str, Any]:
@@ -111,42 +173,34 @@ class FolderSource(PictureSource):
         """A remark on the files that are left out, if there are any."""
         return [f"left out by their endings: {_by_ending(self._left_out)}"] if self._left_out else []
 
-    def fill(self, writer: Writer, *, progress: bool) -> Contents:
-        """Decodes all pictures.
+    def opened(self) -> Iterator[Image.Image]:
+        """Opens each picture."""
+        return opened(self.folder / name for name, _ in self._pictures())
 
-        Raises:
-            ValueError: If pictures have different sizes and no size is given, no picture can be used, or one cannot be
-                used and `config.strict` is set.
-        """
-        channels = self.config.channels or (1 if all(map(is_grey, self._opened())) else 3)
-        depth = Depth(self.config, self._opened)
+    def decoded(self, depth: Depth, *, progress: bool) -> Pictures:
+        """Decodes the pictures by threads."""
+        channels = self.config.channels or (1 if all(map(is_grey, self.opened())) else 3)
 
         def decode(item: tuple[str, int | None]) -> Decoded:
             try:
                 with open_picture(self.folder / item[0]) as image:
-                    return self.decoded(image, channels, depth)
+                    return self.decode(image, channels, depth)
             except Exception as error:  # Pillow raises errors of any kind for damaged files
                 return error
 
-        sink = PictureSink(writer, self, depth)
         with (
-            warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities in files
             progress_bar(f"reading {self.name}", self._count, "file", show=progress) as bar,
             ThreadPoolExecutor(_threads()) as pool,
         ):
-            for (name, label), decoded in _in_order(pool, decode, self._pictures()):
-                sink.take(name, label, decoded)
+            for (name, label), result in _in_order(pool, decode, self._pictures()):
+                yield name, label, None, result
                 bar.update()
-        return sink.finish(self._classes)
-
-    def _opened(self) -> Iterator[Image.Image]:
-        return opened(self.folder / name for name, _ in self._pictures())
 
     def _pictures(self) -> Iterator[tuple[str, int | None]]:
         """Relative path and class of each picture, in the order of the names."""
-        if self._classes is None:
+        if self.classes is None:
             yield from ((name, None) for name in _entries(self.folder)[0])
-        for label, name in enumerate(self._classes or ()):
+        for label, name in enumerate(self.classes or ()):
             yield from ((picture, label) for picture in _walk(self.folder, name))
 
     def _survey(self) -> str:
@@ -186,7 +240,7 @@ class FolderSource(PictureSource):
                 f"{self.folder} has the sub-folders {' and '.join(classes)}, which are splits and not classes; name "
                 f"one, as in {self.folder / classes[0]}"
             )
-        self._classes, self._count = tuple(classes) or None, count
+        self.classes, self._count = tuple(classes) or None, count
         return digest.hexdigest()
 
     def _why_empty(self) -> str:
@@ -196,75 +250,6 @@ class FolderSource(PictureSource):
             f"none of its {self._left_out.total()} files ends in {', '.join(SUFFIXES)}; they are "
             f"{_by_ending(self._left_out)}"
         )
-
-
-class PictureSink:
-    """Takes decoded pictures in order, writes their images, and refuses or skips what cannot be used.
-
-    Args:
-        writer: Where the images go.
-        source: The source of the pictures.
-        depth: What decided their bits per value.
-    """
-
-    def __init__(self, writer: Writer, source: PictureSource, depth: Depth) -> None:
-        self._writer, self._source, self._depth = writer, source, depth
-        self._first = ""
-        self._animated, self._frames, self._first_animated = 0, 0, ""
-
-    def take(self, name: str, label: int | None, decoded: Decoded, side: int | None = None) -> None:
-        """Writes the images of a picture, or notes why there are none.
-
-        Args:
-            name: The picture's name.
-            label: Its class, in every call or in none.
-            decoded: Its images, or what went wrong.
-            side: Index of `SIDES`; None lets the content decide.
-
-        Raises:
-            ValueError: If the picture has another size than the first, or cannot be used and `strict` is set.
-        """
-        source = self._source
-        if isinstance(decoded, Exception):
-            reason = _reason(decoded)
-            if source.config.strict:
-                raise ValueError(f"{name} of {source.name} cannot be used: {reason}; without strict it is skipped")
-            self._writer.skip(name, reason)
-            return
-        images, frames = decoded
-        shape = self._writer.shape
-        if shape is not None and images.shape[1:] != shape:
-            raise ValueError(
-                f"{name} of {source.name} is {images.shape[2]} x {images.shape[3]}, but {self._first} is "
-                f"{shape[1]} x {shape[2]}: give a size, to which all are scaled and cropped"
-            )
-        self._first = self._first or name
-        if frames:
-            self._animated, self._frames = self._animated + 1, self._frames + frames
-            self._first_animated = self._first_animated or name
-        names = [name] if source.config.crop == "centre" else [f"{name}#{k}" for k in range(len(images))]
-        self._writer.add(images, None if label is None else [label] * len(images), names, side)
-
-    def finish(self, classes: tuple[str, ...] | None) -> Contents:
-        """The report on all pictures.
-
-        Raises:
-            ValueError: If no picture could be used.
-        """
-        if self._writer.shape is None:
-            raise ValueError(
-                f"none of the {self._writer.skipped} pictures of {self._source.name} can be used; the first is "
-                f"{self._writer.first_skipped}"
-            )
-        remarks = list(self._depth.remarks)
-        if self._animated:
-            have = "picture has" if self._animated == 1 else "pictures have"
-            remarks.insert(
-                0,
-                f"{self._animated:,} {have} several frames or pages, of which the first is taken: {self._frames:,} are "
-                f"left out; {self._first_animated} is the first",
-            )
-        return Contents(levels=self._source.levels, classes=classes, remarks=tuple(remarks))
 
 
 def _by_ending(files: Counter[str]) -> str:

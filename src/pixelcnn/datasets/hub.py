@@ -8,15 +8,13 @@ class labels, if there is one, for the classes. The library downloads and stores
 from __future__ import annotations
 
 import importlib
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
 
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.cache import Contents, Writer
-from pixelcnn.datasets.folder import MOST_CLASSES, Decoded, PictureSink, PictureSource
+from pixelcnn.datasets.folder import MOST_CLASSES, Pictures, PictureSource
 from pixelcnn.datasets.pictures import Depth, is_grey
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.progress import progress_bar
@@ -56,51 +54,43 @@ class HubSource(PictureSource):
         self._labels = _column(features, "ClassLabel")
         if self._images is None:
             raise ValueError(f"hf:{name} must have a column of images, got {', '.join(features)}")
-        self._classes = None if self._labels is None else tuple(map(str, features[self._labels].names))
-        if self._classes is not None and len(self._classes) > MOST_CLASSES:
-            raise ValueError(f"hf:{name} has {len(self._classes)} classes; a model has at most {MOST_CLASSES}")
+        self.classes = None if self._labels is None else tuple(map(str, features[self._labels].names))
+        if self.classes is not None and len(self.classes) > MOST_CLASSES:
+            raise ValueError(f"hf:{name} has {len(self.classes)} classes; a model has at most {MOST_CLASSES}")
 
     def stamp(self) -> dict[str, Any]:
         """Name and the library's fingerprints of the splits."""
         splits = {name: [len(rows), getattr(rows, "_fingerprint", "")] for name, rows in sorted(self._splits.items())}
         return {"hub": self._full_name, "splits": splits}
 
-    def fill(self, writer: Writer, *, progress: bool) -> Contents:
-        """Decodes all pictures; see `pixelcnn.datasets.folder.FolderSource.fill`."""
-        depth = Depth(self.config, self._opened)
-        sink = PictureSink(writer, self, depth)
-        channels = self.config.channels
-        for side, split in enumerate(SIDES):
-            rows = self._splits.get(split, ())
-            given = None if split == "train" and "validation" not in self._splits else side
-            with (
-                warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities in files
-                progress_bar(f"reading {self.name}, {split}", len(rows), "img", show=progress) as bar,
-            ):
-                for k in range(len(rows)):
-                    label, image = self._row(rows, k)
-                    decoded: Decoded
-                    if isinstance(image, Exception):
-                        decoded = image
-                    else:
-                        if channels is None:
-                            channels = 1 if is_grey(image) else 3
-                        elif self.config.channels is None and channels == 1 and not is_grey(image):
-                            raise ValueError(
-                                f"{split}/{k} of {self.name} is in colour and others are not: give channels"
-                            )
-                        decoded = self.decoded(image, channels, depth)
-                    sink.take(f"{split}/{k}", label, decoded, given)
-                    bar.update()
-        return sink.finish(self._classes)
-
-    def _opened(self) -> Iterator[Image.Image]:
+    def opened(self) -> Iterator[Image.Image]:
+        """Opens each picture."""
         for split in SIDES:
             rows = self._splits.get(split, ())
             for k in range(len(rows)):
                 image = self._row(rows, k)[1]
                 if isinstance(image, Image.Image):
                     yield image
+
+    def decoded(self, depth: Depth, *, progress: bool) -> Pictures:
+        """Decodes the pictures of all splits."""
+        channels = self.config.channels
+        for side, split in enumerate(SIDES):
+            rows = self._splits.get(split, ())
+            given = None if split == "train" and "validation" not in self._splits else side
+            with progress_bar(f"reading {self.name}, {split}", len(rows), "img", show=progress) as bar:
+                for k in range(len(rows)):
+                    label, image = self._row(rows, k)
+                    if isinstance(image, Exception):
+                        yield f"{split}/{k}", label, given, image
+                    else:
+                        channels = channels or (1 if is_grey(image) else 3)
+                        if self.config.channels is None and channels == 1 and not is_grey(image):
+                            raise ValueError(
+                                f"{split}/{k} of {self.name} is in colour and others are not: give channels"
+                            )
+                        yield f"{split}/{k}", label, given, self.decode(image, channels, depth)
+                    bar.update()
 
     def _row(self, rows: Any, k: int) -> tuple[int | None, Image.Image | Exception]:
         """Label and picture of a row, or what is wrong with it."""
@@ -109,7 +99,7 @@ class HubSource(PictureSource):
         except Exception as error:  # the library decodes the picture, and Pillow raises errors of any kind for damage
             return 0, error
         label = None if self._labels is None else row[self._labels]
-        if self._labels is not None and not (isinstance(label, int) and 0 <= label < len(self._classes or ())):
+        if self._labels is not None and not (isinstance(label, int) and 0 <= label < len(self.classes or ())):
             return 0, ValueError(f"its class is {label}, which has no name")
         image = row[self._images]
         return label, image if isinstance(image, Image.Image) else ValueError("it has no picture")

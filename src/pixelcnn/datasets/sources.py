@@ -15,7 +15,7 @@ All but MNIST are decoded once into a memory-mapped cache (`.cache`) and may be 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -126,29 +126,30 @@ def open_training(
         raise ValueError(f"training takes its splits from {decided}, so DATA has none, got {data!r}")
     if name in (_MNIST, _DYNAMIC):
         _refuse_options(name, config, ())
-        return _mnist_training(name, "seed-" if protocol == "seed" else "", levels)
+        prefix, dynamic = "seed-" if protocol == "seed" else "", name == _DYNAMIC
+        validation = _mnist_data(name, f"{prefix}validation", levels)
+        training = _mnist_data(_MNIST, f"{prefix}train", MAX_LEVELS if dynamic else levels)
+        values = f"0..{validation.levels - 1} of {validation.levels}" + (
+            ", drawn anew in each epoch" if dynamic else ""
+        )
+        counts = (len(training.images), len(validation.images), 0)
+        return _training_data(
+            training, validation, name=name, counts=counts, values=values, description=name, binarise=dynamic
+        )
     source = _source(name, levels, config)
     _refuse_options(source.name, config, source.fields)
     cache = open_cache(source, config.held_out, config.test, progress=progress)
     _warn(source, [*source.notices(), *cache.remarks(), *_without_content(cache)], stacklevel=3)
-    training, validation = (_side(cache, side, config) for side in SIDES[:2])
     record = cache.record
     constant = f", {record.constant:,} images of one level throughout" if record.constant else ""
-    return TrainingData(
-        training=training.images,
-        validation=validation.images,
-        training_labels=training.labels,
-        validation_labels=validation.labels,
-        classes=record.classes,
-        levels=record.levels,
+    training, validation = (_side(cache, side, config) for side in SIDES[:2])
+    return _training_data(
+        training,
+        validation,
+        name=source.name,
+        counts=record.counts,
+        values=f"{record.lowest}..{record.highest} of {record.levels}{constant}",
         description=_description(source, cache, config),
-        summary=_summary(
-            source.name,
-            record.counts,
-            record.shape,
-            f"{record.lowest}..{record.highest} of {record.levels}{constant}",
-            record.classes,
-        ),
     )
 
 
@@ -253,6 +254,33 @@ def _opened(
     return _side(cache, split or (default if source.is_split else None), config)
 
 
+def _training_data(
+    training: Data,
+    validation: Data,
+    *,
+    name: str,
+    counts: tuple[int, int, int],
+    values: str,
+    description: str,
+    binarise: bool = False,
+) -> TrainingData:
+    sides = zip(counts, ("training", "validation", "test"), strict=True)
+    numbers = ", ".join(f"{count:,} for {side}" for count, side in sides if count)
+    shape = " x ".join(map(str, training.images.shape[1:]))
+    classed = "" if training.classes is None else f"; {len(training.classes)} classes"
+    return TrainingData(
+        training=training.images,
+        validation=validation.images,
+        training_labels=training.labels,
+        validation_labels=validation.labels,
+        classes=validation.classes,
+        levels=validation.levels,
+        description=description,
+        summary=f"{printable(name)}: images: {numbers}; {shape} (channels, height, width); levels {values}{classed}",
+        binarise=binarise,
+    )
+
+
 def _side(cache: Cache, side: str | None, config: DataConfig) -> Data:
     """A side of a cache, or all of its images; `config` is named if the side is empty."""
     record, part = cache.record, cache.side(side)
@@ -277,30 +305,6 @@ def _mnist_data(name: str, split: str, levels: int | None) -> Data:
         raise ValueError(f"levels must be 2 for {name}, got {levels}")
     images, digits = drawn_mnist(split) if name == _DYNAMIC else mnist(split, levels or 2)
     return Data(images=images, labels=digits, classes=_DIGITS, levels=levels or 2, names=_numbers(len(images)))
-
-
-def _mnist_training(name: str, prefix: str, levels: int | None) -> TrainingData:
-    dynamic = name == _DYNAMIC
-    validation = _mnist_data(name, f"{prefix}validation", levels)
-    training, digits = mnist(f"{prefix}train", MAX_LEVELS if dynamic else validation.levels)
-    range_of_levels = f"0..{validation.levels - 1} of {validation.levels}"
-    return TrainingData(
-        training=training,
-        validation=validation.images,
-        training_labels=digits,
-        validation_labels=validation.labels,
-        classes=_DIGITS,
-        levels=validation.levels,
-        description=name,
-        summary=_summary(
-            name,
-            (len(training), len(validation.images), 0),
-            training.shape[1:],
-            range_of_levels + (", drawn anew in each epoch" if dynamic else ""),
-            _DIGITS,
-        ),
-        binarise=dynamic,
-    )
 
 
 def _numbers(n: int) -> Callable[[], list[str]]:
@@ -344,16 +348,6 @@ def _refuse_options(name: str, config: DataConfig, allowed: tuple[str, ...]) -> 
         if field.name not in allowed and value != field.default:
             why = "which is no array" if field.name == "layout" else "which is taken as it is"
             raise ValueError(f"{field.name} must be left out for {name}, {why}, got {value!r}")
-
-
-def _summary(
-    name: str, counts: tuple[int, int, int], shape: Sequence[int], levels: str, classes: tuple[str, ...] | None
-) -> str:
-    sides = zip(counts, ("training", "validation", "test"), strict=True)
-    what = [f"{count:,} for {side}" for count, side in sides if count]
-    classed = "" if classes is None else f"; {len(classes)} classes"
-    size = " x ".join(map(str, shape))
-    return f"{printable(name)}: images: {', '.join(what)}; {size} (channels, height, width); levels {levels}{classed}"
 
 
 def _without_content(cache: Cache) -> list[str]:
