@@ -11,6 +11,7 @@ metadata) in the metadata, so that any change is noticed when it is read; the sa
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -274,22 +275,20 @@ def cache_home() -> Path:
         return Path(given) / "pixelcnn"
     try:
         return writable_folder(Path.home() / ".cache" / "pixelcnn")
-    except (RuntimeError, OSError):  # RuntimeError if neither HOME nor the user's number tells the home
+    except (RuntimeError, OSError):  # RuntimeError if neither HOME nor the user database names a home
         return private_folder()
 
 
+@functools.cache
 def private_folder() -> Path:
     """A temporary folder of this process, removed when it ends.
 
     Raises:
         OSError: If it cannot be made.
     """
-    return Path(_private().name)
-
-
-@functools.cache
-def _private() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="pixelcnn-", ignore_cleanup_errors=True)
+    folder = tempfile.mkdtemp(prefix="pixelcnn-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @contextlib.contextmanager

@@ -127,7 +127,7 @@ class SamplesRecord:
             old, new = getattr(earlier, name), getattr(self, name)
             if old != new:
                 warnings.warn(
-                    f"{where} was begun with {name} = {old!r}, and goes on with {new!r}: where rounding decides, an "
+                    f"{where} was begun with {name} = {old!r}, and continues with {new!r}: where rounding decides, an "
                     "image can differ from an uninterrupted job's",
                     stacklevel=7,
                 )
@@ -236,8 +236,8 @@ def write_shards(
             stack.enter_context(only_user_of(writable_folder(folder)))
             return list(_open(folder, record).items())
 
-        kept = dict(processes.from_first(opened))
-        drawn = _fill(folder, record, kept, model, progress, processes)
+        present = dict(processes.from_first(opened))
+        drawn = _fill(folder, record, present, model, progress, processes)
         return int(processes.sum([drawn])[0])
 
 
@@ -250,18 +250,18 @@ def _open(folder: Path, record: SamplesRecord) -> dict[int, int]:
         record.check_continues(earlier, str(folder))
     elif any(leftover_of(other.name) != (_RECORD, "tmp") for other in folder.iterdir()):
         raise ValueError(f"{folder} exists and holds other things than samples; choose another folder")
-    kept = _whole_shards(folder, record)
-    if earlier is not None and sum(kept.values()) == record.n:
+    present = _whole_shards(folder, record)
+    if earlier is not None and sum(present.values()) == record.n:
         record = dataclasses.replace(earlier, n=record.n)  # nothing is drawn now: it keeps the engine that drew
     elif earlier is not None:
         record.warn_of_other_means(earlier, str(folder))
     recover(folder)
     write_file(path, json.dumps(to_dict(record), indent=2) + "\n")
-    return kept
+    return present
 
 
 def _whole_shards(folder: Path, record: SamplesRecord) -> dict[int, int]:
-    kept = {}
+    present = {}
     for path in folder.iterdir():
         match = _SHARD.fullmatch(path.name)
         if match is None:
@@ -275,20 +275,20 @@ def _whole_shards(folder: Path, record: SamplesRecord) -> dict[int, int]:
                 "another folder"
             )
         if found == wanted:
-            kept[start] = found
-    return kept
+            present[start] = found
+    return present
 
 
 def _fill(
     folder: Path,
     record: SamplesRecord,
-    kept: dict[int, int],
+    present: dict[int, int],
     model: AutoregressiveModel,
     progress: bool,
     processes: Processes = ALONE,
 ) -> int:
     """Draws this process's share of the missing shards; returns the number of images drawn."""
-    there = finished = sum(kept.values())
+    there = finished = sum(present.values())
     if progress and there and processes.first:
         say(f"{there} of {record.n} images are there")
     needed = (record.n - there) * math.prod(record.image_shape)
@@ -297,7 +297,7 @@ def _fill(
             f"{record.n - there} more images take {needed / 1e6:.1f} MB, and {folder} has {free / 1e6:.1f} MB free",
             stacklevel=3,
         )
-    missing = [s for s in range(record.first, record.first + record.n, record.shard_size) if s not in kept]
+    missing = [s for s in range(record.first, record.first + record.n, record.shard_size) if s not in present]
     mine = {start: record.count(start) for start in missing[processes.rank :: processes.count]}
     total = there + sum(mine.values())
     try:

@@ -251,7 +251,7 @@ def test_the_command_line_says_so_in_one_line(case, capsys):
 
 
 def test_too_many_classes_of_a_folder(monkeypatch):
-    monkeypatch.setattr(folder, "MOST_CLASSES", 2)
+    monkeypatch.setattr(folder, "MAX_CLASSES", 2)
     for name in "abc":
         picture(f"data/{name}/x.png")
     with pytest.raises(

@@ -31,8 +31,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.config import Layout
-from pixelcnn.datasets.cache import Contents, Source, Writer, stamp_of
-from pixelcnn.datasets.folder import MOST_CLASSES
+from pixelcnn.datasets.cache import MAX_CLASSES, Contents, Source, Writer, stamp_of
 from pixelcnn.files import check_no_pointer, sample_digest
 from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS
 from pixelcnn.progress import progress_bar
@@ -162,9 +161,9 @@ class ArraySource(Source):
                 raise ValueError(f"{array.where} must have shape ({n},), one label per image, got {array.shape}")
             labels = np.concatenate([chunk for _, chunk in array.chunks()])
         low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= MOST_CLASSES:
+        if low < 0 or high >= MAX_CLASSES:
             raise ValueError(
-                f"{array.where} must be in 0..{MOST_CLASSES - 1}, since a model has at most {MOST_CLASSES} classes, "
+                f"{array.where} must be in 0..{MAX_CLASSES - 1}, since a model has at most {MAX_CLASSES} classes, "
                 f"got {low if low < 0 else high}"
             )
         return labels.astype(np.int64)

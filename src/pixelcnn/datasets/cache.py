@@ -51,7 +51,19 @@ from pixelcnn.files import (
 from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS
 from pixelcnn.progress import say
 
-__all__ = ["Cache", "CacheRecord", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
+__all__ = [
+    "MAX_CLASSES",
+    "Cache",
+    "CacheRecord",
+    "Contents",
+    "Source",
+    "Writer",
+    "cache_folder",
+    "open_cache",
+    "stamp_of",
+]
+
+MAX_CLASSES = 2**16  # as many as a model can have
 
 _VERSION = 2  # of the files' format and of how pictures are decoded
 _FILES = ("images.npy", "labels.npy", "names.txt", "skipped.txt")

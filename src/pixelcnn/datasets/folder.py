@@ -27,15 +27,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.cache import Contents, Source, Writer, stamp_of
+from pixelcnn.datasets.cache import MAX_CLASSES, Contents, Source, Writer, stamp_of
 from pixelcnn.datasets.pictures import SUFFIXES, Depth, frames_left_out, is_grey, open_picture, opened, to_levels
 from pixelcnn.files import printable
 from pixelcnn.levels import MAX_LEVELS
 from pixelcnn.progress import progress_bar
 
-__all__ = ["MOST_CLASSES", "FolderSource", "PictureSource", "Pictures"]
+__all__ = ["FolderSource", "PictureSource", "Pictures"]
 
-MOST_CLASSES = 2**16  # as many as a model can have
 _SPLITS = {"train", "training", "valid", "validation", "val", "test", "testing"}  # names that are hardly classes
 _MAX_THREADS = 8
 
@@ -165,7 +164,7 @@ class FolderSource(PictureSource):
 
         Raises:
             ValueError: If the folder holds no pictures, pictures both beside and in sub-folders, sub-folders that are
-                splits, more than `MOST_CLASSES` classes, or other files although `config.strict` is set.
+                splits, more than `MAX_CLASSES` classes, or other files although `config.strict` is set.
         """
         return {"folder": str(self.folder.resolve()), "files": self._survey()}
 
@@ -223,10 +222,10 @@ class FolderSource(PictureSource):
                 count += 1
             if count > before:
                 classes.append(folder)
-            if len(classes) > MOST_CLASSES:
+            if len(classes) > MAX_CLASSES:
                 raise ValueError(
-                    f"{self.folder} has more than {MOST_CLASSES} sub-folders with pictures, which are classes; a model "
-                    f"has at most {MOST_CLASSES}"
+                    f"{self.folder} has more than {MAX_CLASSES} sub-folders with pictures, which are classes; a model "
+                    f"has at most {MAX_CLASSES}"
                 )
         if not count:
             raise ValueError(f"{self.folder} holds no pictures: {self._why_empty()}")

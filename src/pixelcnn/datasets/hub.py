@@ -14,7 +14,8 @@ from typing import Any
 from PIL import Image
 
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.folder import MOST_CLASSES, Pictures, PictureSource
+from pixelcnn.datasets.cache import MAX_CLASSES
+from pixelcnn.datasets.folder import Pictures, PictureSource
 from pixelcnn.datasets.pictures import Depth, is_grey
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.progress import progress_bar
@@ -55,8 +56,8 @@ class HubSource(PictureSource):
         if self._images is None:
             raise ValueError(f"hf:{name} must have a column of images, got {', '.join(features)}")
         self.classes = None if self._labels is None else tuple(map(str, features[self._labels].names))
-        if self.classes is not None and len(self.classes) > MOST_CLASSES:
-            raise ValueError(f"hf:{name} has {len(self.classes)} classes; a model has at most {MOST_CLASSES}")
+        if self.classes is not None and len(self.classes) > MAX_CLASSES:
+            raise ValueError(f"hf:{name} has {len(self.classes)} classes; a model has at most {MAX_CLASSES}")
 
     def stamp(self) -> dict[str, Any]:
         """Name and the library's fingerprints of the splits."""
