@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pixelcnn.arguments import integer
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble
 from pixelcnn.sampling.eager import cache_bytes
 
@@ -36,7 +35,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("images", "particles", "queue", "concurrency"):
-            integer(name, getattr(self, name), 1, 1024)
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
+                raise ValueError(f"{name} must be an integer in 1..1024, got {value!r}")
 
     def images_of(self, model: AutoregressiveModel) -> int:
         """How many images of a model one request may ask for."""

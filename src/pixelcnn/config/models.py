@@ -7,7 +7,6 @@ from typing import Annotated
 
 import tyro
 
-from pixelcnn.arguments import integer
 from pixelcnn.config.checks import check_images, is_int, make_plain
 from pixelcnn.config.values import to_dict
 
@@ -51,7 +50,8 @@ class PixelCNNConfig:
             raise ValueError(
                 f"filters must be an integer in {2 * shape[0]}..{2**16}, at least 2 a channel, got {self.filters!r}"
             )
-        integer("blocks", self.blocks, 0)
+        if not (is_int(self.blocks) and self.blocks >= 0):
+            raise ValueError(f"blocks must be an integer of at least 0, got {self.blocks!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,8 @@ class GatedPixelCNNConfig:
             raise ValueError(
                 f"filters must be a multiple of the {shape[0]} channels in {shape[0]}..{2**16}, got {self.filters!r}"
             )
-        integer("layers", self.layers, 1)
+        if not (is_int(self.layers) and self.layers >= 1):
+            raise ValueError(f"layers must be an integer of at least 1, got {self.layers!r}")
         _check_field(self, "layers - 1", self.layers - 1)
         _check_attention(self.attention, self.layers - 1, self.attention_heads, self.attention_size)
         _check_conditions(self.num_classes, self.condition_dim)
@@ -142,7 +143,9 @@ class PixelCNNPlusPlusConfig:
         make_plain(self)
         check_images(self.image_shape, self.levels)
         for name, least in (("filters", 1), ("blocks", 0), ("mixtures", 1)):
-            integer(name, getattr(self, name), least, 2**16)
+            value = getattr(self, name)
+            if not (is_int(value) and least <= value <= 2**16):
+                raise ValueError(f"{name} must be an integer in {least}..{2**16}, got {value!r}")
         _check_field(self, "2 * blocks", 2 * self.blocks)
         _check_attention(self.attention, 2 * self.blocks, self.attention_heads, self.attention_size)
         _check_conditions(self.num_classes, self.condition_dim)
@@ -177,7 +180,8 @@ def _check_attention(blocks: object, most: int, heads: object, size: object) -> 
         ("attention_heads", heads, 1, 2**10),
         ("attention_size", size, 1, 2**10),
     ):
-        integer(name, value, least, limit)
+        if not (isinstance(value, int) and is_int(value) and least <= value <= limit):
+            raise ValueError(f"{name} must be an integer in {least}..{limit}, got {value!r}")
 
 
 def _check_conditions(num_classes: object, condition_dim: object) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pixelcnn.arguments import integer
 from pixelcnn.config.checks import is_int, make_plain
 from pixelcnn.config.models import ModelConfig, PixelCNNConfig
 
@@ -106,7 +105,8 @@ class TrainConfig:
                 listed = ", ".join(map(repr, allowed[:-1])) + f" or {allowed[-1]!r}"
                 raise ValueError(f"{name} must be {listed}, got {getattr(self, name)!r}")
         for name, least in _LEAST.items():
-            integer(name, getattr(self, name), least)
+            if not (is_int(getattr(self, name)) and getattr(self, name) >= least):
+                raise ValueError(f"{name} must be an integer of at least {least}, got {getattr(self, name)!r}")
         height, width = self.model.image_shape[1:]
         checks = {
             "steps": (
