@@ -118,7 +118,7 @@ def log_probs(
 
 
 def _slice_size(model: AutoregressiveModel) -> int:
-    return max(64, model.slice_size) if model.device.type == "cpu" else 4096  # the host seldom waits for a device
+    return max(64, model.slice_size) if model.device.type == "cpu" else 4096  # so that the host seldom waits
 
 
 def bootstrap_interval(values: Tensor, share: float = 0.95, resamples: int = 1000) -> tuple[float, float]:

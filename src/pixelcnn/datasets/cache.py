@@ -51,17 +51,7 @@ from pixelcnn.files import (
 from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS
 from pixelcnn.progress import say
 
-__all__ = [
-    "MAX_CLASSES",
-    "Cache",
-    "CacheRecord",
-    "Contents",
-    "Source",
-    "Writer",
-    "cache_folder",
-    "open_cache",
-    "stamp_of",
-]
+__all__ = ["MAX_CLASSES", "Cache", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
 
 MAX_CLASSES = 2**16  # as many as a model can have
 

@@ -15,8 +15,7 @@ from PIL import Image
 
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import MAX_CLASSES
-from pixelcnn.datasets.folder import Pictures, PictureSource
-from pixelcnn.datasets.pictures import Depth, is_grey
+from pixelcnn.datasets.pictures import Depth, Pictures, PictureSource, is_grey
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.progress import progress_bar
 
