@@ -26,8 +26,7 @@ from pixelcnn.benchmark import matrix_rate
 from pixelcnn.completion import Method
 from pixelcnn.devices import device_of
 from pixelcnn.files import write_file
-from pixelcnn.images import save_png
-from pixelcnn.panels import completion_panel
+from pixelcnn.images import completion_panel, save_png
 from table import markdown, short
 
 

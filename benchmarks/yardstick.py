@@ -52,7 +52,7 @@ def yardstick(prepared: PreparedModel, images: Tensor) -> tuple[int, float, list
     Raises:
         SystemExit: If one does not give the symbols back.
     """
-    size = prepared.model.slice_size
+    size = prepared.slice_size
     parts = [prepared.cumulative(images[k : k + size]).flatten(0, 3).numpy() for k in range(0, len(images), size)]
     cumulative: NDArray[np.int64] = np.concatenate(parts)
     symbols = images.numpy().reshape(-1).astype(np.int32)

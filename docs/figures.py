@@ -22,11 +22,10 @@ from matplotlib.patches import Patch, Rectangle
 from PIL import Image
 
 import pixelcnn
+from pixelcnn.images import completion_panel, surprise_of
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.models.summary import receptive_field
-from pixelcnn.panels import completion_panel
 from pixelcnn.sampling.schedule import schedule_of
-from pixelcnn.surprise import surprise_of
 
 FOLDER = Path(__file__).parent / "images"
 SEEN, BLIND, OWN, LATER, INK = "#3b6fb6", "#e07b39", "#22262b", "#eceef1", "#22262b"

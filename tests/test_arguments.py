@@ -15,13 +15,11 @@ import pixelcnn
 from pixelcnn.arguments import integer, number, tensor, whole
 from pixelcnn.config import DataConfig, PixelCNNConfig, TrainConfig, to_dict
 from pixelcnn.exact import prepare
-from pixelcnn.images import grid, to_pil
+from pixelcnn.images import completion_panel, grid, surprise_map, surprise_of, to_pil
 from pixelcnn.models import OrderEnsemble
-from pixelcnn.panels import completion_panel
 from pixelcnn.randomness import permutation, uniforms
 from pixelcnn.scoring import compressed_bits, score
 from pixelcnn.shards import write_shards
-from pixelcnn.surprise import surprise_map, surprise_of
 
 
 @pytest.fixture(scope="module")

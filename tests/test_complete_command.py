@@ -7,8 +7,7 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.images import save_png, to_pil
-from pixelcnn.panels import completion_panel
+from pixelcnn.images import completion_panel, save_png, to_pil
 
 
 @pytest.fixture(autouse=True)

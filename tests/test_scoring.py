@@ -17,9 +17,8 @@ from PIL import Image
 import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.evaluation import bootstrap_interval, evaluate
-from pixelcnn.images import to_pil
+from pixelcnn.images import surprise_map, surprise_of, to_pil
 from pixelcnn.scoring import compressed_bits, score
-from pixelcnn.surprise import surprise_map, surprise_of
 
 DIMS = 30 * math.log(2)
 
@@ -75,7 +74,7 @@ def test_the_best_compressor_counts():
         ({"reference": levels(1)}, "reference must be left out for the score 'likelihood'"),
         ({"method": "typicality", "reference": levels(0)}, "reference must hold at least one image, got 0"),
         ({"method": "typicality", "reference": levels(1), "batch": 0}, "batch must be an integer of at least 1"),
-        ({"batch": 2}, "batch must be an integer of at least 1, and 1 but for typicality, got 2"),
+        ({"batch": 2}, "batch must be 1 unless the score is typicality, got 2"),
         ({"method": "ratio", "background": pixelcnn.PixelCNN((1, 6, 6), filters=4, blocks=0)}, r"shape \(N, 1, 6, 6\)"),
         (
             {"method": "ratio", "background": pixelcnn.PixelCNN((1, 6, 5), levels=256, filters=4, blocks=0)},
@@ -215,7 +214,7 @@ def test_a_map_is_in_bits():
         (["model", "data.npz", "--images", "0"], "--images must be at least 1, got 0"),
         (["model", "nothing"], "unknown data 'nothing'"),
         (["model", "mnist:test", "--labels"], "--labels needs the model's 3 classes, and mnist:test has 10"),
-        (["model", "data.npz", "--batch", "3"], "batch must be an integer of at least 1, and 1 but for typicality"),
+        (["model", "data.npz", "--batch", "3"], "batch must be 1 unless the score is typicality"),
     ],
 )
 def test_wrong_input(arguments, message, capsys, tmp_path):

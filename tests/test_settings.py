@@ -14,13 +14,12 @@ import pixelcnn
 from pixelcnn.codec import decompress_with_labels
 from pixelcnn.config import PixelCNNConfig, TrainConfig
 from pixelcnn.exact import prepare
+from pixelcnn.images import completion_panel, surprise_map
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.models.summary import summary
-from pixelcnn.panels import completion_panel
 from pixelcnn.randomness import binarised, label_uniforms, mutations, permutation, scan_orders, shifts
 from pixelcnn.scoring import score
 from pixelcnn.shards import write_shards
-from pixelcnn.surprise import surprise_map
 from pixelcnn.threads import alone
 
 

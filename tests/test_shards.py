@@ -428,7 +428,7 @@ def test_another_engine_is_told_and_goes_on(tmp_path):
     write_shards(tiny(), 15, tmp_path, shard_size=10, engine="eager")
     assert write_shards(tiny(), 15, tmp_path, shard_size=10, engine="reference") == 0, "nothing is drawn"
     assert json.loads((tmp_path / "samples.json").read_text())["engine"] == "eager"
-    with pytest.warns(UserWarning, match="was begun with engine = 'eager', and goes on with 'reference'"):
+    with pytest.warns(UserWarning, match="was begun with engine = 'eager', and continues with 'reference'"):
         write_shards(tiny(), 25, tmp_path, shard_size=10, engine="reference")
     assert torch.equal(images_of(tmp_path), tiny().sample(25))
 

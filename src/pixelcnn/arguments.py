@@ -1,14 +1,15 @@
-"""Arguments as users have them, made what the package computes with, by every conversion that loses nothing.
+"""Arguments as users pass them, converted to what the package computes with wherever nothing is lost.
 
-A count or a seed may be an integer of Python's, of NumPy's, or a tensor that holds one. Images, labels and masks may be
-tensors, NumPy arrays, or lists of either or of numbers, in any type of integers that the values fit. What would lose
-something, or could mean something else, is refused: 2.0 as a count, floating-point numbers as levels or classes.
+A count or a seed may be a Python integer, a NumPy integer, or a tensor that holds one. Images, labels and masks may be
+tensors, NumPy arrays, or lists of either or of numbers, in any integer type that the values fit. What would lose
+information or could mean something else is refused: 2.0 as a count, floating-point numbers as levels or classes.
 
-It does not import torch, which the command line's help should not wait for.
+This module does not import torch, so that the command line's help does not wait for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import warnings
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["ArrayLike", "bounds", "integer", "levels_of", "number", "plain", "tensor", "whole"]
 
 ArrayLike: TypeAlias = "Tensor | npt.ArrayLike"
-"""What `tensor` takes."""
+"""What `tensor` accepts."""
 
 
 def whole(value: object) -> int | None:
-    """The integer that a value is; None if it is none, as a truth value or 2.0 is not."""
+    """A value as a Python integer; None if it is not an integer, as True and 2.0 are not."""
     if isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool"):
         return None
     try:
@@ -36,16 +37,16 @@ def whole(value: object) -> int | None:
 
 
 def integer(name: str, value: object, least: int, most: int | None = None) -> int:
-    """The integer that an argument is.
+    """An argument as a Python integer.
 
     Args:
-        name: The argument's, for the error.
+        name: Of the argument, for the error.
         value: Any integer.
         least: The smallest that is allowed.
-        most: The largest, if there is one.
+        most: The largest that is allowed, if there is a limit.
 
     Raises:
-        ValueError: If it is none, or out of range.
+        ValueError: If it is not an integer, or out of range.
 
     Examples:
         >>> import numpy as np
@@ -60,25 +61,23 @@ def integer(name: str, value: object, least: int, most: int | None = None) -> in
 
 
 def number(name: str, value: object) -> float:
-    """The number that an argument is: Python's, NumPy's, or a tensor of one.
+    """An argument as a Python float: a number of Python's or NumPy's, or a tensor that holds one.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not a number.
     """
     found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, SupportsFloat):  # which texts are not
-        raise ValueError(f"{name} must be a number, got {value!r}")
-    try:
-        return float(found)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
+        if isinstance(found, SupportsFloat) and not isinstance(found, bool):  # text is not
+            return float(found)
+    raise ValueError(f"{name} must be a number, got {value!r}")
 
 
 def tensor(name: str, value: object, kind: str = "torch.Tensor or an array of numbers") -> Tensor:
-    """The tensor that an argument is, or one of the same numbers on the CPU: no copy of an array that allows it.
+    """An argument as a tensor: itself, or one with the same numbers on the CPU, without a copy where that is possible.
 
     Args:
-        name: The argument's, for the error.
+        name: Of the argument, for the error.
         value: A tensor, an array of numbers, or lists of them.
         kind: What it should be, for the error.
 
@@ -94,37 +93,36 @@ def tensor(name: str, value: object, kind: str = "torch.Tensor or an array of nu
             return torch.stack(list(value))
         array = np.asarray(value)
         if array.dtype.kind in "biuf":
-            # a native byte order, and no negative strides
+            # torch needs the native byte order and no negative strides
             array = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
             if array.flags.writeable:
                 return torch.from_numpy(array)
-            with warnings.catch_warnings():  # that it cannot be written, which nobody does
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"):  # that it is read-only; nobody writes to it
                 return torch.from_numpy(array)
-    except (TypeError, ValueError, RuntimeError):  # of different lengths, or a type that torch has not
+    except (TypeError, ValueError, RuntimeError):  # lists of different lengths, or a type that torch does not have
         pass
     raise ValueError(f"{name} must be a {kind}, got {type(value).__name__}")
 
 
 def bounds(values: Tensor) -> tuple[int, int]:
-    """The smallest and the largest of at least one integer, of any type."""
+    """The smallest and the largest of at least one integer, of any integer type."""
     import torch
 
     if values.dtype not in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
-        values = values.to(torch.int64)  # which torch can compare; of 2**63 and more it makes negative ones
+        values = values.to(torch.int64)  # torch cannot compare the others; 2**63 and more become negative
     low, top = torch.aminmax(values)
     return int(low), int(top)
 
 
 def levels_of(name: str, values: Tensor, levels: int) -> Tensor:
-    """An argument that holds levels, of any shape and type of integers, as uint8; for two levels truth values too.
+    """An argument that holds levels, of any shape and integer type, as uint8; for two levels, bool is accepted too.
 
     Raises:
         ValueError: If it holds something else.
     """
     import torch
 
-    flags = values.dtype == torch.bool and levels > 2  # of which it is not clear what white is
+    flags = values.dtype == torch.bool and levels > 2  # is True level 1, or white?
     if values.is_floating_point() or values.is_complex() or flags:
         raise ValueError(f"{name} must be of dtype torch.uint8, got {values.dtype}")
     low, top = bounds(values) if values.numel() else (0, 0)
@@ -134,14 +132,14 @@ def levels_of(name: str, values: Tensor, levels: int) -> Tensor:
 
 
 def plain(value: Any) -> Any:
-    """A configuration's value in Python's own types: NumPy's and torch's numbers, and lists as tuples."""
+    """A value in Python's own types: NumPy's and torch's numbers become Python's, and lists tuples."""
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         value = value.tolist()
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _in_words(most: int) -> str:
-    """A large number as a power of two, or one less."""
+    """A large number that is a power of two, or one less, in that form."""
     for power, text in ((most, "2**{}"), (most + 1, "2**{}-1")):
         if most > 2**31 and power & (power - 1) == 0:
             return text.format(power.bit_length() - 1)

@@ -1,8 +1,8 @@
-"""How fast this machine samples: what `pixelcnn bench` prints and the published benchmarks build on.
+"""Timings of sampling on this machine: what `pixelcnn bench` prints and the published benchmarks build on.
 
-Speed is stated as arithmetic that had to be done, the multiply-adds that no mask removes, over the time it took, and
-held against the rate at which the machine multiplies large matrices. Two timings are comparable when they were taken in
-turns on a machine that did nothing else.
+Speed is the necessary arithmetic, the multiply-adds that no mask removes, divided by the time taken, and is compared
+with the rate at which the machine multiplies large matrices. Two timings are comparable if they were taken in turns on
+an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pixelcnn.sampling.reference import ReferenceSampler
 
 __all__ = ["Row", "bench", "matrix_rate", "multiply_adds", "reference_seconds", "sampling_seconds"]
 
-_LARGEST_REFERENCE = 16
+_MAX_REFERENCE = 16  # images
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One batch size."""
+    """Timings of one batch size."""
 
     n: int
     seconds: float
@@ -40,17 +40,17 @@ class Row:
     fastest: float
     slowest: float
     gflops: float
-    """1e9 operations a second that no mask removes, an addition and a multiplication being two."""
+    """1e9 operations per second that no mask removes; an addition and a multiplication are two operations."""
     reference_seconds: float | None
-    """Time for as many images by one full forward a sub-pixel, or None if it was not measured. Scaled from the first
-    forwards of at most 16 images: each forward costs the same, and so does each image of a larger batch."""
+    """Time for as many images by one full forward pass per sub-pixel, or None if it was not measured. Scaled from the
+    first passes of at most 16 images: each pass costs the same, and so does each image of a larger batch."""
 
 
 def multiply_adds(model: AutoregressiveModel) -> int:
-    """Multiply-adds of one image that no mask removes, biases aside: 363,648 a pixel for the seed network.
+    """Multiply-adds of one image that no mask removes, without biases: 363,648 per pixel for the seed network.
 
-    Each is needed once an image. Taps that look beyond the image's edge are counted; attention's products of queries
-    with keys, and of weights with values, for each pixel and each one before it.
+    Each is needed once per image. Kernel taps beyond the image's edge are counted, and so are attention's products of
+    queries with keys and of weights with values, for each pair of a pixel and one before it.
     """
     _, h, w = model.image_shape
     program = record(model)
@@ -68,10 +68,10 @@ def multiply_adds(model: AutoregressiveModel) -> int:
 
 
 def matrix_rate(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> float:
-    """1e9 operations a second in large products, the best of several of the best kind at hand: what the machine can do.
+    """1e9 operations per second in large products, the best of several timings: what the machine can do.
 
-    Products of square matrices and, on a CPU, 5 x 5 convolutions: of the two libraries by which PyTorch multiplies
-    there, MKL is half as fast on processors of AMD, and only convolutions always go through the other one, oneDNN.
+    The products are of square matrices and, on a CPU, 5 x 5 convolutions: of the two libraries with which PyTorch
+    multiplies there, MKL is half as fast on AMD processors, and only convolutions always use the other one, oneDNN.
     """
     on_host = torch.device(device).type == "cpu"
     side = 1024 if on_host else 8192
@@ -88,7 +88,7 @@ def matrix_rate(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
 
 
 def reference_seconds(model: AutoregressiveModel, n: int, forwards: int = 2) -> float:
-    """Time to draw n images by one full forward a sub-pixel, scaled from so many forwards after a first one."""
+    """Time to draw n images by one full forward pass per sub-pixel, scaled from `forwards` passes after a first one."""
     sampler = ReferenceSampler(model, n)
     images = torch.zeros(n, *model.image_shape, dtype=torch.uint8, device=model.device)
     steps = sampler.run(images, 0, 0, 1.0)
@@ -109,21 +109,21 @@ def sampling_seconds(
     engine: Engine = "fast",
     seconds: float = 1.0,
 ) -> list[float]:
-    """Durations of calls that draw n images, at least three, for about so many seconds, after two that warm up."""
+    """Durations of at least three calls that draw n images, for about `seconds`, after two calls to warm up."""
     return _times(functools.partial(model.sample, n, labels, engine=engine), model.device, seconds)
 
 
 def bench(
     model: AutoregressiveModel, batches: list[int], *, engine: Engine, reference: bool, seconds: float, progress: bool
 ) -> list[Row]:
-    """Times an engine for batch sizes, each for about so many seconds after a warm-up.
+    """Times an engine with each batch size.
 
     Args:
         model: Any model; its device is where it runs.
-        batches: Images drawn in one call of `sample`.
+        batches: Numbers of images drawn by one call of `sample`.
         engine: See `AutoregressiveModel.sample`.
-        reference: Whether to time a few full forwards of the same batch as well.
-        seconds: Time for each batch size; at least three calls are made.
+        reference: Whether to time a few full forward passes of the same batch as well.
+        seconds: Time for each batch size, about; at least three calls are made, after two to warm up.
         progress: Show a progress bar on standard error.
     """
     operations = 2 * multiply_adds(model)
@@ -132,7 +132,7 @@ def bench(
     with progress_bar("timing", len(batches), "batch", show=progress) as bar:
         for n in batches:
             times = sampling_seconds(model, n, engine=engine, seconds=seconds)
-            median, m = statistics.median(times), min(n, _LARGEST_REFERENCE)
+            median, m = statistics.median(times), min(n, _MAX_REFERENCE)
             rows.append(
                 Row(
                     n=n,
@@ -148,7 +148,7 @@ def bench(
 
 
 def _times(function: Callable[[], object], device: torch.device, seconds: float, most: int = 50) -> list[float]:
-    """Durations of calls, at least three, for about so many seconds, after two calls that warm up."""
+    """Durations of at least three calls, for about `seconds`, after two calls to warm up."""
     function()
     function()
     times: list[float] = []

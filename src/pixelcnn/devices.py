@@ -1,4 +1,4 @@
-"""Devices by name, and what runs on one without the host."""
+"""Devices: choosing one by name, describing it, its memory, and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["cuda_graph", "describe", "device_of", "peak_memory"]
 
 
 def device_of(name: str) -> torch.device:
-    """The device that a name means: `auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`.
+    """The device of a name: `auto` (CUDA where available, else the CPU), `cpu`, `cuda` or `cuda:N`.
 
-    Where several processes share a job, `auto` and `cuda` give each on a machine a CUDA device of its own.
+    Where several processes share a job, `auto` and `cuda` give each process of a machine a CUDA device of its own.
 
     Raises:
-        ValueError: If the name means nothing, or the device is not there.
+        ValueError: If the name is unknown, or there is no such device.
     """
     here = own_rank()
     if here.processes > 1 and name.startswith("cuda:"):
@@ -42,7 +42,7 @@ def device_of(name: str) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """What a device is, in words: the processor's name and the threads in use, or the card's name."""
+    """A device in words: the processor's name and the number of threads in use, or the graphics card's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -52,7 +52,7 @@ def describe(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory in use so far, in bytes: by PyTorch's tensors on a CUDA device, by the whole process on a CPU."""
+    """The peak memory so far, in bytes: of PyTorch's tensors on a CUDA device, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -65,14 +65,14 @@ def cuda_graph(
     """Captures what `work` launches on a CUDA device.
 
     Args:
-        work: What is captured; it touches tensors at fixed addresses alone, and nothing of it returns to the host.
-        rehearse: The same, or what leaves no trace; called before, on a stream aside, so that libraries are loaded and
-            kernels compiled and tuned.
-        rehearsals: How often.
-        device: Which.
+        work: What is captured; it only touches tensors at fixed addresses, and returns nothing to the host.
+        rehearse: The same work, or work that leaves no trace; called before the capture, on a separate stream, so that
+            libraries are loaded and kernels compiled and tuned.
+        rehearsals: How often `rehearse` is called.
+        device: A CUDA device.
 
     Returns:
-        What launches it again.
+        A function that launches the captured work again.
     """
     with torch.cuda.device(device):
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]

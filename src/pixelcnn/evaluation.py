@@ -1,4 +1,4 @@
-"""Evaluation: how probable held-out images are under a model."""
+"""Evaluation: the likelihood of held-out images under a model, with its standard error and confidence interval."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
 
-__all__ = ["Evaluation", "bootstrap_interval", "evaluate"]
+__all__ = ["Evaluation", "bootstrap_interval", "evaluate", "log_probs"]
 
-_MOST_GROUPS = 50_000
+_MAX_GROUPS = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,16 @@ class Evaluation:
     standard_error: float
     """Standard error of `nats_per_image`: standard deviation over the images / sqrt(images); NaN for one image."""
     interval: tuple[float, float]
-    """95 % bootstrap interval of `nats_per_image`: percentiles of 1,000 resampled means, always the same; NaN for one
+    """95 % bootstrap interval of `nats_per_image`: percentiles of 1,000 resampled means, with a fixed seed; NaN for one
     image."""
     nats_per_subpixel: float
     """`nats_per_image` / (C * H * W): what Keras calls the loss."""
     bits_per_dim: float
     """`nats_per_subpixel` / ln 2: comparable between image sizes."""
     images_per_second: float
-    """Throughput, by the clock."""
+    """Measured throughput."""
     by_class: dict[int, Evaluation] = field(default_factory=dict)
-    """The same for the images of each class, if there were classes."""
+    """The same for the images of each class, if labels were given."""
 
 
 def evaluate(
@@ -50,15 +50,15 @@ def evaluate(
     progress: bool = False,
     processes: Processes = ALONE,
 ) -> Evaluation:
-    """Evaluates a model on images, a slice at a time.
+    """Evaluates a model on images, one slice at a time.
 
     Args:
         model: Any model of the package.
         images: uint8 levels (N, C, H, W), N at least 1, on any device.
         labels: As for `AutoregressiveModel.log_prob`.
         progress: Show a progress bar on standard error.
-        processes: Those that call this with the same arguments, to evaluate a share each. Slices are cut as for one
-            process, and all get the result for all images.
+        processes: The processes that call this with the same arguments and evaluate a share each. Slices are cut as for
+            one process, and each process gets the result for all images.
 
     Raises:
         ValueError: If there is no image, or an argument does not fit the model.
@@ -68,19 +68,9 @@ def evaluate(
         raise ValueError("images must hold at least one image, got 0")
     labels = None if labels is None else model.checked_labels(labels, len(images))
     started = time.perf_counter()
-    on_host = model.device.type == "cpu"
-    size = max(64, model.slice_size) if on_host else 4096  # fewer waits for a device
-    share = processes.share(len(images), size)
-    parts = torch.split(images[share], size)
-    label_parts = [None] * len(parts) if labels is None else torch.split(labels[share], size)
-    nats = []
-    with torch.inference_mode(), progress_bar("evaluating", share.stop - share.start, "img", show=progress) as bar:
-        for part, part_labels in zip(parts, label_parts, strict=True):
-            nats.append(-model.log_prob(part.to(model.device), part_labels).double())
-            bar.update(len(part))
-            if on_host:
-                bar.set_postfix(nats=f"{torch.cat(nats[-100:]).mean():.2f}", refresh=False)
-    each = processes.gather(torch.cat(nats).cpu())
+    share = processes.share(len(images), _slice_size(model))
+    part_labels = None if labels is None else labels[share]
+    each = -processes.gather(log_probs(model, images[share], part_labels, "evaluating", progress=progress))
     images_per_second = len(each) / (time.perf_counter() - started)
     classes: list[int] = [] if labels is None or labels.is_floating_point() else torch.unique(labels).tolist()
 
@@ -100,22 +90,53 @@ def evaluate(
     return summary(each, {label: summary(each[labels.cpu() == label], {}) for label in classes if labels is not None})
 
 
-def bootstrap_interval(values: Tensor, share: float = 0.95, resamples: int = 1000) -> tuple[float, float]:
-    """The middle `share` of resampled means of values (N,): a function of the values alone; NaN for a single one.
+def log_probs(
+    model: AutoregressiveModel, images: Tensor, labels: Tensor | None, description: str, *, progress: bool
+) -> Tensor:
+    """Log-likelihoods in nats, computed one slice at a time.
 
-    More than 50,000 values are resampled in groups of neighbours, as many for all but the last.
+    Args:
+        model: Any model of the package.
+        images: uint8 levels (N, C, H, W) that fit the model, on any device.
+        labels: As for `AutoregressiveModel.log_prob`.
+        description: Of the progress bar.
+        progress: Show a progress bar on standard error.
+
+    Returns:
+        float64 (N,) on the CPU.
+    """
+    found = [torch.empty(0, dtype=torch.float64, device=model.device)]
+    size = _slice_size(model)
+    with torch.inference_mode(), progress_bar(description, len(images), "img", show=progress) as bar:
+        for start in range(0, len(images), size):
+            part = images[start : start + size].to(model.device)
+            found.append(model.log_prob(part, None if labels is None else labels[start : start + size]).double())
+            bar.update(len(part))
+            if model.device.type == "cpu":
+                bar.set_postfix(nats=f"{-torch.cat(found[-100:]).mean():.2f}", refresh=False)
+    return torch.cat(found).cpu()
+
+
+def _slice_size(model: AutoregressiveModel) -> int:
+    return max(64, model.slice_size) if model.device.type == "cpu" else 4096  # so that the host seldom waits
+
+
+def bootstrap_interval(values: Tensor, share: float = 0.95, resamples: int = 1000) -> tuple[float, float]:
+    """The middle `share` of the means of resampled values (N,): a function of the values alone; NaN for one value.
+
+    More than 50,000 values are resampled in groups of neighbours, all of one size but the last.
 
     References:
         | An Introduction to the Bootstrap (Efron & Tibshirani, 1993), Chapman & Hall.
     """
     if len(values) < 2:
         return math.nan, math.nan
-    size = -(-len(values) // _MOST_GROUPS)
-    groups = [values] if size == 1 else list(torch.split(values, size))
-    means = values if size == 1 else torch.stack([group.mean() for group in groups])
-    weights = (
-        torch.ones_like(means) if size == 1 else torch.tensor([len(g) for g in groups], dtype=means.dtype, device="cpu")
-    )
+    size = math.ceil(len(values) / _MAX_GROUPS)
+    means, weights = values, torch.ones_like(values)
+    if size > 1:
+        groups = torch.split(values, size)
+        means = torch.stack([group.mean() for group in groups])
+        weights = torch.tensor([len(group) for group in groups], dtype=means.dtype, device="cpu")
     generator = torch.Generator().manual_seed(0)
     found = []
     for _ in range(resamples):

@@ -1,16 +1,17 @@
-"""Files that are whole or not there: every write is a temporary sibling, fsync, rename; no pickle is ever read.
+"""Files written whole or not at all, locked folders, checksums, and tensors in files; no pickle is ever read.
 
-Links are followed: what a link leads to is replaced, and the link stays. What is no regular file (a device, a pipe,
-/dev/stdout) cannot be replaced and is written to as it is. Temporary names are random, since process numbers repeat
+Every write goes to a temporary sibling, which is synced and then renamed; a folder of files also appears by one rename.
+Links are followed: the target is replaced, and the link stays. What is not a regular file (a device, a pipe,
+/dev/stdout) cannot be replaced and is written to in place. Temporary names are random, since process numbers repeat
 from container to container; what a killed process left is deleted by whoever holds the folder's lock.
 
-Tensors are kept as safetensors with a SHA-256 of everything the file says (names, types, shapes, values and the other
-metadata) in its metadata, so that any change is noticed when it is read; the same content gives the same bytes. A
-folder of files appears by one rename.
+Tensors are stored as safetensors with a SHA-256 of the whole content (names, types, shapes, values and the other
+metadata) in the metadata, so that any change is noticed when it is read; the same content gives the same bytes.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import fcntl
@@ -24,9 +25,12 @@ import shutil
 import stat
 import sys
 import tempfile
+import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -41,6 +45,7 @@ __all__ = [
     "encode_tensors",
     "is_special_file",
     "leftover_of",
+    "map_array",
     "new_folder",
     "only_user_of",
     "printable",
@@ -48,20 +53,21 @@ __all__ = [
     "read_json",
     "recover",
     "sample_digest",
+    "values_digest",
     "writable_file",
     "writable_folder",
     "write_file",
 ]
 
-_KEY = "pixelcnn"  # of the metadata in a safetensors header: a JSON object
-_LINKS = 40  # that are followed, as Linux does
-_NAME = 200  # bytes of a name that its temporary file has too: 255 is a file system's most
-_BLOCKS, _BLOCK = 64, 2**16  # of a file's sample
+_KEY = "pixelcnn"  # of our metadata in a safetensors header: one JSON object, since several keys have no fixed order
+_MAX_LINKS = 40  # that are followed, as on Linux
+_MAX_NAME = 200  # bytes of a name that its temporary name repeats: file systems allow 255 in all
+_BLOCKS, _BLOCK = 64, 2**16  # number and bytes of the blocks that `sample_digest` reads
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a file in one rename; its folder must exist. A special file is written to instead of replaced.
+    """Writes a file by one rename; its folder must exist. A special file is written to instead of replaced.
 
     Raises:
         OSError: If it cannot be written; nothing is left behind, and an earlier file stays as it was.
@@ -82,14 +88,14 @@ def write_file(path: Path, content: bytes | str) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    _sync_folder(target.parent)
+        _sync_folder(target.parent)
 
 
 def is_special_file(path: Path) -> bool:
     """Whether a path leads to something that is neither a regular file nor a folder: a device, a pipe, /dev/stdout.
 
     Raises:
-        OSError: If that cannot be known, as of a circle of links.
+        OSError: If that cannot be found out, as for a circle of links.
     """
     if descriptor_of(path) is not None:
         return True
@@ -101,9 +107,9 @@ def is_special_file(path: Path) -> bool:
 
 
 def descriptor_of(path: Path) -> int | None:
-    """The number of this process's open file that a path leads to, as /dev/stdout and /dev/fd/1 do; None of others."""
+    """The descriptor of this process's open file that a path such as /dev/stdout or /dev/fd/1 leads to; else None."""
     descriptors = {"/dev/fd", os.path.realpath("/proc/self/fd")}
-    for _ in range(_LINKS):
+    for _ in range(_MAX_LINKS):
         folder = os.path.realpath(path.parent)
         if folder in descriptors and path.name.isdecimal():
             return int(path.name)
@@ -117,18 +123,18 @@ def _write_to(path: Path, data: bytes) -> None:
     """Writes to a special file."""
     descriptor = descriptor_of(path)
     if descriptor is None:
-        opened = os.open(path, os.O_WRONLY)  # which never makes a file
+        opened = os.open(path, os.O_WRONLY)  # never creates a file
     else:
         if descriptor == 1 and sys.stdout is not None:
             sys.stdout.flush()
-        opened = os.dup(descriptor)  # opened anew, a file would be written from its start
+        opened = os.dup(descriptor)  # if it were opened again, a file would be overwritten from its start
     with open(opened, "wb") as file:
         file.write(data)
 
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors are about a path: a full disk does not say which file, and others name a temporary one."""
+    """Makes errors name a path: a full disk names no file, and other errors name a temporary one."""
     try:
         yield
     except OSError as error:
@@ -136,10 +142,10 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _target(path: Path) -> Path:
-    """What a link leads to, be it there or not; other paths as they are, but with a name.
+    """The path that a link leads to, whether it exists or not; other paths as they are, but ending in a name.
 
     Raises:
-        OSError: If it is a circle of links.
+        OSError: If the link is part of a circle of links.
     """
     if not (path.is_symlink() or path.name in ("", "..")):
         return path
@@ -150,17 +156,17 @@ def _target(path: Path) -> Path:
 
 
 def _sibling(path: Path, ending: str) -> Path:
-    """A name beside a path that no other process can have, and that `recover` knows."""
-    name = os.fsdecode(os.fsencode(path.name)[:_NAME]) if ending == "tmp" else path.name
+    """A path beside another, with a name that no other process chooses and that `recover` knows."""
+    name = os.fsdecode(os.fsencode(path.name)[:_MAX_NAME]) if ending == "tmp" else path.name
     return path.with_name(f".{name}.{secrets.token_hex(8)}.{ending}")
 
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which becomes `path` in one rename when the block ends without an error.
+    """A temporary folder to fill, which becomes `path` by one rename when the block ends without an error.
 
-    An earlier folder at `path` is renamed aside first and deleted last. A process killed between the two renames leaves
-    it as `.NAME.RANDOM.old`, which `recover` puts back.
+    An earlier folder at `path` is renamed first and deleted last. A process killed between the two renames leaves it as
+    `.NAME.RANDOM.old`, which `recover` puts back.
 
     Raises:
         OSError: If it cannot be written; nothing is left behind, and an earlier folder stays as it was.
@@ -183,7 +189,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _moved(temporary: Path, path: Path, earlier: Path) -> bool:
-    """Whether a folder got its name, and not that of another process which was faster; that one is the earlier then."""
+    """Whether a folder got its name; False if another process was faster, whose folder is then the earlier one."""
     if path.exists():
         with contextlib.suppress(FileNotFoundError):
             path.rename(earlier)
@@ -198,9 +204,9 @@ def _moved(temporary: Path, path: Path, earlier: Path) -> bool:
 
 
 def recover(folder: Path) -> None:
-    """Clears a folder of what killed processes left of `write_file` and `new_folder` in it.
+    """Clears a folder of what `write_file` and `new_folder` left in it when their processes were killed.
 
-    What was half-written is deleted; a folder that was to be replaced and was not gets its name back. None of the two
+    What is half-written is deleted; a folder that was renamed but not yet replaced gets its name back. Neither function
     may be running there: the caller holds the lock of `only_user_of`.
     """
     for left in list(folder.iterdir()):
@@ -216,7 +222,7 @@ def recover(folder: Path) -> None:
 
 
 def leftover_of(name: str) -> tuple[str, str] | None:
-    """What a name that a killed process left is of: the file's or folder's name, and "tmp" or "old"; None of others."""
+    """The name of the file or folder that a killed process left a part of, and "tmp" or "old"; None for other names."""
     match = re.fullmatch(r"\.(.+)\.(?:[0-9a-f]{16}|\d+)\.(tmp|old)", name)
     return None if match is None else (match[1], match[2])
 
@@ -229,7 +235,7 @@ def _put_back(earlier: Path, path: Path) -> None:
 
 
 def writable_folder(path: Path) -> Path:
-    """The folder itself, made if it is missing and proven to take files: long work should not end in an error.
+    """The folder itself, made if missing, after checking that files can be made in it, before long work begins.
 
     Raises:
         OSError: If it cannot be made or written to.
@@ -241,10 +247,10 @@ def writable_folder(path: Path) -> Path:
 
 
 def writable_file(path: Path) -> Path:
-    """The file's path itself, its folder made if it is missing; proven that `write_file` will be able to write it.
+    """The file's path itself, its folder made if missing, after checking that `write_file` can write it.
 
     Raises:
-        OSError: If it is a folder, a special file that cannot be written to, or in a folder that cannot be.
+        OSError: If it is a folder, a special file that cannot be written to, or in a folder that cannot be written to.
     """
     with _named(path):
         special, descriptor = is_special_file(path), descriptor_of(path)
@@ -260,45 +266,43 @@ def writable_file(path: Path) -> Path:
 
 
 def cache_home() -> Path:
-    """Where this package keeps what it can make again; perhaps not there yet.
+    """The folder for files that this package can make again; it need not exist yet.
 
-    `$XDG_CACHE_HOME/pixelcnn`, or `~/.cache/pixelcnn`; where the user has no home, or none that can be written to, a
-    temporary folder of this process.
+    `$XDG_CACHE_HOME/pixelcnn`, or `~/.cache/pixelcnn`; if the user has no home that can be written to, a temporary
+    folder of this process.
     """
     if given := os.environ.get("XDG_CACHE_HOME"):
         return Path(given) / "pixelcnn"
     try:
         return writable_folder(Path.home() / ".cache" / "pixelcnn")
-    except (RuntimeError, OSError):  # the first where neither HOME nor the user's number says which it is
+    except (RuntimeError, OSError):  # RuntimeError if neither HOME nor the user database names a home
         return private_folder()
 
 
+@functools.cache
 def private_folder() -> Path:
-    """A temporary folder of this process, removed at its end.
+    """A temporary folder of this process, removed when it ends.
 
     Raises:
         OSError: If it cannot be made.
     """
-    return Path(_private().name)
-
-
-@functools.cache
-def _private() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="pixelcnn-", ignore_cleanup_errors=True)
+    folder = tempfile.mkdtemp(prefix="pixelcnn-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @contextlib.contextmanager
 def only_user_of(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keeps other processes that ask for the same out of a folder.
+    """Locks a folder against other processes that lock it in the same way.
 
-    The lock is the folder's own and goes with the process: there is no file that a killed one could leave.
+    The lock is on the folder itself and ends with the process: there is no lock file that a killed process could leave.
 
     Args:
-        folder: It must be there.
+        folder: An existing folder.
         wait: Whether to wait for a process that is using it.
 
     Raises:
-        ValueError: If another process is using the folder, and not to `wait`.
+        ValueError: If another process is using the folder, unless `wait` is set.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -312,7 +316,7 @@ def only_user_of(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def sample_digest(path: Path) -> str:
-    """SHA-256 of a file's length and of 64 blocks of 64 KiB spread evenly over it, so of all of it up to 4 MiB.
+    """SHA-256 of a file's length and of 64 blocks of 64 KiB spread evenly over it: of the whole file up to 4 MiB.
 
     Raises:
         OSError: If it cannot be read.
@@ -326,22 +330,25 @@ def sample_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_no_pointer(content: bytes, where: object) -> None:
-    """Looks at a file's beginning.
+def check_no_pointer(content: bytes | Path, where: object) -> None:
+    """Checks that a file is not the pointer that Git has instead of a large file kept by Git LFS.
 
     Args:
-        content: The first 40 bytes, or more.
+        content: The file's first 40 bytes, or more; or the path of the file to read them from.
         where: The file's name, for the error.
 
     Raises:
-        ValueError: If it is what Git has in the place of a large file that Git LFS keeps elsewhere.
+        ValueError: If it is such a pointer.
     """
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            content = file.read(len(_POINTER))
     if content.startswith(_POINTER):
         raise ValueError(f"{where} is a pointer of Git LFS and not the file itself: fetch it by `git lfs pull`")
 
 
 def printable(name: str) -> str:
-    r"""A file's name as text that any file can take: bytes that are not UTF-8 become escapes, as in `\xff.png`."""
+    r"""A file's name as valid text: bytes that are not UTF-8 become escapes, as in `\xff.png`."""
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
@@ -362,18 +369,36 @@ def read_json(path: Path) -> object:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
 
 
+def map_array(path: Path) -> np.memmap[Any, Any]:
+    """The array of a .npy file, mapped into memory; writing to it does not reach the file.
+
+    Raises:
+        ValueError: If it is damaged, holds Python objects, or is not as long as its header says.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="c")
+    except (ValueError, TypeError, OverflowError, EOFError, tokenize.TokenError) as error:
+        raise ValueError(f"{path} is damaged or not a NumPy file: {error}") from None
+    if path.stat().st_size != array.offset + array.nbytes:
+        raise ValueError(f"{path} is damaged: it is longer than its header says")
+    return array
+
+
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Tensors and metadata as the bytes of a safetensors file, with their checksum added."""
-    plain = _plain(tensors)
-    signed = {**metadata, "sha256": _digest(plain, metadata)}
-    return safetensors.torch.save(
-        plain, {_KEY: json.dumps(signed, sort_keys=True)}
-    )  # one key: more have no fixed order
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    signed = {**metadata, "sha256": checksum_of(plain, metadata)}
+    return safetensors.torch.save(plain, {_KEY: json.dumps(signed, sort_keys=True)})
 
 
 def checksum_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """The SHA-256 that `encode_tensors` adds to the same tensors and metadata."""
-    return _digest(_plain(tensors), metadata)
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(_values(tensor))
+    return digest.hexdigest()
 
 
 def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -397,22 +422,21 @@ def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[
     if metadata is None:
         raise ValueError(f"{where} has no checksum: it was not written by pixelcnn")
     expected = metadata.pop("sha256", None)
-    if _digest(tensors, metadata) != expected:
+    if checksum_of(tensors, metadata) != expected:
         raise ValueError(f"{where} is damaged: its content does not match its checksum")
     return tensors, metadata
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+def values_digest(*tensors: Tensor) -> str:
+    """The SHA-256 of the values of tensors one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(_values(tensor))
     return digest.hexdigest()
+
+
+def _values(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _sync_folder(path: Path) -> None:

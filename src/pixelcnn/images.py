@@ -1,4 +1,4 @@
-"""Levels as pictures: grids, strips and animations in files."""
+"""Images of levels as pictures: grids, animations, panels of completions, maps of surprise, and their files."""
 
 from __future__ import annotations
 
@@ -6,27 +6,44 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.files import write_file
+from pixelcnn.levels import LEVEL_DTYPE, MAX_LEVELS, checked_levels, grey_values
 
-__all__ = ["grid", "save_gif", "save_png", "to_pil"]
+__all__ = [
+    "completion_panel",
+    "encoded",
+    "grid",
+    "hidden",
+    "panel",
+    "save_gif",
+    "save_png",
+    "shades",
+    "surprise_map",
+    "surprise_of",
+    "to_pil",
+]
 
-_BETWEEN = 64  # grey of the lines between the images of a grid
+_LINE, _LINE_GREY = 2, 64  # pixels between the images of a grid, and their grey value
+_PAPER, _INK = (255, 255, 255), (40, 40, 40)  # of a panel
+_UNKNOWN = np.array([214, 120, 60])  # the colour painted over unknown pixels
+_GAP, _HEADING = 6, 22  # pixels between the pictures of a panel, and for its headings
 
 
 def to_pil(image: ArrayLike, levels: int) -> Image.Image:
-    """One image of levels (C, H, W) as a picture: level 0 black, the highest white.
+    """One image of levels (C, H, W) as a picture: level 0 is black, `levels - 1` white.
 
-    Three channels give colour; of any other number the first is shown in grey.
+    Three channels give a colour picture; of any other number the first channel is shown in grey.
     """
-    values = np.rint(tensor("image", image).cpu().numpy().astype(np.float64) * (255 / (levels - 1))).astype(np.uint8)
-    if values.shape[0] == 3:
-        return Image.fromarray(values.transpose(1, 2, 0).copy())
-    return Image.fromarray(values[0])
+    table = grey_values(checked_levels(levels))
+    values = table[tensor("image", image).cpu().numpy().astype(np.intp)]
+    return Image.fromarray(values.transpose(1, 2, 0).copy() if len(values) == 3 else values[0])
 
 
 def grid(images: ArrayLike, levels: int, columns: int | None = None, side: int = 56) -> Image.Image:
@@ -34,34 +51,141 @@ def grid(images: ArrayLike, levels: int, columns: int | None = None, side: int =
 
     Args:
         images: At least one.
-        levels: What white is.
-        columns: Images in a row; as many as rows by default.
+        levels: Number of levels; `levels - 1` is white.
+        columns: Images per row; by default as many as there are rows.
         side: Each image is magnified by the smallest whole number that makes its longer side this many pixels.
     """
     images = tensor("images", images)
     n, c, h, w = images.shape
     columns = min(columns or math.ceil(math.sqrt(n)), n)
     factor = max(1, math.ceil(side / max(h, w)))
-    cell_w, cell_h, line = w * factor, h * factor, 2
-    size = (columns * (cell_w + line) + line, math.ceil(n / columns) * (cell_h + line) + line)
-    sheet = Image.new("RGB" if c == 3 else "L", size, (_BETWEEN,) * 3 if c == 3 else _BETWEEN)
+    cell_w, cell_h = w * factor, h * factor
+    size = (columns * (cell_w + _LINE) + _LINE, math.ceil(n / columns) * (cell_h + _LINE) + _LINE)
+    sheet = Image.new("RGB" if c == 3 else "L", size, (_LINE_GREY,) * 3 if c == 3 else _LINE_GREY)
     for k in range(n):
         picture = to_pil(images[k], levels).resize((cell_w, cell_h), Image.Resampling.NEAREST)
-        sheet.paste(picture, (line + k % columns * (cell_w + line), line + k // columns * (cell_h + line)))
+        sheet.paste(picture, (_LINE + k % columns * (cell_w + _LINE), _LINE + k // columns * (cell_h + _LINE)))
     return sheet
 
 
-def save_png(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG, whole or not at all."""
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """The content of a picture's file in one of Pillow's formats, with Pillow's options."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
-    write_file(path, buffer.getvalue())
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG file, whole or not at all."""
+    write_file(path, encoded(picture, optimize=True))
 
 
 def save_gif(frames: Sequence[Image.Image], path: Path, seconds: float = 4.0) -> None:
     """Writes an animation that runs for about `seconds` and rests on its last frame; whole or not at all."""
     each = max(20, round(1000 * seconds / len(frames)))
-    buffer = io.BytesIO()
     durations = [each] * (len(frames) - 1) + [2000]
-    frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    write_file(path, buffer.getvalue())
+    write_file(path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0))
+
+
+def panel(rows: Sequence[Sequence[Image.Image]], headings: Sequence[str], side: int = 112) -> Image.Image:
+    """Pictures of one size in rows and columns, magnified by the smallest whole number that makes them `side` high.
+
+    Args:
+        rows: At least one row, each with as many pictures as there are headings.
+        headings: One per column; an empty heading continues the column before.
+        side: Least length of a picture's longer side, in pixels.
+    """
+    w, h = rows[0][0].size
+    factor = max(1, math.ceil(side / max(w, h)))
+    w, h = w * factor, h * factor
+    size = (len(headings) * (w + _GAP) + _GAP, len(rows) * (h + _GAP) + _GAP + _HEADING)
+    sheet = Image.new("RGB", size, _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for column, heading in enumerate(headings):
+        draw.text((_GAP + column * (w + _GAP), 4), heading, _INK, font)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            shown = picture.convert("RGB").resize((w, h), Image.Resampling.NEAREST)
+            sheet.paste(shown, (_GAP + j * (w + _GAP), _HEADING + _GAP + i * (h + _GAP)))
+    return sheet
+
+
+def completion_panel(images: ArrayLike, known: ArrayLike, draws: ArrayLike, levels: int, most: int = 6) -> Image.Image:
+    """One row per image: what was known, the mask, some completions, their mean and their standard deviation.
+
+    Args:
+        images: uint8 levels (N, C, H, W).
+        known: bool (N, C, H, W).
+        draws: uint8 levels (N, n, C, H, W).
+        levels: Number of levels; `levels - 1` is white.
+        most: How many completions are shown; mean and deviation are those of all.
+    """
+    images, known, draws = tensor("images", images), tensor("known", known).bool(), tensor("draws", draws)
+    shown = min(most, draws.shape[1])
+    spread = draws.shape[1] > 1
+    headings = ["known", "mask", f"{shown} of {draws.shape[1]} draws" if shown > 1 else "a draw", *[""] * (shown - 1)]
+    headings += ["mean", "deviation"] if spread else []
+    rows = []
+    for image, mask, several in zip(images, known, draws, strict=True):
+        everywhere = to_pil(mask.all(0, keepdim=True), 2)
+        row = [hidden(image, mask, levels), everywhere, *(to_pil(each, levels) for each in several[:shown])]
+        if spread:
+            values = several.double() / (levels - 1)
+            row += [shades(values.mean(0)), shades(2 * values.std(0))]  # two equally likely extremes show as white
+        rows.append(row)
+    return panel(rows, headings)
+
+
+def hidden(image: Tensor, known: Tensor, levels: int) -> Image.Image:
+    """An image of levels (C, H, W) in which every pixel that is unknown in any channel is painted over."""
+    picture = np.asarray(to_pil(image, levels).convert("RGB")).copy()
+    picture[~known.all(0).cpu().numpy()] = _UNKNOWN
+    return Image.fromarray(picture)
+
+
+def shades(values: Tensor) -> Image.Image:
+    """Values (C, H, W) as a picture: 0 is black, 1 white."""
+    return to_pil((values.clamp(0, 1) * (MAX_LEVELS - 1)).round().to(LEVEL_DTYPE), MAX_LEVELS)
+
+
+def surprise_of(log_prob_map: ArrayLike) -> Tensor:
+    """-log2 p of each pixel given those before it, in bits, summed over its channels.
+
+    Args:
+        log_prob_map: Of an image, in nats, (C, H, W); see `AutoregressiveModel.log_prob_map`.
+
+    Returns:
+        (H, W), at least 0 up to rounding.
+    """
+    return -tensor("log_prob_map", log_prob_map).sum(0) / math.log(2)
+
+
+def surprise_map(
+    image: ArrayLike, log_prob_map: ArrayLike, levels: int, title: str = "", most: float | None = None
+) -> bytes:
+    """A PNG of an image beside its map of surprise, where the model did not expect what it sees; a colour bar in bits.
+
+    Args:
+        image: uint8 levels (C, H, W).
+        log_prob_map: Of the image, (C, H, W).
+        levels: Number of levels; `levels - 1` is white.
+        title: Of the picture.
+        most: Bits at the upper end of the colour bar; by default the image's own largest.
+    """
+    from matplotlib.figure import Figure  # which nothing else here should wait for
+
+    bits = surprise_of(log_prob_map).detach().clamp(min=0).cpu().numpy()
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    picture = np.asarray(to_pil(image, levels))
+    left.imshow(picture, cmap="gray", vmin=0, vmax=MAX_LEVELS - 1, interpolation="nearest")
+    drawn = right.imshow(bits, cmap="magma", vmin=0, vmax=most or max(float(bits.max()), 1e-9), interpolation="nearest")
+    figure.colorbar(drawn, ax=right, label="bits per pixel")
+    right.set_title(f"{bits.sum():.1f} bits", fontsize=10)
+    left.set_title(title, fontsize=10, parse_math=False)
+    for axes in (left, right):
+        axes.set_xticks([])
+        axes.set_yticks([])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()

@@ -1,9 +1,9 @@
-"""Scan orders: the eight ways to read an image in lines, as rearrangements of its pixels.
+"""Scan orders: the eight ways to read an image line by line, as rearrangements of its pixels.
 
-A model draws pixels in raster order, along each row to the right and from row to row downwards. Shown images that are
+A model draws pixels in raster order, along each row to the right and from row to row downwards. Given images that are
 flipped and perhaps transposed, it draws them in another order: T(x) scanned in raster order is x scanned in the order
-that T is named after, first the direction along a line, then that from line to line. `down-left` reads the last column
-from the top to the bottom, then the column to the left of it.
+that T is named after, first the direction along a line, then the direction from line to line. `down-left` reads the
+last column from top to bottom, then the column to its left.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["ORDERS", "is_transposed", "rearranged", "rearranged_each", "restored
 
 
 def is_transposed(order: str) -> bool:
-    """Whether an order reads columns, so that height and width change places."""
+    """Whether an order reads columns, so that height and width are exchanged."""
     return order.startswith(("down", "up"))
 
 
 def rearranged(images: Tensor, order: str) -> Tensor:
-    """Images as a model in raster order must see them to read them in another order.
+    """Images rearranged so that a model in raster order reads them in another order.
 
     Args:
         images: (..., H, W).
@@ -36,13 +36,13 @@ def rearranged(images: Tensor, order: str) -> Tensor:
 
 
 def restored(images: Tensor, order: str) -> Tensor:
-    """The images of which `rearranged` made these."""
+    """Undoes `rearranged`."""
     upright = images.transpose(-1, -2) if is_transposed(order) else images
     return upright.flip(_flips(order))
 
 
 def rearranged_each(images: Tensor, which: Tensor) -> Tensor:
-    """`rearranged`, each image in an order of its own, without looking at the orders on the host.
+    """`rearranged` for each image in an order of its own; the orders are not looked at on the host.
 
     Args:
         images: (N, C, H, W), square if an order `is_transposed`.
@@ -52,9 +52,9 @@ def rearranged_each(images: Tensor, which: Tensor) -> Tensor:
         (N, C, H, W).
     """
     n, c, h, w = images.shape
-    places = torch.arange(h * w, device=images.device).view(h, w)
+    positions = torch.arange(h * w, device=images.device).view(h, w)
     orders = ORDERS if h == w else [order for order in ORDERS if not is_transposed(order)]
-    table = torch.stack([rearranged(places, order).reshape(-1) for order in orders])
+    table = torch.stack([rearranged(positions, order).reshape(-1) for order in orders])
     return images.flatten(2).gather(2, table[which][:, None].expand(n, c, h * w)).view_as(images)
 
 

@@ -1,7 +1,7 @@
-"""Progress bars and messages on standard error: lively on a terminal, a line now and then in a log.
+"""Progress bars and messages on standard error: frequent updates on a terminal, an occasional line in a log.
 
-There may be none: `sys.stderr` is None where a program runs without a console, and what takes its place need not know
-whether it is a terminal. Then there are no bars and no messages, and the work is done all the same.
+There may be no standard error: `sys.stderr` is None where a program runs without a console, and what replaces it need
+not know whether it is a terminal. Then there are no bars and no messages, and the work is done all the same.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ __all__ = ["on_terminal", "progress_bar", "say"]
 
 
 def progress_bar(description: str, total: int | None, unit: str, *, show: bool, initial: int = 0) -> tqdm[Any]:
-    """A bar to be used as a context manager; hidden unless `show`, and in all processes of a job but the first."""
+    """A bar, to be used as a context manager; hidden unless `show` is set and this is the job's first process."""
     interval = 0.2 if on_terminal() else 20.0
     hidden = not (show and _is_there()) or own_rank().rank > 0
     return tqdm(total=total, initial=initial, desc=description, unit=unit, mininterval=interval, disable=hidden)
 
 
 def say(message: str) -> None:
-    """Writes a line on standard error, above the bars that are shown."""
+    """Writes a line to standard error, above any bars."""
     if _is_there():
         tqdm.write(message, file=sys.stderr)
 
 
 def on_terminal() -> bool:
-    """Whether standard error is there, and is a terminal."""
+    """Whether standard error is there and is a terminal."""
     return _is_there() and bool(getattr(sys.stderr, "isatty", bool)())
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import integer
+from pixelcnn.levels import LEVEL_DTYPE, MAX_LEVELS
 
 __all__ = [
     "binarised",
@@ -36,8 +37,9 @@ __all__ = [
 ]
 
 _GAMMA = 0x9E3779B97F4A7C15
-_PERMUTATION = 0x7065726D75746521  # keeps the data order's numbers apart from the samples'
-_SHIFTS = 0x7368696674206279  # and so on
+# Each use of a seed has numbers of its own, independent of the samples' and of the other uses': those of seed ^ use.
+_PERMUTATION = 0x7065726D75746521
+_SHIFTS = 0x7368696674206279
 _DROPOUT = 0x64726F706F757421
 _LABELS = 0x6C6162656C732121
 _PIXELS = 0x706978656C732121
@@ -48,7 +50,7 @@ _MUTATIONS = 0x6D75746174652121
 
 
 def check_seed(seed: int) -> int:
-    """The seed as Python's integer.
+    """The seed as a Python integer.
 
     Raises:
         ValueError: If it is not an integer in 0..2**63-1.
@@ -57,14 +59,13 @@ def check_seed(seed: int) -> int:
 
 
 def mixed_seed(seed: int) -> int:
-    """mix(s), in 0..2**64-1: the state from which `sampling/native/engine.c` goes on in the same way."""
+    """mix(s), in 0..2**64-1: the state from which `sampling/native/engine.c` computes the same numbers."""
     return _mix_host(check_seed(seed))
 
 
 def image_states(seed: int, first: int, n: int, device: torch.device | str = "cpu") -> Tensor:
     """The states from which images `first .. first+n-1` of a seed draw their numbers, int64 (n,)."""
-    images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
-    return _mix(images * _signed(_GAMMA) + _signed(mixed_seed(seed)))
+    return _outputs(_state(check_seed(seed)), n, device, first)
 
 
 def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device | str = "cpu") -> Tensor:
@@ -80,9 +81,7 @@ def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device
     Returns:
         float64 of shape (n, subpixels), multiples of 2**-53.
     """
-    steps = torch.arange(1, subpixels + 1, dtype=torch.int64, device=device)
-    bits = _mix(image_states(seed, first, n, device)[:, None] + steps * _signed(_GAMMA))
-    return _shift_right(bits, 11).to(torch.float64) * 2.0**-53
+    return _unit(_outputs(image_states(seed, first, n, device)[:, None], subpixels, device))
 
 
 def decision_uniforms(seed: int, image: int, n: int) -> Tensor:
@@ -92,11 +91,7 @@ def decision_uniforms(seed: int, image: int, n: int) -> Tensor:
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:
     """The order of `n` images in an epoch, int64 of shape (n,), a function of (n, seed, epoch) alone."""
-    keys = _mix(
-        torch.arange(1, n + 1, dtype=torch.int64, device="cpu") * _signed(_GAMMA)
-        + _state(check_seed(seed) ^ _PERMUTATION, epoch)
-    )
-    return torch.argsort(keys, stable=True)
+    return torch.argsort(_outputs(_state(check_seed(seed) ^ _PERMUTATION, epoch), n, "cpu"), stable=True)
 
 
 def shifts(images: Tensor, reach: int, seed: int, epoch: int | Tensor) -> Tensor:
@@ -111,24 +106,22 @@ def shifts(images: Tensor, reach: int, seed: int, epoch: int | Tensor) -> Tensor
     Returns:
         int64 (N, 2) of rows down and columns right, in -reach..reach, all pairs equally probable (up to 2^-50).
     """
-    keys = _mix((images + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _SHIFTS, epoch))
     side = 2 * reach + 1
-    cell = _shift_right(keys, 1) % side**2
+    cell = _shift_right(_image_keys(images, _SHIFTS, seed, epoch), 1) % side**2
     return torch.stack([cell // side - reach, cell % side - reach], 1)
 
 
 def label_uniforms(images: Tensor, seed: int, epoch: int | Tensor) -> Tensor:
     """Uniform numbers in [0, 1) that decide which labels an epoch hides: float64 (N,); arguments as for `shifts`."""
-    keys = _mix((images + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _LABELS, epoch))
-    return _shift_right(keys, 11).to(torch.float64) * 2.0**-53
+    return _unit(_image_keys(images, _LABELS, seed, epoch))
 
 
 def binarised(images: Tensor, indices: Tensor, seed: int, epoch: int | Tensor | None = None) -> Tensor:
     """Grey values drawn as black or white: each pixel is 1 with probability grey / 255, independently.
 
-    The draw is a function of (seed, epoch, the image's own index, the sub-pixel's place in the image) alone. With the
-    32 upper bits v of the sub-pixel's hash it is 1 where 255 v < 2^32 grey, in integers: the probability is right
-    within 2^-32, and never and always for grey 0 and 255.
+    The draw is a function of (seed, epoch, the image's own index, the sub-pixel's position) alone. With the 32 upper
+    bits v of the sub-pixel's hash it is 1 where 255 v < 2^32 grey, in integers: the probability is right within 2^-32,
+    and exactly 0 and 1 for grey 0 and 255.
 
     Args:
         images: uint8 (N, C, H, W), 0..255.
@@ -140,15 +133,14 @@ def binarised(images: Tensor, indices: Tensor, seed: int, epoch: int | Tensor | 
     Returns:
         uint8 (N, C, H, W), 0 or 1.
     """
-    state = _state(check_seed(seed) ^ _PIXELS, *(() if epoch is None else (epoch,)))
-    states = _mix((indices + 1) * _signed(_GAMMA) + state)
-    steps = torch.arange(1, images[0].numel() + 1, dtype=torch.int64, device=images.device)
-    bits = _shift_right(_mix(states[:, None] + steps * _signed(_GAMMA)), 32)
-    return (bits * 255 < images.flatten(1).to(torch.int64) << 32).to(torch.uint8).view_as(images)
+    states = _image_keys(indices, _PIXELS, seed, *(() if epoch is None else (epoch,)))
+    bits = _shift_right(_outputs(states[:, None], images[0].numel(), images.device), 32)
+    white = bits * (MAX_LEVELS - 1) < images.flatten(1).to(torch.int64) << 32
+    return white.to(LEVEL_DTYPE).view_as(images)
 
 
 def mutations(images: Tensor, indices: Tensor, share: float, levels: int, seed: int, epoch: int | Tensor) -> Tensor:
-    """Images of which each sub-pixel is, with a probability, replaced by a level that is drawn uniformly.
+    """Images in which each sub-pixel is replaced, with a given probability, by a level drawn uniformly.
 
     Args:
         images: uint8 levels (N, C, H, W).
@@ -161,21 +153,19 @@ def mutations(images: Tensor, indices: Tensor, share: float, levels: int, seed: 
     Returns:
         uint8 levels (N, C, H, W).
     """
-    states = _mix((indices + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _MUTATIONS, epoch))
-    steps = torch.arange(1, images[0].numel() + 1, dtype=torch.int64, device=images.device)
-    keys = _mix(states[:, None] + steps * _signed(_GAMMA))
+    states = _image_keys(indices, _MUTATIONS, seed, epoch)
+    keys = _outputs(states[:, None], images[0].numel(), images.device)
     replaced = _shift_right(keys, 32) < round(share * 2**32)
     drawn = (keys & 0xFFFFFFFF) * levels >> 32
-    return torch.where(replaced, drawn.to(torch.uint8), images.flatten(1)).view_as(images)
+    return torch.where(replaced, drawn.to(LEVEL_DTYPE), images.flatten(1)).view_as(images)
 
 
 def scan_orders(images: Tensor, orders: int, seed: int, epoch: int | Tensor) -> Tensor:
-    """In which of so many orders an epoch shows images, int64 (N,), 0 .. orders-1, all equally probable (up to 2^-60).
+    """In which of `orders` orders an epoch shows each image: int64 (N,), all equally probable (up to 2^-60).
 
     Other arguments as for `shifts`.
     """
-    keys = _mix((images + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ _ORDERS, epoch))
-    return _shift_right(keys, 1) % orders
+    return _shift_right(_image_keys(images, _ORDERS, seed, epoch), 1) % orders
 
 
 def part_uniforms(seed: int, first: int, n: int, device: torch.device | str = "cpu") -> Tensor:
@@ -183,9 +173,7 @@ def part_uniforms(seed: int, first: int, n: int, device: torch.device | str = "c
 
     float64 (n,), multiples of 2**-53, independent of the images' own uniforms.
     """
-    images = torch.arange(first + 1, first + n + 1, dtype=torch.int64, device=device)
-    keys = _mix(images * _signed(_GAMMA) + _state(check_seed(seed) ^ _PARTS))
-    return _shift_right(keys, 11).to(torch.float64) * 2.0**-53
+    return _unit(_outputs(_state(check_seed(seed) ^ _PARTS), n, device, first))
 
 
 def dropout_bits(
@@ -207,16 +195,28 @@ def dropout_bits(
     Returns:
         int16 (n, features), uniform over -2**15 .. 2**15-1.
     """
-    state = _state(check_seed(seed) ^ _DROPOUT, step, layer)
-    images = torch.arange(1, n + 1, dtype=torch.int64, device=device) + first
-    quarters = torch.arange(1, -(-features // 4) + 1, dtype=torch.int64, device=device)
-    states = _mix(images * _signed(_GAMMA) + state)
-    bits = _mix(states[:, None] + quarters * _signed(_GAMMA))
-    return bits.view(torch.int16)[:, :features]
+    states = _outputs(_state(check_seed(seed) ^ _DROPOUT, step, layer), n, device, first)
+    return _outputs(states[:, None], -(-features // 4), device).view(torch.int16)[:, :features]
+
+
+def _image_keys(images: Tensor, use: int, seed: int, *indices: int | Tensor) -> Tensor:
+    """One output for each image by its index, for one use of a seed: int64 (N,)."""
+    return _mix((images + 1) * _signed(_GAMMA) + _state(check_seed(seed) ^ use, *indices))
+
+
+def _outputs(state: int | Tensor, n: int, device: torch.device | str, first: int | Tensor = 0) -> Tensor:
+    """Outputs `first .. first+n-1` of a state, int64 (n,), or of states (N, 1), int64 (N, n)."""
+    steps = torch.arange(1, n + 1, dtype=torch.int64, device=device) + first
+    return _mix(steps * _signed(_GAMMA) + state)
+
+
+def _unit(keys: Tensor) -> Tensor:
+    """The upper 53 bits of int64 numbers as float64 numbers in [0, 1)."""
+    return _shift_right(keys, 11).to(torch.float64) * 2.0**-53
 
 
 def _state(seed: int, *indices: int | Tensor) -> int | Tensor:
-    """mix(seed), then the output of that state for each index in turn: on the host as far as the indices are there."""
+    """mix(seed), then the output of that state for each index in turn; on the host while indices are integers."""
     state: int | Tensor = _signed(_mix_host(seed))
     for index in indices:
         if isinstance(state, int) and isinstance(index, int):
@@ -237,7 +237,7 @@ def _mix(z: Tensor) -> Tensor:
 
 
 def _mix_host(z: int) -> int:
-    """The same of one integer, modulo 2**64."""
+    """The same for one integer, modulo 2**64."""
     z %= 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64

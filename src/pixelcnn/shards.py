@@ -1,15 +1,15 @@
-"""Streams of images in a folder: shards that appear as they are drawn, so that a long job can be stopped and go on.
+"""Samples in a folder, in shards that appear as they are drawn, so that a long job can be stopped and continued.
 
-    samples.json            what the images are: the model, the seed, how many to a shard, ...
+    samples.json            what the images are: the model, the seed, the images per shard, ...
     images-000000000.npy    images 0, 1, ... of the seed: uint8 levels (count, C, H, W) for `numpy.load`
     images-000010000.npy    images 10000, 10001, ...
 
-A shard's name tells the index of its first image, so shards do not depend on how many there will be. Each appears by
-one rename when it is finished. The files are all the state that there is: going on means to draw the shards that are
-not there, and since image i is a function of the model, the seed and i, it does not matter when or how often the job
-was stopped. What is lost is the shard that was being drawn.
+A shard's name is the index of its first image, so shards do not depend on how many there will be. Each appears by one
+rename when it is finished. The files are the whole state: to continue is to draw the shards that are missing, and since
+image i is a function of the model, the seed and i, it does not matter when or how often the job was stopped. Only the
+shard that was being drawn is lost.
 
-Whether a shard is whole is told by its header and its size. A value that changes later on the disk is not noticed.
+A shard is whole if its header and its size say so. A value that changes later on the disk is not noticed.
 """
 
 from __future__ import annotations
@@ -19,22 +19,20 @@ import dataclasses
 import io
 import json
 import math
-import os
 import re
 import shutil
-import tokenize
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pixelcnn.arguments import integer, plain
 from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.config import from_dict, to_dict
-from pixelcnn.files import leftover_of, only_user_of, read_json, recover, writable_folder, write_file
+from pixelcnn.files import leftover_of, map_array, only_user_of, read_json, recover, writable_folder, write_file
+from pixelcnn.levels import ARRAY_DTYPE
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.base import checksum
 from pixelcnn.processes import ALONE, Processes
@@ -46,18 +44,17 @@ __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
 
 _RECORD = "samples.json"
 _SHARD = re.compile(r"images-(\d+)\.npy")
-_MOST_IMAGES = 10_000
-_MOST_BYTES = 2**26
+_MAX_IMAGES, _MAX_BYTES = 10_000, 2**26  # of a shard by default
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplesRecord:
-    """What the images of a folder are."""
+    """samples.json: what the images of a folder are."""
 
     model: str
-    """The model's name or folder, as it was called."""
+    """The model's name or folder, as it was given."""
     sha256: str
-    """The checksum that the model's file carries: of its class, configuration and weights."""
+    """The checksum of the model's class, configuration and weights, as in its file."""
     image_shape: tuple[int, int, int]
     """Channels, height and width."""
     levels: int
@@ -65,23 +62,23 @@ class SamplesRecord:
     dtype: str
     """Type of the weights, and so of the arithmetic."""
     seed: int
-    """Which images."""
+    """The seed of the draws."""
     temperature: float
-    """What the logits were divided by."""
+    """The number that the logits were divided by."""
     classes: tuple[int, ...] | None
     """The classes that took turns, image by image; None for none."""
     guidance: float
     """Classifier-free guidance; 1 for none."""
     precision: Precision | None
-    """What operands were rounded to, see `pixelcnn.arithmetic.precision`; None is the type of the weights."""
+    """The type that operands were rounded to, see `pixelcnn.arithmetic.precision`; None for the type of the weights."""
     first: int
     """Index of the first image."""
     n: int
-    """How many were asked for last."""
+    """Number of images last asked for."""
     shard_size: int
-    """Images of every shard but the last."""
+    """Images per shard; the last may have fewer."""
     engine: str
-    """The sampler that drew: what `fast` stood for, say."""
+    """The engine that drew; where `fast` was asked for, the one that it stood for."""
     device: str
     """Type of the device that drew."""
     pixelcnn: str
@@ -89,18 +86,29 @@ class SamplesRecord:
     torch: str
     """Version of PyTorch."""
     exact: bool = False
-    """Whether they were drawn in exact arithmetic, see `pixelcnn.exact`."""
+    """Whether they were drawn from the model rounded to a fixed grid, reproducible bit for bit on any machine."""
 
     def count(self, start: int) -> int:
-        """How many images the shard that begins with image `start` has; 0 if none begins there."""
+        """Number of images in the shard that begins with image `start`; 0 if none begins there."""
         done = start - self.first
         return min(self.shard_size, self.n - done) if 0 <= done < self.n and done % self.shard_size == 0 else 0
 
+    def draw(self, start: int, count: int) -> Draw:
+        """Which images the shard that begins with image `start` holds."""
+        return Draw(
+            seed=self.seed,
+            first=start,
+            temperature=self.temperature,
+            labels=labels_in_turn(self.classes, start, count),
+            guidance=self.guidance,
+            precision=self.precision,
+        )
+
     def check_continues(self, earlier: SamplesRecord, where: str) -> None:
-        """Whether these are the same images as an earlier record's, perhaps more of them.
+        """Checks that these are an earlier record's images, perhaps more of them.
 
         Raises:
-            ValueError: If they are not.
+            ValueError: If not.
         """
         if earlier.sha256 != self.sha256:
             raise ValueError(
@@ -113,25 +121,25 @@ class SamplesRecord:
                 raise ValueError(f"{where} holds samples with {name} = {old!r}, not {new!r}; choose another folder")
 
     def warn_of_other_means(self, earlier: SamplesRecord, where: str) -> None:
-        """Warns if what draws now may add numbers in another order than what drew before."""
+        """Warns if the means of drawing have changed, so that numbers may be added in another order than before."""
         for name in () if self.exact else ("engine", "device", "pixelcnn", "torch"):
             old, new = getattr(earlier, name), getattr(self, name)
             if old != new:
                 warnings.warn(
-                    f"{where} was begun with {name} = {old!r}, and goes on with {new!r}: where rounding decides, an "
+                    f"{where} was begun with {name} = {old!r}, and continues with {new!r}: where rounding decides, an "
                     "image can differ from an uninterrupted job's",
                     stacklevel=7,
                 )
 
 
 def default_shard_size(image_shape: tuple[int, int, int]) -> int:
-    """Images of a shard: 10,000, or as many as fit into 64 MiB.
+    """Images per shard: 10,000, or as many as fit into 64 MiB if these are fewer.
 
     Examples:
         >>> default_shard_size((1, 28, 28)), default_shard_size((3, 256, 256))
         (10000, 341)
     """
-    return min(_MOST_IMAGES, max(1, _MOST_BYTES // math.prod(image_shape)))
+    return min(_MAX_IMAGES, max(1, _MAX_BYTES // math.prod(image_shape)))
 
 
 def write_shards(
@@ -152,14 +160,14 @@ def write_shards(
     progress: bool = False,
     processes: Processes = ALONE,
 ) -> int:
-    """Draws images into the shards of a folder, those of them that are not there yet.
+    """Draws images into the shards of a folder, except those that are already there.
 
-    Memory is bounded by a shard, whatever `n` is.
+    Memory is bounded by one shard, whatever `n` is.
 
     Args:
         model: Any model of the package.
-        n: Number of images. More than the folder was begun with prolong it.
-        folder: Where; made if it is missing. It must be empty, or hold the same images' shards.
+        n: Number of images. If it is larger than when the folder was begun, images are added.
+        folder: Made if missing. It must be empty, or hold shards of the same images.
         seed: As for `AutoregressiveModel.sample`, and so are `temperature` and `engine`.
         temperature: See `seed`.
         engine: See `seed`.
@@ -168,20 +176,20 @@ def write_shards(
         guidance: See `AutoregressiveModel.sample`.
         precision: See `AutoregressiveModel.sample`.
         exact: See `AutoregressiveModel.sample`.
-        shard_size: Images of a shard; `default_shard_size` by default.
-        name: What the model is called in the record; its class's name by default.
+        shard_size: Images per shard; `default_shard_size` by default.
+        name: The model's name in the record; by default the name of its class.
         progress: Show a bar and messages on standard error.
-        processes: Those that call this with the same arguments, to draw a share of the shards each, into the same
-            folder. The first one looks after the folder.
+        processes: The processes that call this with the same arguments and each draw a share of the shards into the
+            same folder. The first one checks and locks the folder.
 
     Returns:
-        How many images were drawn by all processes; the others were there.
+        Number of images drawn by all processes; the others were there already.
 
     Raises:
         ValueError: If an argument is out of range, the folder holds other things, other samples or more of them, or
             another process is using it. Nothing has been changed.
-        OSError: If the folder cannot be written. The shards that were finished stay.
-        KeyboardInterrupt: After Ctrl-C, likewise; the message says how to go on.
+        OSError: If the folder cannot be written. Finished shards stay.
+        KeyboardInterrupt: After Ctrl-C. Finished shards stay; the message says how to continue.
     """
     classes = plain(classes)
     if classes is not None and not classes:
@@ -189,7 +197,14 @@ def write_shards(
     each = 1 if classes is None else len(classes)
     n, seed, temperature, first = checked_arguments(n, seed, temperature, first)
     source = model.prepared() if exact else model
-    draw, _ = _draw(seed, first, temperature, classes, guidance, precision, each).checked(source, each)
+    draw, _ = Draw(
+        seed=seed,
+        first=first,
+        temperature=temperature,
+        labels=labels_in_turn(classes, first, each),
+        guidance=guidance,
+        precision=precision,
+    ).checked(source, each)
     if shard_size is None:
         shard_size = default_shard_size(model.image_shape)
     shard_size = integer("shard_size", shard_size, 1)
@@ -220,13 +235,13 @@ def write_shards(
             stack.enter_context(only_user_of(writable_folder(folder)))
             return list(_open(folder, record).items())
 
-        kept = dict(processes.from_first(opened))
-        drawn = _fill(folder, record, kept, source, progress, processes)
+        present = dict(processes.from_first(opened))
+        drawn = _fill(folder, record, present, source, progress, processes)
         return int(processes.sum([drawn])[0])
 
 
 def _open(folder: Path, record: SamplesRecord) -> dict[int, int]:
-    """Looks at all that is in the folder before anything is written; returns the whole shards' starts and counts."""
+    """Checks all that is in the folder, then writes the record; returns the whole shards' starts and counts."""
     path = folder / _RECORD
     earlier = None
     if path.exists():
@@ -234,38 +249,18 @@ def _open(folder: Path, record: SamplesRecord) -> dict[int, int]:
         record.check_continues(earlier, str(folder))
     elif any(leftover_of(other.name) != (_RECORD, "tmp") for other in folder.iterdir()):
         raise ValueError(f"{folder} exists and holds other things than samples; choose another folder")
-    kept = _whole_shards(folder, record)
-    if earlier is not None and sum(kept.values()) == record.n:
-        record = dataclasses.replace(earlier, n=record.n)  # nothing is drawn now, so it tells what drew
+    present = _whole_shards(folder, record)
+    if earlier is not None and sum(present.values()) == record.n:
+        record = dataclasses.replace(earlier, n=record.n)  # nothing is drawn now: it keeps the engine that drew
     elif earlier is not None:
         record.warn_of_other_means(earlier, str(folder))
     recover(folder)
     write_file(path, json.dumps(to_dict(record), indent=2) + "\n")
-    return kept
-
-
-def _draw(
-    seed: int,
-    first: int,
-    temperature: float,
-    classes: tuple[int, ...] | None,
-    guidance: float,
-    precision: Precision | None,
-    count: int,
-) -> Draw:
-    labels = labels_in_turn(classes, first, count)
-    return Draw(
-        seed=seed,
-        first=first,
-        temperature=temperature,
-        labels=labels,
-        guidance=guidance,
-        precision=precision,
-    )
+    return present
 
 
 def _whole_shards(folder: Path, record: SamplesRecord) -> dict[int, int]:
-    kept = {}
+    present = {}
     for path in folder.iterdir():
         match = _SHARD.fullmatch(path.name)
         if match is None:
@@ -279,20 +274,20 @@ def _whole_shards(folder: Path, record: SamplesRecord) -> dict[int, int]:
                 "another folder"
             )
         if found == wanted:
-            kept[start] = found
-    return kept
+            present[start] = found
+    return present
 
 
 def _fill(
     folder: Path,
     record: SamplesRecord,
-    kept: dict[int, int],
+    present: dict[int, int],
     model: Autoregressive,
     progress: bool,
     processes: Processes = ALONE,
 ) -> int:
-    """Draws this process's share of the shards that are not there; returns how many images that were."""
-    there = finished = sum(kept.values())
+    """Draws this process's share of the missing shards; returns the number of images drawn."""
+    there = finished = sum(present.values())
     if progress and there and processes.first:
         say(f"{there} of {record.n} images are there")
     needed = (record.n - there) * math.prod(record.image_shape)
@@ -301,23 +296,17 @@ def _fill(
             f"{record.n - there} more images take {needed / 1e6:.1f} MB, and {folder} has {free / 1e6:.1f} MB free",
             stacklevel=3,
         )
-    missing = [s for s in range(record.first, record.first + record.n, record.shard_size) if s not in kept]
+    missing = [s for s in range(record.first, record.first + record.n, record.shard_size) if s not in present]
     mine = {start: record.count(start) for start in missing[processes.rank :: processes.count]}
     total = there + sum(mine.values())
     try:
         with progress_bar(f"sampling {record.n}", total, "img", show=progress, initial=there) as bar:
             for start, count in mine.items():
-                draw = _draw(
-                    record.seed,
-                    start,
-                    record.temperature,
-                    record.classes,
-                    record.guidance,
-                    record.precision,
-                    count,
-                )
+                draw = record.draw(start, count)
                 images = sample(model, count, draw, engine=record.engine, progress=False, drawn=bar.update)
-                _write(folder / _name(start), images)
+                buffer = io.BytesIO()
+                np.save(buffer, images.cpu().numpy(), allow_pickle=False)
+                write_file(folder / _name(start), buffer.getvalue())
                 finished += len(images)
     except KeyboardInterrupt:
         number = finished if processes.count == 1 else "a part"
@@ -331,24 +320,11 @@ def _name(start: int) -> str:
     return f"images-{start:09d}.npy"
 
 
-def _write(path: Path, images: Tensor) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, images.cpu().numpy(), allow_pickle=False)
-    try:
-        write_file(path, buffer.getvalue())
-    except OSError as error:  # a full disk is told without a name
-        raise OSError(error.errno, error.strerror or os.strerror(error.errno or 0), str(path)) from None
-
-
 def _images_in(path: Path, image_shape: tuple[int, int, int]) -> int:
-    """How many images a shard holds; -1 if it is not whole or not a shard of such images."""
-    with path.open("rb") as file:
-        try:
-            if np.lib.format.read_magic(file) != (1, 0):
-                return -1
-            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-        except (ValueError, tokenize.TokenError):
-            return -1
-        size = file.tell() + math.prod(shape)
-        whole = shape[1:] == image_shape and not by_columns and dtype == np.uint8
-        return int(shape[0]) if whole and os.fstat(file.fileno()).st_size == size else -1
+    """Number of images in a shard; -1 if it is not whole or not a shard of such images."""
+    try:
+        array = map_array(path)
+    except ValueError:
+        return -1
+    fits = array.ndim == 4 and array.shape[1:] == image_shape and array.dtype == ARRAY_DTYPE
+    return len(array) if fits and array.flags.c_contiguous else -1

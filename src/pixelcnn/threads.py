@@ -1,9 +1,9 @@
-"""Threads of our own, of which each computes alone.
+"""Threads of our own for work with independent parts, such as images: each computes its parts alone.
 
-PyTorch shares out each operation on a CPU between the threads of a team, which wait for each other by spinning. Beside
-another busy process one of them has lost its core and the others spin until it is back, at every one of some thousand
-operations a second: training on two cores fell to a fiftieth. So work that has independent parts, such as images, is
-shared out here by its parts instead: each thread goes through some of them, and within it operations have no team.
+PyTorch splits each operation on a CPU among the threads of a team, which wait for each other by spinning. Next to
+another busy process, one of them loses its core and the others spin until it is back, at every one of about a thousand
+operations per second: training on two cores became fifty times slower. So the parts are split among threads instead,
+and within each thread operations have no team.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def alone() -> Iterator[int]:
-    """Within it operations of this thread, and of threads that begin meanwhile, have no team: gives how many it had."""
+    """Within it, operations of this thread and of threads started meanwhile have no team; yields the usual size."""
     threads = torch.get_num_threads()
     if threads == 1:
         yield 1
@@ -40,12 +40,12 @@ def in_parallel(
 ) -> list[Result]:
     """The function's results for all items in order, by as many threads as PyTorch is set to use, each alone.
 
-    What PyTorch keeps for each thread, whether gradients are recorded and inference mode, is the caller's.
+    Each thread has the caller's settings of what PyTorch keeps per thread: gradient recording and inference mode.
 
     Args:
-        function: What is done to an item.
-        items: Any number of them.
-        pool: Threads that have been used for nothing but this; by default new ones.
+        function: Called with each item.
+        items: Any number of items.
+        pool: Threads that have been used for nothing else; by default new ones.
     """
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
@@ -67,7 +67,7 @@ def _results(pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Se
     try:
         wait(jobs)
     finally:
-        for job in jobs:  # after Ctrl-C no other is begun
+        for job in jobs:  # after Ctrl-C no further job starts
             job.cancel()
         wait(jobs)
     return [job.result() for job in jobs]

@@ -209,7 +209,7 @@ CASES = {
         archive(images=noise(50, 4, 4), labels=LABELS[:49]),
         "data.npz",
         {},
-        r"data\.npz\[labels\] must have shape \(50,\), a label an image, got \(49,\)",
+        r"data\.npz\[labels\] must have shape \(50,\), one label per image, got \(49,\)",
     ),
     "labels of floats": (archive(images=noise(50, 4, 4), labels=LABELS / 2), "data.npz", {}, "integers, got float64"),
     "too many classes": (
@@ -251,7 +251,7 @@ def test_the_command_line_says_so_in_one_line(case, capsys):
 
 
 def test_too_many_classes_of_a_folder(monkeypatch):
-    monkeypatch.setattr(folder, "MOST_CLASSES", 2)
+    monkeypatch.setattr(folder, "MAX_CLASSES", 2)
     for name in "abc":
         picture(f"data/{name}/x.png")
     with pytest.raises(

@@ -18,7 +18,7 @@ from made import noise, opened, picture, pictures
 
 from pixelcnn.cli import main
 from pixelcnn.datasets import cache as module
-from pixelcnn.datasets import folder
+from pixelcnn.datasets import pictures as decoding
 from pixelcnn.datasets.arrays import ArraySource
 
 
@@ -26,13 +26,13 @@ from pixelcnn.datasets.arrays import ArraySource
 def decoded(monkeypatch):
     """Counts the pictures that are decoded."""
     seen = []
-    whole = folder.to_levels
+    whole = decoding.to_levels
 
     def counted(*arguments):
         seen.append(arguments)
         return whole(*arguments)
 
-    monkeypatch.setattr(folder, "to_levels", counted)
+    monkeypatch.setattr(decoding, "to_levels", counted)
     return seen
 
 
@@ -216,12 +216,12 @@ def test_what_is_written_to_the_tensors_does_not_reach_it():
 
 SCRIPT = """
     import sys, time
-    from pixelcnn.datasets import folder, open_training
-    whole = folder.to_levels
+    from pixelcnn.datasets import open_training, pictures
+    whole = pictures.to_levels
     def slow(*arguments):
         time.sleep(0.05)
         return whole(*arguments)
-    folder.to_levels = slow
+    pictures.to_levels = slow
     print("begun", flush=True)
     open_training("photos", "clean", 256)
 """

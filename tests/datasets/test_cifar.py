@@ -80,7 +80,10 @@ def pointer_to_archive():
     ("action", "message"),
     [
         (damage("data_batch_3.bin", None), r"data_batch_3\.bin is missing"),
-        (damage("data_batch_3.bin", bytes(5000)), r"data_batch_3\.bin is damaged: 5000 bytes are no number of 3073"),
+        (
+            damage("data_batch_3.bin", bytes(5000)),
+            r"data_batch_3\.bin is damaged: 5000 bytes are not a multiple of 3073",
+        ),
         (damage("test_batch.bin", b"\x0b" * 3073), r"test_batch\.bin is damaged: it holds a class 11"),
         (damage("batches.meta.txt", b"cat\ndog\n"), r"batches\.meta\.txt must name 10 classes, got 2"),
         (cut_archive, r"cifar-10-binary\.tar\.gz is damaged: "),

@@ -74,8 +74,7 @@ class Complete:
         import numpy as np
 
         from pixelcnn.files import writable_file, write_file
-        from pixelcnn.images import save_png
-        from pixelcnn.panels import completion_panel
+        from pixelcnn.images import completion_panel, save_png
 
         options.check_suffix("--out", self.out, ".png")
         if self.arrays is not None:

@@ -219,8 +219,8 @@ class ScoreCommand(_OnData):
         import torch
 
         from pixelcnn.files import write_file
+        from pixelcnn.images import surprise_map
         from pixelcnn.progress import progress_bar
-        from pixelcnn.surprise import surprise_map
 
         digits = max(5, len(str(len(images) - 1)))
         with torch.inference_mode(), progress_bar("drawing maps", len(images), "img", show=True) as bar:

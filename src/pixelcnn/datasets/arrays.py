@@ -5,13 +5,13 @@
 
 Values are levels, 0 .. levels-1: nothing is scaled. Nothing is unpickled.
 
-What the axes are is told by a layout, or by the shape of the model that is to look at the images. Without either,
-channels come second; but where the last axis may be channels, of which there are at most 4, nothing is guessed:
+A layout, or the shape of the model that the images are for, decides what the axes are. Without either, channels come
+second; but where the last axis may be channels, at most 4 of them, nothing is guessed and a layout is needed:
 
     (N, A, B, C)   if C <= 4 and A > 1
-    (N, A, B)      if B is 3 or 4 and A > 4, which is perhaps one image in colour
+    (N, A, B)      if B is 3 or 4 and A > 4, which may be a single colour image
 
-Arrays are read as a stream, compressed ones too, so that memory does not grow with them.
+Arrays are read as a stream, even compressed ones, so that memory does not grow with their size.
 """
 
 from __future__ import annotations
@@ -31,30 +31,36 @@ import torch
 from torch import Tensor
 
 from pixelcnn.config import Layout
-from pixelcnn.datasets.cache import Contents, Writer, stamp_of
-from pixelcnn.datasets.folder import MOST_CLASSES
+from pixelcnn.datasets.cache import MAX_CLASSES, Contents, Source, Writer, stamp_of
 from pixelcnn.files import check_no_pointer, sample_digest
+from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS
 from pixelcnn.progress import progress_bar
 
 __all__ = ["ArraySource"]
 
 _CHUNK = 2**20  # bytes
+_DAMAGE = (  # what NumPy and zipfile raise for damaged files
+    *(ValueError, SyntaxError, tokenize.TokenError, EOFError, TypeError, KeyError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+)
 
 
-class ArraySource:
+class ArraySource(Source):
     """The images of a .npy or .npz file.
 
     Args:
         path: The file.
-        levels: 2..256; None for the largest value and one, at least 2.
-        layout: What its axes are, as of `DataConfig`.
+        levels: 2..256; None for the largest value plus one, at least 2.
+        layout: What its axes are, see `DataConfig`.
         image_shape: Channels, height and width that its images must have.
 
     Raises:
-        ValueError: If the file is damaged, holds something else than integers of a shape that images have, or it is not
-            certain what its axes are.
+        ValueError: If the file is damaged, does not hold integers in a shape that images have, or it is not certain
+            what its axes are.
         OSError: If it cannot be read.
     """
+
+    fields = ("held_out", "test", "layout")
 
     def __init__(
         self,
@@ -83,17 +89,17 @@ class ArraySource:
         """Path, size and times of the file, and a hash of samples of it."""
         return {"array": str(self.path.resolve()), "file": stamp_of(self.path), "samples": sample_digest(self.path)}
 
-    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002  # arrays leave nothing open
         """The levels and what the axes are."""
         return {"levels": self.levels, "layout": self.layout}
 
     def in_place(self) -> Tensor | None:
-        """The images as they are in the file, memory-mapped: uint8 (N, C, H, W); None if it has to be converted.
+        """The file's own array, memory-mapped, as images: uint8 (N, C, H, W); None if it has to be converted.
 
         Raises:
             ValueError: If a value is not in 0 .. levels-1.
         """
-        if self._key is not None or self.dtype != np.uint8 or self.layout == "nhwc":
+        if self._key is not None or self.dtype != ARRAY_DTYPE or self.layout == "nhwc":
             return None
         with _opened(self.path, None) as array:
             for start, chunk in array.chunks():
@@ -116,7 +122,7 @@ class ArraySource:
         return Contents(levels=self.levels or max(2, top + 1), classes=tuple(map(str, range(classes))) or None)
 
     def parts(self, *, progress: bool) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-        """The index of the first of some images; the images, uint8 (n, C, H, W); their labels, int64 (n,), or None.
+        """All images in parts: index of the first; images, uint8 (n, C, H, W); their labels, int64 (n,), or None.
 
         Raises:
             ValueError: If a value is not in 0 .. levels-1, the labels do not fit, or the file is damaged.
@@ -127,26 +133,24 @@ class ArraySource:
                 for start, chunk in array.chunks():
                     self._check(chunk, start, array.where)
                     nchw = chunk.transpose(0, 3, 1, 2) if self.layout == "nhwc" else chunk.reshape(-1, *self.shape)
-                    images = np.ascontiguousarray(nchw, dtype=np.uint8)
+                    images = np.ascontiguousarray(nchw, dtype=ARRAY_DTYPE)
                     yield start, images, None if labels is None else labels[start : start + len(chunk)]
                     bar.update(len(chunk))
 
     def _check(self, chunk: np.ndarray, start: int, where: str) -> None:
-        """Looks at the values of a part of the array, which begins with image `start`."""
+        """Checks the values of a part of the array that begins with image `start`."""
         low, high = int(chunk.min()), int(chunk.max())
-        levels = self.levels or 256
+        levels = self.levels or MAX_LEVELS
         if low >= 0 and high < levels:
             return
-        place = np.argwhere((chunk < 0) | (chunk >= levels))[0]
-        value = chunk[tuple(place)]
-        index = [start + int(place[0]), *map(int, place[1:])]
-        said = f"{where} holds {value} at {index}, but levels are 0..{levels - 1}"
+        first, *rest = map(int, np.argwhere((chunk < 0) | (chunk >= levels))[0])
+        value = chunk[(first, *rest)]
+        hint = f"a model has at most {MAX_LEVELS} levels"
         if low < 0:
-            raise ValueError(f"{said}; spins of -1 and 1 become levels by (x + 1) // 2")
-        hint = (
-            "a model has at most 256 levels" if self.levels is None else "give more levels, of which 256 are the most"
-        )
-        raise ValueError(f"{said}: {hint}")
+            hint = "spins of -1 and 1 become levels by (x + 1) // 2"
+        elif self.levels is not None:
+            hint = f"give more levels, at most {MAX_LEVELS}"
+        raise ValueError(f"{where} holds {value} at {[start + first, *rest]}, but levels are 0..{levels - 1}; {hint}")
 
     def _labels(self, n: int) -> np.ndarray | None:
         if self._labels_key is None:
@@ -154,12 +158,12 @@ class ArraySource:
         with _opened(self.path, self._labels_key) as array:
             array.check_integers("labels.astype('int64')")
             if array.shape != (n,):
-                raise ValueError(f"{array.where} must have shape ({n},), a label an image, got {array.shape}")
+                raise ValueError(f"{array.where} must have shape ({n},), one label per image, got {array.shape}")
             labels = np.concatenate([chunk for _, chunk in array.chunks()])
         low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= MOST_CLASSES:
+        if low < 0 or high >= MAX_CLASSES:
             raise ValueError(
-                f"{array.where} must be in 0..{MOST_CLASSES - 1}, since a model has at most {MOST_CLASSES} classes, "
+                f"{array.where} must be in 0..{MAX_CLASSES - 1}, since a model has at most {MAX_CLASSES} classes, "
                 f"got {low if low < 0 else high}"
             )
         return labels.astype(np.int64)
@@ -167,7 +171,7 @@ class ArraySource:
 
 @dataclass(frozen=True)
 class _Array:
-    """An array in a file that is open behind its header."""
+    """An array in a file that has been read up to the end of its header."""
 
     where: str
     file: IO[bytes]
@@ -182,7 +186,7 @@ class _Array:
             raise ValueError(f"{self.where} must hold integers, got {self.dtype}; convert them, as in {advice}")
 
     def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Index of the first row, and rows."""
+        """The array in parts: the index of the first row, and rows."""
         row = self.dtype.itemsize * math.prod(self.shape[1:])
         rows = max(1, _CHUNK // max(1, row))
         for start in range(0, len(self), rows):
@@ -209,9 +213,7 @@ def _opened(path: Path, key: str | None) -> Iterator[_Array]:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(file)
-        except (ValueError, SyntaxError, tokenize.TokenError, EOFError, TypeError, KeyError) as error:
-            raise ValueError(f"{where} is damaged or not a NumPy file: {error}") from None
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        except _DAMAGE as error:
             raise ValueError(f"{where} is damaged or not a NumPy file: {error}") from None
         if dtype.hasobject:
             raise ValueError(f"{where} holds Python objects, which are never read; save an array of integers")
@@ -221,15 +223,14 @@ def _opened(path: Path, key: str | None) -> Iterator[_Array]:
 
 
 def _keys(path: Path) -> tuple[str | None, str | None]:
-    """The names of the images and of the labels inside a .npz file; for a .npy file none."""
-    with path.open("rb") as file:
-        check_no_pointer(file.read(64), path)
+    """The names of the images and of the labels inside a .npz file; None for each that there is not."""
+    check_no_pointer(path, path)
     if path.suffix.lower() == ".npy":
         return None, None
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"{path} is damaged or not a NumPy file: {error}") from None
     labels = "labels" if "labels" in names else None
     if "images" in names:
@@ -242,20 +243,20 @@ def _keys(path: Path) -> tuple[str | None, str | None]:
 
 
 def _layout_of(
-    shape: tuple[int, ...], where: str, told: Layout | None, image_shape: tuple[int, int, int] | None
+    shape: tuple[int, ...], where: str, given: Layout | None, image_shape: tuple[int, int, int] | None
 ) -> Layout:
     """What the axes of an array are."""
     every: tuple[Layout, ...] = ("nhw", "nchw", "nhwc")
-    layouts = [layout for layout in every if len(layout) == len(shape) and told in (None, layout)]
+    layouts = [layout for layout in every if len(layout) == len(shape) and given in (None, layout)]
     if not layouts:
-        allowed = f"({', '.join(told.upper())})" if told else "(N, H, W), (N, C, H, W) or (N, H, W, C)"
+        allowed = f"({', '.join(given.upper())})" if given else "(N, H, W), (N, C, H, W) or (N, H, W, C)"
         raise ValueError(f"{where} must have shape {allowed}, got {shape}")
     found = {layout: _image_shape(shape, layout) for layout in layouts}
     fitting = [layout for layout in layouts if image_shape in (None, found[layout])]
     if not fitting:
         images = " or ".join(map(str, found.values()))
         raise ValueError(f"{where} has images of {images}, and the model {image_shape} (C, H, W); its shape is {shape}")
-    if told is not None or (image_shape is not None and len(fitting) == 1):
+    if given is not None or (image_shape is not None and len(fitting) == 1):
         return fitting[0]
     if len(shape) == 4 and shape[3] <= 4 and shape[1] > 1:
         n, a, b, c = shape

@@ -1,22 +1,22 @@
-"""Decoded images in a memory-mapped file, made once for a source and its options.
+"""The cache of decoded images: memory-mapped files, made once for a source and its options.
 
-A cache is a folder of `$XDG_CACHE_HOME/pixelcnn/data` (`~/.cache/pixelcnn/data`), named by a hash of what its content
-depends on: the source's path, the names, sizes and times of its files, and the options. It appears by one rename. Of
-processes that make the same one, in whichever containers, the first to finish gives it its name, and the others take
-it. The folder of all caches is locked while one is begun, named or deleted.
+A cache is a folder in `$XDG_CACHE_HOME/pixelcnn/data` (`~/.cache/pixelcnn/data`), named by a hash of everything that
+its content depends on: the source's path, the names, sizes and times of its files, and the options. It appears by one
+rename. If several processes make the same cache, in whichever containers, the first to finish gives it its name, and
+the others use it. The folder of all caches is locked while one is begun, named or deleted.
 
     images.npy    uint8 levels (N, C, H, W): first the training, then the validation, then the test images
     labels.npy    int64 (N,), if there are classes
-    names.txt     a line an image: its file, with #k for patch k, or its index in the array
-    skipped.txt   a line a picture that could not be used, and why
+    names.txt     one line per image: its file, with #k for patch k, or its index in the array
+    skipped.txt   one line per picture that could not be used, and why
     data.json     shape, levels, counts, classes, checksums
 
-Options that were left open (size, channels) are settled by the images; a link leads from what they turned out to be to
-the same cache, so that a model of that shape finds what it was trained on.
+Options that were left open (size, channels) are settled by the images. A link under the name that these settled options
+give leads to the same cache, so that a model of that shape finds the images it was trained on.
 
 Images are written as they are decoded, and read through the mapping: neither takes memory that grows with their number.
-A cache whose files do not have the sizes and the checksums that data.json asks for is made anew. The checksums are of
-samples (`pixelcnn.files.sample_digest`): of what is longer than 4 MiB, a few bits that flip later can go unnoticed.
+A cache whose files do not have the sizes and checksums in data.json is made anew. The checksums are of samples
+(`pixelcnn.files.sample_digest`): in files longer than 4 MiB, a few bits that flip later can go unnoticed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import hashlib
 import json
 import os
 import shutil
-import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -38,54 +38,78 @@ from torch import Tensor
 
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.datasets.split import SIDES, side_of
-from pixelcnn.files import cache_home, new_folder, only_user_of, read_json, sample_digest, writable_folder, write_file
+from pixelcnn.files import (
+    cache_home,
+    map_array,
+    new_folder,
+    only_user_of,
+    read_json,
+    sample_digest,
+    writable_folder,
+    write_file,
+)
+from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS
 from pixelcnn.progress import say
 
-__all__ = ["Cache", "CacheRecord", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
+__all__ = ["MAX_CLASSES", "Cache", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
 
-_VERSION = 2  # of what is written, and of how pictures are decoded
+MAX_CLASSES = 2**16  # as many as a model can have
+
+_VERSION = 2  # of the files' format and of how pictures are decoded
 _FILES = ("images.npy", "labels.npy", "names.txt", "skipped.txt")
-_HEADER = 128
-_NAMED = 5  # skipped files that are named in the warning
+_HEADER = 128  # bytes of a .npy file's header, for any number of images
+_MAX_NAMED = 5  # skipped files that are named in the warning
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a source says of its images when it has written them."""
+    """What a source reports when it has written its images."""
 
     levels: int
     """Levels of a sub-pixel."""
     classes: tuple[str, ...] | None
     """Names of the classes, in the order of the labels."""
     remarks: tuple[str, ...] = ()
-    """What was done to them that a user might not expect, a sentence each."""
+    """Remarks on what was done to the images that a user might not expect, a sentence each."""
 
 
-class Source(Protocol):
-    """Images that are decoded into a cache."""
+class Source(ABC):
+    """A source of images that are decoded into a cache."""
 
-    @property
-    def name(self) -> str:
-        """What it is called in messages."""
+    name: str
+    """The name in messages."""
+    fields: tuple[str, ...] = ()
+    """The fields of `DataConfig` that apply to it."""
+    has_pictures = False
+    """Whether its images are pictures, which can be scaled, cropped and converted to grey."""
+    is_split = False
+    """Whether it has a fixed split into training, validation and test images."""
 
+    @abstractmethod
     def stamp(self) -> dict[str, Any]:
-        """What tells whether the data have changed, as JSON values."""
+        """What changes if the data change, as JSON values."""
 
+    @abstractmethod
     def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
-        """What else the images depend on, as JSON values; with what is left open settled by their shape, if given."""
+        """The options that the images depend on, as JSON values; those left open are settled by the shape, if given."""
 
+    @abstractmethod
     def fill(self, writer: Writer, *, progress: bool) -> Contents:
         """Writes all images."""
+
+    def notices(self) -> list[str]:
+        """After `stamp`: remarks on what of the data is not read, a sentence each."""
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheRecord:
-    """data.json: what a cache holds."""
+    """data.json: the content of a cache."""
 
     source: str
     """Name of the source."""
     identity: str
-    """SHA-256 of what the images depend on."""
+    """SHA-256 of everything that the images depend on."""
     shape: tuple[int, int, int]
     """Channels, height and width."""
     levels: int
@@ -101,13 +125,13 @@ class CacheRecord:
     highest: int
     """The highest level of all."""
     constant: int
-    """Images of one level throughout."""
+    """Number of images of one level throughout."""
     remarks: tuple[str, ...]
-    """What was done to the data that a user might not expect, a sentence each."""
+    """As in `Contents`."""
     split: str
     """How the images were split."""
     checksums: dict[str, str]
-    """Of each file, by `pixelcnn.files.sample_digest`."""
+    """The `pixelcnn.files.sample_digest` of each file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,47 +139,48 @@ class Cache:
     """An open cache; its tensors are memory-mapped, and writing to them does not reach the file."""
 
     folder: Path
-    """Where it is."""
+    """The cache's folder."""
     record: CacheRecord
-    """What it holds."""
+    """Its data.json."""
     images: Tensor
     """uint8 levels (N, C, H, W)."""
     labels: Tensor | None
     """int64 (N,)."""
 
     def side(self, name: str | None) -> slice:
-        """The place of a side of `SIDES` among the images; of all of them for None."""
+        """The range of a side of `SIDES` among the images; for None, of all images."""
         if name is None:
             return slice(0, sum(self.record.counts))
         k = SIDES.index(name)
         return slice(sum(self.record.counts[:k]), sum(self.record.counts[: k + 1]))
 
     def remarks(self) -> Iterator[str]:
-        """What a user should know of the data, a sentence each: pictures that are missing, frames, depths."""
+        """Remarks on pictures that are missing, frames and depths, a sentence each."""
         if skipped := self.record.skipped:
             path = self.folder / "skipped.txt"
             with path.open("rb") as file:
-                first = [os.fsdecode(line).rstrip("\n") for _, line in zip(range(_NAMED), file, strict=False)]
+                first = [os.fsdecode(line).rstrip("\n") for _, line in zip(range(_MAX_NAMED), file, strict=False)]
             were = "picture was" if skipped == 1 else "pictures were"
-            yield f"{skipped:,} {were} skipped: {'; '.join(first)}" + (f"; all in {path}" if skipped > _NAMED else "")
+            rest = f"; all in {path}" if skipped > _MAX_NAMED else ""
+            yield f"{skipped:,} {were} skipped: {'; '.join(first)}{rest}"
         yield from self.record.remarks
 
     def names(self, name: str | None = None) -> list[str]:
-        """What each image of a side is called in its source."""
+        """The name of each image of a side in its source."""
         lines = (self.folder / "names.txt").read_bytes().split(b"\n")[:-1]
         return [os.fsdecode(line) for line in lines[self.side(name)]]
 
 
 def cache_folder() -> Path:
-    """Where caches are."""
+    """The folder of all caches."""
     return cache_home() / "data"
 
 
 def stamp_of(path: str | Path) -> list[int]:
-    """What the status of a file tells of its content: its size, when that changed last, and when anything did.
+    """A file's size, the time of its last modification, and the time when anything about it last changed.
 
-    The last, which no program can set, tells apart files that were given the same time. The number of the inode is left
-    out: a file system in user space may give a file another one at any time.
+    The last one, which no program can set, tells apart files that were given the same modification time. The number of
+    the inode is left out: a file system in user space may change it at any time.
 
     Raises:
         OSError: If there is no such file.
@@ -165,13 +190,13 @@ def stamp_of(path: str | Path) -> list[int]:
 
 
 def open_cache(source: Source, held_out: float, test: float, *, progress: bool) -> Cache:
-    """The cache of a source, which is made if it is not there or damaged.
+    """The cache of a source, made if it is missing or damaged.
 
     Args:
-        source: Where the images come from.
+        source: The source of the images.
         held_out: Share of the validation images.
         test: Share of the test images.
-        progress: Show a bar and where the cache is on standard error.
+        progress: Show a bar, and where the cache is, on standard error.
 
     Raises:
         ValueError: If the source refuses its data, or they change while they are read.
@@ -200,9 +225,9 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
         if error.filename is not None:
             at = Path(error.filename)
             if not (at.is_relative_to(path.parent) or path.is_relative_to(at)):
-                raise  # of the source
-        told = f"{error.strerror}, so the images cannot be cached; XDG_CACHE_HOME chooses another place"
-        raise OSError(error.errno, told, str(path)) from error
+                raise  # it is about the source
+        message = f"{error.strerror}, so the images cannot be cached; XDG_CACHE_HOME chooses another place"
+        raise OSError(error.errno, message, str(path)) from error
     if progress:
         size = sum(file.stat().st_size for file in path.iterdir())
         say(f"{source.name}: {sum(cache.record.counts):,} images, {_bytes(size)} in {path}")
@@ -210,7 +235,7 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
 
 
 class Writer:
-    """Takes images one after another, each to the end of its side."""
+    """Takes images one after another and appends each to its side."""
 
     def __init__(self, folder: Path, files: contextlib.ExitStack, held_out: float, test: float) -> None:
         self._columns = {name: _Column(folder / name, files) for name in ("images.npy", "labels.npy", "names.txt")}
@@ -218,14 +243,14 @@ class Writer:
         self._held_out, self._test = held_out, test
         self._labelled = 0
         self.shape: tuple[int, int, int] | None = None
-        """Of an image, once there is one."""
+        """Shape of an image, once there is one."""
         self.counts = [0, 0, 0]
-        """Images of each side."""
+        """Number of images on each side."""
         self.skipped = 0
         """Pictures that could not be used."""
         self.first_skipped = ""
-        """The first of them, and why."""
-        self.lowest, self.highest, self.constant = 255, 0, 0
+        """The first of them, and the reason."""
+        self.lowest, self.highest, self.constant = MAX_LEVELS - 1, 0, 0
         """As in `CacheRecord`."""
 
     def add(
@@ -240,7 +265,7 @@ class Writer:
             side: Index of `SIDES`; None lets the content decide.
         """
         self.shape = self.shape or images.shape[1:]
-        assert images.dtype == np.uint8
+        assert images.dtype == ARRAY_DTYPE
         assert images.shape[1:] == self.shape
         for k, image in enumerate(images):
             at = side_of(image, self._held_out, self._test) if side is None else side
@@ -252,10 +277,10 @@ class Writer:
             self._columns["names.txt"].write(at, os.fsencode(names[k]).replace(b"\n", b" ") + b"\n")
             if labels is not None:
                 self._labelled += 1
-                self._columns["labels.npy"].write(at, struct.pack("<q", labels[k]))
+                self._columns["labels.npy"].write(at, int(labels[k]).to_bytes(8, "little", signed=True))
 
     def skip(self, name: str, reason: str) -> None:
-        """Notes a picture that cannot be used."""
+        """Notes that a picture cannot be used."""
         line = f"{name}: {reason}".replace("\n", " ")
         self.first_skipped = self.first_skipped or line
         self.skipped += 1
@@ -265,14 +290,14 @@ class Writer:
         """Completes the files."""
         assert self.shape is not None
         assert self._labelled in (0, sum(self.counts))
-        self._columns["images.npy"].finish(_header("|u1", (sum(self.counts), *self.shape)))
-        self._columns["labels.npy"].finish(_header("<i8", (self._labelled,)))
-        self._columns["names.txt"].finish(b"")
+        self._columns["images.npy"].finish(np.dtype(ARRAY_DTYPE), (sum(self.counts), *self.shape))
+        self._columns["labels.npy"].finish(np.dtype("<i8"), (self._labelled,))
+        self._columns["names.txt"].finish()
         _sync(self._skipped)
 
 
 class _Column:
-    """A file that grows in three places: the parts of the later sides are appended to it in the end."""
+    """A file that grows in three parts, one per side: the parts of the later sides are appended to it in the end."""
 
     def __init__(self, path: Path, files: contextlib.ExitStack) -> None:
         self._parts: list[IO[bytes]] = []
@@ -285,15 +310,17 @@ class _Column:
     def write(self, side: int, content: bytes) -> None:
         self._parts[side].write(content)
 
-    def finish(self, header: bytes) -> None:
+    def finish(self, dtype: np.dtype[Any] | None = None, shape: tuple[int, ...] = ()) -> None:
         whole = self._parts[0]
         for part in self._parts[1:]:
             part.seek(0)
             shutil.copyfileobj(part, whole, 2**20)
             os.unlink(part.name)
-        if header:
+        if dtype is not None:
             whole.seek(0)
-            whole.write(header)
+            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(whole, header)
+            assert whole.tell() == _HEADER
         _sync(whole)
 
 
@@ -346,12 +373,12 @@ def _make(
 
 
 def _read(path: Path, identity: str) -> Cache | None:
-    """The cache in a folder, or behind a link, or None if there is none that is whole."""
+    """The cache in a folder or behind a link; None if there is none, or it is damaged."""
     try:
         record = from_dict(CacheRecord, read_json(path / "data.json"), str(path))
         n = sum(record.counts)
-        images = _map(path / "images.npy", np.dtype(np.uint8), (n, *record.shape))
-        labels = None if record.classes is None else _map(path / "labels.npy", np.dtype(np.int64), (n,))
+        images = _map(path / "images.npy", ARRAY_DTYPE, (n, *record.shape))
+        labels = None if record.classes is None else _map(path / "labels.npy", np.int64, (n,))
         known_as = path.resolve().name if path.is_symlink() else identity
         if not record.identity.startswith(known_as) or record.checksums != _checksums(path):
             return None
@@ -365,30 +392,23 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _unlink(path: Path) -> None:
-    """Deletes a link in a cache's place, to one that is damaged or gone."""
+    """Deletes a link at a cache's path, which leads to a cache that is damaged or gone."""
     if path.is_symlink():
         path.unlink()
 
 
-def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
-    array = np.load(path, mmap_mode="c", allow_pickle=False)
-    size = _HEADER + dtype.itemsize * int(np.prod(shape))
-    if array.dtype != dtype or array.shape != shape or path.stat().st_size != size:
-        raise ValueError(f"{path} is damaged")
+def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Tensor:
+    array = map_array(path)
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{path} is damaged: it does not hold what data.json says")
     return torch.from_numpy(array)
 
 
 def _clear(folder: Path) -> None:
-    """Deletes what killed processes left half-written; a living one has its folder locked. The caller has this one."""
+    """Deletes what killed processes left half-written; living ones lock theirs. The caller has locked `folder`."""
     for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
         with contextlib.suppress(ValueError, OSError), only_user_of(left):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """The header of a .npy file, of a length that does not depend on the number of images."""
-    text = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape}, }}"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER - 10) + text.ljust(_HEADER - 11).encode() + b"\n"
 
 
 def _sync(file: IO[bytes]) -> None:

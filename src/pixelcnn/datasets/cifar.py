@@ -1,6 +1,6 @@
 """CIFAR-10 in its binary version: the folder `cifar-10-batches-bin`, or the archive that it comes in.
 
-A record is a byte for the class and 3 x 32 x 32 bytes for the image, in the order of `(C, H, W)`.
+A record is one byte for the class and 3 x 32 x 32 bytes for the image, in the order of `(C, H, W)`.
 
 Splits:
 
@@ -16,16 +16,18 @@ References:
 from __future__ import annotations
 
 import contextlib
+import functools
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from pixelcnn.datasets.cache import Contents, Writer, stamp_of
+from pixelcnn.datasets.cache import Contents, Source, Writer, stamp_of
 from pixelcnn.files import check_no_pointer
+from pixelcnn.levels import MAX_LEVELS, quantised
 from pixelcnn.progress import progress_bar
 
 __all__ = ["CIFAR10Source", "is_cifar10"]
@@ -35,11 +37,12 @@ _TEST = "test_batch.bin"
 _NAMES = "batches.meta.txt"
 _RECORD = 1 + 3 * 32 * 32
 _CLASSES = 10
-_PART = 1000  # records
+
+_Files: TypeAlias = Mapping[str, Callable[[], bytes]]  # functions that read files, by the files' names
 
 
 def is_cifar10(path: Path) -> bool:
-    """Whether a folder, or a tar archive, holds one of CIFAR-10's files; a damaged archive does if its name says so."""
+    """Whether a folder or a tar archive holds one of CIFAR-10's files; for a damaged archive its name decides."""
     if path.is_dir():
         return any((path / name).is_file() for name in (*_TRAINING, _TEST))
     if "".join(path.suffixes[-2:]) not in (".tar.gz", ".tar", ".tgz") and path.suffix not in (".tar", ".tgz"):
@@ -51,7 +54,7 @@ def is_cifar10(path: Path) -> bool:
         return path.name.startswith("cifar-10")
 
 
-class CIFAR10Source:
+class CIFAR10Source(Source):
     """CIFAR-10's images.
 
     Args:
@@ -59,10 +62,12 @@ class CIFAR10Source:
         levels: 2..256, to which the 256 are quantised; None for 256.
     """
 
+    name = "cifar10"
+    is_split = True
+
     def __init__(self, path: Path, levels: int | None) -> None:
         self.path = path
-        self.name = "cifar10"
-        self.levels = levels or 256
+        self.levels = levels or MAX_LEVELS
 
     def stamp(self) -> dict[str, Any]:
         """Path, sizes and times of the files."""
@@ -70,7 +75,7 @@ class CIFAR10Source:
         stamps = [[file.name, *stamp_of(file)] for file in files]
         return {"cifar10": str(self.path.resolve()), "files": stamps}
 
-    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002 - they have one
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:  # noqa: ARG002  # the images leave nothing open
         """The levels."""
         return {"levels": self.levels}
 
@@ -80,58 +85,53 @@ class CIFAR10Source:
         Raises:
             ValueError: If a file is missing or damaged; it is named.
         """
-        with self._files() as read:
-            classes = tuple(read(_NAMES).decode("ascii", errors="replace").split())
+        with self._files() as files:
+            classes = tuple(self._content(files, _NAMES).decode("ascii", errors="replace").split())
             if len(classes) != _CLASSES:
                 raise ValueError(f"{self.path}: {_NAMES} must name {_CLASSES} classes, got {len(classes)}")
-            sizes = [len(self._records(name, read(name))) for name in _TRAINING]
-            validation = sum(sizes) - sum(sizes) // 10  # index of the first
-            table = (np.arange(256) * self.levels // 256).astype(np.uint8)
-            seen = 0
+            count = sum(len(self._records(files, name)) for name in _TRAINING)
+            validation, seen = count - count // 10, 0  # index of the first validation image, and images so far
             with progress_bar("reading cifar10", None, "img", show=progress) as bar:
                 for name in (*_TRAINING, _TEST):
-                    records = self._records(name, read(name))
+                    records = self._records(files, name)
                     for k, record in enumerate(records):
                         side = 2 if name == _TEST else 1 if seen + k >= validation else 0
-                        image = table[record[1:]].reshape(1, 3, 32, 32)
+                        image = quantised(record[1:], self.levels).reshape(1, 3, 32, 32)
                         writer.add(image, [int(record[0])], [f"{name}#{k}"], side)
                     seen += len(records)
                     bar.update(len(records))
         return Contents(levels=self.levels, classes=classes)
 
-    def _records(self, name: str, content: bytes) -> np.ndarray:
+    def _records(self, files: _Files, name: str) -> np.ndarray:
+        content = self._content(files, name)
         check_no_pointer(content, f"{self.path}: {name}")
         if not content or len(content) % _RECORD:
-            raise ValueError(f"{self.path}: {name} is damaged: {len(content)} bytes are no number of {_RECORD} each")
+            raise ValueError(f"{self.path}: {name} is damaged: {len(content)} bytes are not a multiple of {_RECORD}")
         records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
         if records[:, 0].max() >= _CLASSES:
             raise ValueError(f"{self.path}: {name} is damaged: it holds a class {records[:, 0].max()}")
         return records
 
+    def _content(self, files: _Files, name: str) -> bytes:
+        if name not in files:
+            raise ValueError(f"{self.path}: {name} is missing")
+        return files[name]()
+
     @contextlib.contextmanager
-    def _files(self) -> Iterator[Any]:
-        """A function that gives the content of a file by its name."""
+    def _files(self) -> Iterator[_Files]:
         if self.path.is_dir():
-
-            def read(name: str) -> bytes:
-                if not (self.path / name).is_file():
-                    raise ValueError(f"{self.path}: {name} is missing")
-                return (self.path / name).read_bytes()
-
-            yield read
+            yield {path.name: path.read_bytes for path in self.path.iterdir() if path.is_file()}
             return
         try:
             with tarfile.open(self.path) as archive:
-                members = {Path(member.name).name: member for member in archive if member.isfile()}
-
-                def extract(name: str) -> bytes:
-                    file = archive.extractfile(members[name]) if name in members else None
-                    if file is None:
-                        raise ValueError(f"{self.path}: {name} is missing")
-                    return file.read()
-
-                yield extract
+                members = [member for member in archive if member.isfile()]
+                yield {Path(each.name).name: functools.partial(_extracted, archive, each) for each in members}
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            with self.path.open("rb") as file:
-                check_no_pointer(file.read(64), self.path)
+            check_no_pointer(self.path, self.path)
             raise ValueError(f"{self.path} is damaged: {error}") from None
+
+
+def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None, "it is a regular file"
+    return file.read()

@@ -10,10 +10,10 @@ Splits:
 
 The `seed` splits exist for parity: they train on 3,000 official test images. Report results on the others.
 
-In the literature black-and-white MNIST is mostly not thresholded but drawn, each pixel white with a probability of
+In the literature, black-and-white MNIST is mostly not thresholded but drawn, each pixel white with a probability of
 grey / 255. `drawn_mnist` gives each split drawn once and for all, to validate and to test on; training draws its images
-anew in each epoch (`pixelcnn.randomness.binarised`). The fixed draw that part of the literature uses ("static", of
-Larochelle and Murray) is a file that is not in this package.
+anew in each epoch (`pixelcnn.randomness.binarised`). The fixed draw that part of the literature uses (the "static" one
+of Larochelle and Murray) is a file that is not in this package.
 
 References:
     | Gradient-based learning applied to document recognition (LeCun et al., 1998).
@@ -34,12 +34,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.config.checks import checked_levels
+from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS, checked_levels, quantised
 from pixelcnn.randomness import binarised
 
 __all__ = ["SPLITS", "drawn_mnist", "mnist", "read_idx"]
-
-SPLITS = ("train", "validation", "test", "seed-train", "seed-validation")
 
 _FOLDER = Path(__file__).parent / "data"
 _MD5 = {  # of the unpacked files
@@ -48,8 +46,15 @@ _MD5 = {  # of the unpacked files
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-_THRESHOLD = 0.33 * 256
-_STARTS = {"validation": 55_000, "test": 60_000, "seed-validation": 63_000}  # among all 70,000, train first; others: 0
+_THRESHOLD = 0.33 * MAX_LEVELS
+_RANGES = {  # of the splits among all 70,000 images, the official training images first
+    "train": slice(0, 55_000),
+    "validation": slice(55_000, 60_000),
+    "test": slice(60_000, 70_000),
+    "seed-train": slice(0, 63_000),
+    "seed-validation": slice(63_000, 70_000),
+}
+SPLITS = tuple(_RANGES)
 
 
 def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
@@ -74,25 +79,19 @@ def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     levels = checked_levels(levels)
-    official = [_part(name) for name in (("t10k",) if split == "test" else ("train", "t10k"))]
-    grey = np.concatenate([images for images, _ in official])
-    labels = np.concatenate([labels for _, labels in official])
-    chosen = {
-        "train": slice(0, 55_000),
-        "validation": slice(55_000, 60_000),
-        "test": slice(0, 10_000),
-        "seed-train": slice(0, 63_000),
-        "seed-validation": slice(63_000, 70_000),
-    }[split]
-    images = _quantise(grey[chosen], levels)
-    return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels[chosen].astype(np.int64))
+    files, chosen = ["train", "t10k"], _RANGES[split]
+    if split == "test":
+        files, chosen = ["t10k"], slice(None)  # the other files need not be read
+    grey, labels = (np.concatenate(parts)[chosen] for parts in zip(*map(_official, files), strict=True))
+    images = (grey >= _THRESHOLD).astype(ARRAY_DTYPE) if levels == 2 else quantised(grey, levels)
+    return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
 
 
 def drawn_mnist(split: str = "test") -> tuple[Tensor, Tensor]:
     """Binary images of a split, drawn once and for all, and their labels.
 
-    A pixel is 1 with probability grey / 255, by `pixelcnn.randomness.binarised` of seed 0, no epoch, and the image's
-    index among all 70,000: an image is the same in every split. docs/results.md publishes the test set's SHA-256.
+    A pixel is 1 with probability grey / 255, by `pixelcnn.randomness.binarised` with seed 0, no epoch, and the image's
+    index among all 70,000, so an image is the same in every split. docs/results.md publishes the test set's SHA-256.
 
     Args:
         split: One of `SPLITS`; see the module's docstring.
@@ -108,8 +107,8 @@ def drawn_mnist(split: str = "test") -> tuple[Tensor, Tensor]:
         >>> images.shape, images.sum(), labels[:4]
         (torch.Size([10000, 1, 28, 28]), tensor(1038736), tensor([7, 2, 1, 0]))
     """
-    grey, labels = mnist(split, 256)
-    first = _STARTS.get(split, 0)
+    grey, labels = mnist(split, MAX_LEVELS)
+    first = _RANGES[split].start
     indices = torch.arange(first, first + len(grey), device="cpu")
     parts = zip(torch.split(grey, 1000), torch.split(indices, 1000), strict=True)  # in bounded memory
     return torch.cat([binarised(*part, seed=0) for part in parts]), labels
@@ -123,7 +122,7 @@ def read_idx(path: Path, md5: str) -> np.ndarray:
         md5: MD5 of the unpacked content, in hexadecimal.
 
     Raises:
-        ValueError: If the file is missing, cannot be unpacked or has another content; it is named.
+        ValueError: If the file is missing, cannot be unpacked or has other content; it is named.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -140,12 +139,6 @@ def read_idx(path: Path, md5: str) -> np.ndarray:
 
 
 @functools.cache
-def _part(name: str) -> tuple[np.ndarray, np.ndarray]:
+def _official(name: str) -> tuple[np.ndarray, np.ndarray]:
     images, labels = f"{name}-images-idx3-ubyte", f"{name}-labels-idx1-ubyte"
     return tuple(read_idx(_FOLDER / f"{file}.gz", _MD5[file]) for file in (images, labels))  # type: ignore[return-value]
-
-
-def _quantise(grey: np.ndarray, levels: int) -> np.ndarray:
-    if levels == 2:
-        return (grey >= _THRESHOLD).astype(np.uint8)
-    return (grey.astype(np.uint32) * levels // 256).astype(np.uint8)

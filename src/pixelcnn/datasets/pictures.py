@@ -1,12 +1,12 @@
-"""Pictures as levels: greyscale or RGB, at one size or cut into patches, quantised.
+"""Pictures as levels: greyscale or RGB, at one size or cut into patches, quantised; and sources of pictures.
 
-What a picture is, in this order: the first frame, or page; values of more than 8 bits cut to the upper 8 of those that
-the pictures use (`Depth`); turned upright as its EXIF data say; transparency laid on black; "L" of Pillow (ITU-R 601-2
-luma) or RGB; scaled with a Lanczos filter, which averages over what it makes smaller; and
+The steps, in this order: take the first frame, or page; cut values of more than 8 bits to the upper 8 of those that the
+pictures use (`Depth`); turn the picture upright as its EXIF data say; lay transparency on black; convert to Pillow's
+"L" (ITU-R 601-2 luma) or RGB; scale with a Lanczos filter, which averages where it reduces; and quantise:
 level = floor(value * levels / 256).
 
-Colour profiles and gamma are not applied. Pixels of 32 bits, integers or floating point, have no known range and are
-refused. Formats that hold drawings, textures or several sizes of one picture are not read.
+Colour profiles and gamma are not applied. Pixels of 32 bits, integer or floating point, have no known range and are
+refused. Formats for drawings, textures or several sizes of one picture are not read.
 """
 
 from __future__ import annotations
@@ -16,18 +16,35 @@ import dataclasses
 import importlib.util
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pixelcnn.config import DataConfig
+from pixelcnn.datasets.cache import Contents, Source, Writer
 from pixelcnn.files import check_no_pointer
+from pixelcnn.levels import MAX_LEVELS, quantised
 
-__all__ = ["SUFFIXES", "Depth", "frames_left_out", "is_grey", "open_picture", "opened", "stored_bits", "to_levels"]
+__all__ = [
+    "SUFFIXES",
+    "Decoded",
+    "Depth",
+    "PictureSource",
+    "Pictures",
+    "frames_left_out",
+    "is_grey",
+    "open_picture",
+    "opened",
+    "stored_bits",
+    "to_levels",
+]
 
-_TGA = (".tga",)  # has no mark at its beginning, so anything could pass for it
+_TGA = (".tga",)  # a format without a signature, so anything could pass for it
 _ENDINGS = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -46,57 +63,62 @@ _ENDINGS = {
     **({"AVIF": (".avif",)} if importlib.util.find_spec("PIL._avif") else {}),
 }
 SUFFIXES = (*(suffix for suffixes in _ENDINGS.values() for suffix in suffixes), *_TGA)
-"""Endings of the files that are read, in small letters."""
+"""Endings of the files that are read, in lower case."""
 
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
+Decoded: TypeAlias = "tuple[np.ndarray, int] | Exception"
+"""A picture's images, as of `to_levels`, and its number of frames after the first; or what went wrong."""
+
+Pictures: TypeAlias = "Generator[tuple[str, int | None, int | None, Decoded], None, None]"
+"""Name and class of each picture; the index in `SIDES` of its side, None to let the content decide; its images."""
+
 
 def open_picture(path: Path) -> Image.Image:
-    """The picture of a file, of which only the header has been read.
+    """Opens a picture file, of which only the header is read.
 
     Raises:
-        OSError: If it cannot be read or is of none of the formats that are. Damaged files may raise anything.
+        OSError: If it cannot be read or has none of the formats that are read. Damaged files may raise anything.
         ValueError: If it is a pointer of Git LFS.
     """
     try:
         image = Image.open(path, formats=[*_ENDINGS, *(["TGA"] if path.suffix.lower() in _TGA else [])])
     except UnidentifiedImageError:
-        with path.open("rb") as file:
-            check_no_pointer(file.read(64), path.name)
+        check_no_pointer(path, path.name)
         raise
     if image.format == "TIFF":
-        image.filename = ""  # else Pillow 12 maps the file at the size that it has when it is turned upright
+        image.filename = ""  # or Pillow 12 maps the file with the size that the picture has after it is turned upright
     return image
 
 
 def opened(paths: Iterable[Path]) -> Iterator[Image.Image]:
-    """Each picture, closed when the next one is asked for; those that cannot be opened are passed over."""
+    """Each picture in turn, closed when the next one is asked for; those that cannot be opened are skipped."""
     for path in paths:
         try:
             image = open_picture(path)
-        except Exception:  # Pillow meets damaged files with errors of any kind
+        except Exception:  # Pillow raises errors of any kind for damaged files
             continue
         with image:
             yield image
 
 
 def is_grey(image: Image.Image) -> bool:
-    """Whether a picture is stored in greyscale; one in colours that all happen to be grey is not."""
+    """Whether a picture is stored in greyscale, which a colour picture that happens to be grey is not."""
     return image.mode in _GREY
 
 
 def frames_left_out(image: Image.Image) -> int:
-    """How many frames, or pages, of a picture come after the first."""
-    with contextlib.suppress(Exception):  # damage further back
+    """The number of frames, or pages, of a picture after the first."""
+    with contextlib.suppress(Exception):  # damage later in the file
         return int(getattr(image, "n_frames", 1)) - 1
     return 0
 
 
 def stored_bits(image: Image.Image) -> int:
-    """Bits in which the file of a picture stores a value; to be asked before its pixels are read.
+    """Bits per value in the file of a picture, 8 where Pillow does not know; call it before the pixels are read.
 
-    Of more than 8, Pillow gives greyscale as it is, and colours' upper 8. Where it does not know, 8.
+    Of values with more than 8 bits, Pillow gives all bits of greyscale, and the upper 8 of colours.
     """
     if (tags := getattr(image, "tag_v2", None)) is not None:
         return int(max(tags.get(ExifTags.Base.BitsPerSample, (1,))))
@@ -106,21 +128,21 @@ def stored_bits(image: Image.Image) -> int:
         return 32
     codec, _, _, args = (getattr(image, "tile", None) or [("", None, 0, "")])[0]
     if image.format == "PPM" and isinstance(args, tuple):
-        return int(args[1]).bit_length()  # of the largest value
+        return int(args[1]).bit_length()  # the largest value
     if image.format in ("PNG", "SGI") and (found := re.search(r"(?:;|SGI)(\d+)", f"{codec} {args}")):
         return int(found[1])
     return 16 if image.mode.startswith("I") else 8
 
 
 class Depth:
-    """Bits of a value in those pictures of a set that are stored with more than 8: what their largest value needs.
+    """Bits per value in those pictures of a set that are stored with more than 8: as many as the largest value needs.
 
-    Files often say 16 where a camera has 12, and 255 is white in some. All pictures are looked at, since one alone need
-    not have the whole range; and only when the first of the kind is met, for their pixels have to be read twice.
+    Files often say 16 where a camera has 12, and in some 255 is white. All pictures are looked at, since a single one
+    need not use the whole range; but only when the first of this kind is met, since their pixels must be read twice.
 
     Args:
-        config: How the pictures are read; its `bit_depth` is taken as it is.
-        pictures: Opens them, one after another.
+        config: How the pictures are read; a given `bit_depth` is used as it is.
+        pictures: Opens the pictures, one after another.
     """
 
     def __init__(self, config: DataConfig, pictures: Callable[[], Iterable[Image.Image]]) -> None:
@@ -130,7 +152,7 @@ class Depth:
         self._bits: int | None = None
 
     def config_for(self, image: Image.Image) -> DataConfig:
-        """How a picture of the set is read, with `bit_depth` settled if that matters for it."""
+        """The configuration to read a picture of the set with, its `bit_depth` settled if the picture needs one."""
         if not 8 < stored_bits(image) <= 16:
             return self._config
         with self._lock:
@@ -139,22 +161,124 @@ class Depth:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """A sentence on what was done, if something was."""
+        """A sentence on the depth that was used, if any picture needed one."""
         if self._bits is None:
             return ()
-        told = "as bit_depth says" if self._config.bit_depth else "as many as they use; bit_depth can say how many"
-        kept = "" if self._bits == 8 else ", of which the upper 8 are kept: a model has at most 256 levels"
-        return (f"pictures stored with 16 bits are read as {self._bits} bits, 0..{2**self._bits - 1} ({told}){kept}",)
+        why = "as bit_depth says" if self._config.bit_depth else "as many as they use; bit_depth can say how many"
+        cut = "" if self._bits == 8 else f", of which the upper 8 are kept: a model has at most {MAX_LEVELS} levels"
+        return (f"pictures stored with 16 bits are read as {self._bits} bits, 0..{2**self._bits - 1} ({why}){cut}",)
 
     def _of_all(self) -> int:
         bits = 8
         for image in self._pictures():
-            with contextlib.suppress(Exception):  # told when it is decoded
+            with contextlib.suppress(Exception):  # reported when it is decoded
                 if 8 < stored_bits(image) <= 16:
                     bits = max(bits, _deep(image)[1])
             if bits >= 16:
                 break
         return bits
+
+
+class PictureSource(Source):
+    """A source of pictures, which are decoded as a `DataConfig` says.
+
+    Args:
+        name: The source's name in messages.
+        levels: 2..256; None for 256.
+        config: How the pictures are read.
+    """
+
+    fields = tuple(field.name for field in dataclasses.fields(DataConfig) if field.name != "layout")
+    has_pictures = True
+
+    def __init__(self, name: str, levels: int | None, config: DataConfig) -> None:
+        self.name = name
+        self.levels = levels or MAX_LEVELS
+        self.config = config
+        self.classes: tuple[str, ...] | None = None
+        """Names of the classes, known before `fill`."""
+
+    @abstractmethod
+    def opened(self) -> Iterator[Image.Image]:
+        """Opens each picture in turn, except those that cannot be opened."""
+
+    @abstractmethod
+    def decoded(self, depth: Depth, *, progress: bool) -> Pictures:
+        """Decodes all pictures.
+
+        Raises:
+            ValueError: If no number of channels fits all pictures.
+        """
+
+    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
+        """Everything that the levels of the pictures depend on.
+
+        Args:
+            shape: Channels, height and width, after all pictures could be used or were skipped: it settles what the
+                configuration leaves open. None for the options as they are.
+        """
+        size, channels, strict = self.config.height_and_width, self.config.channels, self.config.strict
+        if shape is not None:
+            size, channels, strict = shape[1:], 1 if shape[0] == 1 else 3, False
+        return {
+            "size": size,
+            "channels": channels,
+            "strict": strict,
+            "crop": self.config.crop,
+            "bit_depth": self.config.bit_depth,
+            "levels": self.levels,
+        }
+
+    def decode(self, image: Image.Image, channels: int, depth: Depth) -> Decoded:
+        """Decodes one picture."""
+        try:
+            return to_levels(image, channels, self.levels, depth.config_for(image)), frames_left_out(image)
+        except Exception as error:  # Pillow raises errors of any kind for damaged files
+            return error
+
+    def fill(self, writer: Writer, *, progress: bool) -> Contents:
+        """Writes the images of all pictures; those that cannot be used are skipped.
+
+        Raises:
+            ValueError: If pictures have different sizes and no size is given, no picture can be used, or one cannot be
+                used and `config.strict` is set.
+        """
+        first = first_animated = ""
+        animated = left_out = 0
+        depth = Depth(self.config, self.opened)
+        with (
+            warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities in files
+            contextlib.closing(self.decoded(depth, progress=progress)) as pictures,
+        ):
+            for name, label, side, result in pictures:
+                if isinstance(result, Exception):
+                    if self.config.strict:
+                        why = f"{_reason(result)}; without strict it is skipped"
+                        raise ValueError(f"{name} of {self.name} cannot be used: {why}")
+                    writer.skip(name, _reason(result))
+                    continue
+                images, frames = result
+                shape = writer.shape or images.shape[1:]
+                if images.shape[1:] != shape:
+                    raise ValueError(
+                        f"{name} of {self.name} is {images.shape[2]} x {images.shape[3]}, but {first} is {shape[1]} x "
+                        f"{shape[2]}: give a size, to which all are scaled and cropped"
+                    )
+                first = first or name
+                if frames:
+                    animated, left_out, first_animated = animated + 1, left_out + frames, first_animated or name
+                names = [name] if self.config.crop == "centre" else [f"{name}#{k}" for k in range(len(images))]
+                writer.add(images, None if label is None else [label] * len(images), names, side)
+        if writer.shape is None:
+            raise ValueError(
+                f"none of the {writer.skipped} pictures of {self.name} can be used; the first is {writer.first_skipped}"
+            )
+        remarks = depth.remarks
+        if animated:
+            have = "picture has" if animated == 1 else "pictures have"
+            taken = f"{animated:,} {have} several frames or pages, of which the first is taken"
+            remarks = (f"{taken}: {left_out:,} are left out; {first_animated} is the first", *remarks)
+        return Contents(levels=self.levels, classes=self.classes, remarks=remarks)
 
 
 def to_levels(image: Image.Image, channels: int, levels: int, config: DataConfig) -> np.ndarray:
@@ -164,14 +288,14 @@ def to_levels(image: Image.Image, channels: int, levels: int, config: DataConfig
         image: The picture.
         channels: 1 or 3.
         levels: 2..256.
-        config: Size, crop and bit depth; without one, what this picture uses.
+        config: Size, crop and bit depth; without a bit depth, as many bits as this picture uses.
 
     Returns:
         uint8 (N, channels, H, W) holding 0 .. levels-1.
 
     Raises:
-        ValueError: If the picture is smaller than a patch, its pixels have 32 bits, or values that `bit_depth` does not
-            allow. Damaged ones may raise anything.
+        ValueError: If the picture is smaller than a patch, or its pixels have 32 bits or values that `bit_depth` does
+            not allow. Damaged pictures may raise anything.
     """
     image = _eight_bits(image, config.bit_depth)
     image = ImageOps.exif_transpose(image)
@@ -182,15 +306,22 @@ def to_levels(image: Image.Image, channels: int, levels: int, config: DataConfig
     size = config.height_and_width
     if size is not None and config.crop == "centre":
         image = ImageOps.fit(image, size[::-1], Image.Resampling.LANCZOS)
-    grey = np.asarray(image).reshape(image.height, image.width, channels)
-    if levels < 256:
-        grey = (np.arange(256) * levels // 256).astype(np.uint8)[grey]
+    values = quantised(np.asarray(image).reshape(image.height, image.width, channels), levels)
     if size is None or config.crop == "centre":
-        return np.ascontiguousarray(grey.transpose(2, 0, 1)[None])
-    return _patches(grey, *size)
+        return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+    return _patches(values, *size)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture of a format that is read"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:
+    """The picture with 8 bits per value: the upper 8 of `bit_depth`, or of those that it uses."""
     if stored_bits(image) <= 8:
         return image
     values, used = _deep(image)
@@ -202,8 +333,8 @@ def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:
                 "with 8 bits a channel"
             )
         return image
-    if (most := int(values.max())) >> bits:
-        raise ValueError(f"it holds the value {most}, and bit_depth = {bits} allows 0..{2**bits - 1}")
+    if (largest := int(values.max())) >> bits:
+        raise ValueError(f"it holds the value {largest}, and bit_depth = {bits} allows 0..{2**bits - 1}")
     exif = image.getexif()
     upper = (values >> (bits - 8)).astype(np.uint8)
     if "transparency" in image.info:
@@ -214,12 +345,12 @@ def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:
 
 
 def _deep(image: Image.Image) -> tuple[np.ndarray | None, int]:
-    """Of a picture stored with more than 8 bits: its values, uint16 (H, W), and the bits that they use.
+    """The values of a picture stored with more than 8 bits, uint16 (H, W), and the number of bits that they use.
 
-    Fewer than 16 that the file itself speaks of are used, whatever the values are. Of colours there are no values.
+    If the file itself says fewer than 16 bits, that number counts, whatever the values are. Colours give no values.
 
     Raises:
-        ValueError: If its pixels have a sign or 32 bits. Damaged ones may raise anything.
+        ValueError: If its pixels are signed or have 32 bits. Damaged pictures may raise anything.
     """
     stored = stored_bits(image)
     if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
@@ -232,13 +363,13 @@ def _deep(image: Image.Image) -> tuple[np.ndarray | None, int]:
     if scaled:
         values >>= 16 - stored
     if getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0:
-        values = ~values  # 0 is white, which Pillow minds up to 8 bits only
+        values = ~values  # 0 is white, which Pillow respects only up to 8 bits
     return values, stored if stored < 16 else int(values.max()).bit_length()
 
 
-def _patches(grey: np.ndarray, height: int, width: int) -> np.ndarray:
-    rows, columns = grey.shape[0] // height, grey.shape[1] // width
+def _patches(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    rows, columns = values.shape[0] // height, values.shape[1] // width
     if rows * columns == 0:
-        raise ValueError(f"it is {grey.shape[0]} x {grey.shape[1]}, smaller than a patch of {height} x {width}")
-    tiles = grey[: rows * height, : columns * width].reshape(rows, height, columns, width, -1)
+        raise ValueError(f"it is {values.shape[0]} x {values.shape[1]}, smaller than a patch of {height} x {width}")
+    tiles = values[: rows * height, : columns * width].reshape(rows, height, columns, width, -1)
     return np.ascontiguousarray(tiles.transpose(0, 2, 4, 1, 3)).reshape(rows * columns, -1, height, width)

@@ -1,4 +1,4 @@
-"""Which images are held out: a function of the content of each image alone.
+"""The held-out split: which images validate and test is a function of the content of each image alone.
 
     fraction = BLAKE2b(levels of the image, as bytes; 8 bytes) / 2^64
     validation   if fraction < held_out
@@ -9,7 +9,7 @@ So copies of an image are on the same side, whatever their files are called; the
 images that are added or removed move no other; and a smaller held_out holds out a part of what a larger one does. The
 shares are met as by coin flips: of N images, within about sqrt(N held_out).
 
-It does not know near duplicates, such as the next frame of a film, nor that two patches come from one picture.
+Near duplicates, such as the next frame of a film, are not recognised, nor are two patches of one picture.
 """
 
 from __future__ import annotations

@@ -28,10 +28,9 @@ from pixelcnn.app import parts
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
 from pixelcnn.app.uploads import as_image, from_base64, max_bytes
 from pixelcnn.completion import FEW, Completion, comes_first
-from pixelcnn.images import to_pil
+from pixelcnn.images import completion_panel, hidden, shades, to_pil
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.orders import rearranged
-from pixelcnn.panels import completion_panel, hidden, shades
 
 if TYPE_CHECKING:
     import gradio

@@ -15,10 +15,9 @@ from torch import Tensor
 from pixelcnn.app import parts
 from pixelcnn.app.served import TEST_IMAGES, PerModel, Served
 from pixelcnn.app.uploads import as_image, picture_field, received
-from pixelcnn.images import grid
+from pixelcnn.images import grid, surprise_map
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
-from pixelcnn.surprise import surprise_map
 
 __all__ = ["TITLE", "Reference", "build", "score_html"]
 
