@@ -31,7 +31,7 @@ def network(shape, levels=2, num_classes=None, seed=0):
 
 def told():
     """One network that is told the order."""
-    return OrderEnsemble([network((1, 2, 2), 3, num_classes=8)] * 8, ORDERS, told=True)
+    return OrderEnsemble([network((1, 2, 2), 3, num_classes=8)] * 8, ORDERS, order_conditioned=True)
 
 
 def mixed():
@@ -215,7 +215,7 @@ def test_damaged_and_edited_folders_are_refused(tmp_path):
         ({"weights": [1.0, -2.0, 0.5]}, "weights must be a positive, finite number"),
         ({"members": [0, 0, 0]}, r"members must name every index in 0\.\.1, and no other, got \(0, 0, 0\)"),
         ({"networks": []}, "networks must be at least one model's configuration"),
-        ({"told": True}, "told the order left-up must have num_classes of at least 4, got None"),
+        ({"order_conditioned": True}, "conditioned on the order left-up must have num_classes of at least 4, got None"),
         ({"networks": [{"type": "OrderEnsembleConfig"}] * 2}, "'type' must be one of PixelCNNConfig, GatedPixel"),
         ({"extra": 1}, "unknown field 'extra' for OrderEnsembleConfig"),
     ):
@@ -247,7 +247,7 @@ def test_wrong_members():
         ([rows, network((1, 2, 3), 3)], ["right-down"] * 2, {}, "the same levels, got 2 and 3"),
         ([rows, network((1, 2, 3)).float()], ["right-down"] * 2, {}, "of one type, got torch.float32, torch.float64"),
         ([rows, network((1, 2, 3), 2, 4)], ["right-down"] * 2, {}, "the same num_classes and condition_dim"),
-        ([classes], ["down-right"], {"told": True}, "must have num_classes of at least 5, got 4"),
+        ([classes], ["down-right"], {"order_conditioned": True}, "must have num_classes of at least 5, got 4"),
         ([mixed()], ["right-down"], {}, "members must be models of one order each"),
     ):
         with pytest.raises(ValueError, match=message):

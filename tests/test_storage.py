@@ -145,7 +145,7 @@ def test_weights_never_load_when_flipped(folder):
         ({"colour": 1}, "unknown field 'colour' for PixelCNNConfig, known: blocks, filters, image_shape, levels"),
         (
             {"model": "PixelRNN"},
-            "field 'model' must be one of PixelCNN, GatedPixelCNN, PixelCNNPlusPlus, OrderEnsemble, got 'PixelRNN'",
+            "field 'model' must be one of .*PixelCNNPlusPlus.* got 'PixelRNN'",
         ),
         ({"levels": 300}, r"levels must be in 2\.\.256, got 300"),
         ({"levels": "3"}, r"levels must be in 2\.\.256, got '3'"),

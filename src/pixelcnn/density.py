@@ -130,14 +130,12 @@ class DensityModel(ABC):
     @property
     def num_classes(self) -> int | None:
         """Classes that the model is conditional on; None if there are none."""
-        classes: int | None = getattr(self.config, "num_classes", None)
-        return classes
+        return self.config.conditions[0]
 
     @property
     def condition_dim(self) -> int | None:
         """Size of the vector that the model is conditional on; None if there is none."""
-        size: int | None = getattr(self.config, "condition_dim", None)
-        return size
+        return self.config.conditions[1]
 
     @property
     def slice_size(self) -> int:

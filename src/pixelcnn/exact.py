@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from typing import Protocol, cast
 
@@ -125,7 +126,7 @@ class PreparedModel(DensityModel):
 
         Arguments and errors as for `cumulative`. Memory does not grow with N.
         """
-        return -self.log_prob(images, labels) / torch.log(torch.tensor(2.0, dtype=torch.float64))
+        return -self.log_prob(images, labels) / math.log(2)
 
 
 class _Trained(Autoregressive, Protocol):

@@ -84,7 +84,9 @@ def draw(
         "temperature": request.temperature,
         "guidance": request.guidance,
     }
-    conditional = labels is not None or (isinstance(served.model, OrderEnsemble) and served.model.config.told)
+    conditional = labels is not None or (
+        isinstance(served.model, OrderEnsemble) and served.model.config.order_conditioned
+    )
     steps = steps_of(served, conditional=conditional)
     begun = resumed = shown = clock()
     spent = 0.0

@@ -104,7 +104,7 @@ class Served:
     @property
     def classes(self) -> int:
         """The number of classes of a class-conditional model; 0 for any other."""
-        return getattr(self.model.config, "num_classes", None) or 0
+        return self.model.num_classes or 0
 
     @property
     def guided(self) -> bool:

@@ -176,7 +176,7 @@ class Complete:
         data = open_for_model(
             self.image[0], model.image_shape, model.levels, bit_depth=self.bit_depth, layout=self.layout
         )
-        classes = getattr(model.config, "num_classes", None)
+        classes = model.num_classes
         labels = None
         if data.labels is not None and classes is not None and len(data.classes or ()) == classes:
             labels = data.labels[: self.images]

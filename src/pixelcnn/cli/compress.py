@@ -63,7 +63,7 @@ class Compress:
         if not self.sources:
             raise ValueError("IN must be files, folders or data, got none")
         model = options.loaded(self.model, self.device)
-        classes: int | None = getattr(model.config, "num_classes", None)
+        classes = model.num_classes
         if self.classes == "best" and classes is None:
             raise ValueError(f"--classes best needs a class-conditional model, and {self.model} has no classes")
         first = self.sources[0]
@@ -110,7 +110,7 @@ class Compress:
         count, values, size = len(files.images), files.images.numel(), len(data)
         bits = -float(score(model, files.images, labels, progress=True).log_prob.sum()) / math.log(2)
         if labels is not None:
-            bits += count * math.log2(getattr(model.config, "num_classes", 1))
+            bits += count * math.log2(model.num_classes or 1)
         c, h, w = model.image_shape
         print(f"{count:,} images of {c} x {h} x {w} in {model.levels} levels, {len(files.entries):,} files: {out}")
         print(f"{size:,} bytes, {size / count:.2f} per image, {8 * size / values:.4f} bits/dim")

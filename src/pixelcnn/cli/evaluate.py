@@ -78,7 +78,7 @@ class Evaluate(_OnData):
         options.check_limit(self.images)
         model = options.loaded(self.model, self.device)
         data = self._opened(self.data, model, held_out=self.held_out, test=self.test)
-        classes = getattr(model.config, "num_classes", None)
+        classes = model.num_classes
         labels = data.labels if self.labels and classes is not None else None
         if labels is not None and len(data.classes or ()) != classes:
             raise ValueError(
@@ -160,7 +160,7 @@ class ScoreCommand(_OnData):
                 rule = "given" if self.score == needed else "left out"
                 raise ValueError(f"{option} must be {rule} for --score {self.score}")
         model = options.loaded(self.model, self.device)
-        classes: int | None = getattr(model.config, "num_classes", None)
+        classes = model.num_classes
         if (self.classify or self.labels) and classes is None:
             raise ValueError(f"--{'classify' if self.classify else 'labels'} needs classes, and {self.model} has none")
         data = self._opened(self.data, model)

@@ -71,7 +71,7 @@ def checked_classes(model: AutoregressiveModel, name: str, label: Sequence[int] 
     Raises:
         ValueError: If the model called `name` does not have them.
     """
-    classes: int | None = getattr(model.config, "num_classes", None)
+    classes = model.num_classes
     if classes is None:
         given = label if isinstance(label, str) else " ".join(map(str, label))
         raise ValueError(f"--label must be left out, got {given}: {name} has no classes")

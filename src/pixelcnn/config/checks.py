@@ -8,9 +8,10 @@ import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pixelcnn.arguments import integer, plain, whole
+from pixelcnn.arguments import integer, plain
+from pixelcnn.levels import checked_levels
 
-__all__ = ["Range", "check_fields", "check_images", "check_rules", "checked_levels", "is_int", "make_plain"]
+__all__ = ["Range", "check_fields", "check_images", "check_rules", "is_int", "make_plain"]
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,3 @@ def check_images(shape: object, levels: object) -> None:
     if not (isinstance(shape, tuple) and len(shape) == 3 and all(is_int(s) and s >= 1 for s in shape)):
         raise ValueError(f"image_shape must be three positive integers (C, H, W), got {shape!r}")
     checked_levels(levels)
-
-
-def checked_levels(levels: object) -> int:
-    """The number of levels that an argument is.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    found = whole(levels)
-    if found is None or not 2 <= found <= 256:
-        raise ValueError(f"levels must be in 2..256, got {levels if found is None else found!r}")
-    return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from pixelcnn.config.checks import check_fields, check_images, check_rules, is_int
-from pixelcnn.config.models import ModelConfig, conditions_of
+from pixelcnn.config.models import ModelConfig
 
 __all__ = ["ORDERS", "OrderEnsembleConfig"]
 
@@ -20,6 +21,8 @@ four scan rows and suit any shape; the others scan columns."""
 class OrderEnsembleConfig:
     """The architecture of a `pixelcnn.models.OrderEnsemble`: one part per order, each with its network and weight."""
 
+    earlier_names: ClassVar[dict[str, str | None]] = {"told": "order_conditioned"}
+
     image_shape: tuple[int, int, int]
     """Channels, height and width of an image."""
     levels: int
@@ -32,7 +35,7 @@ class OrderEnsembleConfig:
     """The scan order of each part, one of `ORDERS`."""
     weights: tuple[float, ...]
     """The weight of each part, positive and finite; only their ratios matter."""
-    told: bool
+    order_conditioned: bool
     """Whether the networks are conditioned on the order, as a class: its index in `ORDERS`."""
 
     def __post_init__(self) -> None:
@@ -68,21 +71,16 @@ class OrderEnsembleConfig:
             raise ValueError(f"a member in the order {order} must have image_shape {shape}, got {network.image_shape}")
         if network.levels != self.levels:
             raise ValueError(f"members must have the same levels, got {self.levels} and {network.levels}")
-        conditions = conditions_of(network)
-        if self.told and (conditions[0] or 0) <= (needed := ORDERS.index(order)):
+        conditions = network.conditions
+        if self.order_conditioned and (conditions[0] or 0) <= (needed := ORDERS.index(order)):
             raise ValueError(
-                f"a member that is told the order {order} must have num_classes of at least {needed + 1}, got "
+                f"a member conditioned on the order {order} must have num_classes of at least {needed + 1}, got "
                 f"{conditions[0]}"
             )
-        if conditions != (first := conditions_of(self.networks[0])):
+        if conditions != (first := self.networks[0].conditions):
             raise ValueError(f"members must have the same num_classes and condition_dim, got {first} and {conditions}")
 
     @property
-    def num_classes(self) -> int | None:
-        """Number of classes to condition on: the members', unless they are conditioned on the order; None for none."""
-        return None if self.told else conditions_of(self.networks[0])[0]
-
-    @property
-    def condition_dim(self) -> int | None:
-        """Size of a vector to condition on instead of a class; None for none."""
-        return None if self.told else conditions_of(self.networks[0])[1]
+    def conditions(self) -> tuple[int | None, int | None]:
+        """The members', unless they are conditioned on the order; see `ModelConfig`."""
+        return (None, None) if self.order_conditioned else self.networks[0].conditions

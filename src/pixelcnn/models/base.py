@@ -10,11 +10,11 @@ Nothing is unpickled. A model on the Hub is the same three files, downloaded int
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -71,7 +71,7 @@ class AutoregressiveModel(DensityModel, nn.Module):
     @classmethod
     def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
         """Builds the model that a configuration describes, with fresh weights from `generator`."""
-        fields = {name: getattr(config, name) for name in cls.Config.__dataclass_fields__}
+        fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(cls.Config)}
         build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
         return build(**fields, generator=generator)
 
@@ -265,7 +265,7 @@ def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> Autor
     folder = download(name, [_CONFIG], force_download=force, **options)
     try:
         _class_of(folder)  # before anything large is downloaded
-        commit = replace(name, commit=folder.name)  # all files are of one and the same
+        commit = dataclasses.replace(name, commit=folder.name)  # all files are of one and the same
         folder = download(commit, [_CONFIG, _WEIGHTS], [_CARD], progress=True, force_download=force, **options)
         return _read(folder)
     except HubError:

@@ -59,10 +59,9 @@ class OrderEnsemble(AutoregressiveModel):
     Args:
         members: A model for each part, for images as it sees them: height and width exchanged where the order reads
             columns. One model may be several parts, with the same weights. It is not copied.
-        orders: Each part's scan order, one of `pixelcnn.orders.ORDERS`.
-        weights: What each part weighs, in proportion; equal by default.
-        told: Whether the members' condition is the order, as a class: its index in `ORDERS`. The ensemble then has no
-            labels; otherwise it takes its members'.
+        orders: Each part's scan order, one of `pixelcnn.orders.ORDERS`. weights: What each part weighs, in proportion;
+            equal by default. order_conditioned: Whether the members' condition is the order, as a class: its index in
+            `ORDERS`. The ensemble then has no labels; otherwise it takes its members'.
 
     Raises:
         ValueError: If the members' shapes, levels, conditions or types do not fit each other and the orders.
@@ -84,7 +83,7 @@ class OrderEnsemble(AutoregressiveModel):
         orders: Sequence[str],
         weights: Sequence[float] | None = None,
         *,
-        told: bool = False,
+        order_conditioned: bool = False,
     ) -> None:
         if not members or not all(isinstance(member, AutoregressiveModel) for member in members):
             raise ValueError(f"members must be at least one model, got {members!r}")
@@ -102,7 +101,7 @@ class OrderEnsemble(AutoregressiveModel):
             members=tuple(networks.index(member) for member in members),
             orders=tuple(orders),
             weights=tuple(1.0 for _ in members) if weights is None else tuple(map(float, weights)),
-            told=told,
+            order_conditioned=order_conditioned,
         )
         super().__init__(cast(Any, config), members[0].likelihood)
         self.networks = nn.ModuleList(networks)
@@ -111,7 +110,12 @@ class OrderEnsemble(AutoregressiveModel):
     def from_config(cls, config: OrderEnsembleConfig, *, generator: torch.Generator | None = None) -> Self:
         """Builds the ensemble that a configuration describes, with fresh weights from `generator`."""
         networks = [model_of(network, generator=generator) for network in config.networks]
-        return cls([networks[k] for k in config.members], config.orders, config.weights, told=config.told)
+        return cls(
+            [networks[k] for k in config.members],
+            config.orders,
+            config.weights,
+            order_conditioned=config.order_conditioned,
+        )
 
     # Likelihood ------------------------------------------------------------------------------------------------
 
@@ -172,9 +176,9 @@ class OrderEnsemble(AutoregressiveModel):
             own = (members == member).nonzero()[:, 0]
             start, stop = int(own[0]), int(own[-1]) + 1
             part = draw.part(start, stop)
-            if self.config.told:
-                told = torch.where(members == member, orders, orders[start])[start:stop]  # others are thrown away
-                part = replace(part, labels=told)
+            if self.config.order_conditioned:
+                given = torch.where(members == member, orders, orders[start])[start:stop]  # others are thrown away
+                part = replace(part, labels=given)
             found = sampling.sample(
                 self._drawn_from(member),
                 stop - start,
@@ -193,8 +197,8 @@ class OrderEnsemble(AutoregressiveModel):
     def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[sampling.Sampler]]:
         """The classes that an engine's name stands for, of all networks; see `pixelcnn.sampling.engine_of`."""
         networks = map(self._drawn_from, range(len(self.networks)))
-        told = conditional or self.config.told
-        return {sampling.engine_of(network, engine, precision, told) for network in networks}
+        given = conditional or self.config.order_conditioned
+        return {sampling.engine_of(network, engine, precision, given) for network in networks}
 
     def prepared(self) -> OrderEnsemble:  # type: ignore[override]
         """The same ensemble, whose members draw in exact arithmetic; it has no codec and no likelihood in it."""
@@ -276,4 +280,4 @@ class OrderEnsemble(AutoregressiveModel):
         return cast(AutoregressiveModel, self.networks[k])
 
     def _given(self, order: str, n: int, labels: Tensor | None) -> Tensor | None:
-        return torch.full((n,), ORDERS.index(order), device="cpu") if self.config.told else labels
+        return torch.full((n,), ORDERS.index(order), device="cpu") if self.config.order_conditioned else labels

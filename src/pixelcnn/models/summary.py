@@ -180,9 +180,9 @@ def summary(model: AutoregressiveModel) -> str:
 def _ensemble(model: OrderEnsemble) -> str:
     config = model.config
     c, h, w = model.image_shape
-    told = ", which the networks are told as a class" if config.told else ""
+    condition = ", on which the networks are conditioned" if config.order_conditioned else ""
     lines = [
-        f"OrderEnsemble: {c}x{h}x{w} images of {model.levels} levels, {len(config.orders)} scan orders{told}",
+        f"OrderEnsemble: {c}x{h}x{w} images of {model.levels} levels, {len(config.orders)} scan orders{condition}",
         "",
         *(
             f"{order:<18}network {member}, weight {weight / sum(config.weights):.4g}"

@@ -128,7 +128,7 @@ def checked_data(
     Raises:
         ValueError: If they do not fit, or are missing; the message begins with the name.
     """
-    conditional = any(getattr(product.config, size, None) for size in ("num_classes", "condition_dim"))
+    conditional = any(product.config.conditions)
     images = tensor(f"{name} images", images)
     if len(images) == 0:
         raise ValueError(f"{name} must hold at least one image, got 0")

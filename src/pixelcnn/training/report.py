@@ -140,7 +140,7 @@ def _write_timing(path: Path, line: dict[str, Any]) -> None:
 
 def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> None:
     """Draws a grid of n images from the model, the same seed in every epoch; classes in turn if it has some."""
-    classes: int | None = getattr(model.config, "num_classes", None)
+    classes = model.num_classes
     labels = None if classes is None else torch.arange(n, device="cpu") % classes
     columns = classes if classes is not None and classes <= n else None
     save_png(grid(model.sample(n, labels, seed=seed), model.levels, columns), path)
@@ -221,7 +221,7 @@ def card(
 def _recipe(config: TrainConfig) -> str:
     """Everything that is not off, in words."""
     warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
-    conditional = any(getattr(config.model, size, None) for size in ("num_classes", "condition_dim"))
+    conditional = any(config.model.conditions)
     dropped = config.label_dropout if conditional and config.orders == 1 else 0.0
     parts = [
         f"{config.minutes:g} minutes of training" if config.minutes is not None else "",

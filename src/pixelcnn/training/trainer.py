@@ -150,12 +150,12 @@ class _Run:
         orders = ORDERS[: self.config.orders]
         if len(orders) == 1:
             return self.model
-        if getattr(self.config.model, "num_classes", None) != len(orders):
+        if self.config.model.conditions[0] != len(orders):
             raise ValueError(
                 "orders must be 1, or the model's num_classes, whose classes are then the orders, got "
-                f"{len(orders)} and {getattr(self.config.model, 'num_classes', None)}"
+                f"{len(orders)} and {self.config.model.conditions[0]}"
             )
-        return OrderEnsemble([self.model] * len(orders), orders, told=True)
+        return OrderEnsemble([self.model] * len(orders), orders, order_conditioned=True)
 
     def run(self, resume: str, summary: str) -> AutoregressiveModel:
         with contextlib.ExitStack() as stack:
