@@ -1,4 +1,4 @@
-"""The command line: each command is a frozen dataclass whose fields are its options.
+"""The command line: each command is a frozen dataclass whose fields are its options, in a module's `COMMANDS`.
 
 `main` parses the arguments with tyro, runs the command, and turns every foreseeable error into one line and exit code
 2. Nothing here imports torch; commands do when they run.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import os
+import pkgutil
 import re
 import sys
 import warnings
@@ -20,17 +22,6 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from pixelcnn.cli.bench import Bench
-from pixelcnn.cli.complete import Complete
-from pixelcnn.cli.compress import Compress, Decompress
-from pixelcnn.cli.convert_keras import ConvertKeras
-from pixelcnn.cli.evaluate import Evaluate, ScoreCommand
-from pixelcnn.cli.export_keras import ExportKeras
-from pixelcnn.cli.export_onnx import ExportOnnx
-from pixelcnn.cli.info import Info
-from pixelcnn.cli.push import Push
-from pixelcnn.cli.sample import Sample
-from pixelcnn.cli.serve import Serve
 from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import joined, own_rank
@@ -38,22 +29,7 @@ from pixelcnn.version import __version__
 
 __all__ = ["main"]
 
-_COMMANDS = {
-    "train": Train,
-    "sample": Sample,
-    "evaluate": Evaluate,
-    "score": ScoreCommand,
-    "complete": Complete,
-    "compress": Compress,
-    "decompress": Decompress,
-    "info": Info,
-    "bench": Bench,
-    "push": Push,
-    "convert-keras": ConvertKeras,
-    "export-keras": ExportKeras,
-    "export-onnx": ExportOnnx,
-    "serve": Serve,
-}
+_FIRST = ("train", "sample", "evaluate", "score", "complete", "compress", "decompress", "info")  # in the help
 _COMPLETION = "--tyro-print-completion"
 _SHELLS = ("bash", "zsh", "fish")
 _HELP = ConstructorRegistry()
@@ -109,6 +85,13 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
+def _commands() -> dict[str, type]:
+    """Every command by its name, from the `COMMANDS` of this package's modules; the most used first."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    found = {name: kind for module in modules for name, kind in getattr(module, "COMMANDS", {}).items()}
+    return {name: found[name] for name in (*_FIRST, *sorted(found.keys() - set(_FIRST)))}
+
+
 def _parse(arguments: list[str]) -> Any:
     """The command with its options, or an exit code after tyro has printed help or an error was reported.
 
@@ -119,7 +102,9 @@ def _parse(arguments: list[str]) -> Any:
         raise ValueError(f"{_COMPLETION} must be followed by {' or '.join(_SHELLS)}, got {' '.join(arguments[1:])!r}")
     defaults: dict[str, Any] = {"train": {"default": Train.with_preset(arguments)}}
     commands: Any = Union[  # noqa: UP007 - built from values
-        tuple(Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in _COMMANDS.items())
+        tuple(
+            Annotated[kind, tyro.conf.subcommand(name, **defaults.get(name, {}))] for name, kind in _commands().items()
+        )
     ]
     error_box = io.StringIO()
     try:

@@ -92,3 +92,6 @@ class Bench:
                 "rows": [dataclasses.asdict(row) for row in rows],
             }
             write_file(self.out, json.dumps(report, indent=2) + "\n")
+
+
+COMMANDS = {"bench": Bench}

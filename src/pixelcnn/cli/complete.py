@@ -218,3 +218,6 @@ def _parsed_box(box: str, width: int, height: int) -> tuple[int, int, int, int]:
     if not (0 <= x < x + w <= width and 0 <= y < y + h <= height):
         raise ValueError(f"--box must lie in the images of {width} x {height} pixels, got {box!r}")
     return x, y, w, h
+
+
+COMMANDS = {"complete": Complete}

@@ -229,3 +229,6 @@ def _salvaged(prepared: PreparedModel, data: bytes, header: Header) -> tuple[dic
             images.update(zip(members, levels, strict=True))
             classes.update(zip(members, [] if labels is None else labels.tolist(), strict=False))
     return images, classes
+
+
+COMMANDS = {"compress": Compress, "decompress": Decompress}

@@ -88,3 +88,6 @@ def _card(converted: Converted, weights: Weights, file: Path) -> str:
         f"test images together, so its models have seen most of the test set. {_masked(converted).capitalize()}."
     )
     return describe(converted.model, training=origin)
+
+
+COMMANDS = {"convert-keras": ConvertKeras}

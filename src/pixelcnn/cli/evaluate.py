@@ -232,3 +232,6 @@ class ScoreCommand(_OnData):
                     write_file(folder / f"{k:0{digits}d}.png", picture)
                     bar.update()
         print(f"maps of surprise: {folder}")
+
+
+COMMANDS = {"evaluate": Evaluate, "score": ScoreCommand}

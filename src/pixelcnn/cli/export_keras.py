@@ -38,3 +38,6 @@ class ExportKeras:
         write_weights(weights, self.out)
         tensors = 2 * len(weights.convolutions)
         print(f"wrote {self.out}: {tensors} tensors; filters: {weights.filters}, residual blocks: {weights.blocks}")
+
+
+COMMANDS = {"export-keras": ExportKeras}

@@ -46,3 +46,6 @@ class ExportOnnx:
         content = step_graph(model) if self.step else full_graph(model, floating=self.input == "float32")
         write_file(self.out, content)
         print(f"wrote {self.out}: {'a step of the sampler' if self.step else 'the forward'}, {len(content):,} bytes")
+
+
+COMMANDS = {"export-onnx": ExportOnnx}

@@ -63,3 +63,6 @@ def _stream_summary(path: Path) -> str:
     if len(entries) > _MAX_LISTED:
         lines.append(f"         and {len(entries) - _MAX_LISTED:,} more")
     return "\n".join(lines)
+
+
+COMMANDS = {"info": Info}

@@ -37,3 +37,6 @@ class Push:
             self.repository, commit_message=self.message, private=self.private or None, license=self.license
         )
         print(f"{url}\ndraw from it: pixelcnn sample {self.repository}")
+
+
+COMMANDS = {"push": Push}

@@ -190,3 +190,6 @@ class Sample:
             rows = torch.stack(shown, dim=1).flatten(0, 1)  # one row per image, one column per moment
             save_png(grid(rows, model.levels, columns=len(shown)), path)
         print(f"{n} images growing, {len(shown)} moments of {total} steps: {path}")
+
+
+COMMANDS = {"sample": Sample}

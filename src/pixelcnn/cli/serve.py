@@ -51,3 +51,6 @@ class Serve:
             print(f"serving {', '.join(served.name for served in models)} at {address} (Ctrl-C ends it)", flush=True)
 
         serve(models, limits, host=self.host, port=self.port, ready=ready)
+
+
+COMMANDS = {"serve": Serve}

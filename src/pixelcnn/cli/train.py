@@ -129,3 +129,6 @@ def _given(arguments: list[str], option: str) -> str:
         if argument.startswith(f"{option}="):
             return argument.partition("=")[2]
     return ""
+
+
+COMMANDS = {"train": Train}

@@ -55,6 +55,6 @@ def recipe(preset: str, family: str | None = None) -> TrainConfig:
         return config
     if preset == "seed":
         return dataclasses.replace(config, model=FAMILIES[family](image_shape=config.model.image_shape))
-    model, rate = _OTHERS[family]
+    model, rate = _OTHERS.get(family, (FAMILIES[family](), config.learning_rate))
     model = dataclasses.replace(model, image_shape=config.model.image_shape)
     return dataclasses.replace(config, model=model, learning_rate=rate)

@@ -1,14 +1,15 @@
-"""The tabs of the page, one module each: a new tab is a module with a title and `build`, and an entry in `TABS`.
+"""The tabs of the page, one module each: a new tab is a module of this package with what `Tab` says.
 
 No tab imports another; what they share is in `pixelcnn.app.parts`. Gradio is imported only when a tab is built.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+import pkgutil
+from typing import Protocol, cast
 
 from pixelcnn.app.parts import Backend
-from pixelcnn.app.tabs import complete, compress, draw, explain, score
 
 __all__ = ["TABS", "Tab"]
 
@@ -18,6 +19,8 @@ class Tab(Protocol):
 
     TITLE: str
     """On the tab; in lower case, its id."""
+    ORDER: int
+    """Tabs stand from the lowest to the highest."""
 
     def build(self, backend: Backend) -> None:
         """Adds the tab's components and events to the Gradio blocks that are being built.
@@ -29,4 +32,9 @@ class Tab(Protocol):
         ...
 
 
-TABS: tuple[Tab, ...] = (draw, complete, score, compress, explain)
+def _tabs() -> tuple[Tab, ...]:
+    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted((cast(Tab, module) for module in modules), key=lambda tab: tab.ORDER))
+
+
+TABS = _tabs()

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "result_html", "to_editor"]
 
 TITLE = "Complete"
+ORDER = 2
 
 _MAX_DRAWS = 8
 _PARTICLES = 128  # at first

@@ -29,6 +29,7 @@ from pixelcnn.images import grid
 __all__ = ["TITLE", "browser_copy", "build", "decoded_html", "stream_html"]
 
 TITLE = "Compress"
+ORDER = 4
 
 _DIGITS, _DRAWN, _FILES = "digits of MNIST", "draws of the model", "files"
 _PROBABLE = "the most probable"

@@ -17,6 +17,7 @@ from pixelcnn.images import grid
 __all__ = ["TITLE", "build", "snapshot_html"]
 
 TITLE = "Draw"
+ORDER = 1
 
 _IMAGES = 16  # at first
 _FIRST_SECONDS = 5.0  # that the first drawing may take

@@ -16,6 +16,7 @@ from pixelcnn.sampling.schedule import schedule_of
 __all__ = ["TITLE", "build", "model_html"]
 
 TITLE = "Explain"
+ORDER = 5
 
 _COLUMNS = ("layer", "kernel", "mask", "in → out", "activation", "output", "parameters")
 

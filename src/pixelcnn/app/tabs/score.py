@@ -22,6 +22,7 @@ from pixelcnn.scoring import score
 __all__ = ["TITLE", "Reference", "build", "score_html"]
 
 TITLE = "Score"
+ORDER = 3
 
 _DIGIT, _FILE, _DRAWN = "a digit of MNIST", "a file", "drawn by hand"
 _REFERENCE = 256  # test images that an image is compared with
