@@ -1,4 +1,4 @@
-"""Every operation: its number in engine.c, and a network of those that no family uses, exact in every engine."""
+"""Every operation: its number in operations.h, and a network of those that no family uses, exact in every engine."""
 
 import ctypes
 import re
@@ -18,7 +18,7 @@ from pixelcnn.operations import Activation, Concat, Conv, FeatureScale, Operatio
 from pixelcnn.sampling.native import structures
 
 NATIVE = Path(structures.__file__).parent
-SOURCE = (NATIVE / "engine.c").read_text() + (NATIVE / "exact.h").read_text()
+SOURCE = "".join(path.read_text() for path in sorted(NATIVE.glob("*.[ch]")))
 
 
 class Mixed(pixelcnn.PixelCNN):

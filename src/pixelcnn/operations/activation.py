@@ -26,7 +26,7 @@ from pixelcnn.operations.base import Exporter, Node, Packer, Part, Pointwise
 
 __all__ = ["Activation"]
 
-_KINDS = ("elu", "silu", "gelu")  # in the order of engine.c
+_KINDS = ("elu", "silu", "gelu")  # in the order of operations.h
 _LINEAR, _CUBIC = 1.5957691216057308, 0.0713548162726009
 
 

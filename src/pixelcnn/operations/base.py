@@ -10,12 +10,12 @@ of this package, a subclass of `Operation` that says all the operation means:
     scale          on which grid its result lies: at each pixel, or at each cell of a coarse context
     by_rows        whether it can be computed a row at a time, before the row's first pixel is drawn
     bound          what its result and its sums can come to, which proves that the grid's arithmetic is exact
-    packed         its line for compiled code, whose `opcode` is the case of `apply` in engine.c
+    packed         its line for compiled code, whose `opcode` is its case in operations.h
     exported       its ONNX nodes
 
 Whatever is computed goes over an `Arithmetic` (`pixelcnn.arithmetic`), so that floating point and the grid share the
 definition. Operations on a pixel's own features alone derive from `Pointwise` and define `compute` instead of `whole`,
-`at_front` and `needs`. Adding an operation is one module here and, for the native engine, one case in engine.c.
+`at_front` and `needs`. Adding an operation is one module here and, for the native engine, one case in operations.h.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Operation(ABC):
     """An operation with its parameters; what it reads is given when it is asked for."""
 
     opcode: ClassVar[int]
-    """Its number in engine.c."""
+    """Its number in operations.h."""
     groups: int = 1
     """Colour groups of the result."""
 

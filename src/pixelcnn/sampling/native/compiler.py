@@ -30,7 +30,7 @@ from pixelcnn.files import cache_home, private_folder, write_file
 __all__ = ["NativeError", "native_library"]
 
 _SOURCE = Path(__file__).with_name("engine.c")
-_EXACT_SOURCE = Path(__file__).with_name("exact.h")
+_SOURCES = sorted(_SOURCE.parent.glob("*.[ch]"))
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 _FLAGS = {"float": ["-DREAL=float"], "double": ["-DREAL=double"], "exact": ["-DREAL=double", "-DEXACT"]}
 _OPTIONS = ["-O3", "-ffp-contract=fast", "-fPIC", "-shared"]
@@ -137,7 +137,7 @@ def _compilers() -> list[list[str]]:
 
 def _fingerprint(kind: str) -> str:
     """What the library depends on: its source, how it is compiled, the system and the processor's abilities."""
-    digest = hashlib.sha256(_SOURCE.read_bytes() + _EXACT_SOURCE.read_bytes())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES))
     digest.update(" ".join([*_OPTIONS, *_FLAGS[kind]]).encode())
     digest.update(f"{sys.platform} {platform.machine()} {platform.libc_ver()}".encode())
     cpuinfo = Path("/proc/cpuinfo")

@@ -1,7 +1,7 @@
 /* The native engine's inner loop: a recorded network, run over the wavefront of a share of the images.
  *
  * `compiler.py` compiles this file, for float, for double, and for double with EXACT, where numbers stay on a grid
- * (exact.h); `layout.py` lays the memory out and describes the network as a plan. Everything is a matrix product of rows,
+ * (operations.h, exact.h); `layout.py` lays the memory out and describes the network as a plan. Everything is a matrix product of rows,
  * the front's pixels times the images, by a convolution's taps; bias, ReLU, the residual's sum and the write to the next
  * convolution's cache happen while the result is in registers.
  *
@@ -70,12 +70,6 @@ struct slot {
 struct run {
     int64_t delay, up, length;
 };
-
-enum {
-    PRODUCT, SUM, GATE, GLU, CONCAT_ELU, POSITION, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE, SCALE, ACTIVATION, CONCAT
-};
-
-enum { ELU, SILU, GELU };                            /* of an ACTIVATION: count */
 
 enum { BERNOULLI, CATEGORICAL, MIXTURE };
 
@@ -317,129 +311,9 @@ static void multiply(const struct product *p, int64_t all)
     }
 }
 
+#include "operations.h"
 #ifdef EXACT
 #include "exact.h"
-#else
-/* exp for floats between -87 and 87, to about one unit in the last place. */
-static ALWAYS vec exponential(vec x)
-{
-    if (sizeof(real) == sizeof(double)) {
-        for (int lane = 0; lane < LANES; lane++) x[lane] = exp(x[lane]);
-        return x;
-    }
-    const real shift = 12582912;                     /* 1.5 * 2^23: rounds to integers, which the low bits then hold */
-    vec shifted = x * (real)1.44269504088896341 + shift, n = shifted - shift;
-    vec r = x - n * (real)0.693359375 + n * (real)2.12194440e-4;
-    vec y = (vec){0} + (real)1.9875691500e-4;
-    y = y * r + (real)1.3981999507e-3;
-    y = y * r + (real)8.3334519073e-3;
-    y = y * r + (real)4.1665795894e-2;
-    y = y * r + (real)1.6666665459e-1;
-    y = y * r + (real)5.0000001201e-1;
-    y = y * r * r + r + 1;
-    typedef int32_t bits __attribute__((vector_size(VECTOR_BYTES)));
-    return y * (vec)(((bits)shifted << 23) + (127 << 23));
-}
-
-static ALWAYS vec unit(const int64_t kind, vec a, vec b)
-{
-    vec one = (vec){0} + 1;
-    if (kind == CONCAT_ELU)                          /* max(a, 0) + min(exp(a) - 1, 0) */
-        return positive(a) - positive(one - exponential(clamped(a, 80)));
-    vec inverse = exponential(clamped((vec){0} - b, 80)) + one; /* of the sigmoid of b */
-    if (kind == GLU) return a / inverse;
-    vec e = exponential(clamped(a + a, 40));
-    return (e - one) / ((e + one) * inverse);        /* tanh(a) is (e - 1) / (e + 1): one division for both */
-}
-
-/* target = unit(a, b), both of so many columns; sign * a. */
-static ALWAYS void units(const int64_t kind, real *target, const real *a, const real *b, real sign, int64_t columns)
-{
-    for (int64_t c = 0; c < columns; c += LANES) {
-        if (columns - c >= LANES) {
-            *(loose *)(target + c) = unit(kind, sign * *(const loose *)(a + c), *(const loose *)(b + c));
-            continue;
-        }
-        /* what it reads too much is not stored */
-        store(target + c, unit(kind, sign * *(const loose *)(a + c), *(const loose *)(b + c)), columns - c);
-    }
-}
-
-static void scale_columns(real *target, const real *x, const real *factors, int64_t columns)
-{
-    for (int64_t c = 0; c < columns; c++) target[c] = x[c] * factors[c];
-}
-
-static ALWAYS vec activation(const int64_t kind, vec a)
-{
-    vec one = (vec){0} + 1, b = clamped(a, 80);
-    if (kind == ELU) return positive(a) - positive(one - exponential(b));
-    if (kind == GELU) {                              /* 1 + tanh(y) is twice the sigmoid of 2 y */
-        b = clamped(a, 8);
-        b = b * (((vec){0} + (real)0.0713548162726009) * b * b + (real)1.5957691216057308);
-    }
-    return a / (exponential((vec){0} - b) + one);
-}
-
-static void activate_columns(const int64_t kind, real *target, const real *x, int64_t columns)
-{
-    for (int64_t c = 0; c < columns; c += LANES)     /* what it reads too much is not stored */
-        store(target + c, kind == ELU    ? activation(ELU, *(const loose *)(x + c))
-                          : kind == SILU ? activation(SILU, *(const loose *)(x + c))
-                                         : activation(GELU, *(const loose *)(x + c)), columns - c);
-}
-
-static ALWAYS vec larger(vec a, vec b)
-{
-    return (vec)(((__typeof__(a > b))a & (a > b)) | ((__typeof__(a > b))b & ~(a > b)));
-}
-
-/* out = softmax(query keys / sqrt(size)) values of one head among the first `seen` pixels, at least one; scores has room
- * for a multiple of BLOCK. The softmax's sum runs over BLOCK chains, that of the values over 4: always the same. */
-static void attend(const real *query, const real *keys, int64_t per_feature, const real *values, int64_t per_pixel,
-                   real *out, int64_t size, int64_t seen, real *scores)
-{
-    const real scale = (real)(1 / sqrt((double)size));
-    const int64_t end = (seen + BLOCK - 1) / BLOCK * BLOCK;
-    vec tops = (vec){0} - INFINITY, sums[VECTORS];
-    for (int64_t p = 0; p < end; p += BLOCK) {
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) sums[v] = (vec){0};
-        for (int64_t k = 0; k < size; k++) {
-            vec value = query[k] - (vec){0};
-            UNROLL
-            for (int v = 0; v < VECTORS; v++)
-                sums[v] = fused(value, *(const loose *)(keys + k * per_feature + p + v * LANES), sums[v]);
-        }
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) *(loose *)(scores + p + v * LANES) = sums[v] * scale;
-    }
-    for (int64_t p = seen; p < end; p++) scores[p] = -INFINITY;
-    for (int64_t p = 0; p < end; p += LANES) tops = larger(*(const loose *)(scores + p), tops);
-    real top = tops[0], sum = 0, parts[BLOCK];
-    for (int64_t lane = 1; lane < LANES; lane++)
-        if (tops[lane] > top) top = tops[lane];
-    for (int64_t p = 0; p < end; p += LANES)
-        *(loose *)(scores + p) = exponential(clamped(*(const loose *)(scores + p) - top, 80));
-    for (int64_t p = seen; p < end; p++) scores[p] = 0;
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) sums[v] = (vec){0};
-    for (int64_t p = 0; p < end; p += BLOCK)
-        UNROLL
-        for (int v = 0; v < VECTORS; v++) sums[v] += *(const loose *)(scores + p + v * LANES);
-    UNROLL
-    for (int v = 0; v < VECTORS; v++) *(loose *)(parts + v * LANES) = sums[v];
-    for (int64_t k = 0; k < BLOCK; k++) sum += parts[k];
-    for (int64_t c = 0; c < size; c += LANES) {
-        vec found[4] = {{0}, {0}, {0}, {0}};
-        for (int64_t p = 0; p < seen; p += 4)        /* up to 3 further pixels, whose scores are 0 */
-            UNROLL
-            for (int q = 0; q < 4; q++)
-                found[q] = fused(scores[p + q] - (vec){0}, *(const loose *)(values + (p + q) * per_pixel + c), found[q]);
-        vec y = ((found[0] + found[1]) + (found[2] + found[3])) / sum;
-        for (int64_t lane = 0; lane < LANES && c + lane < size; lane++) out[c + lane] = y[lane];
-    }
-}
 #endif
 
 /* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on where a pixel lies, one row of one image at a time. */
@@ -528,44 +402,11 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
     p.residual = residual ? START(residual) + op->column : 0;
     p.residual_stride = residual ? residual->stride : 0;
     p.columns = op->columns;
-    if (op->kind == SUM) {
-        const real *x = START(source) + op->column;
+    if (op->kind != PRODUCT) {
+        const real *x = START(source), *y = residual ? START(residual) : 0;
         for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < p.columns; c++)
-                p.target[r * p.target_stride + c] = x[r * source->stride + c] + p.residual[r * p.residual_stride + c];
-        return;
-    }
-    if (op->kind == SCALE || op->kind == ACTIVATION) {
-        const real *x = START(source) + op->column, *factors = plan->weights + op->weights;
-        for (int64_t r = 0; r < rows; r++, x += source->stride, p.target += p.target_stride)
-            if (op->kind == SCALE) scale_columns(p.target, x, factors, p.columns);
-            else activate_columns(op->count, p.target, x, p.columns);
-        return;
-    }
-    if (op->kind == CONCAT) {                        /* `count` columns of the source from `runs`, the others from `bias` */
-        const real *x = START(source) + op->runs, *y = START(residual) + op->bias;
-        for (int64_t r = 0; r < rows; r++, x += source->stride, y += residual->stride, p.target += p.target_stride) {
-            memcpy(p.target, x, op->count * sizeof(real));
-            memcpy(p.target + op->count, y, (p.columns - op->count) * sizeof(real));
-        }
-        return;
-    }
-    if (op->kind == GATE || op->kind == GLU) {       /* (a, b) to one */
-        const real *x = START(source) + 2 * op->column;
-        for (int64_t r = 0; r < rows; r++, x += source->stride) {
-            real *target_row = p.target + r * p.target_stride;
-            if (op->kind == GATE) units(GATE, target_row, x, x + p.columns, 1, p.columns);
-            else units(GLU, target_row, x, x + p.columns, 1, p.columns);
-        }
-        return;
-    }
-    if (op->kind == CONCAT_ELU) {                    /* one to two */
-        const real *x = START(source);
-        int64_t half = p.columns / 2;
-        for (int64_t r = 0; r < rows; r++, x += source->stride) {
-            units(CONCAT_ELU, p.target + r * p.target_stride, x, x, 1, half);
-            units(CONCAT_ELU, p.target + r * p.target_stride + half, x, x, -1, half);
-        }
+            apply_to_features(plan, op, p.target + r * p.target_stride, x + r * source->stride,
+                              y + r * p.residual_stride);
         return;
     }
     p.count = op->count;
