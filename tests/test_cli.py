@@ -90,10 +90,10 @@ def test_a_presets_values_are_the_defaults(capsys):
     assert "Passes over the training images. (default: 50)" in capsys.readouterr().out
     main(["train", "mnist", "--preset", "best", "--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "no two such runs are the same to the bit. (default: 180)" in shown
+    assert "such runs are identical bit for bit. (default: 180)" in shown
     assert "Scales of coarse causal contexts" in shown
     main(["train", "mnist", "--preset", "best", "--epochs", "3", "--help"])
-    assert "the same to the bit. (default: None)" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "identical bit for bit. (default: None)" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 def test_sample_grid(model, capsys):
@@ -240,11 +240,11 @@ def test_info_shows_the_seed_table(capsys):
 
 def test_train_sample_evaluate(capsys, monkeypatch):
     """The whole way, on a few images."""
-    from pixelcnn import datasets
+    from pixelcnn.datasets import sources
 
     few = {f"{p}{split}": (slice(0, 64)) for p in ("", "seed-") for split in ("train", "validation", "test")}
-    whole = datasets.mnist
-    monkeypatch.setattr(datasets, "mnist", lambda split, levels: tuple(t[few[split]] for t in whole(split, levels)))
+    whole = sources.mnist
+    monkeypatch.setattr(sources, "mnist", lambda split, levels: tuple(t[few[split]] for t in whole(split, levels)))
     options = ["--model", "pixelcnn", "--filters", "4", "--blocks", "1", "--epochs", "2", "--batch-size", "16"]
     options += ["--levels", "4"]
     assert main(["train", "mnist", *options]) == 0
@@ -298,7 +298,7 @@ WRONG = [
     (["train", "mnist", "--device", "cuda:99"], "device 'cuda:99' is not there"),
     (["train", "cifar"], "unknown data 'cifar'; known: mnist"),
     (["train", "mnist:test"], "takes its splits from --protocol"),
-    (["train", "mnist", "--filters", "2000000"], "filters must be a multiple of the 1 channels in 1..65536"),
+    (["train", "mnist", "--filters", "2000000"], "filters must be an integer in 1..65536, got 2000000"),
     (["train"], "DATA"),
     (["train", "mnist", "--out", "/proc/run"], "/proc/run"),
     (["train", "mnist", "--resume", "elsewhere"], "elsewhere is not a checkpoint"),

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn.sampling import why_not_graph
 from pixelcnn.sampling.eager import EagerSampler
-from pixelcnn.sampling.graph import Capture, GraphSampler, _size
+from pixelcnn.sampling.graph import Capture, GraphSampler, _size, why_not_graph
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
 
 
@@ -144,10 +143,10 @@ def test_what_is_kept_goes_with_the_weights():
 def test_what_is_kept_goes_with_the_model():
     kept, model = WeightKeyedCache(size=2), small()
     kept.get(model, "a", object)
-    assert len(kept._of) == 1
+    assert len(kept._results) == 1
     del model
     gc.collect()
-    assert len(kept._of) == 0
+    assert len(kept._results) == 0
 
 
 def test_a_capture_does_not_keep_the_model(monkeypatch):
@@ -156,9 +155,9 @@ def test_a_capture_does_not_keep_the_model(monkeypatch):
 
     def keep(model, conditional):
         kept.get(model, "a", lambda: Capture(model, 2, conditional, conditional))
-        assert len(kept._of) == 1
+        assert len(kept._results) == 1
 
     for build in (small, gated, plusplus, attentive):
         keep(build(), build is not small)
         gc.collect()
-        assert len(kept._of) == 0
+        assert len(kept._results) == 0

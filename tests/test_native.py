@@ -114,7 +114,8 @@ def test_batch_and_threads_do_not_change_a_bit(build, slope, dtype):
         images = torch.zeros(n, 1, 9, 11, dtype=torch.uint8)
         found = []
         for step, _ in enumerate(sampler.run(images, 4, 0, 1.0)):
-            _, plan, arena = sampler._shares[0]
+            member = sampler._walk._members[0]
+            plan, arena = member.plan, member.arena
             rows = len(Wavefront(9, 11, slope).rows(step))
             found.append(plan.raw_params(arena, rows).reshape(rows, plan.n, -1)[:, 0].copy())
         return found
@@ -215,7 +216,8 @@ def test_gates_are_as_exact_as_float32_is():
     images = torch.zeros(3, 1, 6, 9, dtype=torch.uint8)
     for _ in sampler.run(images, 0, 0, 1.0):
         pass
-    _, plan, arena = sampler._shares[0]
+    member = sampler._walk._members[0]
+    plan, arena = member.plan, member.arena
     exact = model.double()(images)[:, 0, -1, -1]
     found = torch.from_numpy(plan.raw_params(arena, 1)).double()
     assert exact.abs().max() > 10
@@ -230,7 +232,8 @@ def test_attention_is_as_exact_as_float32_is():
     images = torch.zeros(3, 1, 9, 7, dtype=torch.uint8)
     for _ in sampler.run(images, 0, 0, 1.0):
         pass
-    _, plan, arena = sampler._shares[0]
+    member = sampler._walk._members[0]
+    plan, arena = member.plan, member.arena
     found = torch.from_numpy(plan.raw_params(arena, 1)).double()
     torch.testing.assert_close(found, model.double()(images)[:, 0, -1, -1], rtol=1e-5, atol=1e-5)
 
@@ -431,7 +434,8 @@ def test_the_width_of_vectors_does_not_change_a_bit(build, no_library, monkeypat
         sampler = NativeSampler(build((1, 6, 9), levels=5), 5, threads=1)
         for _ in sampler.run(torch.zeros(5, 1, 6, 9, dtype=torch.uint8), 4, 0, 1.0):
             pass
-        _, plan, arena = sampler._shares[0]
-        params[sampler._library.panel()] = plan.raw_params(arena, 1).flatten()
+        member = sampler._walk._members[0]
+        plan, arena = member.plan, member.arena
+        params[sampler._walk.library.panel()] = plan.raw_params(arena, 1).flatten()
     assert len(params) == 2 or native_library(torch.float32).panel() == 8
     assert len({tuple(values) for values in params.values()}) == 1

@@ -58,8 +58,8 @@ def test_conditions_are_operands_too():
     expected = condition.bfloat16().double() @ layer.weight.detach().bfloat16().double().T
     found = FullView(torch.zeros(4, 3, 4, 1), condition, "bf16")(Condition(layer=layer))[:, 0, 0]
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
-    front = EagerSampler(model, 4, condition, precision="bf16")._batches[0]._front
-    (at_front,) = (values for op, values in front._conditions.items() if op.layer is layer)
+    front = EagerSampler(model, 4, condition, precision="bf16")._walks[0]._front
+    (at_front,) = (values for op, values in front._conditions.values() if op.layer is layer)
     torch.testing.assert_close(at_front.double(), expected, rtol=1e-6, atol=1e-6)
 
 

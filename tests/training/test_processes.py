@@ -281,5 +281,5 @@ def test_a_picture_is_for_one_process(tmp_path, monkeypatch, capsys):
         assert main(["sample", "mnist"]) == 2
     finally:
         _JOB.reset(token)
-    assert "--out must name a folder, for shards, where several processes draw" in capsys.readouterr().err
+    assert "--out must name a folder, for shards" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
