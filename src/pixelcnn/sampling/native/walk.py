@@ -140,11 +140,9 @@ class NativeWalk:
                 team=ctypes.addressof(teams[k // size]) if self._exact else None,
             )  # fmt: skip
         self._kept = images, known, evidence, coder, teams  # as long as compiled code has their addresses
-
-    @property
-    def jobs(self) -> list[tuple[object, object]]:
+        shares = zip(self._members, self._shares, strict=True)
+        self.jobs = [(ctypes.byref(member.plan.struct), ctypes.byref(share)) for member, share in shares]
         """What compiled code is given of each thread's share: its `struct plan` and `struct share`."""
-        return [(ctypes.byref(m.plan.struct), ctypes.byref(self._shares[k])) for k, m in enumerate(self._members)]
 
     def run(self, start: int, stop: int, member: int = 0) -> None:
         """Takes one thread's share of the steps start .. stop - 1; what comes before step 0 is taken with it."""
