@@ -25,7 +25,7 @@ _SECONDS = 600  # for the longest cell, on a slow machine
 
 
 def fingerprint(notebook: nbformat.NotebookNode) -> str:
-    """Of all code: kept beside the outputs, so that tests/test_notebook.py notices a cell that was edited since."""
+    """Of all code: kept beside the outputs, so that tests/system/test_notebook.py notices an edited cell."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256("\0".join(sources).encode()).hexdigest()
 

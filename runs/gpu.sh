@@ -30,8 +30,8 @@ step() {  # step NAME COMMAND...: its output goes to NAME.log; a failure does no
 
 step hardware nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
 step versions "$python" -c 'import torch; print(torch.__version__, torch.version.cuda)'
-step cuda-tests "$python" -m pytest -m cuda -rs tests/test_cuda.py tests/codec/test_device.py
-step graph-tests "$python" -m pytest -rs tests/test_graph.py tests/test_precision.py
+step cuda-tests "$python" -m pytest -m cuda -rs tests/sampling/test_cuda.py tests/codec/test_device.py
+step graph-tests "$python" -m pytest -rs tests/sampling/test_graph.py tests/arithmetic/test_precision.py
 step agreement-graph "$python" benchmarks/agreement.py --device cuda --engine graph --n 10000
 step engines "$python" benchmarks/gpu.py --out "$out/engines.json"
 step precision "$python" benchmarks/precision.py --device cuda --n 10000

@@ -21,7 +21,7 @@ import torch
 import pixelcnn
 from pixelcnn.exact import prepare
 
-sys.path.append(str(Path(__file__).parent.parent))  # run as a program
+sys.path.append(str(Path(__file__).parents[1] / "helpers"))  # run as a program
 from streams import HEADER, any_digest, blocks_of, engine, groups_of, header_of, repaired, with_header
 from twins import MODELS, built, inputs
 

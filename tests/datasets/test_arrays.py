@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made import noise, opened
 
+from made import noise, opened
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets import arrays, open_data, open_for_model
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made import noise, opened, picture, pictures
 
 import pixelcnn
+from made import noise, opened, picture, pictures
 from pixelcnn.cli import main
 from pixelcnn.config import DataConfig, from_dict, to_dict
 from pixelcnn.datasets import cache, folder, open_data

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import noise, opened, picture, pictures
 
+from made import noise, opened, picture, pictures
 from pixelcnn.cli import main
 from pixelcnn.datasets import cache as module
 from pixelcnn.datasets import pictures as decoding

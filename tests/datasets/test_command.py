@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made import noise, opened, pictures
 from PIL import Image
 
 import pixelcnn
+from made import noise, opened, pictures
 from pixelcnn.cli import main
 from pixelcnn.datasets import open_data
 

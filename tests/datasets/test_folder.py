@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import noise, opened, picture, pictures
 from PIL import Image
 
+from made import noise, opened, picture, pictures
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets import name_of, open_data
 

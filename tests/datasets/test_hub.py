@@ -5,9 +5,9 @@ import types
 
 import numpy as np
 import pytest
-from made import noise, opened
 from PIL import Image
 
+from made import noise, opened
 from pixelcnn.datasets import open_data
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import noise
 from PIL import Image
+
+from made import noise
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 

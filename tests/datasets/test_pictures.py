@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
-from made import noise, picture
 from PIL import Image
 
+from made import noise, picture
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.pictures import SUFFIXES, is_grey, open_picture, to_levels
 

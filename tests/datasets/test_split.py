@@ -1,8 +1,8 @@
 """The held-out split: a function of the content, the same everywhere."""
 
 import numpy as np
-from made import noise, opened, picture, pictures
 
+from made import noise, opened, picture, pictures
 from pixelcnn.datasets import open_data
 from pixelcnn.datasets.split import fraction_of, side_of
 

@@ -5,6 +5,7 @@ import importlib.util
 import sys
 
 import pytest
+
 from tiny import TINY, metrics_of, result, run
 
 CONFIG = dataclasses.replace(TINY, tensorboard=True)

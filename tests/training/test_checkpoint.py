@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 import torch
-from tiny import TINY, metrics_of, result, run, stepper_of, stripes
 
 import pixelcnn
 from pixelcnn.files import decode_tensors
 from pixelcnn.training.checkpoint import RunState, last_sound, load_checkpoint, load_newest, save_checkpoint
 from pixelcnn.training.watch import LossWatch
+from tiny import TINY, metrics_of, result, run, stepper_of, stripes
 
 FILES = {"tensors.safetensors", "state.json", "manifest.json"}
 

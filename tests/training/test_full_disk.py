@@ -7,11 +7,11 @@ import os
 import pathlib
 
 import pytest
-from tiny import TINY, result, run
 
 from pixelcnn.cli import main
 from pixelcnn.training import trainer
 from pixelcnn.training.checkpoint import load_checkpoint
+from tiny import TINY, result, run
 
 CONFIG = dataclasses.replace(TINY, checkpoint_seconds=0, sample_images=0, epochs=1)
 SAVES_BEFORE = 3

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+
 from killed import INTERVAL
 from tiny import metrics_of, result
 
-PROGRAM = Path(__file__).with_name("killed.py")
+PROGRAM = Path(__file__).parents[1] / "helpers" / "killed.py"
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.long)])

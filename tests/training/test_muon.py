@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from tiny import stepper_of, stripes
 
 from pixelcnn import GatedPixelCNN
 from pixelcnn.training.muon import MUON_MOMENTUM, directions, is_muons
+from tiny import stepper_of, stripes
 
 
 @pytest.mark.parametrize("shape", [(16, 8, 1, 1), (64, 32, 3, 5), (8, 40, 1, 1), (24, 24, 2, 3)])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from tiny import TINY, metrics_of, result, stripes
 
 import pixelcnn
 from pixelcnn.cli import main
@@ -15,6 +14,7 @@ from pixelcnn.models import OrderEnsemble, model_of
 from pixelcnn.orders import ORDERS, rearranged
 from pixelcnn.randomness import binarised, mutations, scan_orders
 from pixelcnn.training.batches import Batches
+from tiny import TINY, metrics_of, result, stripes
 
 CONFIG = dataclasses.replace(
     TINY,

@@ -16,16 +16,16 @@ import time
 from pathlib import Path
 
 import pytest
-import together
 import torch
-from tiny import metrics_of, run
 
 import pixelcnn
+import together
 from pixelcnn.cli import main
 from pixelcnn.processes import _JOB, ALONE, Processes, Rank, joined, own_rank
 from pixelcnn.training.checkpoint import load_checkpoint
+from tiny import metrics_of, run
 
-PROGRAM = str(Path(__file__).with_name("together.py"))
+PROGRAM = str(Path(__file__).parents[1] / "helpers" / "together.py")
 ENDED = "the same command resumes from what was saved"
 
 

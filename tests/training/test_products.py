@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import TINY, stripes
 
 import pixelcnn
 from pixelcnn.training import steppers
+from tiny import TINY, stripes
 
 
 def test_it_is_measured_once_and_leaves_no_trace():

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tiny import TINY, run, stepper_of, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.config import FAMILIES, PRESETS, TrainConfig, from_dict, recipe, to_dict
@@ -18,6 +17,7 @@ from pixelcnn.training.batches import shifted
 from pixelcnn.training.dropout import DropoutView
 from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.step import Stepper
+from tiny import TINY, run, stepper_of, stripes, tiny_model
 
 # Schedules -----------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import TINY, stepper_of, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.config import GatedPixelCNNConfig, PixelCNNPlusPlusConfig
@@ -14,6 +13,7 @@ from pixelcnn.training.batches import Batches
 from pixelcnn.training.resident import ResidentStepper
 from pixelcnn.training.step import Stepper
 from pixelcnn.training.steppers import steps_of
+from tiny import TINY, stepper_of, stripes, tiny_model
 
 RECIPES = {
     "plain": {},

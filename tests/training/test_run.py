@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import TINY, metrics_of, result, run, stepper_of, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.training.checkpoint import load_newest, save_checkpoint
 from pixelcnn.training.step import Stepper
+from tiny import TINY, metrics_of, result, run, stepper_of, stripes, tiny_model
 
 
 def test_a_run_learns_and_leaves_what_it_says(tmp_path):

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from tiny import TINY, run, stepper_of, stripes, tiny_model
 
 import pixelcnn
+from tiny import TINY, run, stepper_of, stripes, tiny_model
 
 
 def flat_gradient(model):

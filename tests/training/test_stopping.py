@@ -10,15 +10,17 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tiny import TINY, result, run, stripes, tiny_model
 
 import pixelcnn
 from pixelcnn.training import trainer
 from pixelcnn.training.checkpoint import load_checkpoint
 from pixelcnn.training.step import Stepper
 from pixelcnn.training.watch import LossWatch
+from tiny import TINY, result, run, stripes, tiny_model
 
 # From outside --------------------------------------------------------------------------------------------------
+
+HELPERS = str(Path(__file__).parents[1] / "helpers")
 
 SCRIPT = """
     import os, signal, sys
@@ -56,7 +58,7 @@ SCRIPT = """
 def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, signum, where, code, step):
     """While validating, everything is saved already: it ends at once, in what a scheduler grants."""
     out = tmp_path / "stopped"
-    script = textwrap.dedent(SCRIPT).format(tests=os.path.dirname(__file__), signum=signum, where=where, out=str(out))
+    script = textwrap.dedent(SCRIPT).format(tests=HELPERS, signum=signum, where=where, out=str(out))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == f"pixelcnn: stopped at step {step}; the same command with --resume auto resumes it\n"
     assert done.returncode == code

@@ -46,7 +46,7 @@ def test_the_drawn_test_set_is_the_published_one():
     images, labels = drawn_mnist("test")
     published = "d84a71afdb8a7562ee1c2c1d73171b08951c068fad67949052cadfaf4350d13e"
     assert hashlib.sha256(images.numpy().tobytes()).hexdigest() == published
-    assert published in (Path(__file__).parent.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    assert published in (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
     assert torch.equal(labels, mnist("test")[1])
     assert torch.equal(drawn_mnist("seed-validation")[0], images[3000:])
     clean = torch.cat([drawn_mnist("train")[0], drawn_mnist("validation")[0], images])

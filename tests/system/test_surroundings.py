@@ -48,7 +48,7 @@ class Nursery:
         own = {"CC": str(compiler), "XDG_CACHE_HOME": str(base / "cache"), "HOME": str(base / "home")}
         self.environment = os.environ | own
         self.process = subprocess.Popen(
-            [sys.executable, HERE / "surroundings.py"],
+            [sys.executable, HERE.parent / "helpers" / "surroundings.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment,
         )  # fmt: skip
 

@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny import TINY, metrics_of, run, stripes
 
 import pixelcnn
 from pixelcnn.cli import main
@@ -30,6 +29,7 @@ from pixelcnn.training import trainer
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.step import Stepper
 from pixelcnn.training.steppers import stepper_for
+from tiny import TINY, metrics_of, run, stripes
 
 PLAIN = dataclasses.replace(TINY, ema=None)
 RICH = dataclasses.replace(

@@ -1,6 +1,7 @@
 """A small classifier of black and white digits, independent of the package's models: it judges what they draw by class.
 
-python tests/classifier.py      trains it on MNIST's training images, a minute, and writes classifier.safetensors
+python tests/helpers/classifier.py    trains it on MNIST's training images, a minute, and writes
+classifier.safetensors
 """
 
 from pathlib import Path

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-STORED = Path(__file__).parent.parent / "notebooks" / "pixelcnn.ipynb"
+STORED = Path(__file__).parents[2] / "notebooks" / "pixelcnn.ipynb"
 EXECUTED = os.environ.get("PIXELCNN_NOTEBOOK")
 PATH = Path(EXECUTED or STORED)
 NOTEBOOK = json.loads(PATH.read_text(encoding="utf-8"))

@@ -29,11 +29,11 @@ import matplotlib.backends.backend_agg
 import matplotlib.font_manager
 import torch
 import torch._dynamo
-from tiny import TINY, run
 
 import pixelcnn.sampling.native
 from pixelcnn.training import trainer
 from pixelcnn.training.step import Stepper
+from tiny import TINY, run
 
 PRELOADED = (torch._dynamo, matplotlib.backends.backend_agg, matplotlib.font_manager, pixelcnn.sampling.native)
 """What a run imports on its way, so that a fork need not."""

@@ -12,7 +12,7 @@ from plots import plot_sampling, plot_scaling
 from sampling import different
 from table import Row, markdown, sampling_table, short, training_table
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ROWS = [
     Row(competitor="keras-jax", batch=4, absent="No module named 'jax'"),
     Row(
