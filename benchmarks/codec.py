@@ -186,7 +186,7 @@ def text_of(table: Table) -> str:
 def _rows(table: Table, measured: Sequence[Measured], images: int, *, header: bool = False) -> str:
     """Ours, then the others from the smallest, each against the first of ours."""
     first = next(m.size for m in measured if m.ours)
-    columns = ["codec", "bytes", "an image", "bits a sub-pixel", "times ours", "encode", "decode"]
+    columns = ["codec", "bytes", "per image", "bits per sub-pixel", "times ours", "encode", "decode"]
     if header:
         columns.insert(3, "without our header")
     rows = []

@@ -1,4 +1,4 @@
-"""What drawing takes by one model beside another: milliseconds a digit, in turns in one process.
+"""What drawing takes by one model beside another: milliseconds per digit, in turns in one process.
 
     python benchmarks/drawing.py [--models mnist-seed mnist] [--batches 1 64] [--rounds 15] [--threads 2]
 

@@ -97,7 +97,7 @@ def main(options: Options) -> None:
             results.append(measure(name, model.eval().to(device), options))
             print(f"{name}: {results[-1]['ratio']:.0f}", flush=True)
     rates.append(matrix_rate(device))
-    header = ["network", "parameters", "engine", "steps", "seconds", "min .. max", "ms an image", "useful GFLOP/s",
+    header = ["network", "parameters", "engine", "steps", "seconds", "min .. max", "ms per image", "useful GFLOP/s",
               "a full forward a sub-pixel", "times fast"]  # fmt: skip
     rows = []
     for result in results:

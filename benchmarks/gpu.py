@@ -1,4 +1,4 @@
-"""Sampling on a GPU by engine, precision and batch: latency, images a second, memory.
+"""Sampling on a GPU by engine, precision and batch: latency, images per second, memory.
 
     python benchmarks/gpu.py [--model mnist] [--out gpu.json] [--total 1000000]
 

@@ -40,7 +40,7 @@ def plot_sampling(rows: Sequence[Row], title: str, path: Path) -> None:
         axes.plot(x, [r.median / r.batch for r in ordered], line, color=colour, marker=marker, markersize=5, label=name)
         low = [min(r.whole_seconds) / r.batch for r in ordered]
         axes.fill_between(x, low, [max(r.whole_seconds) / r.batch for r in ordered], color=colour, alpha=0.15, lw=0)
-    axes.set(xscale="log", yscale="log", xlabel="images drawn together", ylabel="seconds an image")
+    axes.set(xscale="log", yscale="log", xlabel="images drawn together", ylabel="seconds per image")
     _clean(axes, sorted({row.batch for row in drawn}), title)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     _write(figure, path)
@@ -49,7 +49,7 @@ def plot_sampling(rows: Sequence[Row], title: str, path: Path) -> None:
 def plot_scaling(
     sides: Sequence[tuple[int, float, float]], depths: Sequence[tuple[int, float, float]], title: str, path: Path
 ) -> None:
-    """Microseconds a pixel against the image's side and against depth.
+    """Microseconds per pixel against the image's side and against depth.
 
     Args:
         sides: Side, what `fast` takes, what one full forward a pixel takes.
@@ -67,7 +67,7 @@ def plot_scaling(
             axes.plot(x, y, line, color=colour, marker=marker, markersize=5, label=name)
         axes.set(xscale="log", yscale="log", xlabel=label)
         _clean(axes, x, "")
-    figure.axes[0].set_ylabel("microseconds a pixel")
+    figure.axes[0].set_ylabel("microseconds per pixel")
     figure.axes[0].legend(frameon=False)
     figure.suptitle(title, fontsize=9, color="#555555", x=0.01, ha="left")
     _write(figure, path)
@@ -77,7 +77,7 @@ def plot_codec(tables: Sequence[tuple[str, Sequence[tuple[str, float, bool]]]], 
     """Bytes an image, a bar for each codec, a panel for each kind of image.
 
     Args:
-        tables: A title and, for each codec, its name, its bytes an image and whether it is ours.
+        tables: A title and, for each codec, its name, its bytes per image and whether it is ours.
         path: A PNG file.
     """
     most = max(len(bars) for _, bars in tables)
@@ -93,7 +93,7 @@ def plot_codec(tables: Sequence[tuple[str, Sequence[tuple[str, float, bool]]]], 
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.xaxis.set_visible(False)
         axes.spines[["top", "right", "bottom"]].set_visible(False)
-        axes.set_title(f"{title}: bytes an image, all in one file", fontsize=9, color="#555555", loc="left")
+        axes.set_title(f"{title}: bytes per image, all in one file", fontsize=9, color="#555555", loc="left")
     _write(figure, path)
 
 

@@ -64,7 +64,7 @@ def main(options: Options) -> None:
     for name, values in (("log p(x) - log q(x)", plain), ("conditional", conditional)):
         each = torch.cat(values)
         mean, error = each.mean().item(), each.std().item() / math.sqrt(len(each))
-        print(f"  {name:20} {mean:.3e} +- {error:.1e} nats an image, {mean / model.subpixels:.2e} a sub-pixel")
+        print(f"  {name:20} {mean:.3e} +- {error:.1e} nats per image, {mean / model.subpixels:.2e} per sub-pixel")
     others = model.sample(options.n, seed=options.seed, precision="bf16", progress=True)
     different = (images != others).flatten(1)
     share, among = different.any(1).double().mean().item(), different.double().mean().item()

@@ -75,11 +75,11 @@ class Size:
         return pixelcnn.PixelCNN(image_shape=shape, blocks=self.blocks, generator=generator).to(device)
 
     def pixel_us(self, batch: int) -> float:
-        """Microseconds a pixel by `fast`."""
+        """Microseconds per pixel by `fast`."""
         return statistics.median(self.seconds) / (batch * self.side**2) * 1e6
 
     def reference_pixel_us(self, batch: int) -> float:
-        """Microseconds a pixel by a full forward for each."""
+        """Microseconds per pixel by a full forward for each."""
         return self.reference_seconds / (batch * self.side**2) * 1e6
 
 

@@ -88,7 +88,7 @@ def sampling_table(rows: Sequence[Row], *, ours: str, gflop: float, rate: float)
                 f"{row.peak_bytes / 2**20:,.0f} MiB",
             )
         )
-    header = ["batch", "competitor", "steps", "median", "min .. max (runs)", "an image"]
+    header = ["batch", "competitor", "steps", "median", "min .. max (runs)", "per image"]
     header += [f"times {ours}", "useful GFLOP/s", "of the machine's", "peak memory"]
     text = markdown(header, lines)
     about = {row.competitor: row.about for row in rows if row.about}

@@ -36,7 +36,7 @@ literature() {  # literature NAME DATA TEST MODEL OPTIONS...: trains on DATA wit
     echo "$result"
     read -r nats error < <(awk '/nats\/image/ {print $2, $4}' <<<"$result")
     bits=$(awk '/bits\/dim/ {print $2}' <<<"$result")
-    echo "| $name | $orders scan orders: $nats +- $error nats an image, $bits bits/dim |" \
+    echo "| $name | $orders scan orders: $nats +- $error nats per image, $bits bits/dim |" \
         "\`BUDGET=$budget ORDERS=$orders runs/literature-$name.sh\` |" \
         "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown) |"
 }

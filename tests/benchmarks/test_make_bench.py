@@ -45,7 +45,7 @@ def test_sampling_table():
     assert part["median"] == "112 s"
     assert part["min .. max (runs)"] == "84.0 s .. 252 s (3)"
     assert part["times fast"] == "2,240"
-    assert full["an image"] == "25.0 s"
+    assert full["per image"] == "25.0 s"
     assert compiled["peak memory"] == "0 MiB"
     assert (fast["useful GFLOP/s"], fast["of the machine's"], fast["peak memory"]) == ("40.0", "40.0 %", "256 MiB")
     assert "- **keras-jax** is not here at batch 4: No module named 'jax'." in text

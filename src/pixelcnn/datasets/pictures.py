@@ -330,7 +330,7 @@ def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:
         if bits < 16:
             raise ValueError(
                 f"its colours are stored with 16 bits and use {bits}, and only the upper 8 of 16 can be read: save it "
-                "with 8 bits a channel"
+                "with 8 bits per channel"
             )
         return image
     if (largest := int(values.max())) >> bits:

@@ -337,7 +337,7 @@ def local_folder(name: str | Path) -> Path | None:
         if (candidate / _CONFIG).is_file() and (candidate / _WEIGHTS).is_file():
             return candidate
     if (folder / "checkpoints").is_dir():
-        raise ValueError(f"the training run in {folder} has no finished model yet; go on with it by --resume auto")
+        raise ValueError(f"the training run in {folder} has no finished model yet; resume it with --resume auto")
     if folder.is_dir():
         missing = _WEIGHTS if (folder / _CONFIG).is_file() else _CONFIG
         raise ValueError(f"{folder} is not a model's folder: it has no {missing}")
