@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pixelcnn.config import ModelConfig
     from pixelcnn.datasets import TrainingData
 
+    Family = str
+else:
+    Family = Literal[tuple(FAMILIES)]  # the choices that tyro offers
+
 __all__ = ["Train"]
 
 
@@ -36,7 +40,7 @@ class Train:
     of CIFAR-10; or hf:NAME, from the datasets library."""
     preset: Literal["quick", "seed", "fast", "best"] = "quick"
     """The preset, from which the defaults come; with --help, its values are shown."""
-    model: Literal["pixelcnn", "gated", "plusplus"] | None = None
+    model: Family | None = None
     """The family, by default the preset's: `pixelcnn` is the Keras example's network, `gated` has two stacks and no
     blind spot, `plusplus` has a mixture of logistics for many levels; with --help, its options are shown."""
     conditional: bool = False
