@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pixelcnn.arithmetic.precision import default_factories
-from pixelcnn.config import PixelCNNConfig
 from pixelcnn.layers import MaskedConv2d, PositionTable
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
@@ -92,8 +92,8 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
         bool (rows, columns); the pixel itself is in the middle of the last row.
     """
     c, config = model.image_shape[0], model.config
-    if not isinstance(config, PixelCNNConfig):
-        config = dataclasses.replace(config, attention=0, places=False, context=())
+    beyond: dict[str, Any] = {"attention": 0, "places": False, "context": ()}
+    config = dataclasses.replace(config, **{name: off for name, off in beyond.items() if hasattr(config, name)})
     with torch.device("meta"):
         windows = [layer.window for layer in type(model).from_config(config).masked_layers]
     reach = sum(max(-window.top, -window.left, window.right) for window in windows)
@@ -154,12 +154,12 @@ def summary(model: AutoregressiveModel) -> str:
         marks = ["@" if own and x == middle else "#" if seen else "." for x, seen in enumerate(line)]
         lines.append("    " + "".join(marks[: middle + 1] if own else marks))
 
-    attention = 0 if isinstance(model.config, PixelCNNConfig) else model.config.attention
+    attention: int = getattr(model.config, "attention", 0)
     if attention:
         blocks_of_it = "1 block" if attention == 1 else f"{attention} blocks"
         lines.append(f"and every pixel before the own one, through attention ({blocks_of_it})")
 
-    context = () if isinstance(model.config, PixelCNNConfig) else model.config.context
+    context: tuple[int, ...] = getattr(model.config, "context", ())
     if context:
         scales = " and ".join(f"1/{scale}" for scale in context)
         lines.append(f"and the picture above, at {scales} of its resolution: at most {6 * max(context)} rows, coarsely")
