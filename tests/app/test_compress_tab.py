@@ -15,11 +15,12 @@ from PIL import Image
 import pixelcnn
 from contents import built, file, handlers, pictures, sent, words
 from pixelcnn.app import compressing
-from pixelcnn.app.compressing import PreparedModels, compressed, decompressed, digest_of, max_images
+from pixelcnn.app.compressing import PreparedModels, compressed, decompressed, max_images
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.tabs.compress import browser_copy, decoded_html, stream_html
 from pixelcnn.codec import StreamError, decompress_with_labels
 from pixelcnn.datasets.mnist import mnist
+from pixelcnn.files import values_digest
 from pixelcnn.images import to_pil
 from pixelcnn.models import OrderEnsemble
 
@@ -156,13 +157,13 @@ def test_what_comes_back(served, prepared):
     found = compressed(served[0], prepared, images, None, LIMITS)
     again = decompressed(prepared, found.data, LIMITS)
     assert torch.equal(again.images, images)
-    text = decoded_html(again, digest_of(images))
+    text = decoded_html(again, values_digest(images))
     assert "equal to the original: yes" in words(text)
     assert "model mnist-seed" in words(text)
-    assert digest_of(images) in text
+    assert values_digest(images) in text
     before, after = pictures(stream_html(served[0], found)), pictures(text)
     assert before[0].tobytes() == after[0].tobytes()
-    assert "equal to the original: no" in words(decoded_html(again, digest_of(images[:2])))
+    assert "equal to the original: no" in words(decoded_html(again, values_digest(images[:2])))
     assert "they match the digest in the stream" in words(decoded_html(again, None))
 
 
@@ -252,7 +253,7 @@ def test_images_from_everywhere(functions, served, kind):
         FILES: torch.stack([torch.ones(1, 28, 28), torch.zeros(1, 28, 28)]).byte(),
     }[kind]
     assert torch.equal(pixelcnn.decompress(served[0].model, stream_of(text)), wanted)
-    assert stream == f"{digest_of(wanted)} {base64.b64encode(stream_of(text)).decode()}"
+    assert stream == f"{values_digest(wanted)} {base64.b64encode(stream_of(text)).decode()}"
     assert "equal to the original: yes" in words(asyncio.run(functions["on_again"](stream)))
     assert "2 images decoded in" in words(asyncio.run(functions["on_decode"](sent(stream_of(text)))))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import math
 import time
@@ -15,12 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 import pixelcnn
-from pixelcnn.app.parts import count, encoded, whole
+from pixelcnn.app.parts import count, whole
 from pixelcnn.app.served import Limits, PerModel, Served
 from pixelcnn.codec import StreamError, decompress_with_labels
 from pixelcnn.codec.container import Header, unpack
 from pixelcnn.exact import PreparedModel, prepare
-from pixelcnn.images import to_pil
+from pixelcnn.images import encoded, to_pil
+from pixelcnn.levels import grey_values
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.scoring import score
 
@@ -30,7 +30,6 @@ __all__ = [
     "PreparedModels",
     "compressed",
     "decompressed",
-    "digest_of",
     "max_images",
 ]
 
@@ -91,11 +90,6 @@ def max_images(served: Served, limits: Limits) -> int:
     Few enough that the stream fits into a message even if each sub-pixel takes the three bytes of the rarest ones.
     """
     return max(1, min(limits.images_of(served.model), limits.body // 8 // served.model.subpixels))
-
-
-def digest_of(images: Tensor) -> str:
-    """The SHA-256 of levels (N, C, H, W), hexadecimal."""
-    return hashlib.sha256(images.contiguous().numpy().tobytes()).hexdigest()
 
 
 def compressed(
@@ -184,7 +178,7 @@ def _png_size(picture: Image.Image, levels: int) -> int:
     sizes = [len(encoded(picture, optimize=True))]
     if picture.mode == "L" and levels <= _GREYS:
         indexed = picture.point([min(levels - 1, (value * (levels - 1) + 127) // 255) for value in range(256)])
-        indexed.putpalette([grey for k in range(levels) for grey in [round(k * 255 / (levels - 1))] * 3])
+        indexed.putpalette([grey for grey in grey_values(levels).tolist() for _ in range(3)])
         sizes.append(len(encoded(indexed, optimize=True)))
     return min(sizes)
 

@@ -12,7 +12,6 @@ import base64
 import contextlib
 import functools
 import html
-import io
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 from PIL import Image
 
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
+from pixelcnn.images import encoded
 
 __all__ = [
     "ANY",
@@ -36,7 +36,6 @@ __all__ = [
     "count",
     "data_url",
     "download",
-    "encoded",
     "img",
     "new_choices",
     "seed_number",
@@ -216,13 +215,6 @@ def count(n: int, noun: str) -> str:
 def bar(share: float, kind: str = "") -> str:
     """A bar of which a share of 0 to 1 is filled."""
     return f'<div class="px-bar{kind}" aria-hidden="true"><div style="width:{100 * share:.1f}%"></div></div>'
-
-
-def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """A picture as the content of a file; options are those of Pillow's encoder."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def data_url(content: bytes, kind: str = "image/png") -> str:

@@ -31,7 +31,8 @@ from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
 from pixelcnn.datasets.pictures import SUFFIXES, frames_left_out, open_picture, stored_bits
-from pixelcnn.images import to_pil
+from pixelcnn.images import encoded, to_pil
+from pixelcnn.levels import MAX_LEVELS, grey_values
 from pixelcnn.progress import progress_bar
 
 __all__ = ["FileImages", "read_files", "restored_files"]
@@ -294,8 +295,8 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 def _levels_of_greys(levels: int) -> np.ndarray:
     """The level of each grey value; -1 for a grey value that belongs to none."""
-    found = np.full(256, -1, dtype=np.int16)
-    found[np.rint(np.arange(levels) * (255 / (levels - 1))).astype(int)] = np.arange(levels)
+    found = np.full(MAX_LEVELS, -1, dtype=np.int16)
+    found[grey_values(levels)] = np.arange(levels)
     return found
 
 
@@ -334,10 +335,8 @@ def _picture_file(entry: Entry, image: Tensor, levels: int) -> bytes:
         picture = picture.transpose(_TURNS[entry.orientation])
         options["exif"] = Image.Exif()
         options["exif"][ExifTags.Base.Orientation] = entry.orientation
-    buffer = io.BytesIO()
     suffix = Path(entry.name).suffix.lower()
-    picture.save(buffer, KEPT_SUFFIXES.get(suffix, "PNG"), optimize=True, **options)  # `optimize` is for PNG
-    return buffer.getvalue()
+    return encoded(picture, KEPT_SUFFIXES.get(suffix, "PNG"), optimize=True, **options)  # `optimize` is for PNG
 
 
 def _array_file(entry: Entry, images: list[Tensor], labels: list[int]) -> bytes:

@@ -6,7 +6,6 @@ The record is in the run's folder (config.json) and in each of its checkpoints.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.config import TrainConfig, to_dict
+from pixelcnn.files import values_digest
 from pixelcnn.processes import Processes
 
 __all__ = ["RunRecord"]
@@ -115,7 +115,5 @@ class RunRecord:
 
 
 def _fingerprint(images: Tensor, labels: Tensor | None) -> str:
-    digest = hashlib.sha256(images.cpu().contiguous().numpy().data)
-    if labels is not None:
-        digest.update(labels.cpu().contiguous().numpy().data)
-    return f"{len(images)} {'images' if labels is None else 'labelled images'}, SHA-256 {digest.hexdigest()}"
+    kind = "images" if labels is None else "labelled images"
+    return f"{len(images)} {kind}, SHA-256 {values_digest(images, *([] if labels is None else [labels]))}"

@@ -28,7 +28,7 @@ from pixelcnn.app import parts
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
 from pixelcnn.app.uploads import as_image, from_base64, max_bytes
 from pixelcnn.completion import FEW, Completion, comes_first
-from pixelcnn.images import completion_panel, hidden, shades, to_pil
+from pixelcnn.images import completion_panel, encoded, hidden, shades, to_pil
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.orders import rearranged
 
@@ -235,7 +235,7 @@ def result_html(served: Served, edited: Edited, result: Result, seed: int) -> tu
     if result.few:
         warning = '<p class="px-warning">The draws are few and alike: use more particles, or hide less.</p>'
     panel = completion_panel(edited.image[None], edited.known[None], draws[None], levels, _MAX_DRAWS)
-    link = parts.download("Download PNG", served, f"-completed-{seed}.png", parts.encoded(panel))
+    link = parts.download("Download PNG", served, f"-completed-{seed}.png", encoded(panel))
     status = parts.status(
         f"<strong>{count}</strong> in <strong>{result.seconds:.2f} s</strong>, {trust}; "
         f"log p(known) {result.completion.log_evidence.item():.2f} nats",

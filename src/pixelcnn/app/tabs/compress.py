@@ -18,12 +18,12 @@ from pixelcnn.app.compressing import (
     PreparedModels,
     compressed,
     decompressed,
-    digest_of,
     max_images,
 )
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
 from pixelcnn.app.uploads import as_image, from_base64, picture_field, received, upload_field
+from pixelcnn.files import values_digest
 from pixelcnn.images import grid
 
 __all__ = ["TITLE", "browser_copy", "build", "decoded_html", "stream_html"]
@@ -220,13 +220,13 @@ def _caveats(served: Served, result: Compressed) -> str:
 
 def browser_copy(result: Compressed) -> str:
     """What the visitor's browser keeps for decoding it again: a digest of the images, and the stream."""
-    return f"{digest_of(result.images)} {base64.b64encode(result.data).decode()}"
+    return f"{values_digest(result.images)} {base64.b64encode(result.data).decode()}"
 
 
 def decoded_html(result: Decompressed, digest: str | None) -> str:
     """The images of a stream, and whether they are those that were compressed, if their digest is known."""
     n, served = len(result.images), result.served
-    images, own_digest = parts.count(n, "image"), digest_of(result.images)
+    images, own_digest = parts.count(n, "image"), values_digest(result.images)
     equal = "they match the digest in the stream"
     if digest is not None:
         equal = f"equal to the original: <strong>{'yes' if own_digest == digest else 'no'}</strong>"

@@ -12,7 +12,7 @@ from PIL import Image
 from pixelcnn.app import parts
 from pixelcnn.app.drawing import Request, Snapshot, draw
 from pixelcnn.app.served import Limits, Served
-from pixelcnn.images import grid
+from pixelcnn.images import encoded, grid
 
 __all__ = ["TITLE", "build", "snapshot_html"]
 
@@ -150,7 +150,7 @@ def snapshot_html(served: Served, request: Request, snapshot: Snapshot, *, repla
     return picture, parts.status(
         f"<strong>{images}</strong> in <strong>{snapshot.seconds:.2f} s</strong>, "
         f"<strong>{snapshot.steps}</strong> exact steps{instead}",
-        parts.download("Download PNG", served, f"-{request.seed}.png", parts.encoded(frames[-1])),
+        parts.download("Download PNG", served, f"-{request.seed}.png", encoded(frames[-1])),
     )
 
 
@@ -169,4 +169,4 @@ def _first_drawing(served: Served, limits: Limits) -> tuple[str, str]:
 def _animation(frames: Sequence[Image.Image]) -> bytes:
     """A PNG that plays once and stops at its last frame."""
     each = round(1000 * _REPLAY_SECONDS / len(frames))
-    return parts.encoded(frames[0], save_all=True, append_images=frames[1:], duration=each, loop=1)
+    return encoded(frames[0], save_all=True, append_images=frames[1:], duration=each, loop=1)

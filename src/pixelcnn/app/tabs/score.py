@@ -15,7 +15,7 @@ from torch import Tensor
 from pixelcnn.app import parts
 from pixelcnn.app.served import TEST_IMAGES, PerModel, Served
 from pixelcnn.app.uploads import as_image, picture_field, received
-from pixelcnn.images import grid, surprise_map
+from pixelcnn.images import encoded, grid, surprise_map
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
 
@@ -121,7 +121,7 @@ def score_html(served: Served, image: Tensor, label: int | None, title: str, ref
     given = "" if label is None else f", given class {label}"
     alt = f"the image as {served.name} sees it"
     if isinstance(model, OrderEnsemble):  # its factors have no order in common
-        picture = parts.encoded(grid(images, model.levels, side=340))
+        picture = encoded(grid(images, model.levels, side=340))
     else:
         picture = surprise_map(image, model.log_prob_map(images, labels)[0], model.levels, title)
         alt += f", and its map of surprise{given}"
