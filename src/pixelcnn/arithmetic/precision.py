@@ -95,7 +95,7 @@ def exact_products(precision: Precision | None, device: torch.device) -> Iterato
 
 @contextmanager
 def default_factories() -> Iterator[None]:
-    """Context in which new tensors are float32 and on the CPU unless specified otherwise, whatever PyTorch's defaults."""
+    """Context in which new tensors are float32 and on the CPU by default, whatever the caller has set."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

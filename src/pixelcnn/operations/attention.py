@@ -135,5 +135,5 @@ def attend(arithmetic: Arithmetic, query: Tensor, keys: Tensor, values: Tensor) 
 
 
 def _weighted(arithmetic: Arithmetic, products: Tensor, values: Tensor, size: int) -> Tensor:
-    """The softmax-weighted mean of values; products of `size` features are scaled last, so operands stay rounded."""
+    """The softmax-weighted mean of values; scaled only after the products, so that their operands stay rounded."""
     return arithmetic.operand((products * size**-0.5).softmax(-1)) @ values

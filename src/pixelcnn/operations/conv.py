@@ -93,7 +93,7 @@ class Conv(Operation):
         return compute
 
     def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:
-        """The lead must exceed the result's by slope * dy + dx for each tap; mask "all" needs its own pixel finished."""
+        """Each tap (dy, dx) needs slope * dy + dx beyond the result's lead; mask "all" needs its pixel finished."""
         source = node.inputs[0]
         for dy, dx in self.layer.taps:
             if -dy >= height or abs(dx) >= width:
