@@ -1,9 +1,9 @@
 /* The native engine's inner loop: a recorded network, run over the wavefront of a share of the images.
  *
  * `compiler.py` compiles this file for float, for double, and for double with EXACT, where numbers stay on a grid
- * (operations.h, exact.h); `layout.py` lays out the memory and describes the network as a plan. Most of the work is
- * matrix products of rows (the front's pixels times the images) with a convolution's taps; adding the bias, ReLU, adding
- * the residual and writing to the next convolution's cache all happen while the result is in registers.
+ * (operations.h, exact.h); `layout.py` lays out the memory and describes the network as a plan. Everything is a matrix
+ * product of rows (the front's pixels times the images) with a convolution's taps; bias, ReLU, the sum with the residual
+ * and the write to the next convolution's cache happen while the result is in registers.
  *
  * Each sum runs over k in the same order, however the rows are tiled: an image's numbers depend on the image alone, not
  * on the batch, the threads or the machine's vector width (as long as it fuses multiply and add).
@@ -303,7 +303,7 @@ static void multiply(const struct product *p, int64_t all)
     for (int64_t q = 0; q < panels;) {
         int64_t wide = rows > 3 ? 1 : panels - q < width[rows] ? panels - q : width[rows];
         int one_vector = wide == 1 && p->columns - q * PANEL <= LANES;
-        for (int32_t t = 0, row = 0; t < tiles; t++) { /* tiles as equal as possible: 9 rows are 5 and 4 */
+        for (int32_t t = 0, row = 0; t < tiles; t++) { /* tiles as equal as possible: 9 rows are 4 and 5 */
             int32_t size = (rows - row) / (tiles - t);
             (wide > 1 ? several[size][wide] : one_vector ? half[size] : one[size])(p, row, q);
             row += size;
@@ -317,7 +317,7 @@ static void multiply(const struct product *p, int64_t all)
 #include "exact.h"
 #endif
 
-/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION, which depend on where a pixel lies: one pixel of one image at a time. */
+/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION, which depend on a pixel's position: one pixel of one image at a time. */
 static void apply_by_position(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
                            int64_t first_row, int64_t end)
 {
@@ -617,9 +617,9 @@ void run_steps(const struct plan *plan, const struct share *share, int64_t start
     }
 }
 
-/* Copies image `from[k]` of `other` over image `to[k]` of `share` after the steps up to and including `step`: its pixels
- * and those features that later steps read. Both belong to the same network, but may be laid out for different numbers
- * of images; if they are the same share, no index is in both `from` and `to`. */
+/* Copies image `from[k]` of `other` over image `to[k]` of `share` after the steps up to and including `step`: its
+ * pixels and those features that later steps read. Both belong to the same network, but may be laid out for different
+ * numbers of images; if they are the same share, no index is in both `from` and `to`. */
 void copy_images(const struct plan *plan, const struct share *share, const struct plan *others_plan,
                  const struct share *other, int64_t step, const int64_t *from, const int64_t *to, int64_t count)
 {
@@ -664,7 +664,7 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
     }
 }
 
-/* A worker's main loop: runs each step once `*allowed` exceeds it, counts it in `*done`; a negative `*allowed` stops it. */
+/* A worker's loop: runs each step once `*allowed` exceeds it and counts it in `*done`; a negative `*allowed` ends it. */
 void follow(const struct plan *plan, const struct share *share, int64_t steps, const int64_t *allowed, int64_t *done)
 {
     for (int64_t step = 0; step < steps; step++) {
