@@ -1,4 +1,4 @@
-"""The distribution parameters of each sub-pixel from a network's raw output: `subpixel_params` of the models as nodes."""
+"""The parameters of each sub-pixel from a network's raw output: `subpixel_params` of the models as ONNX nodes."""
 
 from __future__ import annotations
 

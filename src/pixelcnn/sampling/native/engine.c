@@ -2,8 +2,8 @@
  *
  * `compiler.py` compiles this file for float, for double, and for double with EXACT, where numbers stay on a grid
  * (operations.h, exact.h); `layout.py` lays out the memory and describes the network as a plan. Everything is a matrix
- * product of rows (the front's pixels times the images) with a convolution's taps; bias, ReLU, the sum with the residual
- * and the write to the next convolution's cache happen while the result is in registers.
+ * product of rows (the front's pixels times the images) with a convolution's taps; bias, ReLU, adding the residual and
+ * the write to the next convolution's cache happen while the result is in registers.
  *
  * Each sum runs over k in the same order, however the rows are tiled: an image's numbers depend on the image alone, not
  * on the batch, the threads or the machine's vector width (as long as it fuses multiply and add).
@@ -317,7 +317,7 @@ static void multiply(const struct product *p, int64_t all)
 #include "exact.h"
 #endif
 
-/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION, which depend on a pixel's position: one pixel of one image at a time. */
+/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION, which depend on a pixel's position: one pixel of an image at a time. */
 static void apply_by_position(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
                            int64_t first_row, int64_t end)
 {
@@ -664,7 +664,7 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
     }
 }
 
-/* A worker's loop: runs each step once `*allowed` exceeds it and counts it in `*done`; a negative `*allowed` ends it. */
+/* A worker's loop: runs each step once `*allowed` exceeds it, counts it in `*done`; a negative `*allowed` ends it. */
 void follow(const struct plan *plan, const struct share *share, int64_t steps, const int64_t *allowed, int64_t *done)
 {
     for (int64_t step = 0; step < steps; step++) {

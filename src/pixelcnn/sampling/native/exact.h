@@ -22,7 +22,7 @@ static ALWAYS double logistic(double edge, double mean, double inverse)
     return ON_GRID(sigmoid(held(ON_GRID((edge - mean) * inverse, 12), 1024)), 22);
 }
 
-/* The mixture of one channel given the levels `x` of the earlier ones, `apart` bytes apart, see arithmetic/mixture.py. */
+/* The mixture of one channel given the earlier levels `x`, which are `apart` bytes apart, see arithmetic/mixture.py. */
 static void mix_logistics(const struct plan *plan, const real *raw, const uint8_t *x, int64_t apart, int64_t channel,
                           struct distribution *d)
 {

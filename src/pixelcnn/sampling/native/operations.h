@@ -1,5 +1,5 @@
 /* The operations, see pixelcnn/operations: their numbers, and what pointwise ones compute, in floating point or, if
- * compiled with EXACT, on the grid. A new pointwise one needs a number in the enum and a case in `apply_to_features`. */
+ * compiled with EXACT, on the grid. A new pointwise one is a number in the enum and a case in `apply_to_features`. */
 
 enum {
     PRODUCT, SUM, GATE, GLU, CONCAT_ELU, POSITION, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE, SCALE, ACTIVATION, CONCAT
@@ -222,7 +222,7 @@ static ALWAYS void apply_to_features(const struct plan *plan, const struct op *o
         return;
     case SCALE: scale_columns(target, x + first, plan->weights + op->weights, columns); return;
     case ACTIVATION: activate_columns(op->count, target, x + first, columns); return;
-    case CONCAT:                                     /* `count` columns of x from `runs` on, the others of y from `bias` on */
+    case CONCAT:                                     /* `count` columns of x from `runs`, then those of y from `bias` */
         memcpy(target, x + op->runs, op->count * sizeof(real));
         memcpy(target + op->count, y + op->bias, (columns - op->count) * sizeof(real));
         return;
