@@ -54,12 +54,12 @@ Method = Literal["auto", "particles", "raster"]
 
 FEW = 4.0
 """Effective sample size below which a warning is given."""
-_MOVES = 2**48  # images from which moves take their uniforms
+_MOVES = 2**48  # index of the first image whose uniforms serve moves
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """Completed images, and how far they can be trusted."""
+    """Completed images, and how far to trust them."""
 
     images: Tensor
     """uint8 levels (N, n, C, H, W): n equally weighted draws for each image."""
@@ -69,12 +69,12 @@ class Completion:
     """float64 (N,): log p(known sub-pixels) in nats; an estimate, unbiased in p, where the draws are not exact; NaN for
     the method `raster`, which has none."""
     accepted: float
-    """Share of the moves that were accepted; NaN without moves."""
+    """Fraction of the moves that were accepted; NaN without moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Options:
-    """What is the same for all images."""
+    """The options of completing one image; only `exact` can differ between images."""
 
     n: int
     seed: int
@@ -82,12 +82,12 @@ class _Options:
     exact: bool
     """Whether all known sub-pixels come first, or later ones are to be ignored."""
     seconds: float
-    """Time after which it is given up."""
+    """Time limit in seconds."""
     begun: float
-    """By `time.monotonic`."""
+    """Start time, from `time.monotonic`."""
 
     def check_time(self) -> None:
-        """Raises ValueError when the time is over."""
+        """Raises ValueError when the time is up."""
         if time.monotonic() - self.begun > self.seconds:
             raise ValueError(f"given up after {self.seconds:g} s: ask for fewer particles")
 
@@ -110,21 +110,21 @@ def complete(
     """Draws from the distribution of the unknown sub-pixels given the known ones.
 
     Args:
-        model: Any model of the package but an `OrderEnsemble`, whose own method picks an order.
+        model: Any model of the package except an `OrderEnsemble`, whose own method picks an order.
         images: uint8 levels (N, C, H, W); those of unknown sub-pixels do not matter.
         known: bool, (N, C, H, W) or broadcastable to it.
-        n: Draws for each image.
-        particles: Particles for each image, at least n. Not needed, and not used, where the known sub-pixels all come
-            first in raster order: then the draws are exact.
+        n: Number of draws per image.
+        particles: Number of particles per image, at least n. Not needed, and not used, where the known sub-pixels all
+            come first in raster order: then the draws are exact.
         labels: As for `AutoregressiveModel.log_prob`.
-        seed: Which draws. Draw k of image i depends on (seed, i, k, n, particles) and on the image alone.
-        method: `auto` is exact where that is possible, and by particles elsewhere; `particles` always by them; `raster`
-            ignores the known sub-pixels that come later, as plain ancestral sampling does, and puts them back at the
-            end: a baseline, not the conditional distribution.
-        moves: Metropolis-Hastings moves of each draw at the end. Each costs about twice the time of a sample.
+        seed: Selects the draws. Draw k of image i depends only on (seed, i, k, n, particles) and on the image.
+        method: `auto` is exact where that is possible and uses particles otherwise; `particles` always uses particles;
+            `raster` ignores the known sub-pixels that come later, as plain ancestral sampling does, and puts them back
+            at the end: a baseline, not the conditional distribution.
+        moves: Number of Metropolis-Hastings moves of each draw at the end. Each costs about twice the time of a sample.
         engine: `fast`, `native`, `eager` or `reference`, as for `AutoregressiveModel.sample`.
-        progress: Show a bar on standard error.
-        seconds: Time after which it is given up.
+        progress: Show a progress bar on standard error.
+        seconds: Time limit in seconds.
 
     Returns:
         The draws on the model's device.
@@ -133,8 +133,8 @@ def complete(
         UserWarning: If the effective sample size of an image falls below 4: more particles, or moves, are needed.
 
     Raises:
-        ValueError: If an argument is out of range or of the wrong shape, an image has no unknown sub-pixel, or its
-            known ones have probability zero, or it takes longer than `seconds`, or a weight is not finite.
+        ValueError: If an argument is out of range or has the wrong shape, an image has no unknown sub-pixel, its known
+            ones have probability zero, it takes longer than `seconds`, or a weight is not finite.
     """
     images = model.checked_images(images)
     known = checked_mask(known, images.shape)
@@ -187,7 +187,7 @@ def checked_mask(known: object, shape: torch.Size) -> Tensor:
     """The mask as bool (N, C, H, W) on the CPU; it may be integers, all of them 0 or 1.
 
     Raises:
-        ValueError: If it is none for images of this shape, or leaves nothing unknown in one of them.
+        ValueError: If it is not a mask for images of this shape, or leaves nothing unknown in one of them.
     """
     known = tensor("known", known, "torch.bool tensor")
     if known.is_floating_point() or known.is_complex():
@@ -215,7 +215,7 @@ def comes_first(known: Tensor) -> bool:
 
 @dataclass
 class _End:
-    """What became of one image."""
+    """The result for one image."""
 
     draws: Tensor
     ess: float
@@ -224,7 +224,7 @@ class _End:
 
 
 class _Work:
-    """All images, each completed by a batch of particles that is free."""
+    """Completes all images, each with a batch of particles that is free."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class _Work:
         self._free: dict[int, queue.SimpleQueue[Particles]] = {}
 
     def run(self, options: list[_Options], progress: bool) -> list[_End]:
-        """Completes them, on the CPU's native engine as many at a time as there are threads."""
+        """Completes the images; with the native engine, as many at a time as there are threads."""
         first = options[0]
         sizes = {first.n if each.exact else self._particles for each in options} | ({first.n} if first.moves else set())
         for size in sizes:
@@ -347,7 +347,7 @@ def _before_first_unknown(known: Tensor) -> Tensor:
 
 
 def _walk(particles: Particles, known: Tensor, options: _Options, u: list[float], k: int) -> _End:
-    """All steps, resampling in between, and the choice of n draws at the end."""
+    """Takes all steps, resampling in between, and chooses n draws at the end."""
     wavefront, size = particles.wavefront, len(particles.images)
     flat = known.flatten(1)
     last_unknown = max(step for step in range(wavefront.steps) if not flat[:, wavefront.pixels(step)].all())
@@ -359,7 +359,7 @@ def _walk(particles: Particles, known: Tensor, options: _Options, u: list[float]
             continue
         ess = _effective_size(particles.evidence, k)
         least = min(least, ess)
-        if ess < size / 2 and step < last_unknown:  # later nothing is drawn that copies could differ in
+        if ess < size / 2 and step < last_unknown:  # after that, nothing is drawn in which copies could differ
             total += _log_mean(particles.evidence)
             sources, targets = _survivors(particles.evidence, u[step])
             particles.copy(sources, targets)
@@ -368,7 +368,7 @@ def _walk(particles: Particles, known: Tensor, options: _Options, u: list[float]
         return _End(particles.images.clone(), float(options.n), float(particles.evidence[0]))
     total += _log_mean(particles.evidence)
     chosen = _systematic(particles.evidence, options.n, u[-1])
-    chosen = chosen[permutation(options.n, options.seed, k).to(chosen.device)]  # copies do not stand together
+    chosen = chosen[permutation(options.n, options.seed, k).to(chosen.device)]  # so that copies are not adjacent
     return _End(particles.images[chosen], least, total)
 
 
@@ -386,14 +386,14 @@ def _log_mean(log_weights: Tensor) -> float:
 
 
 def _systematic(log_weights: Tensor, n: int, u: float) -> Tensor:
-    """N indices in proportion to the weights, by one uniform number: int64, ascending."""
+    """N indices, drawn in proportion to the weights by one uniform number: int64, ascending."""
     ends = torch.softmax(log_weights, 0).cumsum(0)
     points = (torch.arange(n, dtype=torch.float64, device=ends.device) + u) / n * ends[-1]
     return torch.searchsorted(ends, points, right=True).clamp(max=len(ends) - 1)
 
 
 def _survivors(log_weights: Tensor, u: float) -> tuple[Tensor, Tensor]:
-    """Which particles are copied over which, by systematic resampling; those that survive stay where they are."""
+    """Which particles are copied over which, by systematic resampling; survivors stay where they are."""
     n = len(log_weights)
     counts = torch.bincount(_systematic(log_weights, n, u), minlength=n)
     indices = torch.arange(n, device=counts.device)

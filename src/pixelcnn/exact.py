@@ -1,10 +1,9 @@
-"""Exact arithmetic as a kind of model: a twin whose outputs are the same bits in any order of summation, on any
-machine.
+"""Exact twins of models, whose outputs are the same bits on any machine and in any order of summation.
 
-`prepare` rounds a model's parameters to a fixed grid (`pixelcnn.arithmetic.grid`) and proves from them that no sum of
+`prepare` rounds a model's parameters to a fixed grid (`pixelcnn.arithmetic.grid`) and proves from them that no sum in
 its network can be inexact. The twin has the methods of any model: what it samples, scores and codes is reproducible bit
-for bit, whatever the machine, device, engine, batch and number of threads. Its probabilities are multiples of 2^-24
-(`pixelcnn.frequencies`): the integers that the codec works with.
+for bit, whatever the machine, device, engine, batch size and number of threads. Its probabilities are multiples of
+2^-24 (`pixelcnn.frequencies`): the integers that the codec works with.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ from pixelcnn.sampling.weight_cache import WeightKeyedCache
 __all__ = ["PreparedModel", "prepare"]
 
 _EXACT = 2.0 ** (53 - grid.WEIGHT_BITS - grid.ACTIVATION_BITS)
-"""Sums of products of weights and activations are exact below it."""
+"""Sums of products of weights and activations are exact below this."""
 
 
 class PreparedModel(DensityModel):
-    """What `prepare` makes, with the methods of any model.
+    """The result of `prepare`, with the methods of any model.
 
     Args:
         model: The twin: parameters in float64, on their grid, not to be changed.
-        identity: SHA-256 of configuration, parameters as integers, and tables: hexadecimal. Equal identities compute
-            equal bits.
-        largest: The largest sum that a layer could come to, whatever the image, as a share of what is exact.
+        identity: SHA-256 of configuration, parameters as integers, and tables: hexadecimal. Models with equal
+            identities compute equal bits.
+        largest: The largest sum that any layer could reach, for any image, as a fraction of the exact range.
     """
 
     exact = True
@@ -99,20 +98,20 @@ class PreparedModel(DensityModel):
         return self.model.named_parameters()
 
     def to(self, device: torch.device | str) -> PreparedModel:
-        """The same on another device, which needs float64."""
+        """The same model on another device, which must support float64."""
         moved = cast(_Trained, copy.deepcopy(cast(nn.Module, self.model)).to(device))
         return PreparedModel(moved, self.identity, self.largest)
 
     @torch.no_grad()
     def cumulative(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
-        """The cumulative frequencies of every sub-pixel, each given the ones before it, by one forward.
+        """The cumulative frequencies of every sub-pixel, each given the ones before it, in one forward pass.
 
         Args:
             images: uint8 levels (N, C, H, W).
             labels: As for `log_prob`.
 
         Returns:
-            int64 (N, C, H, W, levels + 1): 0, ..., 2^24, rising.
+            int64 (N, C, H, W, levels + 1): 0, ..., 2^24, increasing.
 
         Raises:
             ValueError: If the shape, type or range of an argument is wrong.
@@ -122,7 +121,7 @@ class PreparedModel(DensityModel):
 
     @torch.no_grad()
     def bits(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
-        """What an ideal coder spends on each image with these frequencies, in bits: float64 (N,).
+        """The code length of each image under an ideal coder with these frequencies, in bits: float64 (N,).
 
         Arguments and errors as for `cumulative`. Memory does not grow with N.
         """
@@ -130,7 +129,7 @@ class PreparedModel(DensityModel):
 
 
 class _Trained(Autoregressive, Protocol):
-    """What is prepared: a trained model of any family."""
+    """What `prepare` takes: a trained model of any family."""
 
     config: ModelConfig
 
@@ -144,11 +143,11 @@ class _Trained(Autoregressive, Protocol):
 
 
 def prepare(model: DensityModel) -> PreparedModel:
-    """The exact twin of a model; kept as long as the model is and its weights are the same.
+    """The exact twin of a model, cached while the model exists and its weights stay the same.
 
     Raises:
-        ValueError: If a parameter is not finite, or weights are so large that a sum could be inexact, or the images too
-            large for exact attention, or a mixture has too many distributions; says which.
+        ValueError: If a parameter is not finite, weights are so large that a sum could be inexact, images are too large
+            for exact attention, or a mixture has too many distributions; the message says which.
     """
     if isinstance(model, PreparedModel):
         return model
@@ -181,7 +180,7 @@ def _identity(twin: _Trained) -> str:
 
 
 def _largest_sum(twin: _Trained) -> float:
-    """The largest sum of sizes in any layer, by what its inputs can come to."""
+    """An upper bound on the sum of magnitudes in any layer, from bounds on its inputs."""
     _, h, w = twin.image_shape
     names = {id(module): name for name, module in twin.named_modules()}
     program = record(twin)

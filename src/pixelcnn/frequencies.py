@@ -1,11 +1,12 @@
-"""Cumulative frequencies: a sub-pixel's distribution as integers that sum to 2^24, what an entropy coder wants.
+"""Cumulative frequencies: a sub-pixel's distribution as integers that sum to 2^24, as an entropy coder needs it.
 
-Every level has a frequency of at least 1, so that anything can be coded. With weights w_0, w_1, ... on a grid, of sum
-S, all exact, and W_k the sum of the first k + 1,
+Every level has a frequency of at least 1, so that any image can be coded. With weights w_0, w_1, ... on a grid, their
+sum S, and W_k the sum of the first k + 1, all exact,
 
     C_k = floor(W_k / S * (2^24 - levels)) + k + 1
 
-by one division and one product, both rounded as IEEE 754 says: they never fall as W rises, and C_levels-1 is 2^24.
+is computed with one division and one product, both rounded as IEEE 754 defines: C_k never falls as W_k rises, and
+C_levels-1 is 2^24.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ __all__ = ["TOTAL_BITS", "Frequencies", "cumulative_frequencies"]
 
 TOTAL_BITS = 24
 """The frequencies of a sub-pixel's levels sum to 2^24."""
-_NUMBERS = 2**22  # that a part of the pixels has in between: 32 MiB
+_NUMBERS = 2**22  # intermediate numbers per part of the pixels: 32 MiB
 
 
 class Frequencies:
-    """The likelihood of a model in exact arithmetic: that of another, with probabilities in multiples of 2^-24.
+    """The likelihood of a model in exact arithmetic: another likelihood, with probabilities in multiples of 2^-24.
 
     Args:
-        of: The likelihood that the parameters belong to.
+        of: The likelihood that interprets the parameters.
     """
 
     def __init__(self, of: Likelihood) -> None:
@@ -46,7 +47,7 @@ class Frequencies:
         return torch.log(frequency.squeeze(-1).double() * 2.0**-TOTAL_BITS)
 
     def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        """See `Likelihood.cdf`: exact, at a temperature of 1, which is the only one."""
+        """See `Likelihood.cdf`: exact; the temperature must be 1."""
         assert temperature == 1, temperature
         return self.cumulative(params)[..., 1:-1].double() * 2.0**-TOTAL_BITS
 
@@ -56,11 +57,11 @@ class Frequencies:
 
 
 def cumulative_frequencies(likelihood: Likelihood, params: Tensor) -> Tensor:
-    """0, C_0, ..., C_levels-1 = 2^24: int64 (..., levels + 1), rising.
+    """0, C_0, ..., C_levels-1 = 2^24: int64 (..., levels + 1), increasing.
 
     Args:
         likelihood: What the parameters mean.
-        params: Of sub-pixels, on the activations' grid, float64 (..., params); see `Likelihood.on_grid`.
+        params: Raw parameters of sub-pixels on the activations' grid, float64 (..., params); see `Likelihood.on_grid`.
     """
     if not hasattr(likelihood, "on_grid"):
         raise TypeError(f"no frequencies are known for the likelihood {type(likelihood).__name__}")

@@ -4,8 +4,8 @@ A layer computes nothing itself; the operations do (`pixelcnn.operations`).
 
 The mask (van den Oord et al., 2016) keeps the taps above and to the left. At the centre, features belong to colour
 groups, one for each image channel: mask "A" lets group g read groups < g, mask "B" groups <= g. Mask "all" keeps the
-whole own pixel, which is known once it has been drawn: only for what later pixels see of it by attention
-(`pixelcnn.operations.attention`).
+whole current pixel, which is known only once it has been drawn: it is for features that only later pixels see, through
+attention (`pixelcnn.operations.attention`).
 
 References:
     | Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759
@@ -29,7 +29,7 @@ Activation = Literal["relu", "none"]
 
 
 def group_bounds(channels: int, groups: int) -> list[tuple[int, int]]:
-    """The (start, stop) of each colour group: contiguous, as equal as possible, the larger ones first."""
+    """The (start, stop) of each colour group: contiguous, as equal in size as possible, larger ones first."""
     size, larger = divmod(channels, groups)
     starts = [g * size + min(g, larger) for g in range(groups + 1)]
     return list(itertools.pairwise(starts))
@@ -37,7 +37,7 @@ def group_bounds(channels: int, groups: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Window:
-    """The rectangle of a kernel's entries: offsets (dy, dx) with top <= dy <= bottom and left <= dx <= right."""
+    """The rectangle that a kernel covers: offsets (dy, dx) with top <= dy <= bottom and left <= dx <= right."""
 
     top: int
     bottom: int
@@ -46,17 +46,17 @@ class Window:
 
     @classmethod
     def square(cls, size: int) -> Window:
-        """An odd kernel with the own pixel in its middle."""
+        """An odd kernel with the current pixel at its centre."""
         return cls(-(size // 2), size // 2, -(size // 2), size // 2)
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return self.bottom - self.top + 1
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return self.right - self.left + 1
 
     def taps(self) -> list[tuple[int, int]]:
@@ -65,23 +65,23 @@ class Window:
 
 
 class MaskedConv2d(nn.Module):
-    """The parameters of a "same" convolution with zero padding whose kernel sees earlier sub-pixels only.
+    """The parameters of a "same" convolution with zero padding whose kernel sees only earlier sub-pixels.
 
-    Weights are kept in full, (out, in, height, width), and the mask is
-    multiplied in where they are used, so a masked entry never matters; it starts at zero and gets no gradient.
+    Weights are stored in full, (out, in, height, width), and multiplied by the mask where they are used, so a masked
+    entry never matters; it starts at zero and gets no gradient.
 
     Args:
-        in_channels: Input features.
-        out_channels: Output features.
-        kernel: Odd height and width of a square, of which the mask keeps the taps up to the pixel in raster order; or a
-            `Window`, of which it keeps all.
-        mask_type: What is seen of the own pixel: "A" (the first layer, which reads the image) earlier colour groups,
-            "B" (the others) the own group as well, "all" (keys and values of attention) all groups, for one output
-            group.
-        groups: Colour groups of the input and of the output, the number of image channels or 1. An input of one group
-            is seen whole by every output group.
-        stride: Pixels from one output to the next, in both directions: output (i, j) stands at the input's pixel
-            (i * stride, j * stride), and there are as many as it takes to cover the input.
+        in_channels: Number of input features.
+        out_channels: Number of output features.
+        kernel: Odd height and width of a square, of which the mask keeps the taps up to the current pixel in raster
+            order; or a `Window`, of which it keeps all.
+        mask_type: What is seen of the current pixel: "A" (the first layer, which reads the image) earlier colour
+            groups, "B" (the other layers) the same group as well, "all" (keys and values of attention) all groups, for
+            one output group.
+        groups: Colour groups of the input and of the output, the number of image channels or 1. Every output group sees
+            the whole of an input with one group.
+        stride: Pixels from one output to the next, in both directions: output (i, j) lies at the input's pixel
+            (i * stride, j * stride), and there are as many outputs as it takes to cover the input.
         activation: What follows the convolution: "relu" or "none".
         generator: Source of the initial weights: Glorot uniform over the full, unmasked fans; zero biases.
     """
@@ -89,11 +89,11 @@ class MaskedConv2d(nn.Module):
     mask: Tensor
     """(out, in, height, width), 1 where the kernel sees and 0 where it does not."""
     window: Window
-    """Where the kernel's entries lie."""
+    """The rectangle that the kernel covers."""
     taps: list[tuple[int, int]]
-    """The (dy, dx) of the pixels that the kernel reads, in raster order."""
+    """The offsets (dy, dx) of the pixels that the kernel reads, in raster order."""
     seen: list[int]
-    """For each output group, how many features of the own pixel (0, 0) it reads: the first so many."""
+    """For each output group, the number of features it reads at the current pixel (0, 0), counted from the first."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class MaskedConv2d(nn.Module):
 
     @property
     def pointwise(self) -> bool:
-        """Whether the kernel covers the own pixel alone."""
+        """Whether the kernel covers a single pixel."""
         return (self.window.height, self.window.width) == (1, 1)
 
     def masked_weight(self) -> Tensor:
@@ -152,7 +152,7 @@ class MaskedConv2d(nn.Module):
         return self.weight if self._dense else self.weight * self.mask
 
     def right_of(self, width: int) -> int:
-        """How many columns to the right of an input of so many the layer sees; negative if it does not see the last."""
+        """How many columns beyond an input of `width` columns the layer sees; negative if it does not see the last."""
         return (-(-width // self.stride) - 1) * self.stride + self.window.right - (width - 1)
 
     def kernel_at(self, dy: int, dx: int) -> Tensor:
@@ -170,14 +170,14 @@ class MaskedConv2d(nn.Module):
 
 
 class PositionTable(nn.Module):
-    """Features of a position, learned: those of its row plus those of its column, or of each position its own.
+    """Learned features of each position: those of its row plus those of its column, or separate ones per position.
 
     Args:
-        height: Of the image.
-        width: Of the image.
-        features: Of each position.
+        height: Height of the image.
+        width: Width of the image.
+        features: Number of features of each position.
         full: Whether each position has features of its own.
-        scale: Pixels of the image from one position to the next; there are as many as it takes to cover the image.
+        scale: Pixels from one position to the next; there are as many positions as it takes to cover the image.
         generator: Source of the initial values: normal, with a standard deviation of 0.05.
     """
 

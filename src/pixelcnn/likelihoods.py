@@ -7,16 +7,16 @@ A likelihood is a small object that the trainer, the scorer and the samplers sha
     Categorical   levels > 2     params = levels   P(x = k) = softmax(logits)_k
     LogisticMixture              params = 3 m      P(x = k) = sum_m softmax(weights)_m (F_m(k + 1/2) - F_m(k - 1/2))
 
-The last has m logistic distributions F_m with a mean and a scale each, over levels placed evenly from -1 to 1; what
-lies beyond the lowest and the highest level is theirs.
+The last has m logistic distributions F_m with a mean and a scale each, over levels placed evenly from -1 to 1; the
+probability beyond the lowest and the highest level is added to theirs.
 
-Logarithms and their gradients are finite and right whatever a network in float32 says: logits of 1e38, means of 1e30
-and any scales included.
+Logarithms and their gradients are finite and correct whatever a network in float32 outputs, including logits of 1e38,
+means of 1e30 and any scales.
 
 A draw inverts the cumulative distribution: `x` is the number of levels `k` with CDF(k) <= u, for a uniform `u` in
 [0, 1). It is computed in float64 whatever the network's type, so that two ways of computing the same parameters
-disagree only where `u` falls between two nearly equal thresholds. Of logits the largest is subtracted before the
-temperature divides, so that no temperature overflows.
+disagree only where `u` falls between two nearly equal thresholds. The largest logit is subtracted before dividing by
+the temperature, so that no temperature overflows.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ __all__ = [
 ]
 
 MIN_LOG_SCALE, MAX_LOG_SCALE = -7.0, 100.0
-"""Between these the logarithms of a logistic distribution's scales are held. At the upper one a level between the ends
-has a probability below exp(-100); far above it what depends on the scale would underflow."""
+"""The log-scales of logistic distributions are clamped to this range. At its upper end, a level other than the lowest
+and highest has a probability below exp(-100); far above it, terms that depend on the scale would underflow."""
 
 
 class Likelihood(Protocol):
-    """What every likelihood offers; `params` is the number of raw parameters a sub-pixel."""
+    """What every likelihood offers; `params` is the number of raw parameters per sub-pixel."""
 
     levels: int
     params: int
@@ -55,21 +55,21 @@ class Likelihood(Protocol):
     """Its number in engine.c; None if compiled code does not know it."""
 
     def log_prob(self, params: Tensor, levels: Tensor) -> Tensor:
-        """Natural logarithm of the probability of `levels` (...), integer, given `params` (..., params): (...)."""
+        """Log-probability in nats of `levels` (...), integer, given `params` (..., params): (...)."""
         ...
 
     def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        """CDF(0), ..., CDF(levels - 2) as float64 (..., levels - 1); CDF(levels - 1) is 1 and left out."""
+        """CDF(0), ..., CDF(levels - 2) as float64 (..., levels - 1); CDF(levels - 1), which is 1, is left out."""
         ...
 
     def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """The distribution in exact arithmetic, for `pixelcnn.frequencies`.
 
         Args:
-            params: On the activations' grid (`pixelcnn.arithmetic.grid`), float64 (..., params).
+            params: Raw parameters on the activations' grid (`pixelcnn.arithmetic.grid`), float64 (..., params).
 
         Returns:
-            Sums of the weights of the levels 0 .. k for each k but the last, (..., levels - 1), and of all, (..., 1).
+            Sums of the weights of levels 0 .. k for each k but the last, (..., levels - 1), and of all levels, (..., 1).
         """
         ...
 
@@ -114,7 +114,7 @@ class Categorical:
 
     def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """See `Likelihood.on_grid`."""
-        sums = grid.exp_negative(params.amax(-1, keepdim=True) - params).cumsum(-1)  # exact, so in any order
+        sums = grid.exp_negative(params.amax(-1, keepdim=True) - params).cumsum(-1)  # exact, whatever the order
         return sums[..., :-1], sums[..., -1:]
 
 
@@ -122,7 +122,7 @@ class LogisticMixture:
     """Any number of levels from a mixture of discretised logistic distributions.
 
     The raw parameters of a sub-pixel are the mixture's logits, the means and the logarithms of the scales, `mixtures`
-    of each; the scales are held between exp(-7) and exp(100). Probabilities are differences of sigmoids, computed as
+    of each; the scales are clamped to exp(-7)..exp(100). Probabilities are differences of sigmoids, computed as
     products in which nothing cancels, in float64 whatever the network's type: a narrow distribution far away, or a wide
     one, keeps its precision.
 
@@ -140,10 +140,10 @@ class LogisticMixture:
     def log_prob(self, params: Tensor, levels: Tensor) -> Tensor:
         """See `Likelihood.log_prob`."""
         found = torch.logsumexp(self._joint(params, levels), -1)
-        return found.clamp(max=0).to(params.dtype)  # rounding can leave a little more than certainty
+        return found.clamp(max=0).to(params.dtype)  # rounding can push it slightly above 0
 
     def posterior(self, params: Tensor, levels: Tensor) -> Tensor:
-        """Logarithm of each distribution's weight given that the mixture gave `levels` (...): (..., mixtures)."""
+        """Logarithm of each distribution's weight given that `levels` (...) were observed: (..., mixtures)."""
         return torch.log_softmax(self._joint(params, levels), -1).to(params.dtype)
 
     def _joint(self, params: Tensor, levels: Tensor) -> Tensor:
@@ -153,9 +153,9 @@ class LogisticMixture:
         x = (2 * half * levels.to(means.dtype) - 1).unsqueeze(-1)
         inverse = torch.exp(-log_scales)
         upper, lower = (x + half - means) * inverse, (x - half - means) * inverse
-        width = 2 * half * inverse  # `upper - lower`, in which a large mean would cancel
+        width = 2 * half * inverse  # `upper - lower`, without cancellation for large means
         below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
-        # sigmoid(upper) - sigmoid(lower) = sigmoid(upper) sigmoid(-lower) (1 - exp(-width)), nothing cancels
+        # sigmoid(upper) - sigmoid(lower) = sigmoid(upper) sigmoid(-lower) (1 - exp(-width)): nothing cancels
         inside = below + above + torch.log(-torch.expm1(-width))
         first, last = (levels == 0).unsqueeze(-1), (levels == self.levels - 1).unsqueeze(-1)
         return torch.log_softmax(weights, -1) + torch.where(first, below, torch.where(last, above, inside))
@@ -170,7 +170,7 @@ class LogisticMixture:
         return (each * _tempered(weights, temperature).unsqueeze(-2)).sum(-1)
 
     def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Likelihood.on_grid`; of weights in 0..1 instead of their logits, see `pixelcnn.arithmetic.mixture`."""
+        """See `Likelihood.on_grid`; takes weights in 0..1 instead of logits, see `pixelcnn.arithmetic.mixture`."""
         mixture = Mixture(*params.chunk(3, -1))
         sums = (mixture.weights.unsqueeze(-2) * mixture.values(self.levels)).sum(-1)
         return sums, mixture.weights.sum(-1, keepdim=True)
@@ -198,7 +198,7 @@ def draw(likelihood: Likelihood, params: Tensor, uniforms: Tensor, temperature: 
         likelihood: What the parameters mean.
         params: Raw parameters, (..., params).
         uniforms: float64 in [0, 1), (...).
-        temperature: The logits are divided by it; above 1 flattens, below 1 sharpens. A tensor is a float64 scalar.
+        temperature: The logits are divided by it; above 1 flattens, below 1 sharpens. A tensor must be a float64 scalar.
 
     Returns:
         uint8 levels, (...).

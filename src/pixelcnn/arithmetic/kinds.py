@@ -1,12 +1,12 @@
 """The two kinds of arithmetic that every operation is written over: floating point, and the grid.
 
-An operation (`pixelcnn.operations`) is written once, over an `Arithmetic`, which says what operands, results and the
+An operation (`pixelcnn.operations`) is written once, over an `Arithmetic`, which defines what operands, results and the
 few transcendental functions are rounded to:
 
     Arithmetic      the tensors' own floating-point type, or operands rounded to bfloat16
-    (`pixelcnn.arithmetic.precision`) Grid            multiples of powers of two, of which float64 sums are exact
-    (`pixelcnn.arithmetic.grid`): the same bits
-                    in any order of summation, on any machine
+                    (`pixelcnn.arithmetic.precision`)
+    Grid            multiples of powers of two, whose float64 sums are exact (`pixelcnn.arithmetic.grid`): the same
+                    bits in any order of summation, on any machine
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Arithmetic:
     """
 
     exact: ClassVar[bool] = False
-    """Whether sums are exact, so that they may run in any order."""
+    """Whether sums are exact, so that their order does not matter."""
 
     def __init__(self, precision: Precision | None = None) -> None:
         self.precision = precision
@@ -41,7 +41,7 @@ class Arithmetic:
         return as_operand(x, self.precision)
 
     def settled(self, x: Tensor) -> Tensor:
-        """What a layer has summed, as the next one reads it."""
+        """A layer's sum, as the next layer reads it."""
         return x
 
     def rounded(self, x: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Arithmetic:
 
     def tanh(self, x: Tensor) -> Tensor:
         """The hyperbolic tangent."""
-        return torch.tanh(x.contiguous())  # on strided features PyTorch computes it ten times as slowly
+        return torch.tanh(x.contiguous())  # on strided features PyTorch is ten times slower
 
     def sigmoid(self, x: Tensor) -> Tensor:
         """The logistic function."""
@@ -67,11 +67,11 @@ class Grid(Arithmetic):
     exact = True
 
     def settled(self, x: Tensor) -> Tensor:
-        """On the activations' grid, within its limit."""
+        """Rounded to the activations' grid and clamped to its limit."""
         return grid.clamped(x)
 
     def rounded(self, x: Tensor) -> Tensor:
-        """On the activations' grid."""
+        """Rounded to the activations' grid."""
         return grid.rounded(x)
 
     def tanh(self, x: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""A sub-pixel's mixture of logistics on the grid: what `LogisticMixture` is, without a logarithm.
+"""A sub-pixel's mixture of logistics on the grid: the counterpart of `LogisticMixture`, without logarithms.
 
-The logistic distributions' values F((edge - mean) / scale) come from the grid's sigmoid. A later channel's weights
-move, by Bayes' rule, with the probability of the earlier ones, multiplied in as it is and not by its logarithm. Scales
-are held within exp(7) and means within 4, where `LogisticMixture` holds scales below exp(100) alone.
+The cumulative distribution functions F((edge - mean) / scale) come from the grid's sigmoid. The weights of a later
+channel are updated by Bayes' rule with the probabilities of the earlier channels, multiplied directly rather than as
+logarithms. Scales are clamped to exp(-7)..exp(7) and means to -4..4, where `LogisticMixture` clamps only scales, to
+exp(-7)..exp(100).
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from pixelcnn.arithmetic import grid
 __all__ = ["MAX_MIXTURES", "Mixture", "mixture_of"]
 
 _EDGE_BITS = 18
-_INVERSE_BITS = 20  # of 1 / scale, below 2^11: times a distance below 2^3, exact
+_INVERSE_BITS = 20  # of 1 / scale, below 2^11: its product with a distance below 2^3 is exact
 _WEIGHT_BITS, _VALUE_BITS = 24, 22  # of a distribution's weight and values
 MAX_MIXTURES = 64
-"""Of so many distributions a sum of products of weights and values is exact."""
+"""Largest number of distributions for which a sum of products of weights and values is exact."""
 _MIN_LOG_SCALE, _MAX_LOG_SCALE = -7.0, 7.0
 _FURTHEST_MEAN = 4.0
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Weights in [0, 1], the largest 1, means and the scales' logarithms, (..., m) each, on their grids."""
+    """Weights in [0, 1], the largest being 1, means and log-scales, (..., m) each, on their grids."""
 
     weights: Tensor
     means: Tensor
     log_scales: Tensor
 
     def values(self, levels: int) -> Tensor:
-        """The distributions' values at the upper edges of all levels but the last, which rise: (..., levels - 1, m)."""
+        """The distributions' CDFs at the upper edges of all levels but the last, increasing: (..., levels - 1, m)."""
         return self._at(
             _edges(levels, self.means).unsqueeze(-1), self.means.unsqueeze(-2), self.log_scales.unsqueeze(-2)
         )
@@ -58,14 +59,14 @@ class Mixture:
 
 
 def mixture_of(raw: Tensor, x: Tensor, channel: int, mixtures: int, levels: int) -> Mixture:
-    """The mixture of one channel of pixels given the earlier ones; see `PixelCNNPlusPlus.subpixel_params`.
+    """The mixture of one channel of pixels given the earlier channels; see `PixelCNNPlusPlus.subpixel_params`.
 
     Args:
         raw: The network's output on the activations' grid, (..., raw features).
-        x: Levels, (..., C), of which the first `channel` count.
-        channel: Which one.
-        mixtures: Distributions of a mixture, m.
-        levels: Values a sub-pixel can take.
+        x: Levels, (..., C), of which only the first `channel` matter.
+        channel: Index of the channel.
+        mixtures: Number of distributions per mixture, m.
+        levels: Number of values that a sub-pixel can take.
     """
     c, m = x.shape[-1], mixtures
     logits, rest = raw[..., :m], raw[..., m:]
@@ -88,6 +89,6 @@ def mixture_of(raw: Tensor, x: Tensor, channel: int, mixtures: int, levels: int)
 
 
 def _edges(levels: int, like: Tensor) -> Tensor:
-    """Between the levels, which lie evenly from -1 to 1: (levels - 1,)."""
+    """The edges between the levels, which are spaced evenly from -1 to 1: (levels - 1,)."""
     numerators = torch.arange(1, 2 * levels - 2, 2, dtype=torch.float64, device=like.device)
     return grid.rounded(numerators / (levels - 1) - 1, _EDGE_BITS)

@@ -1,12 +1,11 @@
-"""In which arithmetic a network is computed: its own type's, or with operands in bfloat16.
+"""The precision in which a network is computed: its own dtype's, or with operands in bfloat16.
 
 `precision="bf16"` is one rule, the same for every network, view and engine: **the two operands of every product,
 features or conditions and weights, are rounded to bfloat16** (8 bits, to nearest, ties to even); their products, which
-float32 holds exactly, are summed in float32, and biases, activations, sums and the raw parameters stay float32, the
-draw float64. It is a model of its own, close to the one in float32, and `log_prob(images, precision="bf16")` is its
-likelihood. What two engines may differ in is the order of the float32 sums, as without it; but a sum that then falls to
-the other side of a rounding is off by one part in 256 in the next layer, so they draw the same images less often than
-in float32.
+float32 represents exactly, are summed in float32. Biases, activations, sums and the raw parameters stay float32, and
+the draw float64. It is a model in its own right, close to the one in float32, and `log_prob(images, precision="bf16")`
+is its likelihood. Engines may still differ in the order of the float32 sums; but a sum that then rounds the other way
+is off by one part in 256 in the next layer, so engines agree on the same images less often than in float32.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ Precision = Literal["float32", "bf16"]
 
 
 def as_operand(x: Tensor, precision: Precision | None) -> Tensor:
-    """`x` as it enters a product, in its own type: rounded to bfloat16 for "bf16"."""
+    """`x` as an operand of a product, in its own dtype: rounded to bfloat16 for "bf16"."""
     return x.bfloat16().to(x.dtype) if precision == "bf16" else x
 
 
 def check_precision(precision: str | None, dtype: torch.dtype) -> None:
-    """Looks at a precision for a model of some type.
+    """Checks that a precision exists and suits a model of the given dtype.
 
     Raises:
-        ValueError: If there is none of that name, or the model is not in float32.
+        ValueError: If there is no precision of that name, or the model is not in float32.
     """
     if precision is not None and precision not in get_args(Precision):
         raise ValueError(f"precision must be {', '.join(get_args(Precision))} or None, got {precision!r}")
@@ -42,7 +41,7 @@ def check_precision(precision: str | None, dtype: torch.dtype) -> None:
 
 
 class _Fp32Precision:
-    """`fp32_precision` of some of PyTorch's backends, for a while another: by the most exact of all who ask for one."""
+    """Temporarily sets `fp32_precision` of some PyTorch backends, to the most exact value currently asked for."""
 
     def __init__(self, *backends: Any) -> None:
         self._backends = backends
@@ -79,11 +78,11 @@ _FP32_PRECISIONS = {
 
 @contextmanager
 def exact_products(precision: Precision | None, device: torch.device) -> Iterator[None]:
-    """Within it float32 numbers are multiplied exactly before they are summed, whatever the caller has set for PyTorch.
+    """Context in which float32 numbers are multiplied exactly before they are summed, whatever PyTorch's settings are.
 
-    Autocast is off, and so is what a product of float32 numbers may be computed by instead (TensorFloat-32, which
-    rounds operands to 11 bits, on a GPU; bfloat16 on a CPU), but on a GPU for "bf16": there operands have 8 bits, so
-    that TensorFloat-32 changes nothing and is several times faster. The caller's settings come back after it.
+    Autocast is off, and so are reduced-precision products of float32 numbers (TensorFloat-32, which rounds operands to
+    11 bits, on a GPU; bfloat16 on a CPU). The exception is "bf16" on a GPU: there operands have 8 bits, so that
+    TensorFloat-32 changes nothing and is several times faster. The caller's settings are restored afterwards.
     """
     with ExitStack() as stack:
         if torch.is_autocast_enabled(device.type):
@@ -96,7 +95,7 @@ def exact_products(precision: Precision | None, device: torch.device) -> Iterato
 
 @contextmanager
 def default_factories() -> Iterator[None]:
-    """Within it new tensors are in float32 and on the CPU unless it is said otherwise, whatever the caller has set."""
+    """Context in which new tensors are float32 and on the CPU by default, whatever the caller has set."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -110,7 +109,7 @@ T = TypeVar("T")
 
 
 def in_exact_products(steps: Iterator[T], precision: Precision | None, device: torch.device) -> Iterator[T]:
-    """What an iterator gives, each step of it taken within `exact_products`."""
+    """The items of an iterator, with each step taken within `exact_products`."""
     while True:
         with exact_products(precision, device):
             try:

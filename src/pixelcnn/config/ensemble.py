@@ -1,4 +1,4 @@
-"""The architecture of a mixture over scan orders, and the orders' names."""
+"""The architecture of a mixture over scan orders, and the names of the orders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OrderEnsembleConfig:
     levels: int
     """Number of values that a sub-pixel can take, 2..256."""
     networks: tuple[ModelConfig, ...]
-    """The networks, each once. Height and width are swapped for one that scans columns."""
+    """The distinct networks. Height and width are swapped for a network that scans columns."""
     members: tuple[int, ...]
     """The network of each part, by its index in `networks`."""
     orders: tuple[str, ...]

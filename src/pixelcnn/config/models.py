@@ -1,4 +1,4 @@
-"""The architectures of the model families: what each is called, its options, and what it can be conditioned on."""
+"""The architectures of the model families: their names, their options, and what they can be conditioned on."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = [
 ]
 
 MAX_KERNEL = 31
-"""Widest kernel."""
+"""Width of the widest kernel."""
 MAX_SCALE = 16
-"""Coarsest context: pixels of a cell's side."""
+"""Scale of the coarsest context: the side of a cell in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _ImageModelConfig:
-    """What every architecture has."""
+    """The options of every architecture."""
 
     family: ClassVar[str]
-    """The name that the command line gives the family."""
+    """The family's name on the command line."""
 
     image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (1, 28, 28)
     """Channels, height and width of an image; the command line takes them from the data."""
@@ -69,7 +69,7 @@ class PixelCNNConfig(_ImageModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class _WideFieldConfig(_ImageModelConfig):
-    """What the families have in common that can see the whole picture and be conditional."""
+    """The options shared by the families that can see the whole picture and be conditional."""
 
     first_kernel: int = 3
     """Odd width of the kernels that read the image, 3..31."""
@@ -95,7 +95,7 @@ class _WideFieldConfig(_ImageModelConfig):
     """Features of each head's queries, keys and values."""
 
     def _check_wide_field(self, name: str, count: int) -> None:
-        """Checks the options of which there can be one for each of `count` layers or blocks, `name` in messages."""
+        """Checks the options that can have one value for each of `count` layers or blocks, called `name` in messages."""
         sizes = self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,)
         first, scales = self.first_kernel, self.context
         check_rules(
@@ -172,7 +172,7 @@ class PixelCNNPlusPlusConfig(_WideFieldConfig):
 
 
 def kernel_sizes(config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig, count: int) -> tuple[int, ...]:
-    """The width of the kernels of each of so many layers after the first, or of so many blocks."""
+    """The kernel width of each of `count` layers after the first, or of `count` blocks."""
     return (config.kernel_size,) * count if isinstance(config.kernel_size, int) else config.kernel_size
 
 
@@ -180,11 +180,11 @@ ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
 """The architecture of any model."""
 
 
-_LATER = ("first_kernel", "kernel_size", "places", "context")  # options that streams of earlier models know nothing of
+_LATER = ("first_kernel", "kernel_size", "places", "context")  # options unknown to streams of earlier models
 
 
 def architecture_of(config: ModelConfig) -> dict[str, object]:
-    """The configuration as JSON values for a model's identity, which an option that is off does not change."""
+    """The configuration as JSON values for a model's identity; a newer option at its default is left out."""
     values = to_dict(config)
     return {name: value for name, value in values.items() if name not in _LATER or value != _json(type(config), name)}
 
@@ -196,4 +196,4 @@ def _json(cls: type[ModelConfig], name: str) -> object:
 
 
 FAMILIES: dict[str, type[ModelConfig]] = {config.family: config for config in get_args(ModelConfig)}
-"""The families by the names that the command line gives them."""
+"""The families by their names on the command line."""

@@ -1,5 +1,5 @@
-"""Models as ONNX graphs: the whole forward, and one step of the sampler.
+"""Models as ONNX graphs: the whole forward pass, and one step of the sampler.
 
-Both come from the recorded program (`pixelcnn.sampling.program`); no network is written again. `full.full_graph` and
-`step.step_graph` make them, `examples/sample_onnx.py` draws with the second and without torch.
+Both are made from the recorded program (`pixelcnn.sampling.program`), so no network is written twice. `full.full_graph`
+and `step.step_graph` make them; `examples/sample_onnx.py` samples with the second, without torch.
 """

@@ -1,7 +1,7 @@
-"""The whole forward as an ONNX graph.
+"""The whole forward pass as an ONNX graph.
 
-images   uint8 or float32 levels (N, C, H, W), N any
-labels   of a conditional model, see `pixelcnn.onnx.operations.condition_input`
+images   uint8 or float32 levels (N, C, H, W), for any N
+labels   for a conditional model, see `pixelcnn.onnx.operations.condition_input`
 params   float32 (N, C, H, W, params), what the model itself returns
 """
 
@@ -44,11 +44,11 @@ class _Everywhere(Exporter):
             pads=[-window.top, left, 0, right],
             strides=[layer.stride, layer.stride],
         )
-        ends = self.constant(size)  # a window can end before the own row or column
+        ends = self.constant(size)  # a window can end before the current row or column
         y = self.node("Slice", y, self.constant([0, 0]), ends, self.constant([2, 3]))
         return self.node("Transpose", y, perm=[0, 2, 3, 1])
 
-    def operand(self, value: int, node: Node) -> str:  # noqa: ARG002 - all values are there
+    def operand(self, value: int, node: Node) -> str:  # noqa: ARG002 - all values are available
         return self.values[value]
 
     def at_positions(self, table: Tensor, node: Node) -> str:  # noqa: ARG002 - all positions are here
@@ -75,7 +75,7 @@ def full_graph(model: AutoregressiveModel, *, floating: bool = False) -> bytes:
     """The content of an .onnx file.
 
     Args:
-        model: Of any family, in float32 and without attention.
+        model: A model of any family, in float32 and without attention.
         floating: Whether the images are float32 levels instead of uint8.
 
     Raises:

@@ -1,4 +1,4 @@
-"""An ONNX graph under construction: nodes with names made up here, constants kept once."""
+"""An ONNX graph under construction: nodes with generated names, constants without duplicates."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pixelcnn.version import __version__
 
 __all__ = ["Graph", "onnx_module"]
 
-_OPSET, _IR = 17, 8  # of 2022: old enough for every runtime in use
+_OPSET, _IR = 17, 8  # from 2022: old enough for every runtime in use
 
 
 def onnx_module() -> Any:
-    """The module onnx.
+    """The `onnx` module.
 
     Raises:
-        ValueError: If it is not installed.
+        ValueError: If onnx is not installed.
     """
     try:
         import onnx
@@ -40,17 +40,17 @@ class Graph:
         self._outputs: list[Any] = []
 
     def input(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> str:
-        """A named input; a text in its shape is a dimension that may be any."""
+        """Adds a named input; a string in its shape stands for a dimension of any size."""
         self._inputs.append(self._described(name, dtype, shape))
         return name
 
     def output(self, value: str, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> None:
-        """Names a value as an output."""
+        """Makes a value an output of the given name."""
         self._nodes.append(self._onnx.helper.make_node("Identity", [value], [name]))
         self._outputs.append(self._described(name, dtype, shape))
 
     def constant(self, value: Tensor | np.ndarray | Sequence[int] | int | float, dtype: Any = None) -> str:
-        """A constant; integers are int64, other numbers float32."""
+        """The name of a constant; integers are int64, other numbers float32."""
         if isinstance(value, Tensor):
             value = value.detach().cpu().numpy()
         default = np.float32 if isinstance(value, float) else np.int64
@@ -62,21 +62,21 @@ class Graph:
         return self._constants[key]
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """The only output of a new node."""
+        """Adds a node with a single output; returns its name."""
         return self.nodes(kind, 1, *inputs, **attributes)[0]
 
     def nodes(self, kind: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
-        """The outputs of a new node."""
+        """Adds a node; returns the names of its outputs."""
         names = [f"v{len(self._nodes)}_{k}" for k in range(outputs)]
         self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), names, **attributes))
         return names
 
     def cast(self, value: str, dtype: type[np.generic]) -> str:
-        """A value in another type."""
+        """A value converted to another dtype."""
         return self.node("Cast", value, to=self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def reshape(self, value: str, shape: Sequence[int]) -> str:
-        """A value in another shape, of which one dimension may be -1."""
+        """A value in another shape, one dimension of which may be -1."""
         return self.node("Reshape", value, self.constant(list(shape)))
 
     def bytes(self, name: str, metadata: Mapping[str, object]) -> bytes:

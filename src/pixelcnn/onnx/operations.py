@@ -1,7 +1,7 @@
-"""Recorded programs as ONNX nodes: what whole images and the pixels of a step have in common.
+"""Recorded programs as ONNX nodes: what the graphs of whole images and of a step's pixels have in common.
 
-Every operation makes its own nodes (`Operation.exported`), over features with channels last, as the networks are
-written. An exporter says where features lie and what a convolution sees there.
+Every operation makes its own nodes (`Operation.exported`), over features with channels last, as in the networks. An
+exporter defines how features are laid out and what a convolution sees.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Exporter(Graph, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.values: dict[int, str] = {}
-        """The names of the values that are there."""
+        """The names of the values available so far."""
 
     def begin(self, program: Program, image: str) -> None:
-        """Takes a program, and the name of the scaled image."""
+        """Sets the program, and the name of the scaled image."""
         self.program = program
         self.values = {IMAGE: image}
 
@@ -68,10 +68,10 @@ class Exporter(Graph, ABC):
 
 
 def check_model(model: AutoregressiveModel) -> None:
-    """Whether a model can be exported.
+    """Checks that a model can be exported.
 
     Raises:
-        ValueError: If not.
+        ValueError: If it cannot.
     """
     if isinstance(model, OrderEnsemble):
         raise ValueError("an OrderEnsemble has no forward of its own and is not exported to ONNX; export its members")
@@ -83,9 +83,9 @@ def check_model(model: AutoregressiveModel) -> None:
 
 
 def condition_input(graph: Graph, model: AutoregressiveModel) -> str | None:
-    """The input `labels` of a conditional model, and what the images are conditioned on, (N, D); None for others.
+    """Adds the input `labels` of a conditional model; returns what the images are conditioned on, (N, D), or None.
 
-    Classes are int64 (N,), -1 for the unconditional distribution; vectors float32 (N, D), zeros for that.
+    Classes are int64 (N,), -1 for the unconditional distribution; vectors are float32 (N, D), zeros for the same.
     """
     classes, size = model.num_classes, model.condition_dim
     if size is not None:
@@ -97,7 +97,7 @@ def condition_input(graph: Graph, model: AutoregressiveModel) -> str | None:
 
 
 def scaled(graph: Graph, levels: str, model: AutoregressiveModel) -> str:
-    """Float32 levels as the network reads them."""
+    """Float32 levels scaled to 0..1, as the network reads them."""
     return graph.node("Div", levels, graph.constant(float(model.levels - 1)))
 
 

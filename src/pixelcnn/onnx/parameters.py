@@ -1,4 +1,4 @@
-"""What a network's raw output says of each sub-pixel: `subpixel_params` of the models as nodes."""
+"""The parameters of each sub-pixel from a network's raw output: `subpixel_params` of the models as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pixelcnn.onnx.graph import Graph
 
 __all__ = ["mixture_params"]
 
-_SMALL = -40.0  # log w, below which 1 - exp(-w) is w
+_SMALL = -40.0  # log w below which 1 - exp(-w) equals w
 
 
 def mixture_params(graph: Graph, model: AutoregressiveModel, raw: str, levels: str) -> str:
-    """The mixture of each channel given the earlier ones, as `PixelCNNPlusPlus.subpixel_params` has it.
+    """The mixture of each channel given the earlier ones, as in `PixelCNNPlusPlus.subpixel_params`.
 
     Args:
-        graph: Where the nodes go.
-        model: Of the family PixelCNNPlusPlus.
+        graph: The graph to which the nodes are added.
+        model: A PixelCNNPlusPlus.
         raw: The network's output, (..., raw features).
-        levels: Of the same pixels, float32 (..., C).
+        levels: Levels of the same pixels, float32 (..., C).
 
     Returns:
         (..., C, 3 m).
@@ -49,7 +49,7 @@ def mixture_params(graph: Graph, model: AutoregressiveModel, raw: str, levels: s
 
 
 def _log_prob_terms(graph: Graph, x: str, mean: str, log_scale: str, half: float) -> str:
-    """Logarithm of each distribution's probability of scaled values x, see `LogisticMixture`."""
+    """Log-probability of the scaled values x under each distribution, see `LogisticMixture`."""
     log_scale = graph.node("Clip", log_scale, graph.constant(MIN_LOG_SCALE), graph.constant(MAX_LOG_SCALE))
     inverse = graph.node("Exp", graph.node("Neg", log_scale))
     centred = graph.node("Sub", x, mean)

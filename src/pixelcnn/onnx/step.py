@@ -2,9 +2,9 @@
 
 Inputs, for N images of C channels and H * W pixels:
 
-    step        int64 (), from -prelude on, in order; before step 0 nothing is drawn
-    images      uint8 (N, C, H, W): levels drawn so far, anything elsewhere
-    labels      of a conditional model, see `pixelcnn.onnx.operations.condition_input`
+    step        int64 (), from -prelude on, in order; nothing is drawn before step 0
+    images      uint8 (N, C, H, W): levels drawn so far, arbitrary values elsewhere
+    labels      for a conditional model, see `pixelcnn.onnx.operations.condition_input`
     cache_K     float32 (H * W + 2, N, features): zeros before the first step, then what the last call returned
 
 Outputs:
@@ -13,16 +13,16 @@ Outputs:
     params      float32 (P, N, C, params)
     next_K      the caches for the next call
 
-The parameters of channel k are right once the channels before k of the same pixels are in `images`: a step takes C
-calls, each to draw one channel. A feature's place in its cache is its pixel's raster index; then come a row of zeros,
-which taps beyond the image read, and one that nothing reads, into which missing pixels are written.
+The parameters of channel k are valid once the channels before k of the same pixels are in `images`: a step takes C
+calls, each to draw one channel. A feature's index in its cache is its pixel's raster index; two rows follow: one of
+zeros, for taps beyond the image, and one that is never read, to which missing pixels are written.
 
-For a network with a coarse context a step is a pixel, and what is computed a row at a time (`Schedule.rows`) is
-computed for the whole row at each of its pixels again: a graph without state cannot tell that it has been. The caches
-on a context's grid have a place for each cell.
+For a network with a coarse context each step is one pixel, and row-wise values (`Schedule.rows`) are recomputed for the
+whole row at each of its pixels: a graph without state cannot know that they have been computed before. Caches on a
+context's grid have one entry per cell.
 
-What is computed when is the schedule's (`pixelcnn.sampling.schedule`), and so are the values that are computed ahead.
-`steps`, `prelude`, `levels` and the likelihood's name stand in the file's metadata.
+The schedule (`pixelcnn.sampling.schedule`) determines when each value is computed, and which values run ahead. The
+file's metadata hold `steps`, `prelude`, `levels` and the likelihood's name.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class _Front(Exporter):
         self._fronts: dict[tuple[bool, int, int], str] = {}
 
     def start(self, step: str, image: str) -> None:
-        """Takes the names of the step and of the scaled image with its padding, (H * W + 2, N, channels)."""
+        """Sets the names of the step and of the scaled image with its padding, (H * W + 2, N, channels)."""
         self.begin(self._schedule.program, image)
         self._step = self.node("Add", step, self.constant(self._schedule.prelude))
         self.caches[IMAGE] = image
 
     def pixels(self, value: int) -> str:
-        """Raster indices (P,), on its grid, of the positions at which a value is computed."""
+        """Raster indices (P,) of the positions at which a value is computed, on its grid."""
         lead, (height, width, scale) = self._schedule.leads[value], self._schedule.grid(value)
         by_row = value in self._schedule.rows
         if (by_row, lead, scale) not in self._fronts:
@@ -86,7 +86,7 @@ class _Front(Exporter):
         schedule, source = self._schedule, node.inputs[0]
         taps = schedule.inside(layer)
         size = schedule.grid(node.target)[1] if node.target in schedule.rows else self.size
-        if not taps:  # everything that it would see lies outside
+        if not taps:  # everything that it would see lies outside the image
             n = self.node("Gather", self.node("Shape", self.caches[IMAGE]), self.constant([1]))
             sizes = self.constant([size]), n, self.constant([layer.out_channels])
             return self.node("Expand", self.constant(layer.bias), self.node("Concat", *sizes, axis=0))
@@ -113,7 +113,7 @@ class _Front(Exporter):
 
     def at_positions(self, table: Tensor, node: Node) -> str:
         table = table.flatten(0, 1).unsqueeze(1)
-        nothing = table.new_zeros(2, *table.shape[1:])  # for pixels that a step has not
+        nothing = table.new_zeros(2, *table.shape[1:])  # for pixels that a step lacks
         return self.node("Gather", self.constant(torch.cat([table, nothing])), self.pixels(node.target))
 
     def upsampled(self, node: Node, factor: int) -> str:
@@ -130,7 +130,7 @@ class _Front(Exporter):
         return self.reshape(value, [0, 0, self.program.features[target]])
 
     def _neighbours(self, node: Node, layer: MaskedConv2d, taps: list[tuple[int, int]]) -> np.ndarray:
-        """What each tap of each position of the target reads of the source, (positions + 2, taps)."""
+        """The source index that each tap reads at each position of the target, (positions + 2, taps)."""
         (rows, columns, _), (h, w, _) = map(self._schedule.grid, (node.target, node.inputs[0]))
         table = np.full((rows * columns + 2, len(taps)), h * w)
         y, x = np.divmod(np.arange(rows * columns), columns)
@@ -145,7 +145,7 @@ def step_graph(model: AutoregressiveModel) -> bytes:
     """The content of an .onnx file.
 
     Args:
-        model: Of any family, in float32 and without attention.
+        model: A model of any family, in float32 and without attention.
 
     Raises:
         ValueError: If the model cannot be exported, or onnx is not installed.

@@ -1,4 +1,4 @@
-"""What networks are made of: one module an operation, and the full view that computes them for whole images."""
+"""The operations that networks are made of, one module each, and the full view that computes them for whole images."""
 
 from pixelcnn.operations.activation import Activation
 from pixelcnn.operations.attention import Attention

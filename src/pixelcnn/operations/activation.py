@@ -1,10 +1,10 @@
-"""Smooth activations of each feature by itself.
+"""Smooth elementwise activations.
 
-    elu(x)     x where it is positive, else exp(x) - 1
+    elu(x)     x where it is positive, otherwise exp(x) - 1
     silu(x)    x * sigmoid(x)
     gelu(x)    x * sigmoid(1.5957691 x + 0.0713548 x^3), which is x / 2 * (1 + tanh(0.7978846 (x + 0.044715 x^3)))
 
-On the grid the two coefficients are multiples of 2^-14, and x is held within 8 in the polynomial, beyond which the
+On the grid the two coefficients are multiples of 2^-14, and x is clamped to -8..8 in the polynomial, beyond which the
 sigmoid is 0 or 1.
 
 References:
@@ -52,7 +52,7 @@ class Activation(Pointwise):
         return grid.rounded(x * grid.sigmoid(y))
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """A sigmoid is below 1, and elu above -1."""
+        """The sigmoid is below 1, and elu above -1."""
         return max(1.0, bounds[0]), 0.0
 
     def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:

@@ -1,13 +1,13 @@
-"""Attention over all earlier pixels: what a pixel asks for, it finds wherever it was drawn.
+"""Attention over all earlier pixels, wherever they lie in the image.
 
     a(p) = sum over p' < p of w(p, p') v(p'),      w(p, p') = exp(q(p) k(p') / sqrt(d)) / sum over p'' < p of the same
 
-with p' < p the pixels before p in raster order, without p itself. The first pixel has none, and a is exactly 0 there.
-Queries, keys and values of d features belong to heads, each with a sum of its own. Queries, and so a, may belong to
-colour groups as well: those of each channel ask the same keys, which know of each earlier pixel all its channels.
+where p' < p are the pixels strictly before p in raster order. The first pixel has none, and a is exactly 0 there.
+Queries, keys and values have several heads of d features, each with a sum of its own. Queries, and so a, may also have
+colour groups: the queries of all channels attend to the same keys, which know all channels of each earlier pixel.
 
-Attention does not know where a pixel lies, so a table with a row for each image row and for each image column is added
-to queries and keys (`pixelcnn.operations.position`), the linear function of a position's coordinates, one-hot.
+Attention does not know where a pixel lies, so a table with one entry per image row and one per image column is added to
+queries and keys (`pixelcnn.operations.position`), a linear function of the position's one-hot coordinates.
 
 References:
     | Attention Is All You Need (Vaswani et al., 2017), https://arxiv.org/abs/1706.03762
@@ -30,23 +30,23 @@ from pixelcnn.operations.base import Front, Node, Operation, Packer, Part, Whole
 __all__ = ["MAX_EXACT_PIXELS", "Attention", "attend"]
 
 MAX_EXACT_PIXELS = 4096
-"""Over so many pixels attention's sums on the grid are exact."""
+"""Largest number of pixels for which attention's sums on the grid are exact."""
 _SHARE_BITS = 16  # of a pixel's weight on the grid: the sum over 2^12 pixels of values below 2^13 is exact
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attention(Operation):
-    """What the query finds among the keys and values of all earlier pixels.
+    """Attention of a query to the keys and values of all earlier pixels.
 
-    Inputs: the query (..., groups * heads * d), of so many colour groups; keys and values (..., heads * d), of one
-    colour group, which may depend on all channels of their own pixel. The result is like the query.
+    Inputs: the query (..., groups * heads * d), in `groups` colour groups; keys and values (..., heads * d), in one
+    colour group, which may depend on all channels of their own pixel. The result has the query's shape and groups.
     """
 
     heads: int
     opcode: ClassVar[int] = 8
 
     def features(self, *inputs: int) -> int:
-        """Those of the values, for each colour group."""
+        """As many as the values have, for each colour group."""
         return self.groups * inputs[2]
 
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
@@ -58,10 +58,10 @@ class Attention(Operation):
         if arithmetic.exact:
             k, v = k.repeat(1, self.groups, 1, 1), v.repeat(1, self.groups, 1, 1)
             found = q.new_zeros(q.shape)  # (N, heads, H * W, d)
-            for p in range(1, h * w):  # a row of the triangle at a time
+            for p in range(1, h * w):  # one row of the triangle at a time
                 found[:, :, p : p + 1] = attend(arithmetic, q[:, :, p : p + 1], k[:, :, :p], v[:, :, :p])
             return found.transpose(1, 2).reshape(query.shape)
-        # the second pixel asks the first, the third the first two: one less of each, and the mask is the usual triangle
+        # pixel 2 attends to pixel 1, pixel 3 to pixels 1 and 2: after shifting by one, the mask is the usual triangle
         q, k, v = q[:, :, 1:], k[:, :, :-1].repeat(1, self.groups, 1, 1), v[:, :, :-1].repeat(1, self.groups, 1, 1)
         if arithmetic.precision == "bf16":
             products = q @ k.transpose(2, 3)
@@ -72,7 +72,7 @@ class Attention(Operation):
         return F.pad(found, (0, 0, 1, 0)).transpose(1, 2).reshape(query.shape)
 
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
-        """One position after the other: each sees a pixel more."""
+        """One position after another: each sees one pixel more."""
         arithmetic, n = front.arithmetic, front.n
         query = front.operand(node.inputs[0], node, front.part(node, group, node.inputs[0]).columns)
         keys, values = (front.before(value) for value in node.inputs[1:])
@@ -95,30 +95,30 @@ class Attention(Operation):
             yield value, max(-1, above)
 
     def by_rows(self, node: Node, rows: Iterable[int]) -> bool:
-        """Never: it sees the own row."""
+        """Never: it sees the current row."""
         return False
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """Products are multiples of 2^-24; a mean's shares have 16 bits, values 12."""
+        """Products are multiples of 2^-24; the weights in a mean have 16 bits, values 12."""
         products = bounds[0] * bounds[1] * features[1] / 4
         return bounds[2], max(products, bounds[2] * MAX_EXACT_PIXELS * 4)
 
     def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
-        """How many heads."""
+        """The number of heads."""
         return {"count": self.heads}
 
 
 def attend(arithmetic: Arithmetic, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """What pixels find among others that they all see.
+    """Attention of some pixels to others that all of them see.
 
-    On the grid a score is rounded, multiplied by d^-0.5 as a weight is, and rounded again; of the exponentials, of
-    which the largest is 1, 16 bits count.
+    On the grid a score is rounded, multiplied by d^-0.5 (itself rounded like a weight), and rounded again; the
+    exponentials, the largest of which is 1, are kept to 16 bits.
 
     Args:
-        arithmetic: What is rounded to what.
-        query: (..., T, d), as it enters a product.
-        keys: (..., P, d) of the same, P at least 0.
-        values: (..., P, d) of the same.
+        arithmetic: Defines what is rounded, and how.
+        query: (..., T, d), already rounded as an operand.
+        keys: (..., P, d), likewise; P may be 0.
+        values: (..., P, d), likewise.
 
     Returns:
         (..., T, d); zeros for P = 0.
@@ -135,5 +135,5 @@ def attend(arithmetic: Arithmetic, query: Tensor, keys: Tensor, values: Tensor) 
 
 
 def _weighted(arithmetic: Arithmetic, products: Tensor, values: Tensor, size: int) -> Tensor:
-    """The values' mean, weighted by products of so many features: scaled after them, for operands to stay rounded."""
+    """The softmax-weighted mean of values; scaled only after the products, so that their operands stay rounded."""
     return arithmetic.operand((products * size**-0.5).softmax(-1)) @ values

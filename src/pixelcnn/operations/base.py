@@ -1,21 +1,22 @@
-"""What an operation is: everything that views, schedules, engines and exporters ask of one.
+"""The definition of an operation: everything that views, schedules, engines and exporters ask of one.
 
-A network is a function of a view, and asks it for operations: `view(Gate(groups=3), x)`. Each operation is one module
-of this package, a subclass of `Operation` that says all the operation means:
+A network is a function of a view, which it asks for operations: `view(Gate(groups=3), x)`. Each operation is one module
+of this package, a subclass of `Operation` that defines everything about it:
 
     features       how many features its result has
     whole          its result for whole images, in training and scoring
-    at_front       its result at the pixels that are being generated now, from neighbours in caches
-    needs          which values it reads, and how early they have to be there
+    at_front       its result at the pixels being generated now, reading neighbours from caches
+    needs          which values it reads, and how early they must be available
     scale          on which grid its result lies: at each pixel, or at each cell of a coarse context
     by_rows        whether it can be computed a row at a time, before the row's first pixel is drawn
-    bound          what its result and its sums can come to, which proves that the grid's arithmetic is exact
-    packed         its line for compiled code, whose `opcode` is its case in operations.h
+    bound          how large its result and its sums can become, to prove that the grid's arithmetic is exact
+    packed         its record for compiled code, where `opcode` selects its case in operations.h
     exported       its ONNX nodes
 
-Whatever is computed goes over an `Arithmetic` (`pixelcnn.arithmetic`), so that floating point and the grid share the
-definition. Operations on a pixel's own features alone derive from `Pointwise` and define `compute` instead of `whole`,
-`at_front` and `needs`. Adding an operation is one module here and, for the native engine, one case in operations.h.
+All computation goes through an `Arithmetic` (`pixelcnn.arithmetic`), so that floating point and the grid share one
+definition. Operations on the features of a single pixel derive from `Pointwise` and define `compute` instead of
+`whole`, `at_front` and `needs`. To add an operation, write one module here and, for the native engine, one case in
+operations.h.
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ from pixelcnn.layers import MaskedConv2d, group_bounds
 __all__ = ["IMAGE", "Exporter", "Front", "Node", "Operation", "Packer", "Part", "Pointwise", "View", "Whole", "halves"]
 
 IMAGE = 0
-"""The value of a recorded program that stands for the image."""
+"""The number of the value that stands for the image in a recorded program."""
 Numbers = Any
 """A NumPy array, a tensor, a number or a list of integers."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Which features of a result are computed together: those of one colour group, or of all."""
+    """Which features of a result are computed together: those of one colour group, or of all groups."""
 
     groups: int
-    """Colour groups among them."""
+    """Number of colour groups in the part."""
     columns: slice
-    """Where they stand among all features of the result."""
+    """The position of its features among all features of the result."""
 
     @classmethod
     def of(cls, features: int, groups: int, group: int | None) -> Part:
-        """One group of so many, or all of them for None; a value of one group has only that one."""
+        """One of `groups` groups, or all of them for None; a value with a single group has only that one."""
         if group is None:
             return cls(groups, slice(0, features))
         return cls(1, slice(*group_bounds(features, groups)[group if groups > 1 else 0]))
@@ -57,67 +58,67 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Operation(ABC):
-    """An operation with its parameters; what it reads is given when it is asked for."""
+    """An operation with its parameters; its inputs are given when a view is asked for it."""
 
     opcode: ClassVar[int]
     """Its number in operations.h."""
     groups: int = 1
-    """Colour groups of the result."""
+    """Number of colour groups of the result."""
 
     @abstractmethod
     def features(self, *inputs: int) -> int:
-        """How many features the result has, given those of what is read."""
+        """The number of features of the result, given those of the inputs."""
 
     @abstractmethod
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
-        """The result for whole images: (N, rows, columns, features) of the same."""
+        """The result for whole images; inputs and result are (N, rows, columns, features)."""
 
     @abstractmethod
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
-        """The result at the current positions of a front, (P, N, features of the group), as a function to be called.
+        """A function that computes the result at the current positions of a front, (P, N, features of the group).
 
-        All groups for None. The result may have P or N of 1 where all are the same.
+        For all groups if `group` is None. P or N may be 1 if the result is the same for all positions or images.
         """
 
     def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:
-        """Which values are read, and by how many steps their lead must at least exceed the result's.
+        """Yields each value that is read, with the least number of steps by which its lead must exceed the result's.
 
-        The image counts as a value of lead -1. See `pixelcnn.sampling.schedule`.
+        The image counts as a value with lead -1. See `pixelcnn.sampling.schedule`.
         """
         for value in node.inputs:
             yield value, 0
 
     def scale(self, *inputs: int) -> int:
-        """How many pixels apart the positions of the result are, given those of what is read."""
+        """How many pixels apart the positions of the result are, given those of the inputs."""
         return inputs[0] if inputs else 1
 
     def by_rows(self, node: Node, rows: Iterable[int]) -> bool:
-        """Whether the result can be computed a row at a time where the values `rows` are."""
+        """Whether the result can be computed a row at a time if the values `rows` are."""
         return set(node.inputs) <= set(rows)
 
     @abstractmethod
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """What the size of the result and of the largest sum in it can come to, given that of what is read.
+        """Upper bounds on the magnitude of the result, and of the largest sum in computing it.
 
         Args:
-            features: Of what is read.
-            bounds: Largest sizes of the same.
+            features: Number of features of each input.
+            bounds: Upper bounds on the magnitude of each input.
         """
 
     def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
-        """Further fields of `struct op` in engine.c, beside those that every operation has."""
+        """Further fields of `struct op` in engine.c, besides those that every operation has."""
         return {}
 
     def slots(self, node: Node) -> dict[str, int]:
-        """The values that `source`, `add` and `residual` of `struct op` stand for."""
+        """The values that the fields `source`, `add` and `residual` of `struct op` refer to."""
         return dict(zip(("source", "residual", "add"), node.inputs, strict=False))
 
     def in_place(self, node: Node) -> tuple[int, ...]:
-        """The values that are read number by number, so that compiled code may write the result over one of them."""
+        """The inputs that are read elementwise, so that compiled code may overwrite one of them with the result."""
         return ()
 
     def exported(self, graph: Exporter, node: Node) -> str:
-        """The name of the result after its nodes have been added to an ONNX graph, (..., features).
+        """Adds the operation's nodes to an ONNX graph; returns the name of the result, (..., features).
 
         Raises:
             ValueError: If the operation cannot be exported.
@@ -127,7 +128,7 @@ class Operation(ABC):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pointwise(Operation):
-    """An operation on a pixel's own features, one colour group after the other."""
+    """An operation on the features of a single pixel, one colour group after another."""
 
     def features(self, *inputs: int) -> int:
         """As many as the first input."""
@@ -135,7 +136,7 @@ class Pointwise(Operation):
 
     @abstractmethod
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
-        """The result from features (..., in) of the part's colour groups: (..., features of the part)."""
+        """The result, (..., features of the part), from input features (..., in) of the part's colour groups."""
 
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
         """See `Operation.whole`."""
@@ -151,19 +152,19 @@ class Pointwise(Operation):
         return lambda: op.compute(front.arithmetic, part, *(one() for one in read))
 
     def frozen(self) -> Self:
-        """The same with parameters of its own, which do not change when the model's do."""
+        """The same operation with its own copy of the parameters, which does not change when the model's do."""
         return self
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Node:
-    """One operation of a recorded program: target = op(inputs) + residual, values by their numbers."""
+    """One operation of a recorded program: target = op(inputs) + residual, with values given by number."""
 
     op: Operation
     inputs: tuple[int, ...]
     target: int
     residual: int | None = None
-    """What is added to a convolution's result while it is at hand; None for nothing."""
+    """The value that is added to a convolution's result in the same step; None for nothing."""
 
     @property
     def reads(self) -> tuple[int, ...]:
@@ -172,10 +173,10 @@ class Node:
 
 
 class View(Protocol):
-    """What a network sees of the images: it asks for operations, and adds results with `+`."""
+    """What a network sees of the images: it asks the view for operations, and adds results with `+`."""
 
     image: Tensor
-    """Scaled pixel values, (..., channels), the first input of what reads the image."""
+    """Scaled pixel values, (..., channels): the first input of operations that read the image."""
 
     @property
     def conditional(self) -> bool:
@@ -187,7 +188,7 @@ class View(Protocol):
         ...
 
     def dropout(self, x: Tensor) -> Tensor:
-        """The features themselves; in training with dropout, some of them are zero."""
+        """The features unchanged; in training with dropout, some of them are set to zero."""
         ...
 
 
@@ -200,24 +201,24 @@ class Whole(View, Protocol):
 
 
 class Front(Protocol):
-    """What an operation may ask of the pixels that are being generated now: P positions of N images.
+    """What an operation may ask about the pixels being generated now: P positions of N images.
 
-    The functions that it returns give what stands there at the time at which they are called.
+    The functions that its methods return read the state at the time they are called.
     """
 
     arithmetic: Arithmetic
     n: int
 
     def part(self, node: Node, group: int | None, value: int | None = None) -> Part:
-        """The features of one colour group of a node's result, or of a value that it reads."""
+        """The features of one colour group of a node's result, or of a value that the node reads."""
         ...
 
     def operand(self, value: int, node: Node, columns: slice) -> Callable[[], Tensor]:
-        """A value at the node's current positions, (P, N, columns), either of which may be 1."""
+        """A value at the node's current positions, (P, N, columns), where P and N may be 1."""
         ...
 
     def seen(self, node: Node, layer: MaskedConv2d) -> list[tuple[list[tuple[int, int]], Callable[[], Tensor]]]:
-        """What the layer's taps see of the node's first input, in a few pieces: some taps, and (P * N, taps * in)."""
+        """What the layer sees of the node's first input, in a few pieces: some taps, and their (P * N, taps * in)."""
         ...
 
     def positions(self, node: Node) -> Callable[[], slice]:
@@ -229,29 +230,29 @@ class Front(Protocol):
         ...
 
     def before(self, value: int) -> Callable[[int], Tensor]:
-        """A value at all pixels before one, by that one's raster index: (N * heads, pixels, features of a head)."""
+        """A value at all pixels before one given by raster index: (N * heads, pixels, features of a head)."""
         ...
 
     def per_image(self, node: Node) -> Tensor:
-        """Room for what is the same at all pixels of an image: (N, features); filled by `Condition`."""
+        """Storage for features that are the same at all pixels of an image: (N, features); filled by `Condition`."""
         ...
 
 
 class Packer(Protocol):
-    """What an operation may ask of the packing of weights for compiled code."""
+    """What an operation may ask of the code that packs weights for the native engine."""
 
     arithmetic: Arithmetic
 
     def features(self, value: int) -> int:
-        """How many features a value has."""
+        """The number of features of a value."""
         ...
 
     def keep(self, values: Tensor) -> int:
-        """Puts numbers behind the others, aligned, and returns where."""
+        """Appends numbers to the packed weights, aligned, and returns their offset."""
         ...
 
     def product(self, node: Node, layer: MaskedConv2d, columns: slice) -> dict[str, int]:
-        """Packs the weights and the bias of some of the layer's output channels; returns the fields that say where."""
+        """Packs the weights and bias of some of the layer's output channels; returns the fields that locate them."""
         ...
 
 
@@ -259,14 +260,14 @@ class Exporter(Protocol):
     """An ONNX graph under construction, for whole images or for the pixels of a step."""
 
     condition: str | None
-    """What the images are conditioned on, (N, D)."""
+    """Name of what the images are conditioned on, (N, D)."""
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """The only output of a new node."""
+        """Adds a node with a single output; returns its name."""
         ...
 
     def constant(self, value: Numbers) -> str:
-        """A constant."""
+        """The name of a constant."""
         ...
 
     def operand(self, value: int, node: Node) -> str:
@@ -278,7 +279,7 @@ class Exporter(Protocol):
         ...
 
     def at_positions(self, table: Tensor, node: Node) -> str:
-        """Rows of a table (rows, columns, features) at the node's positions, in a shape that can be added."""
+        """Entries of a table (rows, columns, features) at the node's positions, in a shape that can be added."""
         ...
 
     def upsampled(self, node: Node, factor: int) -> str:
@@ -286,7 +287,7 @@ class Exporter(Protocol):
         ...
 
     def everywhere(self, per_image: str) -> str:
-        """Features (N, f) of each image in a shape that can be added."""
+        """Per-image features (N, f) in a shape that can be added."""
         ...
 
     def split(self, value: str, parts: int) -> str:
@@ -294,7 +295,7 @@ class Exporter(Protocol):
         ...
 
     def joined(self, value: str, target: int) -> str:
-        """The reverse, (..., features of the target)."""
+        """The reverse of `split`: (..., features of the target)."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The features of two values side by side, those of each colour group together."""
+"""Concatenation of the features of two values, within each colour group."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Concat"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Concat(Pointwise):
-    """Features (..., f) and (..., g) to (..., f + g); the colour groups must divide both."""
+    """Features (..., f) and (..., g) to (..., f + g); the number of colour groups must divide both f and g."""
 
     opcode: ClassVar[int] = 12
 
     def features(self, *inputs: int) -> int:
-        """All together."""
+        """The sum of those of the inputs."""
         if any(count % self.groups for count in inputs):
             raise ValueError(f"features must be multiples of the {self.groups} colour groups, got {inputs}")
         return sum(inputs)
@@ -36,11 +36,11 @@ class Concat(Pointwise):
         return torch.cat(grouped, -1).flatten(-2)
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """The larger one."""
+        """The larger of the two."""
         return max(bounds), 0.0
 
     def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
-        """Where the colour group's features begin in both, and how many are the first one's."""
+        """Where the colour group's features begin in both inputs, and how many come from the first."""
         first, second = (packer.features(value) // self.groups for value in node.inputs)
         group = part.columns.start // (first + second)
         return {"runs": group * first, "count": first, "bias": group * second}

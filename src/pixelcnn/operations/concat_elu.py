@@ -1,4 +1,4 @@
-"""The exponential linear units of the features and of their negatives, side by side, as in PixelCNN++.
+"""Concatenation of the exponential linear units of the features and of their negatives, as in PixelCNN++.
 
 References:
     | PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
@@ -21,7 +21,7 @@ __all__ = ["ConcatELU"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConcatELU(Pointwise):
-    """elu(x) and elu(-x), of one colour group: features (..., f) to (..., 2 f)."""
+    """elu(x) and elu(-x) side by side, for one colour group: features (..., f) to (..., 2 f)."""
 
     opcode: ClassVar[int] = 4
 
@@ -35,7 +35,7 @@ class ConcatELU(Pointwise):
         return arithmetic.elu(torch.cat([x, -x], -1))
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """Below zero it stays above -1."""
+        """Negative values stay above -1."""
         return max(1.0, *bounds), 0.0
 
     def exported(self, graph: Exporter, node: Node) -> str:

@@ -1,4 +1,4 @@
-"""What the images are conditioned on, by a linear layer: the same features at every pixel, to be added."""
+"""Conditioning: a linear layer of what the images are conditioned on, the same features at every pixel, to be added."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Condition(Operation):
     opcode: ClassVar[int] = -1  # engine.c finds its result in memory, see `pixelcnn.sampling.native.layout`
 
     def features(self, *inputs: int) -> int:
-        """As many as the layer has."""
+        """As many as the layer has outputs."""
         return self.layer.out_features
 
     def of_images(self, arithmetic: Arithmetic, condition: Tensor) -> Tensor:
-        """The features of images, (N, features), by what they are conditioned on, (N, D)."""
+        """The features of images, (N, features), from what they are conditioned on, (N, D)."""
         x, weight = arithmetic.operand(arithmetic.settled(condition)), arithmetic.operand(self.layer.weight)
         return arithmetic.settled(F.linear(x, weight, self.layer.bias))
 
@@ -37,12 +37,12 @@ class Condition(Operation):
         return self.of_images(view.arithmetic, view.condition)[:, None, None]
 
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
-        """(1, N, features), filled for each batch."""
+        """(1, N, features), filled in once per batch."""
         values = front.per_image(node)[:, front.part(node, group).columns].unsqueeze(0)
         return lambda: values
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """What images are conditioned on is held within the limit, too."""
+        """What images are conditioned on is clamped to the limit as well."""
         return grid.LIMIT, float(self.layer.weight.abs().sum(1).max()) * grid.LIMIT
 
     def exported(self, graph: Exporter, node: Node) -> str:

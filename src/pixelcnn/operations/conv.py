@@ -1,4 +1,4 @@
-"""Masked convolution: activation(layer(x) + add), and the sum of a residual while the result is at hand."""
+"""Masked convolution: activation(layer(x) + add), optionally plus a residual in the same step."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ __all__ = ["Conv"]
 
 @dataclass(frozen=True, eq=False)
 class Conv(Operation):
-    """A masked convolution of the first input; a second input of the result's features is added before the
-    activation.
+    """A masked convolution of the first input; a second input, with as many features as the result, is added before
+    the activation.
     """
 
     layer: MaskedConv2d
@@ -42,7 +42,7 @@ class Conv(Operation):
         """(N, H, W, in) to (N, H, W, out); with a stride s, to (N, ceil(H / s), ceil(W / s), out)."""
         x, add = inputs if len(inputs) == 2 else (inputs[0], None)
         layer, arithmetic = self.layer, view.arithmetic
-        if arithmetic.exact:  # matrix products of the taps, never a transform
+        if arithmetic.exact:  # matrix products of the taps, never a Fourier or Winograd transform
             matrix = torch.cat([layer.kernel_at(*tap) for tap in layer.taps], 1)
             y = F.linear(_columns(layer, x), matrix, layer.bias)
             return self._activated(arithmetic.settled(y if add is None else y + add))
@@ -52,9 +52,9 @@ class Conv(Operation):
             if add is not None:
                 return self._activated(y.view(*x.shape[:-1], layer.out_channels) + add)
             return self._activated(y).view(*x.shape[:-1], layer.out_channels)
-        window, causal = layer.window, weight[:, :, : 1 - layer.window.top]  # no row below the own one
-        left, right = -window.left, window.right  # a window that ends before the own pixel: what is negative cuts
-        beside = left if left == right and layer.stride == 1 else 0  # what the convolution pads by itself
+        window, causal = layer.window, weight[:, :, : 1 - layer.window.top]  # no row below the current one
+        left, right = -window.left, window.right  # if the window ends before the current pixel, negative padding crops
+        beside = left if left == right and layer.stride == 1 else 0  # padding that the convolution does by itself
         pads = (0, 0, left - beside, right - beside, -window.top, min(window.bottom, 0))
         x_nchw = F.pad(x, pads).permute(0, 3, 1, 2)  # channels last
         y_nchw = F.conv2d(x_nchw, causal, layer.bias, layer.stride, padding=(0, beside))
@@ -82,7 +82,7 @@ class Conv(Operation):
                 for see, weights in others:
                     y.addmm_(see(), weights)
                 y = y.view(-1, n, len(bias))
-            else:  # everything that it would see lies outside
+            else:  # everything that it would see lies outside the image
                 where = positions()
                 y = bias.expand(len(range(where.start, where.stop, where.step or 1)), n, -1).clone()
             if add is not None:
@@ -93,26 +93,26 @@ class Conv(Operation):
         return compute
 
     def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:
-        """A tap (dy, dx) must be there slope * dy + dx steps later at most; mask "all" reads a finished own pixel."""
+        """Each tap (dy, dx) needs slope * dy + dx beyond the result's lead; mask "all" needs its pixel finished."""
         source = node.inputs[0]
         for dy, dx in self.layer.taps:
             if -dy >= height or abs(dx) >= width:
                 continue
             own = (dy, dx) == (0, 0)
             late = slope * dy + dx + (own and self.layer.mask_type == "all")
-            # of the image the own pixel's earlier channels are there in the same step
+            # of the image, the current pixel's earlier channels are available in the same step
             yield source, late - (source == IMAGE and own)
         for value in node.reads[1:]:
             yield value, 0
 
     def by_rows(self, node: Node, rows: Iterable[int]) -> bool:
-        """Where the source is, or only rows above are seen."""
+        """If the source is, or if only rows above are seen."""
         rows = set(rows)
         above = node.inputs[0] in rows or all(dy < 0 for dy, _ in self.layer.taps)
         return above and set(node.reads[1:]) <= rows
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """The layer's result is held within the limit; its sum by the sizes of weights and inputs."""
+        """The layer's result is clamped to the limit; its sum is bounded by the magnitudes of weights and inputs."""
         sizes = sum((self.layer.kernel_at(*tap).abs().sum(1) for tap in self.layer.taps), self.layer.bias.abs())
         total = float(sizes.max()) * max(1.0, bounds[0]) + sum(bounds[1:])
         return grid.LIMIT, total
@@ -123,7 +123,7 @@ class Conv(Operation):
         return slots if node.residual is None else slots | {"residual": node.residual}
 
     def in_place(self, node: Node) -> tuple[int, ...]:
-        """What is added."""
+        """The values that are added."""
         return node.reads[1:]
 
     def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
@@ -141,12 +141,12 @@ class Conv(Operation):
         return y if node.residual is None else graph.node("Add", y, graph.operand(node.residual, node))
 
     def _activated(self, y: Tensor) -> Tensor:
-        """In place, so on what the product returned and not on a view of it: autograd would copy the whole for that."""
+        """In place, so on the product's result itself and not on a view of it, for which autograd would copy it all."""
         return y.relu_() if self.layer.activation == "relu" else y
 
 
 def _columns(layer: MaskedConv2d, x: Tensor) -> Tensor:
-    """What the taps of every result read, side by side: (N, rows, columns, taps * in)."""
+    """What the taps read at each output position, side by side: (N, rows, columns, taps * in)."""
     if layer.pointwise and layer.taps:
         return x
     _, h, w, _ = x.shape

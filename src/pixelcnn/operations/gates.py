@@ -1,7 +1,7 @@
-"""Gates: one half of the features, perhaps through tanh, times the sigmoid of the other half.
+"""Gates: one half of the features, with or without tanh, times the sigmoid of the other half.
 
-    gate    tanh(a) * sigmoid(b)      of each colour group, as in the gated PixelCNN
-    glu     a * sigmoid(b)            of one colour group, as in PixelCNN++
+    gate    tanh(a) * sigmoid(b)      in each colour group, as in the gated PixelCNN
+    glu     a * sigmoid(b)            in one colour group, as in PixelCNN++
 
 References:
     | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
@@ -32,7 +32,7 @@ class _Gated(Pointwise):
         return inputs[0] // 2
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """A sigmoid is below 1."""
+        """The sigmoid is below 1."""
         return max(1.0, *bounds), 0.0
 
     def exported(self, graph: Exporter, node: Node) -> str:

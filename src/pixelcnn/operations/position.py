@@ -1,4 +1,4 @@
-"""Learned features of each position, to be added: by them a network knows where a pixel lies."""
+"""Learned features of each position, to be added, which tell a network where a pixel lies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Position(Operation):
         return self.table.features
 
     def scale(self, *inputs: int) -> int:
-        """The table's."""
+        """The table's scale."""
         return self.table.scale
 
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
@@ -41,15 +41,15 @@ class Position(Operation):
         return lambda: table[positions()]
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """Held within the limit."""
+        """Clamped to the limit."""
         return grid.LIMIT, grid.LIMIT
 
     def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:
-        """The table of the part's features."""
+        """The table, restricted to the part's features."""
         return {"weights": packer.keep(packer.arithmetic.settled(self.table.forward())[..., part.columns])}
 
     def slots(self, node: Node) -> dict[str, int]:
-        """It reads nothing; compiled code takes the target for the source."""
+        """It reads nothing; compiled code uses the target as the source."""
         return {"source": node.target}
 
     def exported(self, graph: Exporter, node: Node) -> str:

@@ -1,4 +1,4 @@
-"""A learned factor for each feature."""
+"""Scaling of each feature by a learned factor."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["FeatureScale", "Scale"]
 
 
 class FeatureScale(nn.Module):
-    """The factors, 1 to begin with.
+    """The factors, initially 1.
 
     Args:
-        features: How many.
+        features: Number of features.
     """
 
     def __init__(self, features: int) -> None:
@@ -44,7 +44,7 @@ class Scale(Pointwise):
         return Scale(layer=copy.deepcopy(self.layer), groups=self.groups)
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """Held within the limit."""
+        """Clamped to the limit."""
         return grid.LIMIT, float(self.layer.factor.abs().max()) * max(1.0, bounds[0])
 
     def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Sum of two values, what `+` means between features; right behind a convolution it becomes that one's residual."""
+"""Sum of two values, which `+` between features means; right after a convolution it is fused into it as a residual."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Sum(Pointwise):
         return x + y
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """Both together."""
+        """The sum of both."""
         return sum(bounds), sum(bounds)
 
     def in_place(self, node: Node) -> tuple[int, ...]:

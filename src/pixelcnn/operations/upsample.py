@@ -1,4 +1,4 @@
-"""Upsampling of a coarse context: features of a cell, repeated over the pixels or smaller cells that it is made of."""
+"""Upsampling of a coarse context: features of a cell, repeated over the pixels or smaller cells that it consists of."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Upsample(Operation):
 
     @property
     def factor(self) -> int:
-        """How often a feature is repeated in each direction."""
+        """How many times a feature is repeated in each direction."""
         return self.cell // self.to
 
     def features(self, *inputs: int) -> int:
-        """As many."""
+        """As many as the input."""
         return inputs[0]
 
     def scale(self, *inputs: int) -> int:
-        """Finer by the factor."""
+        """The input's, divided by the factor."""
         return inputs[0] // self.factor
 
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
@@ -43,12 +43,12 @@ class Upsample(Operation):
         return repeated.permute(0, 2, 3, 1)[:, :height, :width]
 
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
-        """A row of the result, all colour groups: networks with a coarse context are run by rows."""
+        """A row of the result, all colour groups: networks with a coarse context are run row by row."""
         coarse, width = front.row(node.inputs[0]), len(front.row(node.target))
         return lambda: coarse.repeat_interleave(self.factor, 0)[:width]
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
-        """The same."""
+        """The same as the input's."""
         return bounds[0], 0.0
 
     def packed(self, packer: Packer, node: Node, part: Part) -> dict[str, int]:

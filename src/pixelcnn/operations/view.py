@@ -1,7 +1,7 @@
-"""The full view: a network computed for whole images, every pixel's features at once. Training and scoring use it.
+"""The full view: computes a network for whole images, all pixels at once. Training and scoring use it.
 
-What else can run a network over a view is the recorder of `pixelcnn.sampling.program`, which computes nothing: it notes
-what is asked for, and the samplers run that program for the pixels that are being generated now, reading neighbours
+The only other kind of view is the recorder of `pixelcnn.sampling.program`, which computes nothing: it records the
+operations that are asked for, and the samplers run that program for the pixels being generated now, reading neighbours
 from caches.
 """
 
@@ -19,8 +19,8 @@ class FullView:
     """Whole images: features are (N, H, W, channels).
 
     Args:
-        image: Scaled pixel values, (N, H, W, C), of the network's dtype.
-        condition: What the images are conditioned on, (N, D) of the same dtype; None for nothing.
+        image: Scaled pixel values, (N, H, W, C), in the network's dtype.
+        condition: What the images are conditioned on, (N, D) in the same dtype; None for nothing.
         precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
     """
 
@@ -39,12 +39,12 @@ class FullView:
         return op.whole(self, *(x for x in inputs if x is not None))
 
     def dropout(self, x: Tensor) -> Tensor:
-        """See `View.dropout`: `pixelcnn.training.dropout.DropoutView` is the one that drops."""
+        """See `View.dropout`: nothing is dropped here, only in `pixelcnn.training.dropout.DropoutView`."""
         return x
 
 
 class ExactView(FullView):
-    """Whole images on the grid, for a network in float64 whose parameters are on theirs.
+    """Whole images on the activations' grid, for a network in float64 whose parameters are on the weights' grid.
 
     Args:
         image: Scaled pixel values, float64 (N, H, W, C).

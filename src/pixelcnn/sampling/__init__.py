@@ -1,21 +1,21 @@
 """Exact sampling: draw images sub-pixel by sub-pixel from a model's conditional distributions.
 
-The engines draw the same images from the same uniforms (`pixelcnn.randomness`):
+All engines draw the same images from the same uniforms (`pixelcnn.randomness`):
 
-- `reference` runs one full forward for every sub-pixel. Slow and obvious.
+- `reference` runs one full forward pass per sub-pixel. Slow and obvious.
 - `eager` computes each feature once, a wavefront of pixels at a time (`pixelcnn.sampling.wavefront`), in PyTorch.
 - `native` does the same in compiled code (`native/engine.c`) on the CPU, for float32 and float64.
 - `graph` replays the eager engine's steps as one CUDA graph.
 
-`fast` is, on the CPU, `native` where there is a C compiler, and `eager` elsewhere; on a CUDA device it is `graph`. A
-network that does more than ask its view for operations is left to `reference`.
+On the CPU, `fast` is `native` if there is a C compiler and `eager` otherwise; on a CUDA device it is `graph`. A network
+that does more than ask its view for operations is left to `reference`.
 
-They add the same numbers in another order; a float32 parameter then differs in its last digits and a draw where a
-uniform falls into that gap: none of 10,000 images of the seed network (`benchmarks/agreement.py`). In float64 that does
-not happen in practice. Within the native engine there is one order, so image i is the same bit for bit for every batch
-and number of threads. `precision="bf16"` is another model, so to say (`pixelcnn.arithmetic.precision`), with the same
-engines but `native`. From a model in exact arithmetic (`pixelcnn.exact`) all engines and machines draw the same images
-bit for bit.
+The engines add the same numbers in different orders, so a float32 parameter may differ in its last digits, and a draw
+differs where a uniform falls into that gap: in none of 10,000 images of the seed network (`benchmarks/agreement.py`).
+In float64 this does not happen in practice. The native engine always adds in the same order, so image i is the same bit
+for bit for every batch size and number of threads. `precision="bf16"` is in effect a different model
+(`pixelcnn.arithmetic.precision`), supported by every engine except `native`. From a model in exact arithmetic
+(`pixelcnn.exact`) all engines and machines draw the same images bit for bit.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def sample(
     progress: bool,
     drawn: Callable[[int], object] | None = None,
 ) -> Tensor:
-    """Draws images; see `AutoregressiveModel.sample`. `drawn` is told how many are new after each batch."""
+    """Draws images; see `AutoregressiveModel.sample`. `drawn` is called after each batch with the size of the batch."""
     draw, n = draw.checked(model, n)
     sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None)
     if isinstance(model, Mixture):
@@ -125,7 +125,7 @@ def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     c, h, w = model.image_shape
     images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
     condition = model.condition_of(draw.labels, n)
-    # Not all engines stop after a step.
+    # Not every engine can pause after a step.
     sampler_class = engine_of(model, "fast", draw.precision)
     if sampler_class is GraphSampler:
         sampler_class = EagerSampler

@@ -1,4 +1,4 @@
-"""What the samplers need to know of a model, and of its weights."""
+"""What the samplers need to know about a model and its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Autoregressive", "check_weights"]
 
 
 class Autoregressive(Protocol):
-    """A network over a view, and how its outputs are to be read; every model of the package is one."""
+    """A network over a view, and how to interpret its outputs; every model in the package is one."""
 
     @property
     def likelihood(self) -> Likelihood:
@@ -27,20 +27,20 @@ class Autoregressive(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether it computes in exact arithmetic, see `pixelcnn.exact`."""
+        """Whether the model computes in exact arithmetic, see `pixelcnn.exact`."""
         ...
 
     def arithmetic_of(self, precision: Precision | None) -> Arithmetic:
-        """How the network is computed, in a precision."""
+        """The arithmetic in which the network is computed at a given precision."""
         ...
 
     def view_of(self, precision: Precision | None) -> Callable[[Tensor, Tensor | None], FullView]:
-        """What makes the view of whole images, of a scaled image (N, H, W, C) and what it is conditioned on."""
+        """The function that makes a view of whole images from scaled images (N, H, W, C) and their conditions."""
         ...
 
     @property
     def grouped(self) -> bool:
-        """Whether the network's output has a part for each channel."""
+        """Whether the network's output has a separate part for each channel."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Autoregressive(Protocol):
 
     @property
     def levels(self) -> int:
-        """Values a sub-pixel can take."""
+        """Number of values that a sub-pixel can take."""
         ...
 
     @property
@@ -85,7 +85,7 @@ class Autoregressive(Protocol):
         ...
 
     def checked_images(self, images: object) -> Tensor:
-        """Images in the type that they are used in."""
+        """The images, validated and converted to the type they are used in."""
         ...
 
     def unchecked_log_prob_map(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -93,7 +93,7 @@ class Autoregressive(Protocol):
         ...
 
     def checked_labels(self, labels: object, n: int) -> Tensor:
-        """The labels of n images in the types that they are used in."""
+        """The labels of n images, validated and converted to the type they are used in."""
         ...
 
     def condition_of(self, labels: ArrayLike | None, n: int) -> Tensor | None:
@@ -106,24 +106,24 @@ class Autoregressive(Protocol):
         condition: Tensor | None = None,
         view: Callable[[Tensor, Tensor | None], FullView] | None = None,
     ) -> Tensor:
-        """The raw parameters of whole images, (N, C, H, W, params), by the view that is made of them; by default
-        `view_of(None)`.
+        """The raw parameters of whole images, (N, C, H, W, params), computed over the view that `view` makes of them,
+        by default `view_of(None)`.
         """
         ...
 
 
 def check_weights(weights: Iterable[tuple[str, Tensor]], where: str = "") -> None:
-    """Looks at weights once, where something is made of them or they are read or written: NaN would draw images.
+    """Checks weights once, whenever they are read, written or prepared for an engine: NaN would draw images unnoticed.
 
     Args:
-        weights: By name.
-        where: What the message begins with.
+        weights: The tensors by name.
+        where: Prefix of the error message.
 
     Raises:
-        ValueError: If a value is NaN or infinite; the tensor is named.
+        ValueError: If a value is NaN or infinite; the message names the tensor.
     """
     named = list(weights)
     finite = [weight.isfinite().all() for _, weight in named]
-    if finite and not torch.stack(finite).all():  # at once: a device is waited for once
+    if finite and not torch.stack(finite).all():  # all at once: synchronises with the device only once
         name = next(name for (name, _), each in zip(named, finite, strict=True) if not each)
         raise ValueError(f"{where}{name} has values that are not finite")

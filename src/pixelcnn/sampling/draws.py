@@ -1,4 +1,4 @@
-"""Which images are drawn: the arguments of sampling, checked once, in the shape in which all engines take them."""
+"""Which images to draw: the arguments of sampling, validated once and in the form that every engine takes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 
 __all__ = ["Draw", "checked_arguments", "labels_in_turn"]
 
-_MAX_GUIDANCE = 1e6  # times logits it must not overflow
+_MAX_GUIDANCE = 1e6  # must not overflow when multiplied by logits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """Which images of which distribution; see `AutoregressiveModel.sample` for the fields."""
+    """Which images to draw from which distribution; see `AutoregressiveModel.sample` for the fields."""
 
     seed: int
     first: int
@@ -31,7 +31,7 @@ class Draw:
     precision: Precision | None
 
     def checked(self, model: Autoregressive, n: int) -> tuple[Draw, int]:
-        """The same in the types that the samplers compute with, and n, looked at before anything is done.
+        """This draw in the types that the samplers compute with, and n, validated before anything is computed.
 
         Raises:
             ValueError: If a field is out of range.
@@ -57,13 +57,13 @@ class Draw:
         return draw, n
 
     def part(self, start: int, stop: int) -> Draw:
-        """The images start .. stop-1 of these."""
+        """The part of this draw that covers images start .. stop-1."""
         labels = None if self.labels is None else tensor("labels", self.labels)[start:stop]
         return replace(self, first=self.first + start, labels=labels)
 
 
 def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> Tensor | None:
-    """The labels of images `first` and on where classes take turns, int64 (count,); None for no classes.
+    """The labels of the images from `first` on when the classes take turns, int64 (count,); None for no classes.
 
     Examples:
         >>> labels_in_turn((3, 5), 1, 4)
@@ -75,7 +75,7 @@ def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> T
 
 
 def checked_arguments(n: int, seed: int, temperature: float, first: int = 0) -> tuple[int, int, float, int]:
-    """A sampler's arguments as Python's numbers, looked at before anything is done.
+    """A sampler's arguments as Python numbers, validated before anything is computed.
 
     Raises:
         ValueError: If one is out of range.

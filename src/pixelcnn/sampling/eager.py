@@ -1,4 +1,4 @@
-"""The eager engine: the recorded network step by step in PyTorch, for any model on any device."""
+"""The eager engine: runs the recorded network step by step in PyTorch, for any model on any device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["EagerSampler", "cache_bytes", "drawing", "why_not_eager"]
 
 _MAX_IMAGES = 64  # larger batches fall out of the processor's caches
 _MAX_BYTES = 2**29
-_MIN_SHARE = 16  # images that a thread draws: with fewer the interpreter's lock costs more than a thread gains
+_MIN_SHARE = 16  # images per thread: with fewer, the interpreter's lock costs more than a thread gains
 
 
 def why_not_eager(model: Autoregressive, _precision: Precision | None = None, _conditional: bool = False) -> str | None:
@@ -35,7 +35,7 @@ def why_not_eager(model: Autoregressive, _precision: Precision | None = None, _c
 def drawing(
     model: Autoregressive, u: Tensor, temperature: float | Tensor = 1.0, guidance: float | Tensor | None = None
 ) -> Choose:
-    """Levels drawn by the uniform numbers of `numbers_of`; with guidance for images that have copies."""
+    """Chooses levels by the uniform numbers of `numbers_of`; with guidance if the images have unconditional copies."""
 
     def choose(channel: int, pixels: slice, params: Tensor) -> Tensor:
         params = params if guidance is None else guided(params, guidance)
@@ -45,15 +45,15 @@ def drawing(
 
 
 class EagerSampler:
-    """Draws batches of `n` images; caches and packed weights are made once.
+    """Draws batches of `n` images; caches and packed weights are made once and reused.
 
     Args:
         model: Any model; its masked convolutions' weights are copied, so changing them later has no effect.
-        n: Images of a batch.
+        n: Number of images per batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
         precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
-        slope: Of the wavefront, by default the smallest that the network allows; `width` is raster order.
+        slope: Slope of the wavefront, by default the smallest that the network allows; `width` is raster order.
     """
 
     name = "eager"
@@ -72,7 +72,7 @@ class EagerSampler:
         self._guidance = guidance
         shares = max(1, min(torch.get_num_threads(), n // _MIN_SHARE)) if model.device.type == "cpu" else 1
         self._shares = [slice(n * k // shares, n * (k + 1) // shares) for k in range(shares)]
-        """Of the images, which each thread draws."""
+        """The images that each thread draws."""
         self._walks = [
             Walk(
                 model,
@@ -85,13 +85,13 @@ class EagerSampler:
             for share in self._shares
         ]
         self.steps = self._walks[0].schedule.wavefront.steps
-        """Steps of a batch."""
+        """Number of steps per batch."""
         for share, walk in zip(self._shares, self._walks, strict=True):
             walk.start(None if condition is None else condition[share])
 
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
-        """The best `n` for many images: at most 64, or as many as keep the caches below 512 MB."""
+        """The best `n` for drawing many images: at most 64, and few enough to keep the caches below 512 MB."""
         return max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
 
     @torch.inference_mode()
@@ -122,7 +122,7 @@ class EagerSampler:
 
 
 def cache_bytes(model: Autoregressive) -> int:
-    """About what the caches of a `Walk` take for each image, in bytes."""
+    """Approximate size of a `Walk`'s caches per image, in bytes."""
     _, h, w = model.image_shape
     numbers = sum(
         layer.in_channels * h * (w + layer.window.width)

@@ -1,8 +1,8 @@
-"""The engines: what one is, and which of them draws from a model.
+"""The engines: what an engine is, and which one draws from a given model.
 
 An engine is a module of this package, named in `pixelcnn.config.engines`. It has a class `SAMPLER`, see `Sampler`, and
-a function `why_not`, which says why the engine cannot draw from a model in a precision, with labels or not, or returns
-None.
+a function `why_not`, which returns the reason why the engine cannot draw from a model at a given precision, with or
+without labels, or None if it can.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ WhyNot = Callable[[Autoregressive, Precision | None, bool], str | None]
 
 
 class Sampler(Protocol):
-    """Draws batches of `n` images, each by as many steps."""
+    """Draws batches of `n` images, each in the same number of steps."""
 
     name: str
-    """The engine's."""
+    """Name of the engine."""
     steps: int
-    """Steps of a batch."""
+    """Number of steps per batch."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Sampler(Protocol):
 
     @staticmethod
     def batch(model: Autoregressive, precision: Precision | None = None, /) -> int:
-        """The best `n` for many images."""
+        """The best `n` for drawing many images."""
         ...
 
     def run(self, images: Tensor, seed: int, first: int, temperature: float, /) -> Iterator[None]:
@@ -54,21 +54,21 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Mixture(Protocol):
-    """A model that is drawn by its parts, each by an engine of its own."""
+    """A model whose images are drawn part by part, each part by an engine of its own."""
 
     def draw_by_parts(
         self, n: int, draw: Draw, *, engine: str, progress: bool, drawn: Callable[[int], object] | None
     ) -> Tensor:
-        """What `sample` does, of arguments that have been checked."""
+        """What `sample` does, given validated arguments."""
         ...
 
     def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[Sampler]]:
-        """`engine_of` each part."""
+        """The result of `engine_of` for each part."""
         ...
 
 
 def engine_named(name: str) -> tuple[type[Sampler], WhyNot]:
-    """An engine's class, and why it cannot draw from a model."""
+    """An engine's class, and the function that says why it cannot draw from a model."""
     module = importlib.import_module(f"pixelcnn.sampling.{name}")
     return module.SAMPLER, module.why_not
 
@@ -79,15 +79,15 @@ def engine_of(
     precision: Precision | None = None,
     conditional: bool = False,
 ) -> type[Sampler]:
-    """The class that an engine's name stands for, for this model on this machine, in a precision, with labels or not.
+    """The class that an engine's name stands for, given the model, this machine, the precision, and labels or not.
 
-    Of a mixture whose parts have several it is the one that draws from most models.
+    For a mixture whose parts use different engines, it is the one of them that can draw from the most models.
 
     Warns:
-        UserWarning: If on a CPU `fast` is not the native engine.
+        UserWarning: If `fast` is not the native engine on a CPU.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If no engine fits.
     """
     if engine not in ("fast", *ENGINES):
         raise ValueError(f"engine must be one of fast, {', '.join(ENGINES)}, got {engine!r}")

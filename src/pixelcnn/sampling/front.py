@@ -14,7 +14,7 @@ base + (i * N + n) * line + t: equally spaced in the row index i * N + n. The sa
 (dy * N * line + slope * dy + dx) further, and taps next to each other in a row of the kernel are next to each other in
 memory. What a whole run of taps sees is therefore a matrix (P * N, taps * in) of the cache itself, with rows `line`
 pixels apart, which a matrix product reads in place: nothing is gathered and no index is built. With operands in bf16 a
-value is rounded once, when it is kept, and kept a second time as it is if it is read by something else than a product.
+value is rounded once, when it is stored, and also stored unrounded if anything other than a product reads it.
 
 Keys and values of attention are kept a second time, all pixels of a head in raster order, so that what a pixel sees is
 the beginning of that list: (N * heads, pixels before it, features), which a batched product reads in place as well.
@@ -40,17 +40,17 @@ __all__ = ["Front", "History", "WavefrontFront"]
 
 
 class Front:
-    """What the fronts have in common; see `pixelcnn.operations.base.Front` for what operations ask of them.
+    """What both fronts have in common; see `pixelcnn.operations.base.Front` for what operations ask of them.
 
     For each step in order, from -prelude on: `begin(step)`; then for each channel `compute(channel)` and, from step 0
     on, `observe(channel, values)`.
 
     Args:
-        schedule: A program, and when what is computed.
+        schedule: A program, and when each of its values is computed.
         channels: Channels of the image, the number of colour groups.
         n: Number of images.
-        like: A tensor of the network's type and device.
-        arithmetic: How the network is computed; the grid is for one whose parameters are on it.
+        like: A tensor with the network's dtype and device.
+        arithmetic: How the network is computed; the grid requires parameters on their grid.
     """
 
     def __init__(self, schedule: Schedule, channels: int, n: int, like: Tensor, arithmetic: Arithmetic) -> None:
@@ -66,7 +66,7 @@ class Front:
             if isinstance(node.op, Attention)
             for value in node.inputs[1:]
         }
-        """What attention reads of all earlier pixels, as it enters products."""
+        """What attention reads of all earlier pixels, rounded as operands of products."""
         self._conditions = {
             node.target: (node.op, like.new_zeros(n, program.features[node.target]))
             for node in program.nodes
@@ -94,12 +94,12 @@ class Front:
 
 
 class WavefrontFront(Front):
-    """The values of a program at the pixels of one time of the wavefront; see `Front`, and so for `Args`."""
+    """The values of a program at the pixels of one time of the wavefront; see `Front`, also for the arguments."""
 
     def __init__(self, schedule: Schedule, channels: int, n: int, like: Tensor, arithmetic: Arithmetic) -> None:
         super().__init__(schedule, channels, n, like, arithmetic)
         self._now: dict[int, Tensor] = {}
-        """What this step has computed of each value: all of it, or the current colour group."""
+        """What this step has computed so far of each value: all of it, or the current colour group."""
         program = schedule.program
         values = range(len(program.features))
         for_products = {v for v in values if v == IMAGE or self._is_kept_for_products(v)}
@@ -115,9 +115,9 @@ class WavefrontFront(Front):
 
         rounds = arithmetic.precision == "bf16"
         self._caches = caches(for_others if rounds else for_products | for_others)
-        """What is kept of the values."""
+        """The cached values."""
         self._operands = caches(for_products) if rounds else self._caches
-        """The same for what products read, rounded."""
+        """The cached values that products read, rounded."""
         self._operations = [
             [
                 (node.target, self._prepared(node, channel))
@@ -139,11 +139,11 @@ class WavefrontFront(Front):
         return self._now[self.schedule.program.output]
 
     def observe(self, channel: int, values: Tensor) -> None:
-        """Takes the scaled values (P, N) of a channel, so that later sub-pixels can see them."""
+        """Stores the scaled values (P, N) of a channel, so that later sub-pixels can see them."""
         self._operands[IMAGE].write(self.step, self.arithmetic.operand(values).unsqueeze(-1), channel)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
-        """Makes images `targets` what images `sources` are, in all that later steps read."""
+        """Copies images `sources` over images `targets`, in everything that later steps read."""
         for cache in {id(cache): cache for kept in (self._caches, self._operands) for cache in kept.values()}.values():
             cache.copy(sources, targets)
         for history in self.histories.values():
@@ -160,7 +160,7 @@ class WavefrontFront(Front):
         return lambda: cache.run(self.step + lead, 0, columns.start, size)
 
     def seen(self, node: Node, layer: MaskedConv2d) -> list[tuple[list[tuple[int, int]], Callable[[], Tensor]]]:
-        """A piece for each kernel row that reaches into the image, the own row first; see
+        """A piece for each kernel row that reaches into the image, the current row first; see
         `pixelcnn.operations.base.Front`.
         """
         source, lead = node.inputs[0], self.schedule.leads[node.target]
@@ -182,22 +182,22 @@ class WavefrontFront(Front):
         return lambda: self.schedule.wavefront.pixels(self.step + lead)
 
     def row(self, value: int) -> Tensor:
-        """Never asked for: networks with values of whole rows have a `RowFront`."""
+        """Never called: networks with row-wise values use a `RowFront`."""
         raise AssertionError(value)
 
     def _is_kept_for_products(self, value: int) -> bool:
-        """Whether a product reads it elsewhere than where and when it is computed, or by other colour groups."""
+        """Whether a product reads the value at another position, later, or for other colour groups."""
         grouped = self.channels > 1
         return any(
             r.layer and (r.later or (grouped and len(r.layer.in_groups) > 1)) for r in self.schedule.readings[value]
         )
 
     def _is_kept_for_others(self, value: int) -> bool:
-        """Whether something else than a product reads it later than it is computed."""
+        """Whether anything other than a product reads the value later than it is computed."""
         return any(not r.layer and not r.everywhere and r.later for r in self.schedule.readings[value])
 
     def _prepared(self, node: Node, channel: int) -> Callable[[], Tensor]:
-        """An operation of one colour group, which also keeps what it computes where that is read later."""
+        """An operation on one colour group, which also stores its result if that is read later."""
         compute = node.op.at_front(self, node, channel)
         start = self.part(node, channel).columns.start
         cache, operands = self._caches.get(node.target), self._operands.get(node.target)
@@ -220,7 +220,7 @@ class WavefrontFront(Front):
 
 
 class _Cache:
-    """A value at all pixels, at the addresses that the module's docstring gives."""
+    """A value at all pixels, at the addresses given in the module's docstring."""
 
     def __init__(self, wavefront: Wavefront, readers: list[MaskedConv2d], n: int, channels: int, like: Tensor) -> None:
         windows = [layer.window for layer in readers]
@@ -232,29 +232,29 @@ class _Cache:
         self._slope = wavefront.slope
         self._channels = channels
         self._n = n
-        self._base = above * (self._row + self._slope) + beside  # of pixel (0, 0): padding comes before
+        self._base = above * (self._row + self._slope) + beside  # address of pixel (0, 0): padding comes before it
         pixels = self._base + wavefront.height * (self._row + self._slope) + self._line
         self._values = like.new_zeros(pixels * channels)
 
     def write(self, time: int, x: Tensor, start: int) -> None:
-        """Puts x (P, N, k) into the k features from `start` on of the pixels of a time."""
+        """Writes x (P, N, k) to the k features from `start` on, at the pixels of a time."""
         self.run(time, 0, start, x.shape[2]).copy_(x)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
-        """Images `targets` become what images `sources` are."""
+        """Copies images `sources` over images `targets`."""
         height, width, c = self._wavefront.height, self._wavefront.width, self._channels
         strides = ((self._row + self._slope) * c, self._line * c, 1)
         lines = self._values.as_strided((height, self._n, width * c), strides, self._base * c)
         lines[:, targets] = lines[:, sources]
 
     def ahead(self, dy: int, dx: int) -> int:
-        """How much further than a pixel its tap (dy, dx) stands."""
+        """How far the tap (dy, dx) of a pixel lies beyond the pixel itself, in units of the address."""
         return dy * (self._row + self._slope) + dx
 
     def run(self, time: int, ahead: int, start: int, features: int) -> Tensor:
-        """So many features from `start` on, and on into the pixels that follow: (P, N, features), no copy.
+        """The given number of features from `start` on, continuing into the next pixels: (P, N, features), no copy.
 
-        Of the pixels of a time, or of those that stand `ahead` of them.
+        They are those of the pixels of a time, or of the pixels `ahead` of them.
         """
         return self.rows(time, ahead, start, features).view(-1, self._n, features)
 
@@ -266,20 +266,20 @@ class _Cache:
 
 
 class History:
-    """A value at all pixels, those of each image and head in raster order."""
+    """A value at all pixels, which are stored in raster order for each image and head."""
 
     def __init__(self, wavefront: Wavefront, n: int, heads: int, features: int, like: Tensor) -> None:
         self._values = like.new_zeros(n, heads, wavefront.height * wavefront.width, features // heads)
 
     def write(self, pixels: slice, x: Tensor) -> None:
-        """Puts x (P, N, features) at some pixels, by their raster indices."""
+        """Writes x (P, N, features) to the pixels with the given raster indices."""
         n, heads, _, size = self._values.shape
         self._values[:, :, pixels] = x.reshape(-1, n, heads, size).permute(1, 2, 0, 3)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
-        """Images `targets` become what images `sources` are."""
+        """Copies images `sources` over images `targets`."""
         self._values[targets] = self._values[sources]
 
     def before(self, pixel: int) -> Tensor:
-        """The pixels before one, by its raster index: (N * heads, pixel, features / heads), no copy."""
+        """All pixels before the one with this raster index: (N * heads, pixel, features / heads), no copy."""
         return self._values.flatten(0, 1)[:, :pixel]

@@ -1,12 +1,12 @@
-"""The graph engine: all steps of the eager engine captured once as a CUDA graph, and replayed for every batch.
+"""The graph engine: all steps of the eager engine, captured once as a CUDA graph and replayed for every batch.
 
-On a GPU the eager engine waits for Python: a step of the seed network is some 70 small kernels. A graph launches all of
-them, for all steps, in one call. Images, uniforms, conditions, temperature, guidance and caches stand at fixed
-addresses; a batch copies its own in, replays and copies its images out. It runs what the eager engine runs, in any type
-and precision.
+On a GPU the eager engine is limited by Python: one step of the seed network launches some 70 small kernels. A graph
+launches all of them, for all steps, in one call. Images, uniforms, conditions, temperature, guidance and caches have
+fixed addresses; a batch copies its inputs in, replays the graph and copies its images out. The graph runs exactly what
+the eager engine runs, in any dtype and precision.
 
-Captures take about a second, so they are kept for the next call (`pixelcnn.sampling.weight_cache`), two for a model,
-and a batch is drawn by the capture for the next of few sizes, of which it takes as many images as it needs.
+A capture takes about a second, so up to two per model are kept for later calls (`pixelcnn.sampling.weight_cache`).
+Batch sizes are rounded up to one of a few capture sizes, and only the images asked for are taken from the result.
 
 References:
     | CUDA graphs in PyTorch, https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
@@ -31,8 +31,8 @@ from pixelcnn.sampling.weight_cache import WeightKeyedCache
 __all__ = ["GraphSampler", "why_not_graph"]
 
 _MAX_IMAGES = 4096
-_MAX_BYTES = 2**28  # of a capture's caches, as long as one image fits; at most two are kept
-_ROUND = 64  # above it a capture's images are a multiple of it, below it a power of two
+_MAX_BYTES = 2**28  # for a capture's caches, as long as one image fits; at most two captures are kept
+_ROUND = 64  # a capture's batch size is a multiple of this, or a power of two below it
 
 
 def why_not_graph(model: Autoregressive, _precision: Precision | None = None, _conditional: bool = False) -> str | None:
@@ -48,8 +48,8 @@ class GraphSampler:
     """Draws batches of `n` images on a CUDA device.
 
     Args:
-        model: A model of which `why_not_graph` says None; its masked convolutions' weights are copied.
-        n: Images of a batch.
+        model: A model for which `why_not_graph` returns None; its masked convolutions' weights are copied.
+        n: Number of images per batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
         precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
@@ -72,16 +72,16 @@ class GraphSampler:
         self._condition = condition
         self._guidance = guidance
         self.steps = self._capture.steps
-        """Steps of a batch."""
+        """Number of steps per batch."""
 
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
-        """The best `n` for many images: as many as keep the caches below 256 MiB, at most 4096."""
+        """The best `n` for drawing many images: as many as keep the caches below 256 MiB, at most 4096."""
         most = max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
         return most // _ROUND * _ROUND if most >= _ROUND else 2 ** (most.bit_length() - 1)
 
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
-        """Fills `images`, uint8 (n, C, H, W), with images `first ..` of the seed; then yields once a step."""
+        """Fills `images`, uint8 (n, C, H, W), with images `first ..` of the seed; then yields once per step."""
         self._capture.draw(self._model, images, seed, first, temperature, self._condition, self._guidance)
         for _ in range(self.steps):
             yield
@@ -92,7 +92,7 @@ class Capture:
 
     Args:
         model: Any model. No reference to it is kept.
-        n: Images of the batch.
+        n: Number of images in the batch.
         conditional: Whether they are conditioned on something.
         guided: Whether each has an unconditional copy, for guidance.
         precision: What operands are rounded to.
@@ -138,7 +138,7 @@ class Capture:
         condition: Tensor | None = None,
         guidance: float = 1.0,
     ) -> None:
-        """Fills `images`, of which there are at most n, with images `first ..` of the seed."""
+        """Fills `images`, at most n of them, with images `first ..` of the seed."""
         with self._lock, exact_products(self._precision, model.device):
             if condition is not None:
                 condition = F.pad(condition, (0, 0, 0, self._n - len(condition)))

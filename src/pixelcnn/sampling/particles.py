@@ -1,9 +1,9 @@
-"""Particles: copies of an image under way, whose known pixels are given and weighed instead of drawn.
+"""Particles: partially drawn copies of an image, whose known pixels are given and weighted instead of drawn.
 
-Each engine runs a batch of them step by step along its wavefront. At a step the unknown sub-pixels of every particle
-are drawn from their conditional distributions, as in sampling; the known ones keep their levels, and the logarithm of
-their conditional probability is added to the particle's evidence. Between two steps particles can be copied over
-others: what their later steps read goes with them. What is made of this is `pixelcnn.completion`'s business.
+Each engine advances a batch of particles step by step along its wavefront. At each step the unknown sub-pixels of every
+particle are drawn from their conditional distributions, as in sampling; the known ones keep their levels, and the
+logarithm of their conditional probability is added to the particle's evidence. Between two steps particles can be
+copied over others, together with everything that their later steps read. `pixelcnn.completion` builds on this.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ class Particles(Protocol):
     """A batch of n particles.
 
     Args of the implementations:
-        model: Any model of the package but a mixture.
-        n: Particles.
+        model: Any model of the package except a mixture.
+        n: Number of particles.
         conditional: Whether they are conditioned on something.
-        seed: Of the uniforms.
+        seed: Seed of the uniforms.
     """
 
     images: Tensor
-    """uint8 levels (n, C, H, W): what is known, and what has been drawn so far."""
+    """uint8 levels (n, C, H, W): the known sub-pixels and those drawn so far."""
     evidence: Tensor
-    """float64 (n,): log-probability of the known sub-pixels that were passed, each given those before it. May be
-    written."""
+    """float64 (n,): log-probability of the known sub-pixels passed so far, each given those before it. May be
+    overwritten."""
     wavefront: Wavefront
-    """Which pixels a step has."""
+    """Which pixels belong to each step."""
 
     def start(self, images: Tensor, known: Tensor, first: int, condition: Tensor | None = None) -> None:
-        """Begins anew.
+        """Starts over.
 
         Args:
-            images: uint8 levels (n, C, H, W), of which the known ones count; drawn into.
+            images: uint8 levels (n, C, H, W), of which only the known ones matter; drawn into in place.
             known: bool (C, H, W), the same for all particles.
             first: Particle k draws with the uniforms of image `first + k`.
             condition: What each particle is conditioned on, (n, D); None for nothing.
@@ -58,16 +58,16 @@ class Particles(Protocol):
         ...
 
     def step(self, step: int) -> None:
-        """Takes a step; they come in order, from 0 to `wavefront.steps - 1`."""
+        """Takes one step; steps must come in order, from 0 to `wavefront.steps - 1`."""
         ...
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
-        """Makes particles `targets` what `sources` are, int64 (k,), none in both; evidence stays."""
+        """Copies particles `sources` over particles `targets`, int64 (k,), no index in both; evidence stays."""
         ...
 
 
 class EagerParticles:
-    """In PyTorch, on any device."""
+    """Particles of the eager engine: in PyTorch, on any device."""
 
     def __init__(self, model: Autoregressive, n: int, conditional: bool, seed: int) -> None:
         self._model = model
@@ -95,7 +95,7 @@ class EagerParticles:
         self.images[targets] = self.images[sources]
 
     def _choose(self, channel: int, pixels: slice, params: Tensor) -> Tensor:
-        """Known levels, of which the evidence is noted, and drawn ones."""
+        """Known levels, whose log-probability is added to the evidence, and drawn ones."""
         known = self._known[channel, pixels].unsqueeze(1)
         given = self.images.flatten(2)[:, channel, pixels].t()
         levels = torch.where(known, given, self._draw(channel, pixels, params))
@@ -104,7 +104,7 @@ class EagerParticles:
 
 
 class ReferenceParticles:
-    """By one full forward for every step and channel: the definition of the others."""
+    """Particles by one full forward pass per step and channel: the definition that the other engines must match."""
 
     def __init__(self, model: Autoregressive, n: int, conditional: bool, seed: int) -> None:
         check_weights(model.named_parameters())
@@ -144,24 +144,24 @@ class ReferenceParticles:
 
 
 def _log_probs(model: Autoregressive, params: Tensor, levels: Tensor) -> Tensor:
-    """Natural logarithms of the levels' probabilities, in float64 as draws are: (...) of (..., params) and (...)."""
+    """Log-probabilities of the levels in nats, in float64 as draws are: (...) from (..., params) and (...)."""
     return model.likelihood.log_prob(params.double(), levels).double()
 
 
 def particles_of(
     model: Autoregressive, n: int, conditional: bool, seed: int, engine: str
 ) -> NativeParticles | EagerParticles | ReferenceParticles:
-    """Particles of an engine.
+    """The particles of an engine.
 
     Args:
-        model: See `Particles`, and so are `n`, `conditional` and `seed`.
+        model: See `Particles`, also for `n`, `conditional` and `seed`.
         n: See above.
         conditional: See above.
         seed: See above.
-        engine: `native`, `eager` or `reference`; `fast` is the first of them that can.
+        engine: `native`, `eager` or `reference`; `fast` is the first of them that can run this model.
 
     Raises:
-        ValueError: If it cannot run this model here.
+        ValueError: If the engine cannot run this model here.
     """
     choices: dict[str, tuple[type[NativeParticles | EagerParticles | ReferenceParticles], _WhyNot]] = {
         "native": (NativeParticles, _why_not_native),

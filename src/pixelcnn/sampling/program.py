@@ -1,6 +1,7 @@
-"""A network as a list of operations: what can be scheduled, and run by engines that leave Python behind.
+"""A network as a list of operations, which can be scheduled and run by engines outside Python.
 
-The network is not written again: it runs once over a view that records what is asked of it, with symbols for features.
+The network is not written a second time: it runs once over a view that records the operations it is asked for, with
+symbols in place of features.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ __all__ = ["Program", "RecordingError", "record"]
 
 
 class RecordingError(TypeError):
-    """The network does something that is no operation."""
+    """The network does something that is not an operation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """Operations over numbered values, each made once. Value 0 is the image."""
+    """Operations over numbered values, each assigned once. Value 0 is the image."""
 
     nodes: tuple[Node, ...]
     features: tuple[int, ...]
-    """Channels of each value."""
+    """Number of features of each value."""
     output: int
     """The value that holds the raw parameters."""
 
     @functools.cached_property
     def scales(self) -> tuple[int, ...]:
-        """Of each value, how many pixels apart its positions are: 1, but on the grids of coarse contexts."""
+        """For each value, how many pixels apart its positions are: 1, except on the grids of coarse contexts."""
         scales = [1] * len(self.features)
         for node in self.nodes:
             scales[node.target] = node.op.scale(*(scales[value] for value in node.inputs))
@@ -51,10 +52,10 @@ def record(model: Autoregressive, *, conditional: bool = True) -> Program:
 
     Args:
         model: Any model.
-        conditional: Whether the images are conditioned on something, if the model knows how.
+        conditional: Whether the images are conditioned on something, if the model supports it.
 
     Raises:
-        RecordingError: If it does more than ask its view for operations, and add.
+        RecordingError: If the network does more than ask its view for operations and add their results.
     """
     recorder = _Recorder(model.image_shape[0], conditional)
     try:
@@ -67,7 +68,7 @@ def record(model: Autoregressive, *, conditional: bool = True) -> Program:
 
 
 class _Symbol:
-    """Features that are not computed."""
+    """Stands for features that are not computed."""
 
     def __init__(self, number: int, groups: int, recorder: _Recorder) -> None:
         self.number = number
@@ -92,7 +93,7 @@ class _Recorder:
         return self.note(op, *(x for x in inputs if x is not None))
 
     def note(self, op: Operation, *inputs: _Symbol) -> _Symbol:
-        """Notes an operation that makes a new value."""
+        """Records an operation that makes a new value."""
         numbers = tuple(x.number for x in inputs)
         node = Node(op=op, inputs=numbers, target=len(self.features))
         self.features.append(op.features(*(self.features[number] for number in numbers)))
@@ -105,7 +106,7 @@ class _Recorder:
 
 
 def _without_unused(program: Program) -> Program:
-    """Without operations whose result nothing reads, such as the last vertical layer's gate."""
+    """The program without operations whose result is never read, such as the last vertical layer's gate."""
     used = {program.output}
     kept: list[Node] = []
     for node in reversed(program.nodes):
@@ -116,7 +117,7 @@ def _without_unused(program: Program) -> Program:
 
 
 def _with_residuals(program: Program) -> Program:
-    """A sum that is the only reader of the convolution right before it becomes that convolution's residual."""
+    """Fuses a sum that is the only reader of the convolution right before it into that convolution, as its residual."""
     readers = Counter([program.output, *(value for node in program.nodes for value in node.reads)])
     nodes: list[Node] = []
     for node in program.nodes:

@@ -1,6 +1,6 @@
-"""The reference sampler: one full forward of the network for every sub-pixel.
+"""The reference sampler: one full forward pass of the network per sub-pixel.
 
-This is the definition that the fast sampler is held against, and what the Keras example does.
+This is the definition that the fast engines are tested against, and what the Keras example does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ReferenceSampler:
 
     Args:
         model: Any model.
-        n: Images of a batch.
+        n: Number of images per batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
         precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
@@ -49,11 +49,11 @@ class ReferenceSampler:
         self._model = model
         self._n = n
         self.steps = c * h * w
-        """Steps of a batch: a full forward each."""
+        """Number of steps per batch, each a full forward pass."""
 
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
-        """The best `n` for many images: 64 of MNIST's size, more of smaller ones."""
+        """The best `n` for drawing many images: 64 of MNIST's size, more if they are smaller."""
         _, h, w = model.image_shape
         return max(1, _MAX_PIXELS // (h * w))
 
@@ -75,7 +75,7 @@ class ReferenceSampler:
 
 
 def why_not(_model: Autoregressive, _precision: Precision | None = None, _conditional: bool = False) -> str | None:
-    """Nothing: it draws from any model."""
+    """Always None: this engine draws from any model."""
     return None
 
 

@@ -1,11 +1,12 @@
-"""A recorded network run in PyTorch in raster order, all that sees only the rows above a row at a time.
+"""A recorded network run in PyTorch in raster order, with values that see only the rows above computed row by row.
 
-Networks with a coarse context are drawn so (`pixelcnn.sampling.schedule`). Before a row's first pixel the values that
-`Schedule.rows` names are computed for the whole row, those on a context's grid at each s-th row; then, a step a pixel,
-the others. What convolutions read is kept in maps of whole images with zeros around them, (N, rows, columns, features):
-what a kernel sees is a window of one, which `unfold` shows without a copy, and one matrix product takes it in.
+Networks with a coarse context are drawn this way (`pixelcnn.sampling.schedule`). Before the first pixel of a row, the
+values in `Schedule.rows` are computed for the whole row, those on a context's grid only at every s-th row; the others
+are then computed one pixel per step. What convolutions read is kept in zero-padded maps of whole images,
+(N, rows, columns, features): a kernel sees a window of such a map, which `unfold` exposes without a copy and a single
+matrix product consumes.
 
-Here P is 1, or the columns of a row.
+Here P is 1, or the number of columns of a row.
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ def front_of(
 
 
 class RowFront(Front):
-    """The values of a program at the pixel that is being generated, and of its row. See `Front`, and so for `Args`."""
+    """The values of a program at the pixel being generated, and in its row. See `Front`, also for the arguments."""
 
     def __init__(self, schedule: Schedule, channels: int, n: int, like: Tensor, arithmetic: Arithmetic) -> None:
         super().__init__(schedule, channels, n, like, arithmetic)
         program, self._width = schedule.program, schedule.wavefront.width
         self._at = 0, 0
-        """Row and column, on the grid of what is computed, at which operations compute now."""
+        """Row and column at which operations currently compute, on the grid of their result."""
         self._values = {
             value: like.new_zeros(schedule.grid(value)[1] if value in schedule.rows else 1, n, features)
             for value, features in enumerate(program.features)
         }
-        """The current row of the values computed by rows; of the others, the pixel that was computed last."""
+        """For values computed row by row, the current row; for the others, the most recently computed pixel."""
         readers = {
             value: [r.layer for r in schedule.readings[value] if r.layer and (value == IMAGE or not r.layer.pointwise)]
             for value in range(len(program.features))
         }
         self._maps = {value: _Map(schedule, value, layers, n, like) for value, layers in readers.items() if layers}
-        """What convolutions read at other pixels than where it is computed."""
+        """The values that convolutions read at pixels other than the one at which they are computed."""
         nodes = [node for node in program.nodes if not isinstance(node.op, Condition)]
         self._by_row = [
             (schedule.grid(node.target)[2], self._prepared(node, None))
@@ -70,7 +71,7 @@ class RowFront(Front):
         self._outputs = [self.part(output, channel).columns for channel in range(channels)]
 
     def begin(self, step: int) -> None:
-        """Moves to a step: what waited for the last pixel, and at a row's first pixel what is computed by rows."""
+        """Moves to a step: computes what waited for the last pixel and, at a row's first pixel, the row-wise values."""
         self.step = step
         if step > 0:
             self._at = divmod(step - 1, self._width)
@@ -91,11 +92,11 @@ class RowFront(Front):
         return self._values[self.schedule.program.output][..., self._outputs[channel]]
 
     def observe(self, channel: int, values: Tensor) -> None:
-        """Takes the scaled values (1, N) of a channel, so that later sub-pixels can see them."""
+        """Stores the scaled values (1, N) of a channel, so that later sub-pixels can see them."""
         self._maps[IMAGE].pixel(*self._at)[:, channel] = values[0]
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
-        """Makes images `targets` what images `sources` are, in all that later steps read."""
+        """Copies images `sources` over images `targets`, in everything that later steps read."""
         for values in self._values.values():
             values[:, targets] = values[:, sources]
         for kept in self._maps.values():
@@ -120,7 +121,7 @@ class RowFront(Front):
             read = self.operand(source, node, slice(0, layer.in_channels))
             return [([(0, 0)], lambda: self.arithmetic.operand(read()).flatten(0, 1))]
         kept, by_row = self._maps[source], node.target in self.schedule.rows
-        taps = [(dy, dx) for dy, dx in layer.window.taps() if dy <= 0]  # no row below the own one
+        taps = [(dy, dx) for dy, dx in layer.window.taps() if dy <= 0]  # no row below the current one
 
         def windows() -> Tensor:
             row, column = self._at
@@ -144,7 +145,7 @@ class RowFront(Front):
         return self._values[value]
 
     def _prepared(self, node: Node, channel: int | None) -> Callable[[], None]:
-        """An operation, of one colour group or of all, that keeps its result."""
+        """An operation on one colour group, or on all, which also stores its result."""
         compute = node.op.at_front(self, node, channel)
         values = self._values[node.target][..., self.part(node, channel).columns]
         whole, kept, history = self._values[node.target], self._maps.get(node.target), self.histories.get(node.target)
@@ -163,7 +164,7 @@ class RowFront(Front):
 
 
 class _Map:
-    """A value at all positions of its grid, with as many zeros around as its readers see."""
+    """A value at all positions of its grid, padded with as many zeros as its readers see."""
 
     def __init__(self, schedule: Schedule, value: int, readers: list[MaskedConv2d], n: int, like: Tensor) -> None:
         height, width, _ = schedule.grid(value)
@@ -175,15 +176,15 @@ class _Map:
         self.values = like.new_zeros(shape)
 
     def pixel(self, row: int, column: int) -> Tensor:
-        """The features at a position: (N, features), no copy."""
+        """The features at one position: (N, features), no copy."""
         return self.values[:, self._top + row, self._left + column]
 
     def row(self, row: int) -> Tensor:
-        """Those of a row: (N, columns, features), no copy."""
+        """The features of one row: (N, columns, features), no copy."""
         return self.values[:, self._top + row, self._left : self._left + self._columns]
 
     def windows(self, layer: MaskedConv2d, row: int, column: int | None) -> Tensor:
-        """What a kernel sees at a position, (N, seen), or at all of a row of its results, (columns * N, seen)."""
+        """What a kernel sees at one position, (N, seen), or at all positions of an output row, (columns * N, seen)."""
         window, stride = layer.window, layer.stride
         top = self._top + row * stride + window.top
         rows = self.values[:, top : top - window.top + min(window.bottom, 0) + 1]

@@ -1,29 +1,30 @@
-"""When each feature of a network is computed, so that everything it reads is there.
+"""When each feature of a network is computed, so that everything it reads is available.
 
 Pixels are drawn along a wavefront, pixel (i, j) at the time `slope * i + j` (`pixelcnn.sampling.wavefront`). A feature
 that sees only the rows above, as in a vertical stack, may be read further right in its own row, and has to be computed
-earlier: a value of lead L has its pixel (i, j) computed at the time slope * i + j - L. The output has lead 0.
+earlier: a value with lead L is computed for pixel (i, j) at the time slope * i + j - L. The output has lead 0.
 
     A convolution that reads the tap (dy, dx)      lead(source) >= lead(target) + slope * dy + dx
     the same, if it reads the image                          -1 >= lead(target) + slope * dy + dx
-    whatever reads the own pixel alone             lead(source) >= lead(target)
-    mask "all" at the own pixel                    lead(source) >= lead(target) + 1
+    an operation that reads only its own pixel     lead(source) >= lead(target)
+    mask "all" at the current pixel                lead(source) >= lead(target) + 1
     attention, to keys and values                    lead(keys) >= lead(target) + max(-1, width - 1 - slope)
 
-Attention reads all pixels to the left in the own row, of which (0, -1) is the latest, and all rows above up to their
-right end, (-1, width - 1). What mask "all" reads of its own pixel, and what attention reads of the one before, is all
-there only after that pixel has been drawn, so keys and values that know it have lead -1: they are computed a step after
-it. With them no slope below the width meets the conditions: attention brings raster order, a step a pixel.
+Attention reads all pixels to the left in the current row, the latest of which is (0, -1), and all rows above up to
+their right end, (-1, width - 1). What mask "all" reads at the current pixel, and what attention reads at the one
+before, is complete only after that pixel has been drawn, so keys and values that know it have lead -1: they are
+computed one step after it. No slope below the width then meets the conditions: attention forces raster order, one pixel
+per step.
 
-These conditions are what operations say they need (`Operation.needs`). The smallest slope for which they can be met is
-the schedule's, and the leads are the smallest that meet them. A
-network like the seed's, whose features see what its pixel may see, has leads of 0 and the slope of its taps; a vertical
-stack of n layers that reach r to the right needs leads up to n * r, and a slope that is larger by as much.
+Operations state these conditions themselves (`Operation.needs`). The schedule uses the smallest slope for which they
+can be met, and the smallest leads that meet them. A network like the seed's, in which every feature may see all that
+its pixel may see, has leads of 0 and the slope of its taps; a vertical stack of n layers that reach r to the right
+needs leads up to n * r, and a slope that is larger by the same amount.
 
 A coarse context (`pixelcnn.models.context`) waits for whole rows of cells, so there is nothing to gain from a slope:
-pixels are drawn in raster order, a step a pixel. Instead, whatever depends on the rows above alone (the context, but
-the vertical stack, too) is computed a row at a time, `Schedule.rows`, before the row's first pixel: all of it together
-in large products. What is left for each pixel are the operations that see the own row.
+pixels are drawn in raster order, one per step. Instead, everything that depends only on the rows above (the context,
+but also the vertical stack) is computed one row at a time, `Schedule.rows`, before the row's first pixel: all together
+in large products. Only the operations that see the current row are left for each pixel.
 """
 
 from __future__ import annotations
@@ -42,21 +43,21 @@ __all__ = ["Reading", "Schedule", "schedule_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How an operation reads a value; from this engines know what they must keep of it."""
+    """How an operation reads a value, which tells engines how much of it they must keep."""
 
     node: Node
     layer: MaskedConv2d | None = None
-    """The convolution whose taps see it; None if it is read at the own pixel, or by attention."""
+    """The convolution whose taps see it; None if it is read only at the current pixel, or by attention."""
     elsewhere: bool = False
-    """Whether other pixels than the own are seen."""
+    """Whether pixels other than the current one are seen."""
     everywhere: bool = False
     """Whether all earlier pixels are seen, as attention sees keys and values."""
     delay: int = 0
-    """How many steps ago it was computed, at most."""
+    """How many steps ago, at most, the value was computed."""
 
     @property
     def later(self) -> bool:
-        """Whether it must be kept beyond where and when it is computed."""
+        """Whether the value is read at another position or a later step than it is computed."""
         return self.elsewhere or self.everywhere or self.delay != 0
 
 
@@ -69,8 +70,8 @@ class Schedule:
     leads: tuple[int, ...]
     """How many steps each value is ahead of the pixels; -1 if it is computed a step after its pixel."""
     rows: frozenset[int] = frozenset()
-    """The values that are computed a row at a time, before the row's first pixel is drawn; with any, the steps are the
-    pixels in raster order. Those on the grid of a context of scale s are computed at each s-th row."""
+    """The values that are computed a row at a time, before the row's first pixel is drawn; if there are any, the steps
+    are the pixels in raster order. Those on the grid of a context of scale s are computed at every s-th row."""
 
     @property
     def prelude(self) -> int:
@@ -78,7 +79,7 @@ class Schedule:
         return max(self.leads, default=0)
 
     def grid(self, value: int) -> tuple[int, int, int]:
-        """Rows and columns of a value, and how many pixels apart they are."""
+        """A value's number of rows and of columns, and how many pixels apart they are."""
         scale = self.program.scales[value]
         return -(-self.wavefront.height // scale), -(-self.wavefront.width // scale), scale
 
@@ -87,16 +88,16 @@ class Schedule:
         return self.leads[source] - self.leads[target]
 
     def inside(self, layer: MaskedConv2d) -> list[tuple[int, int]]:
-        """The taps of which some pixel's lie inside the image."""
+        """The taps that lie inside the image for at least one pixel."""
         return [tap for tap in layer.taps if layer.stride > 1 or self.wavefront.reaches(*tap)]
 
     def delay(self, node: Node, dy: int, dx: int) -> int:
-        """How many steps ago, by the source's own clock, what a convolution's tap sees was computed."""
+        """How many steps ago what a convolution's tap sees was computed, on the source's own clock."""
         return self.ahead(node.inputs[0], node.target) - (self.wavefront.slope * dy + dx)
 
     @functools.cached_property
     def readings(self) -> tuple[tuple[Reading, ...], ...]:
-        """Of each value, how it is read."""
+        """For each value, how it is read."""
         found: list[list[Reading]] = [[] for _ in self.program.features]
         for node in self.program.nodes:
             of_layer = isinstance(node.op, Conv)
@@ -115,11 +116,11 @@ class Schedule:
 
 
 def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional: bool = False) -> Schedule:
-    """The fastest schedule, or the one of a given slope; from slope `width` on it is raster order.
+    """The fastest schedule, or the one with a given slope; from slope `width` on it is raster order.
 
     Args:
         model: Any model.
-        slope: Of the wavefront.
+        slope: Slope of the wavefront.
         conditional: Whether the images are conditioned on something.
 
     Raises:
@@ -132,7 +133,7 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
         if slope not in (None, w):
             raise ValueError(f"slope must be {w}, raster order, for a network with a coarse context, got {slope}")
         return _by_rows(program, Wavefront(h, w, w))
-    # no lead is larger than all steps to the right together; with a slope beyond that no row above is in the way
+    # no lead exceeds the sum of all steps to the right; with a larger slope, no row above is in the way
     largest = sum(max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
     largest += sum(w for node in program.nodes if isinstance(node.op, Attention))
     for candidate in range(largest + 1) if slope is None else [slope]:
@@ -144,27 +145,27 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
 
 
 def _by_rows(program: Program, wavefront: Wavefront) -> Schedule:
-    """The schedule in raster order in which all is computed a row at a time that can be."""
+    """The schedule in raster order that computes as much as possible a row at a time."""
     rows: set[int] = set()
     for node in program.nodes:
         if node.op.by_rows(node, rows):
             rows.add(node.target)
     leads = _leads(program, wavefront, frozenset(rows))
-    assert leads is not None, "a step a pixel suffices for every network"
+    assert leads is not None, "one pixel per step suffices for every network"
     return Schedule(program=program, wavefront=wavefront, leads=leads, rows=frozenset(rows))
 
 
 def _leads(program: Program, wavefront: Wavefront, rows: frozenset[int] = frozenset()) -> tuple[int, ...] | None:
-    """The smallest leads for a slope, or None if it is too small; values computed by rows need none."""
+    """The smallest leads for a slope, or None if the slope is too small; row-wise values need no lead."""
     found: dict[int, int] = {program.output: 0}
     for node in reversed(program.nodes):  # what reads a value comes after it, so the value's lead is final by then
         if node.target in rows:
             found[node.target] = 0
             continue
-        lead = found.setdefault(node.target, 0)  # in small images all that reads it may lie outside
+        lead = found.setdefault(node.target, 0)  # in small images all taps that read it may lie outside
         for value, ahead in node.op.needs(node, wavefront.height, wavefront.width, wavefront.slope):
             found[value] = max(found.get(value, lead + ahead), lead + ahead)
-    if found.pop(IMAGE, -1) > -1:  # a pixel is there a step after it has been drawn
+    if found.pop(IMAGE, -1) > -1:  # a pixel is available one step after it has been drawn
         return None
     leads = tuple(found.get(value, 0) for value in range(len(program.features)))
     return leads if leads[program.output] == 0 else None

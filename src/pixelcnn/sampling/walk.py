@@ -1,12 +1,12 @@
-"""The walk: a batch of images filled step by step, front after front, each level chosen as the caller likes.
+"""The walk: a batch of images is filled step by step, front after front, and the caller chooses each level.
 
-Sampling, guidance, particles and decoding are one walk; what differs is the choice of a level, given the parameters of
-its distribution:
+Sampling, guidance, particles and decoding all use the same walk; they differ in how a level is chosen, given the
+parameters of its distribution:
 
-    sampling      the level in whose part of the cumulative distribution a uniform number lies
+    sampling      the level whose interval of the cumulative distribution contains a uniform number
     guidance      the same, by the parameters of an image and of its unconditional copy, which walk side by side
-    particles     known levels as they are, and their log-probability noted; the others as in sampling
-    decoding      the level that a stream says
+    particles     known levels stay as they are and their log-probability is recorded; the others as in sampling
+    decoding      the level that is read from a stream
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from pixelcnn.sampling.schedule import schedule_of
 __all__ = ["Choose", "Walk", "guided", "numbers_of"]
 
 Choose = Callable[[int, slice, Tensor], Tensor]
-"""Of a channel, the raster indices of the front's P pixels and their parameters, (P, N, params), where N counts copies:
-the levels, integer (P, n)."""
+"""Takes a channel, the raster indices of the front's P pixels and their parameters, (P, N, params), where N includes
+copies; returns the levels, integer (P, n)."""
 
 
 class Walk:
-    """A batch of images under way: caches, packed weights, and what a step does.
+    """A batch of images being filled: caches, packed weights, and what a step does.
 
     It keeps the weights as they were when it was made, and no reference to the model.
 
     Args:
         model: Any model.
-        n: Images of the batch.
+        n: Number of images in the batch.
         conditional: Whether they are conditioned on something.
         copied: Whether each has an unconditional copy, for guidance.
-        slope: Of the wavefront, by default the smallest that the network allows.
+        slope: Slope of the wavefront, by default the smallest that the network allows.
         precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
 
     Raises:
@@ -67,7 +67,7 @@ class Walk:
 
     @property
     def steps(self) -> range:
-        """All of them, in order; before step 0 nothing is drawn."""
+        """All steps, in order; nothing is drawn before step 0."""
         return range(-self.schedule.prelude, self.schedule.wavefront.steps)
 
     @torch.inference_mode()
@@ -79,16 +79,16 @@ class Walk:
 
     @torch.inference_mode()
     def copy(self, sources: Tensor, targets: Tensor) -> None:
-        """Images `targets` become, for the steps that follow, what images `sources` are; int64, none in both."""
+        """Copies images `sources` over images `targets` for the steps that follow; int64, no index in both."""
         self._front.copy(sources, targets)
 
     @torch.inference_mode()
     def step(self, model: Autoregressive, step: int, images: Tensor, choose: Choose) -> None:
-        """Fills the pixels of a step in `images`, uint8 (n, C, H, W); the steps come in order."""
+        """Fills the pixels of a step in `images`, uint8 (n, C, H, W); steps must come in order."""
         front, n, c = self._front, self._n, model.image_shape[0]
         front.begin(step)
         if step < 0:
-            front.compute(0)  # only what is ahead has anything to do
+            front.compute(0)  # computes only the values that run ahead of the pixels
             return
         canvas = images.view(n, c, -1).permute(1, 2, 0)  # (C, H * W, n), writes through
         pixels = self.schedule.wavefront.pixels(step)
@@ -111,14 +111,14 @@ class Walk:
 
 
 def guided(params: Tensor, guidance: float | Tensor) -> Tensor:
-    """The parameters of n images, (P, n, params), by those of them and of their unconditional copies, (P, 2 n,
-    params).
+    """The guided parameters of n images, (P, n, params), from those of the images and of their unconditional copies,
+    (P, 2 n, params).
     """
     conditional, unconditional = params.chunk(2, 1)
     return unconditional + guidance * (conditional - unconditional)
 
 
 def numbers_of(model: Autoregressive, seed: int, first: int, n: int) -> Tensor:
-    """The uniform numbers of images `first ..` of a seed, as a walk meets them: float64 (C, H * W, n)."""
+    """The uniform numbers of images `first ..` of a seed, in a walk's layout: float64 (C, H * W, n)."""
     c, h, w = model.image_shape
     return uniforms(seed, first, n, h * w * c, model.device).view(n, h * w, c).permute(2, 1, 0).contiguous()

@@ -1,9 +1,9 @@
-"""What was prepared from a model's weights, kept for the next call as long as the weights are the same.
+"""A cache of what was prepared from a model's weights, valid as long as the weights stay the same.
 
 Packed weights, a kernel's tables or a captured graph take longer to make than a small batch takes to draw. They are
-looked up by the model, and the weights that they were made from are compared by value with those that the model has
-now: a weight may be changed in ways that leave no trace (`.data`, a foreign optimiser, another process's memory), and a
-stale one would draw from another distribution unnoticed.
+looked up by model, and the weights they were made from are compared by value with the model's current ones: a weight
+can change in ways that leave no trace (`.data`, a foreign optimiser, another process's memory), and a stale one would
+silently draw from a different distribution.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 class WeightKeyedCache(Generic[T]):
-    """At most `size` results for each model, the ones used last; all go when its weights change or it is deleted.
+    """The `size` most recently used results per model; all are dropped when its weights change or it is deleted.
 
-    What is kept must not refer to the model, or neither would ever be freed.
+    A cached result must not refer to the model, or neither would ever be freed.
     """
 
     def __init__(self, size: int) -> None:
@@ -36,7 +36,7 @@ class WeightKeyedCache(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, model: Autoregressive, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` returns for this model and key, made again only if need be.
+        """What `make` returns for this model and key, made again only if necessary.
 
         Raises:
             ValueError: If a weight is not finite.
@@ -49,9 +49,9 @@ class WeightKeyedCache(Generic[T]):
             made = results.made
             if key not in made:
                 while len(made) >= self._size:
-                    del made[next(iter(made))]  # before the next takes memory
+                    del made[next(iter(made))]  # before the next one takes memory
                 made[key] = make()
-            made[key] = made.pop(key)  # the one used last comes last
+            made[key] = made.pop(key)  # the most recently used comes last
             return made[key]
 
 
@@ -67,22 +67,22 @@ class _Results(Generic[T]):
         self.made: dict[Hashable, T] = {}
 
     def are_current(self, model: Autoregressive) -> bool:
-        """Whether they were made from the very weights that the model has now, bit for bit."""
+        """Whether they were made from exactly the weights that the model has now, bit for bit."""
         if self._kind != (model.dtype, model.device):
             return False
         if isinstance(self._weights, Tensor):
             return torch.equal(self._weights, _in_one_piece(model))
-        # By NumPy: torch would share out each small comparison, and wait for a thread that a busy machine holds up.
+        # NumPy: torch would split each small comparison over threads, and wait for one that a busy machine holds up.
         now = [bits.numpy() for bits in _bits(model)]
         return len(now) == len(self._weights) and all(map(np.array_equal, self._weights, now))
 
 
 def _bits(model: Autoregressive) -> list[Tensor]:
-    """The weights as integers: a NaN is equal to itself."""
+    """The weights as integers, so that a NaN equals itself."""
     kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     return [parameter.detach().view(kinds[parameter.itemsize]) for parameter in model.parameters()]
 
 
 def _in_one_piece(model: Autoregressive) -> Tensor:
-    """A copy, which a GPU compares in one go."""
+    """A copy of all weights in one tensor, which a GPU compares in a single call."""
     return torch.cat([bits.flatten() for bits in _bits(model)])

@@ -1,7 +1,7 @@
 """The native engine: a recorded network run by compiled code on the CPU, each thread drawing a share of the images.
 
-`engine.c` does the arithmetic, `compiler` makes a library of it, `packing` prepares the weights, `layout` the memory,
-and `walk` goes over a batch.
+`engine.c` does the arithmetic, `compiler` builds a library from it, `packing` prepares the weights, `layout` the
+memory, and `walk` runs a batch.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pixelcnn.sampling.program import RecordingError, record
 
 __all__ = ["NativeSampler", "warn_of_slower", "why_not_native"]
 
-_MAX_ROWS = 224  # of a thread's front: their features stay in a core's caches
-_MAX_EXACT_IMAGES = 16  # of a thread in exact arithmetic, for the same reason
+_MAX_ROWS = 224  # in a thread's front, so that their features stay in a core's caches
+_MAX_EXACT_IMAGES = 16  # per thread in exact arithmetic, for the same reason
 _MAX_MIXTURES = 64  # as in engine.c
-_BURSTS = 64  # calls of compiled code for a batch, about: between them progress is shown, and Ctrl-C heard
-_MAX_BYTES = 2**26  # of a thread's memory, as long as one image fits
+_BURSTS = 64  # approximate calls of compiled code per batch: between them progress is shown and Ctrl-C handled
+_MAX_BYTES = 2**26  # of memory per thread, as long as one image fits
 
 
 def why_not_native(model: Autoregressive, precision: Precision | None = None, _conditional: bool = False) -> str | None:
@@ -44,7 +44,7 @@ def why_not_native(model: Autoregressive, precision: Precision | None = None, _c
     if likelihood.tag is None:
         return f"it does not know the likelihood {type(likelihood).__name__}"
     if isinstance(likelihood, LogisticMixture) and likelihood.mixtures > _MAX_MIXTURES:
-        return f"a mixture may have {_MAX_MIXTURES} distributions"
+        return f"a mixture may have at most {_MAX_MIXTURES} distributions"
     try:
         record(model)
         library_of(model)
@@ -54,7 +54,7 @@ def why_not_native(model: Autoregressive, precision: Precision | None = None, _c
 
 
 def warn_of_slower(model: Autoregressive, reason: str) -> None:
-    """Warns of what `why_not_native` says where nothing slower was asked for; on a CPU, whose fastest engine it is."""
+    """Warns that a slower engine replaces the native one, the fastest on a CPU; `reason` is from `why_not_native`."""
     if model.device.type == "cpu":
         warnings.warn(f"slower than it could be, in PyTorch instead of compiled code: {reason}", stacklevel=1)
 
@@ -63,13 +63,14 @@ class NativeSampler:
     """Draws batches of `n` images on the CPU.
 
     Args:
-        model: A model of which `why_not_native` says None; its weights are copied, changing them later has no effect.
-        n: Images of a batch.
+        model: A model for which `why_not_native` returns None; its weights are copied, so changing them later has no
+            effect.
+        n: Number of images per batch.
         condition: What each image is conditioned on, (n, D); None for nothing.
         guidance: See `AutoregressiveModel.sample`.
         precision: Not "bf16": it computes in the model's own type.
-        slope: Of the wavefront, by default the smallest that the network allows; `width` is raster order.
-        threads: At most so many; `torch.get_num_threads()` by default.
+        slope: Slope of the wavefront, by default the smallest that the network allows; `width` is raster order.
+        threads: Maximum number of threads; `torch.get_num_threads()` by default.
         lockstep: Whether the threads wait for each other after every step.
     """
 
@@ -100,23 +101,23 @@ class NativeSampler:
             threads=threads or torch.get_num_threads(),
         )
         self.steps = self._walk.wavefront.steps
-        """Steps of a batch."""
+        """Number of steps per batch."""
 
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
-        """The best `n` for many images: what a core's caches, and at most 64 MB of memory, hold for each thread."""
+        """The best `n` for drawing many images: as many per thread as fit a core's caches, and 64 MB of memory."""
         if model.exact:
             return torch.get_num_threads() * _MAX_EXACT_IMAGES
         network = packed(model, library_of(model).panel())
         plan = plan_of(network, 1)
-        rows = _MAX_ROWS * (2 if network.by_rows else 1)  # all columns of a row, but of few values
+        rows = _MAX_ROWS * (2 if network.by_rows else 1)  # all columns of a row, but only for a few values
         images = min(rows // plan.rows, _MAX_BYTES // plan.arena().nbytes)
         return torch.get_num_threads() * max(1, images)
 
     def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
         """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step.
 
-        Images may be ahead of what is yielded, and other threads behind, until the last one, but in lockstep.
+        Except in lockstep, images may be ahead of the steps yielded, and other threads behind, until the last step.
         """
         walk, steps, lockstep = self._walk, self.steps, self._lockstep
         walk.begin(images, self._condition, seed=seed, first=first, temperature=temperature, guidance=self._guidance)

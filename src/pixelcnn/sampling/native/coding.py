@@ -1,6 +1,4 @@
-"""Coding in compiled code: where the frequencies of sub-pixels lie, decoding, and the entropy coder's symbols to
-bytes.
-"""
+"""Coding in compiled code: the frequency intervals of sub-pixels, decoding, and turning symbols into bytes."""
 
 from __future__ import annotations
 
@@ -21,13 +19,13 @@ __all__ = ["NativeCoder", "encode"]
 
 
 class NativeCoder:
-    """Codes groups of n images, one at a time, each by a team of threads.
+    """Codes groups of n images, one group at a time, each by a team of threads.
 
     Args:
-        model: In exact arithmetic, of which `pixelcnn.sampling.native.why_not_native` says None.
-        n: Images of a group.
+        model: A model in exact arithmetic, for which `pixelcnn.sampling.native.why_not_native` returns None.
+        n: Number of images per group.
         conditional: Whether they are conditioned on something.
-        threads: How many code a group together, at most one for each image.
+        threads: How many threads code a group together, at most one per image.
     """
 
     def __init__(self, model: Autoregressive, n: int, *, conditional: bool, threads: int = 1) -> None:
@@ -35,11 +33,11 @@ class NativeCoder:
         self._walk = NativeWalk(model, n, conditional=conditional, threads=threads, team=True)
 
     def decode(self, images: Tensor, condition: Tensor | None, coder: CoderStruct) -> None:
-        """Decodes uint8 (n, C, H, W); if the words do not suffice, `coder.failed` is 1 and the images are anything."""
+        """Decodes uint8 (n, C, H, W); if the words run out, `coder.failed` is 1 and the images are undefined."""
         self._run(images, condition, coder)
 
     def edges(self, images: Tensor, condition: Tensor | None) -> NDArray[np.uint32]:
-        """Where the frequencies of each sub-pixel start and stop, in the order of the walk: (sub-pixels, 2)."""
+        """Start and stop of each sub-pixel's frequency interval, in the order of the walk: (sub-pixels, 2)."""
         found = np.empty((images.numel(), 2), dtype=np.uint32)
         self._run(images.contiguous(), condition, CoderStruct(edges=found.ctypes.data))
         return found
@@ -58,7 +56,7 @@ class NativeCoder:
         try:
             for thread in others:
                 thread.start()
-        except RuntimeError:  # there cannot be as many: those that have begun must not wait for the rest
+        except RuntimeError:  # too many threads: those already started must not wait for the rest
             lacking = True
             raise
         finally:
@@ -69,10 +67,10 @@ class NativeCoder:
 
 
 def encode(edges: NDArray[np.uint32]) -> bytes:
-    """What `pixelcnn.codec.entropy.encode` does, in compiled code."""
+    """`pixelcnn.codec.entropy.encode` in compiled code."""
     library = native_library(torch.float64, exact=True)
     edges = np.ascontiguousarray(edges, dtype=np.uint32)
-    words = np.empty(len(edges) + 2, dtype=np.uint32)  # a symbol moves out a word at most
+    words = np.empty(len(edges) + 2, dtype=np.uint32)  # a symbol emits at most one word
     library.encode.restype = ctypes.c_int64
     addresses = ctypes.c_void_p(edges.ctypes.data), ctypes.c_int64(len(edges)), ctypes.c_void_p(words.ctypes.data)
     written = library.encode(*addresses)

@@ -1,10 +1,10 @@
-"""Compiles `engine.c` on first use with the machine's C compiler, and keeps the result.
+"""Compiles `engine.c` on first use with the machine's C compiler, and caches the result.
 
-The library is kept in `$XDG_CACHE_HOME/pixelcnn` (`~/.cache/pixelcnn`) under a name that says what it was made from and
-for which processor, and its checksum: one that has changed is not loaded, for a truncated one would end the process.
-Where that folder cannot be written to, or nothing may be run from its file system (mounted noexec), a temporary folder
-of this process has it. Compilers are looked for as `$CC`, `cc`, `gcc`, `clang` and the `ziglang` package (`pip install
-pixelcnn[native]`). Where there is none, `native_library` says so and sampling uses the eager engine.
+The library is cached in `$XDG_CACHE_HOME/pixelcnn` (`~/.cache/pixelcnn`). Its name encodes its sources, the processor
+it was compiled for and its checksum: a file that has changed is not loaded, since a truncated one would crash the
+process. If that folder is not writable, or nothing may be executed from its file system (mounted noexec), a temporary
+folder of this process is used. The compilers tried are `$CC`, `cc`, `gcc`, `clang` and the `ziglang` package (`pip
+install pixelcnn[native]`). If there is none, `native_library` raises an error and sampling uses the eager engine.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _SOURCES = sorted(_SOURCE.parent.glob("*.[ch]"))
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 _FLAGS = {"float": ["-DREAL=float"], "double": ["-DREAL=double"], "exact": ["-DREAL=double", "-DEXACT"]}
 _OPTIONS = ["-O3", "-ffp-contract=fast", "-fPIC", "-shared"]
-_SECONDS = 120  # that a compiler may take
+_SECONDS = 120  # time limit for the compiler
 
 
 class NativeError(RuntimeError):
-    """There is no native library on this machine, and why."""
+    """There is no native library on this machine; the message says why."""
 
 
 def native_library(dtype: torch.dtype, *, exact: bool = False) -> ctypes.CDLL:
-    """The compiled `engine.c` for a type of parameters, or for exact twins, which are in float64.
+    """The compiled `engine.c` for a parameter dtype, or for exact twins, which are in float64.
 
     Raises:
-        NativeError: If the type has none, or no compiler is found, or it fails.
+        NativeError: If the dtype is not supported, no compiler is found, or compiling fails.
     """
     if dtype not in _TYPES:
         raise NativeError(f"the native engine computes in float32 and float64, not in {dtype}")
@@ -57,13 +57,13 @@ def native_library(dtype: torch.dtype, *, exact: bool = False) -> ctypes.CDLL:
 
 @functools.cache
 def _library(kind: str) -> ctypes.CDLL | str:
-    """The library, or why there is none: what fails is not tried again."""
+    """The library, or the reason why there is none: a failure is not retried."""
     try:
         return _load(kind)
     except NativeError as error:
         return str(error)
     except OSError as error:
-        return f"the native library cannot be made or loaded: {error}"
+        return f"the native library cannot be built or loaded: {error}"
 
 
 def _load(kind: str) -> ctypes.CDLL:
@@ -91,7 +91,7 @@ def _load(kind: str) -> ctypes.CDLL:
 
 
 def _kept(prefix: str) -> bytes | None:
-    """A library that was compiled before and is what it was; None if there is none."""
+    """The content of a library that was compiled before and is unchanged; None if there is none."""
     with contextlib.suppress(OSError):
         for path in sorted(cache_home().glob(f"{prefix}-*.so")):
             content = path.read_bytes()
@@ -136,7 +136,7 @@ def _compilers() -> list[list[str]]:
 
 
 def _fingerprint(kind: str) -> str:
-    """What the library depends on: its source, how it is compiled, the system and the processor's abilities."""
+    """Digest of what the library depends on: the sources, compiler flags, system and processor features."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES))
     digest.update(" ".join([*_OPTIONS, *_FLAGS[kind]]).encode())
     digest.update(f"{sys.platform} {platform.machine()} {platform.libc_ver()}".encode())

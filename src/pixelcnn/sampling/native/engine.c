@@ -1,12 +1,12 @@
 /* The native engine's inner loop: a recorded network, run over the wavefront of a share of the images.
  *
- * `compiler.py` compiles this file, for float, for double, and for double with EXACT, where numbers stay on a grid
- * (operations.h, exact.h); `layout.py` lays the memory out and describes the network as a plan. Everything is a matrix product of rows,
- * the front's pixels times the images, by a convolution's taps; bias, ReLU, the residual's sum and the write to the next
- * convolution's cache happen while the result is in registers.
+ * `compiler.py` compiles this file for float, for double, and for double with EXACT, where numbers stay on a grid
+ * (operations.h, exact.h); `layout.py` lays out the memory and describes the network as a plan. Everything is a matrix
+ * product of rows (the front's pixels times the images) with a convolution's taps; bias, ReLU, adding the residual and
+ * the write to the next convolution's cache happen while the result is in registers.
  *
- * Each sum runs over k in one order, whatever the rows are tiled by: an image's numbers depend on the image alone, not
- * on the batch, the threads or the width of the machine's vectors (as long as it fuses multiply and add).
+ * Each sum runs over k in the same order, however the rows are tiled: an image's numbers depend on the image alone, not
+ * on the batch, the threads or the machine's vector width (as long as it fuses multiply and add).
  */
 
 #include <math.h>
@@ -21,7 +21,7 @@
 #define REAL float
 #endif
 #if defined(VECTOR_BYTES)
-/* as asked for */
+/* given by the command line */
 #elif defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #elif defined(__AVX__)
@@ -30,13 +30,13 @@
 #define VECTOR_BYTES 16
 #endif
 #define ALWAYS inline __attribute__((always_inline))
-#ifdef __clang__                                     /* what is indexed in a loop that stays one is kept in memory */
+#ifdef __clang__                                     /* unless unrolled, arrays indexed in a loop stay in memory */
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 #define PARTS 2                                      /* vectors in a panel: 6 rows of them fill 16 registers */
-#ifdef __AVX512F__                                   /* with 32 registers, weights serve twice as many rows */
+#ifdef __AVX512F__                                   /* with 32 registers, weights are reused for more rows */
 #define ROWS 8
 #else
 #define ROWS 6
@@ -45,28 +45,28 @@
 #define PANEL (PARTS * LANES)                        /* columns in a panel of weights */
 #define MAX_RUNS 512
 #define MAX_MIXTURES 64
-#define BLOCK 16                                     /* numbers that are summed side by side, on any machine */
+#define BLOCK 16                                     /* partial sums that run side by side, on any machine */
 #define VECTORS ((int)(BLOCK / LANES))               /* vectors that hold them */
 
 typedef REAL real;
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
-typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* in memory */
+typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* unaligned */
 
-/* Where features live. Those of row r of the front of a time, `up` image rows above, are at
+/* Where features are stored. Those of row r of the front at a given time, `up` image rows above, are at
  *     arena + offset + (time mod slots) * per_step + (first + up) * per_row + r * stride      (slots = 0: no ring)
- * with first the front's uppermost image row. Scratch, which only the current rows have, has per_row = per_step = 0; a
- * ring is written for the time step + lead, see schedule.py. Keys and values of attention have all pixels, image after
- * image, `stride` numbers each: a key's features `per_row` apart, each at all pixels; the values of pixels `per_row`
- * apart, each head's features padded to BLOCK, and behind them as many numbers as there are pixels, for scores.
+ * where first is the front's uppermost image row. Scratch, which exists only for the current rows, has per_row =
+ * per_step = 0; a ring is written for the time step + lead, see schedule.py. Keys and values of attention cover all
+ * pixels, image by image, `stride` numbers each: a key's features are `per_row` apart, each for all pixels; the values
+ * of pixels are `per_row` apart, each head's features padded to BLOCK, followed by one number per pixel for scores.
  *
- * In plans `by_rows` a slot's time is the column, and instead of time slots there are `ring` slots for image rows, each
- * `per_row` numbers: the pixels of a row, `per_step` apart, with zeros between the rows that nothing writes. */
+ * In plans with `by_rows` a slot's time is the column, and instead of time slots there are `ring` slots for image rows,
+ * of `per_row` numbers each: the pixels of a row, `per_step` apart, and between rows zeros that are never written. */
 struct slot {
     int64_t offset, stride, per_row, per_step, slots, lead, ring;
 };
 
-/* Neighbouring numbers that a convolution reads: taps next to each other, their features, of one image row; those of the
- * time `delay` before the target's, in a row `up` from its own; by rows, of the column `delay` to the left. */
+/* Adjacent numbers that a convolution reads: the features of adjacent taps in one image row, at the time `delay` before
+ * the target's (with by_rows, the column `delay` to the left), in the image row at offset `up` from the target's. */
 struct run {
     int64_t delay, up, length;
 };
@@ -76,22 +76,23 @@ enum { BERNOULLI, CATEGORICAL, MIXTURE };
 /* One operation of one colour group: target[:, column : column + columns] = ... */
 struct op {
     int64_t kind, lead;                              /* computes the front of the time step + lead */
-    int64_t source, target, add, residual;           /* slots, -1 for none; the terms of a SUM: source, residual; of
-                                                        an ATTENTION: add and residual are keys and values */
+    int64_t source, target, add, residual;           /* slots, -1 for none; a SUM's terms are source and residual,
+                                                        an ATTENTION's keys and values are add and residual */
     int64_t column, columns;
-    int64_t relu;                                    /* of a PRODUCT, before the residual is added */
-    int64_t runs, count;                             /* the first of its runs, and how many; of an ATTENTION, heads: count */
-    int64_t weights, bias;                           /* where its panels, or a POSITION's table or a SCALE's factors, and its bias start */
-    int64_t scale;                                   /* of what is computed a row at a time: at each so many-th row, for
-                                                        each so many-th column; else 0 */
-    int64_t stride;                                  /* of a PRODUCT's convolution; of an UPSAMPLE, its scale */
+    int64_t relu;                                    /* whether a PRODUCT has ReLU, before the residual is added */
+    int64_t runs, count;                             /* the first run and their number; count: heads of an ATTENTION */
+    int64_t weights, bias;                           /* where the bias starts, and the panels of a PRODUCT, the table
+                                                        of a POSITION or the factors of a SCALE */
+    int64_t scale;                                   /* if computed a row at a time, the spacing of its rows and
+                                                        columns in pixels; otherwise 0 */
+    int64_t stride;                                  /* of a PRODUCT's convolution; the factor of an UPSAMPLE */
 };
 
 struct plan {
     const struct slot *slots;
     const struct run *runs;
-    const struct op *ops;                            /* those of each channel in turn */
-    const int64_t *ends;                             /* of each channel's operations */
+    const struct op *ops;                            /* channel by channel */
+    const int64_t *ends;                             /* where each channel's operations end */
     const real *weights;
     const int64_t *rows;                             /* first and end of the image rows of each time */
     int64_t slot_count, output;                     /* output: the slot of the raw parameters */
@@ -99,7 +100,7 @@ struct plan {
     int64_t likelihood, mixtures;
     int64_t prelude, origin;                         /* steps before the first pixel; `rows` starts at time -origin */
     int64_t reach;                                   /* zero columns to the right that some convolution sees */
-    int64_t by_rows;                                 /* a step a pixel in raster order, some operations a row at a time */
+    int64_t by_rows;                                 /* a pixel per step in raster order, some operations row by row */
 };
 
 struct coder;
@@ -107,13 +108,13 @@ struct coder;
 struct share {
     real *arena;
     uint8_t *images;                                 /* (n, channels, height, width) */
-    int64_t count, n, first;                         /* images, these and their copies, the index of the first */
+    int64_t count, n, first;                         /* images, the same with copies, index of the first */
     uint64_t root;                                   /* the seed, mixed */
     double temperature, guidance;
-    const uint8_t *known;                            /* (channels, height, width): which levels `images` brings along,
-                                                        of all images; null for none */
-    double *evidence;                                /* each image's: the logarithm of their probability is added */
-    struct team *team;                               /* EXACT: who fills a group of images together */
+    const uint8_t *known;                            /* (channels, height, width): which levels of `images` are given,
+                                                        the same for all images; null for none */
+    double *evidence;                                /* per image; the log-probability of known levels is added */
+    struct team *team;                               /* EXACT: the threads that fill a group of images together */
 };
 
 int64_t panel(void) { return PANEL; }
@@ -132,7 +133,7 @@ double uniform(uint64_t root, int64_t image, int64_t subpixel)
     return (double)(mix(state + (uint64_t)(subpixel + 1) * gamma) >> 11) * 0x1p-53;
 }
 
-static ALWAYS int64_t modulo(int64_t x, int64_t size) /* in 32 bits, where dividing costs a third */
+static ALWAYS int64_t modulo(int64_t x, int64_t size) /* in 32 bits: division costs a third */
 {
     int32_t rest = (int32_t)x % (int32_t)size;
     return rest < 0 ? rest + size : rest;
@@ -145,7 +146,7 @@ static ALWAYS real *at(const struct slot *slot, real *arena, int64_t time, int64
     return arena + slot->offset + time * slot->per_step + row * slot->per_row;
 }
 
-/* What a tile of a product needs, for one block of rows. */
+/* The arguments of a matrix product, for one block of rows. */
 struct product {
     const real *starts[MAX_RUNS];
     int64_t lengths[MAX_RUNS];
@@ -157,8 +158,8 @@ struct product {
     int64_t target_stride, add_stride, residual_stride, columns, relu;
 };
 
-/* a b + c, rounded once. In so many words: tuned for some processors, GCC leaves it apart where few sums are under way,
- * and one image alone would get other bits than one of several. */
+/* a b + c, rounded once. Written explicitly: when tuned for some processors, GCC does not fuse it where few sums are in
+ * flight, and an image drawn alone would get different bits than one drawn with others. */
 static ALWAYS vec fused(vec a, vec b, vec c)
 {
 #if defined(__AVX512F__) && VECTOR_BYTES == 64
@@ -187,7 +188,7 @@ static ALWAYS vec clamped(vec x, real limit)
     return (vec)(((__typeof__(x > low))x & (x < high)) | ((__typeof__(x > low))high & ~(x < high)));
 }
 
-/* The first `left` numbers of a vector, at least one. */
+/* Stores the first `left` numbers of a vector, at least one. */
 static ALWAYS void store(real *target, vec y, int64_t left)
 {
     if (left >= LANES) {
@@ -202,7 +203,7 @@ static ALWAYS void store(real *target, vec y, int64_t left)
     for (; lane < left; lane++) target[lane] = y[lane];
 }
 
-/* `parts` vectors of each panel are computed: fewer than PARTS where the columns of the only one end before. */
+/* Computes `parts` vectors of each panel: fewer than PARTS only if a single panel has fewer columns. */
 static ALWAYS void tile(const int rows, const int panels, const int parts, const struct product *p, int64_t row,
                         int64_t first_panel)
 {
@@ -256,14 +257,14 @@ static ALWAYS void tile(const int rows, const int panels, const int parts, const
 #endif
                 if (p->relu) y = positive(y);
                 if (!full && left <= c * LANES) continue;
-                if (residual) y += *(const loose *)(residual + c * LANES); /* what it reads too much is not stored */
+                if (residual) y += *(const loose *)(residual + c * LANES); /* excess is not stored */
                 if (full) *(loose *)(target + c * LANES) = y;
                 else store(target + c * LANES, y, left - c * LANES);
             }
         }
 }
 
-/* Few rows take several panels at once, to have enough sums under way. */
+/* With few rows, several panels are computed at once, to have enough sums in flight. */
 #define TILE(rows, panels) \
     static __attribute__((noinline)) void tile_##rows##_##panels(const struct product *p, int64_t row, int64_t first) \
     { tile(rows, panels, PARTS, p, row, first); }
@@ -297,12 +298,12 @@ static void multiply(const struct product *p, int64_t all)
 #endif
     };
     static const int64_t width[] = {0, 4, 2, 2};
-    const int32_t rows = (int32_t)all, tiles = (rows + ROWS - 1) / ROWS; /* dividing 64 bits costs three times as much */
+    const int32_t rows = (int32_t)all, tiles = (rows + ROWS - 1) / ROWS; /* 64-bit division costs three times as much */
     int64_t panels = (p->columns + PANEL - 1) / PANEL;
     for (int64_t q = 0; q < panels;) {
         int64_t wide = rows > 3 ? 1 : panels - q < width[rows] ? panels - q : width[rows];
         int one_vector = wide == 1 && p->columns - q * PANEL <= LANES;
-        for (int32_t t = 0, row = 0; t < tiles; t++) { /* tiles as equal as possible: 7 rows are 4 and 3 */
+        for (int32_t t = 0, row = 0; t < tiles; t++) { /* tiles as equal as possible: 9 rows are 4 and 5 */
             int32_t size = (rows - row) / (tiles - t);
             (wide > 1 ? several[size][wide] : one_vector ? half[size] : one[size])(p, row, q);
             row += size;
@@ -316,13 +317,13 @@ static void multiply(const struct product *p, int64_t all)
 #include "exact.h"
 #endif
 
-/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on where a pixel lies, one row of one image at a time. */
+/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION, which depend on a pixel's position: one pixel of an image at a time. */
 static void apply_by_position(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
                            int64_t first_row, int64_t end)
 {
     const struct slot *source = plan->slots + op->source, *target = plan->slots + op->target;
     const int64_t columns = op->columns, size = columns / (op->count ? op->count : 1);
-    const int64_t padded = (size + BLOCK - 1) / BLOCK * BLOCK; /* of each head's values */
+    const int64_t padded = (size + BLOCK - 1) / BLOCK * BLOCK; /* size of each head's values */
     for (int64_t i = first_row, r = 0; i < end; i++)
         for (int64_t n = 0; n < share->n; n++, r++) {
             int64_t pixel = i * plan->width + time - plan->slope * i;
@@ -335,7 +336,7 @@ static void apply_by_position(const struct plan *plan, const struct op *op, cons
                 continue;
             }
             real *y = at(target, share->arena, time, first_row) + r * target->stride + op->column;
-            if (op->kind == POSITION || pixel == 0) {   /* nothing is before the first pixel */
+            if (op->kind == POSITION || pixel == 0) {   /* no pixel precedes the first */
                 if (op->kind == POSITION) memcpy(y, plan->weights + op->weights + pixel * columns, columns * sizeof(real));
                 else memset(y, 0, columns * sizeof(real));
                 continue;
@@ -350,7 +351,7 @@ static void apply_by_position(const struct plan *plan, const struct op *op, cons
         }
 }
 
-/* POSITION and UPSAMPLE, of a whole row of so many columns. */
+/* POSITION and UPSAMPLE, for a whole row of `columns` columns. */
 static void apply_to_row(const struct plan *plan, const struct op *op, const struct share *share, int64_t row,
                          int64_t columns)
 {
@@ -377,7 +378,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         const int32_t row = (int32_t)time / (int32_t)plan->width;
         first_row = row, time -= row * plan->width;
         if (op->scale) {
-            if (time || first_row % op->scale) return; /* of a row at its first pixel */
+            if (time || first_row % op->scale) return; /* a row is computed at its first pixel */
             first_row /= op->scale, columns = (plan->width + op->scale - 1) / op->scale;
         }
         end = first_row + 1;
@@ -394,7 +395,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         return;
     }
     struct product p;
-#define START(slot) (at(slot, share->arena, time, first_row)) /* at the target's own pixels */
+#define START(slot) (at(slot, share->arena, time, first_row)) /* at the target's pixels */
     p.target = START(target) + op->column;
     p.target_stride = target->stride;
     p.add = add ? START(add) + op->column : 0;
@@ -425,7 +426,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         multiply(&p, rows);
         return;
     }
-    p.stride = source->per_step * op->stride;        /* the image has a line for each image, features the images' pixels */
+    p.stride = source->per_step * op->stride;        /* the image is stored image by image, features pixel by pixel */
     p.target_stride *= share->n, p.add_stride *= share->n, p.residual_stride *= share->n;
     for (int64_t n = 0; n < share->n; n++) {
         multiply(&p, columns);
@@ -437,7 +438,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
 }
 
 #ifndef EXACT
-/* The number of levels k with CDF(k) <= u, in double, see likelihoods.py. */
+/* The number of levels k with CDF(k) <= u, computed in double, see likelihoods.py. */
 static int64_t level(const struct plan *plan, const double *params, double u, double temperature)
 {
     if (plan->likelihood == BERNOULLI) return u >= 1 / (1 + exp(params[0] / temperature));
@@ -452,13 +453,13 @@ static int64_t level(const struct plan *plan, const double *params, double u, do
 
 static double log_sigmoid(double x) { return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x)); }
 
-/* A mixture of logistics of one channel given the levels of the earlier ones, see models/plusplus.py. */
+/* The mixture of logistics of one channel given the levels of the earlier ones, see models/plusplus.py. */
 struct mixture {
     double weights[MAX_MIXTURES];                   /* logits */
     double mean[MAX_MIXTURES], inverse[MAX_MIXTURES];
 };
 
-/* The logarithm of one distribution's probability of a scaled level, 0..1. */
+/* The log-probability of a scaled level, 0..1, under one distribution. */
 static double term(const struct mixture *mixture, int64_t k, double level, double half)
 {
     double x = 2 * level - 1;
@@ -491,7 +492,7 @@ static void unpack(const struct plan *plan, const real *raw, const real *seen, i
         }
 }
 
-/* Weights in proportion to exp(logits / temperature), and their sum. */
+/* Replaces logits by weights, proportional to exp(logits / temperature); returns their sum. */
 static double weigh(const struct plan *plan, struct mixture *mixture, double temperature)
 {
     double most = -INFINITY, sum = 0, *weights = mixture->weights;
@@ -506,7 +507,7 @@ static int64_t mixture_level(const struct plan *plan, struct mixture *mixture, d
     int64_t low = 0, high = plan->levels - 1;        /* the cumulative distribution never falls */
     while (low < high) {
         int64_t middle = (low + high) / 2;
-        double below = 0, edge = (2.0 * middle + 1) / top - 1; /* which no compiler contracts */
+        double below = 0, edge = (2.0 * middle + 1) / top - 1; /* compilers cannot contract this */
         for (int64_t k = 0; k < plan->mixtures; k++) {
             double x = (mixture->mean[k] - edge) * mixture->inverse[k] / temperature;
             below += mixture->weights[k] / sum / (1 + exp(x));
@@ -517,7 +518,7 @@ static int64_t mixture_level(const struct plan *plan, struct mixture *mixture, d
     return low;
 }
 
-/* The natural logarithm of the probability of a level. */
+/* The log-probability of a level in nats. */
 static double log_prob(const struct plan *plan, const double *params, int64_t x)
 {
     if (plan->likelihood == BERNOULLI) return log_sigmoid(x ? params[0] : -params[0]);
@@ -558,7 +559,7 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
             double u = uniform(share->root, share->first + n, pixel * plan->channels + channel);
             for (int64_t k = 0; k < plan->params && !mixture; k++) {
                 given[k] = params[k];
-                if (copy) {                          /* in the network's own precision, as the other engines do */
+                if (copy) {                          /* in the network's precision, as in the other engines */
                     real free = params[copy * output->stride + k];
                     given[k] = free + (real)share->guidance * (params[k] - free);
                 }
@@ -580,7 +581,7 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
 }
 #endif
 
-/* Beyond the right end of an image row a convolution sees zeros, where the ring of steps still holds older pixels. */
+/* Writes the zeros that convolutions see beyond the right end of a row, where the ring still holds older pixels. */
 static void clear_ended(const struct plan *plan, const struct share *share, int64_t step)
 {
     for (int64_t k = 1; k < plan->slot_count; k++) {
@@ -595,7 +596,7 @@ static void clear_ended(const struct plan *plan, const struct share *share, int6
     }
 }
 
-/* Steps start .. stop-1, the first of them -prelude. */
+/* Runs steps start .. stop-1; the very first step is -prelude. */
 void run_steps(const struct plan *plan, const struct share *share, int64_t start, int64_t stop)
 {
     for (int64_t step = start; step < stop; step++) {
@@ -616,9 +617,9 @@ void run_steps(const struct plan *plan, const struct share *share, int64_t start
     }
 }
 
-/* Image `to[k]` of `share` becomes what image `from[k]` of `other` is, after the steps up to and with `step`: its pixels,
- * and of its features what later steps read. The two are of one network, but may be laid out for other numbers of
- * images; where they are the same, none of `from` is one of `to`. */
+/* Copies image `from[k]` of `other` over image `to[k]` of `share` after the steps up to and including `step`: its
+ * pixels and those features that later steps read. Both belong to the same network, but may be laid out for different
+ * numbers of images; if they are the same share, no index is in both `from` and `to`. */
 void copy_images(const struct plan *plan, const struct share *share, const struct plan *others_plan,
                  const struct share *other, int64_t step, const int64_t *from, const int64_t *to, int64_t count)
 {
@@ -636,7 +637,7 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
     for (int64_t p = 1; p < plan->slot_count; p++) {
         const struct slot *target = plan->slots + p, *source = others_plan->slots + p;
         const int64_t stride = target->stride, size = stride * sizeof(real);
-        if (target->ring) {                                 /* by rows: all columns of the rows that are kept */
+        if (target->ring) {                                 /* by_rows: all columns of the rows that are kept */
             const int64_t columns = target->per_row / target->per_step;
             for (int64_t k = 0; k < target->ring * columns; k++) {
                 real *all = share->arena + target->offset + k * target->per_step;
@@ -663,7 +664,7 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
     }
 }
 
-/* A worker's life: runs each step once `*allowed` exceeds it and says so in `*done`; a negative `*allowed` ends it. */
+/* A worker's loop: runs each step once `*allowed` exceeds it, counts it in `*done`; a negative `*allowed` ends it. */
 void follow(const struct plan *plan, const struct share *share, int64_t steps, const int64_t *allowed, int64_t *done)
 {
     for (int64_t step = 0; step < steps; step++) {

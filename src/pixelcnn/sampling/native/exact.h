@@ -1,13 +1,13 @@
-/* Exact arithmetic, for engine.c compiled with EXACT: distributions in integers, the coder's symbols, and teams of threads
- * that fill a group of images together. The same bits as in Python, everywhere. */
+/* Exact arithmetic, for engine.c compiled with EXACT: integer distributions, the coder's symbols, and teams of threads
+ * that fill a group of images together. Everywhere the same bits as in Python. */
 
 #define SLOT_BITS 24
 
-/* A sub-pixel's distribution: weights and what sums of them are frequencies of, see frequencies.py. */
+/* A sub-pixel's distribution: the weights whose sums give its frequencies, see frequencies.py. */
 struct distribution {
     double total;
     union {
-        double sums[256];                            /* of the weights up to each level; not of a mixture */
+        double sums[256];                            /* of the weights up to each level; not for a mixture */
         struct { double weights[MAX_MIXTURES], means[MAX_MIXTURES], inverses[MAX_MIXTURES]; };
     };
 };
@@ -22,7 +22,7 @@ static ALWAYS double logistic(double edge, double mean, double inverse)
     return ON_GRID(sigmoid(held(ON_GRID((edge - mean) * inverse, 12), 1024)), 22);
 }
 
-/* The mixture of one channel given the levels `x` of the earlier ones, `apart` from each other, see arithmetic/mixture.py. */
+/* The mixture of one channel given the earlier levels `x`, which are `apart` bytes apart, see arithmetic/mixture.py. */
 static void mix_logistics(const struct plan *plan, const real *raw, const uint8_t *x, int64_t apart, int64_t channel,
                           struct distribution *d)
 {
@@ -66,7 +66,7 @@ static void weigh_levels(const struct plan *plan, const real *params, struct dis
     d->total = sum;
 }
 
-/* Where the frequencies of level k start. */
+/* Start of level k's frequency interval. */
 static int64_t start_of(const struct plan *plan, const struct distribution *d, int64_t k)
 {
     if (k == 0) return 0;
@@ -79,15 +79,15 @@ static int64_t start_of(const struct plan *plan, const struct distribution *d, i
     return (int64_t)floor(sum / d->total * (double)((1LL << SLOT_BITS) - plan->levels)) + k;
 }
 
-/* What is left of a payload, see codec/entropy.py; or where what is needed for one goes. */
+/* The rest of a payload to decode, see codec/entropy.py; or where to write the intervals needed to encode one. */
 struct coder {
     uint64_t x;
     const uint32_t *words;
     int64_t position, count, failed;
-    uint32_t *edges;                                 /* where a symbol's frequencies start and stop; null to decode */
+    uint32_t *edges;                                 /* start and stop of each symbol's frequencies; null to decode */
 };
 
-/* Writes the words of symbols whose frequencies start and stop at `edges`, the last one first, and returns how many. */
+/* Encodes symbols with frequency intervals `edges`, the last one first; writes the words and returns how many. */
 int64_t encode(const uint32_t *edges, int64_t count, uint32_t *words)
 {
     uint64_t x = 1ULL << 32;
@@ -102,7 +102,7 @@ int64_t encode(const uint32_t *edges, int64_t count, uint32_t *words)
     return written;
 }
 
-/* The level whose frequencies hold the uniform number or, if there is a coder, the next symbol of it. */
+/* The level whose frequency interval contains the uniform number or, if there is a coder, its next symbol. */
 static int64_t choose(const struct plan *plan, const struct distribution *d, double u, struct coder *coder)
 {
     const int64_t slot = coder ? (int64_t)(coder->x & ((1 << SLOT_BITS) - 1)) : (int64_t)(u * (1 << SLOT_BITS));
@@ -121,19 +121,19 @@ static int64_t choose(const struct plan *plan, const struct distribution *d, dou
     return low;
 }
 
-/* Threads that fill a group of images, each those of its share, which follow each other: all compute a step's
- * distributions, and the first one chooses all levels by them. */
+/* Threads that fill a group of images, each those of its share, with consecutive shares: all of them compute a step's
+ * distributions, from which the first one then chooses all levels. */
 struct team {
     int64_t members, arrived, meetings;
-    const struct share *shares;                      /* the members' */
-    struct coder *coder;                             /* what is decoded; null to draw */
+    const struct share *shares;                      /* one per member */
+    struct coder *coder;                             /* the payload to decode; null to draw */
     struct distribution *found;                      /* of the front's pixels, image after image */
-    int64_t room;                                    /* for so many of each member */
+    int64_t room;                                    /* number of distributions that each member has room for */
 };
 
 int64_t distribution_size(void) { return sizeof(struct distribution); }
 
-/* Returns when all members have come. */
+/* A barrier: returns once all members have arrived. */
 static void meet(struct team *team)
 {
     int64_t meeting = __atomic_load_n(&team->meetings, __ATOMIC_ACQUIRE);
@@ -143,10 +143,10 @@ static void meet(struct team *team)
         return;
     }
     for (int64_t tries = 0; __atomic_load_n(&team->meetings, __ATOMIC_ACQUIRE) == meeting; tries++)
-        if (tries > 200000) nanosleep(&(struct timespec){0, 20000}, 0); /* somebody has lost the core */
+        if (tries > 200000) nanosleep(&(struct timespec){0, 20000}, 0); /* another member has lost its core */
 }
 
-/* Row by row, in each image after image. */
+/* Chooses the levels of a channel row by row, and image by image within a row. */
 static void choose_levels(const struct plan *plan, const struct team *team, int64_t step, int64_t first_row,
                           int64_t end, int64_t channel)
 {

@@ -1,18 +1,17 @@
-"""Where a packed network keeps its features, for a number of images, and its description as `engine.c` reads it.
+"""Memory layout of a packed network for a given number of images, and its description as `engine.c` reads it.
 
 Every value of the program has a slot of memory:
 
-- The image stands at `base + (i * N + n) * line + slope * i + j`, as in `pixelcnn.sampling.front`: a kernel row's taps
-  are neighbours in memory.
+- The image is stored at `base + (i * N + n) * line + slope * i + j`, as in `pixelcnn.sampling.front`: the taps of a
+  kernel row are adjacent in memory.
 - Features that a convolution reads at other pixels are kept for as many steps as its furthest tap needs, in a ring of
   time slots, each (rows of the image, N, features).
-- Keys and values of attention are kept at all pixels, image after image, keys feature after feature and values pixel
-  after pixel.
-- Where the network is run by rows, there are instead of time slots as many image rows as the furthest tap reaches up,
-  each (columns, N, features) and behind it as many zeros as it reaches to the side. What is computed a row at a time
-  has at least one such row.
-- All others are scratch, which only the current rows have; in grey images a slot is used again as soon as its value is
-  not needed any more.
+- Keys and values of attention are kept for all pixels, image by image: keys feature by feature, values pixel by pixel.
+- If the network is run row by row, there are, instead of time slots, as many image rows as the furthest tap reaches up,
+  each (columns, N, features) and followed by as many zeros as it reaches to the side. A value that is computed a row
+  at a time has at least one such row.
+- All other values are scratch and exist only for the current rows; for greyscale images a slot is reused as soon as its
+  value is no longer needed.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _KEEP_KEYS, _KEEP_VALUES = 6, 7  # as in engine.c
 
 
 def plan_of(network: PackedNetwork, images: int, copies: int = 1) -> Plan:
-    """The plan for so many images, laid out once: for few images that takes as long as drawing them."""
+    """The cached plan for a number of images: for few images, laying it out takes as long as drawing them."""
     plan: Plan | None = network.plans.get((images, copies))
     if plan is None:
         if len(network.plans) >= _MAX_PLANS:
@@ -47,17 +46,17 @@ def plan_of(network: PackedNetwork, images: int, copies: int = 1) -> Plan:
 
 
 class Plan:
-    """A network laid out for so many images, each perhaps with an unconditional copy for guidance."""
+    """A network laid out for a number of images, each optionally with an unconditional copy for guidance."""
 
     def __init__(self, network: PackedNetwork, images: int, copies: int = 1) -> None:
         self.images = images
         self.n = n = images * copies
-        """Images that are computed, copies included: first all images, then all copies."""
+        """Number of images computed, including copies: first all images, then all copies."""
         self._network = network
         c, h, w = network.image_shape
         schedule, wavefront = network.schedule, network.schedule.wavefront
         self.rows = n * (w if network.by_rows else max(len(wavefront.rows(step)) for step in range(wavefront.steps)))
-        """Rows of the largest product."""
+        """Rows of the largest matrix product."""
         self._size = 0
         self._slots: list[tuple[int, ...]] = []
         self._histories: dict[Node, tuple[int, int]] = {}
@@ -88,16 +87,16 @@ class Plan:
         )  # fmt: skip
 
     def arena(self) -> Numbers:
-        """Memory for one share."""
+        """Memory for one thread's share."""
         memory = np.zeros(
-            self._size + 2 * ALIGNMENT,  # compiled code reads up to a vector too far
+            self._size + 2 * ALIGNMENT,  # compiled code reads up to one vector past the end
             dtype=self._network.real,
         )
         skip = -memory.ctypes.data // memory.itemsize % ALIGNMENT
         return memory[skip:]
 
     def begin(self, arena: Numbers, condition: Tensor | None) -> None:
-        """Makes the memory ready for a batch whose images are conditioned on the rows of `condition`, (images, D)."""
+        """Prepares the memory for a batch whose images are conditioned on the rows of `condition`, (images, D)."""
         arena.fill(0)
         for node in self._network.program.nodes:
             if isinstance(node.op, Condition):
@@ -114,7 +113,7 @@ class Plan:
         return arena[offset : offset + rows * self.n * stride].reshape(rows * self.n, stride)
 
     def _lines(self, node: Node, fields: dict[str, int], channel: int) -> list[tuple[int, ...]]:
-        """An operation as `struct op`; before attention two that keep the keys and values of the current pixels."""
+        """An operation as `struct op`, preceded, if it is attention, by two that store the current keys and values."""
         leads, features = self._network.schedule.leads, self._network.program.features
 
         def line(**fields: int) -> tuple[int, ...]:
@@ -147,7 +146,7 @@ class Plan:
         free: dict[int, list[int]] = {}
 
         def release(values: Iterable[int], k: int) -> None:
-            """Their slots may be used again: colour groups read what earlier ones left, so only in grey images."""
+            """Frees slots for reuse, in greyscale images only: colour groups read what earlier groups left."""
             for value in set(values) - kept:
                 if last_read[value] == k and network.image_shape[0] == 1:
                     free.setdefault(program.features[value], []).append(slot_of[value])
@@ -177,7 +176,7 @@ class Plan:
             release(rest, k)
 
     def _row_slot(self, value: int) -> int:
-        """Rows of a value's grid: as many as are read later, with zeros before, between and behind them."""
+        """A slot of rows of a value's grid: as many as are read later, with zeros before, between and after them."""
         network = self._network
         above, left, right = network.kept_rows[value]
         features, columns = network.program.features[value], network.schedule.grid(value)[1]
@@ -202,7 +201,7 @@ class Plan:
         return self._slot(offset=offset + base * c, stride=line * c, per_row=n * line * c, per_step=c)
 
     def _history_slots(self, node: Node, heads: int) -> tuple[int, int]:
-        """Those of keys, (N, features, pixels), and of values, (N, pixels, heads, features of a head), and scores."""
+        """Slots of keys, (N, features, pixels), and of values, (N, pixels, heads, features of a head), with scores."""
         _, h, w = self._network.image_shape
         keys, values = (self._network.program.features[value] for value in node.inputs[1:])
         pixels, size = _aligned(h * w), _aligned(values // heads)
@@ -218,7 +217,7 @@ class Plan:
         return offset
 
     def _slot(self, **fields: int) -> int:
-        """Notes a `struct slot`."""
+        """Appends a `struct slot` and returns its index."""
         self._slots.append(tuple(fields.get(name, 0) for name in SLOT_FIELDS))
         return len(self._slots) - 1
 

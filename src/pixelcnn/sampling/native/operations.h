@@ -1,17 +1,17 @@
-/* The operations, see pixelcnn/operations: their numbers, and what those on a pixel's own features compute, in floating point
- * or, compiled with EXACT, on the grid. A new one of these is a number in the enum and a case in `apply_to_features`. */
+/* The operations, see pixelcnn/operations: their numbers, and what pointwise ones compute, in floating point or, if
+ * compiled with EXACT, on the grid. A new pointwise one is a number in the enum and a case in `apply_to_features`. */
 
 enum {
     PRODUCT, SUM, GATE, GLU, CONCAT_ELU, POSITION, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE, SCALE, ACTIVATION, CONCAT
 };
 
-enum { ELU, SILU, GELU };                            /* of an ACTIVATION: count */
+enum { ELU, SILU, GELU };                            /* `count` of an ACTIVATION */
 
 #ifdef EXACT
-/* Adding and taking away 1.5 * 2^(52 - bits) rounds to multiples of 2^-bits, ties to even. */
+/* Adding and subtracting 1.5 * 2^(52 - bits) rounds to multiples of 2^-bits, ties to even. */
 #define ON_GRID(x, bits) (((x) + 0x1.8p52 / (1LL << (bits))) - 0x1.8p52 / (1LL << (bits)))
 
-static const double *heads, *tails;                  /* of exponentials, see arithmetic/grid.py */
+static const double *heads, *tails;                  /* tables of exponentials, see arithmetic/grid.py */
 
 void set_tables(const double *head, const double *tail) { heads = head, tails = tail; }
 
@@ -35,7 +35,7 @@ static ALWAYS double tanh_on_grid(double x)
     return x < 0 ? -y : y;
 }
 
-/* target = unit(sign * a, b), both of so many columns. */
+/* target = unit(sign * a, b), each of `columns` columns. */
 static ALWAYS void units(const int64_t kind, real *target, const real *a, const real *b, real sign, int64_t columns)
 {
     for (int64_t c = 0; c < columns; c++) {
@@ -62,7 +62,7 @@ static void activate_columns(const int64_t kind, real *target, const real *x, in
     }
 }
 
-/* See `attend` in operations/attention.py: sums are exact, so they may run in any order. */
+/* See `attend` in operations/attention.py: sums are exact, so their order does not matter. */
 static void attend(const real *query, const real *keys, int64_t per_feature, const real *values, int64_t per_pixel,
                    real *out, int64_t size, int64_t seen, real *scores)
 {
@@ -115,7 +115,7 @@ static ALWAYS vec unit(const int64_t kind, vec a, vec b)
     return (e - one) / ((e + one) * inverse);        /* tanh(a) is (e - 1) / (e + 1): one division for both */
 }
 
-/* target = unit(a, b), both of so many columns; sign * a. */
+/* target = unit(sign * a, b), each of `columns` columns. */
 static ALWAYS void units(const int64_t kind, real *target, const real *a, const real *b, real sign, int64_t columns)
 {
     for (int64_t c = 0; c < columns; c += LANES) {
@@ -123,7 +123,7 @@ static ALWAYS void units(const int64_t kind, real *target, const real *a, const 
             *(loose *)(target + c) = unit(kind, sign * *(const loose *)(a + c), *(const loose *)(b + c));
             continue;
         }
-        /* what it reads too much is not stored */
+        /* what is read past the end is not stored */
         store(target + c, unit(kind, sign * *(const loose *)(a + c), *(const loose *)(b + c)), columns - c);
     }
 }
@@ -146,7 +146,7 @@ static ALWAYS vec activation(const int64_t kind, vec a)
 
 static void activate_columns(const int64_t kind, real *target, const real *x, int64_t columns)
 {
-    for (int64_t c = 0; c < columns; c += LANES)     /* what it reads too much is not stored */
+    for (int64_t c = 0; c < columns; c += LANES)     /* what is read past the end is not stored */
         store(target + c, kind == ELU    ? activation(ELU, *(const loose *)(x + c))
                           : kind == SILU ? activation(SILU, *(const loose *)(x + c))
                                          : activation(GELU, *(const loose *)(x + c)), columns - c);
@@ -157,8 +157,8 @@ static ALWAYS vec larger(vec a, vec b)
     return (vec)(((__typeof__(a > b))a & (a > b)) | ((__typeof__(a > b))b & ~(a > b)));
 }
 
-/* out = softmax(query keys / sqrt(size)) values of one head among the first `seen` pixels, at least one; scores has room
- * for a multiple of BLOCK. The softmax's sum runs over BLOCK chains, that of the values over 4: always the same. */
+/* out = softmax(query keys / sqrt(size)) values, for one head over the first `seen` pixels, at least one; `scores` has
+ * room for a multiple of BLOCK. The softmax's sum has BLOCK partial sums, that of the values 4, on every machine. */
 static void attend(const real *query, const real *keys, int64_t per_feature, const real *values, int64_t per_pixel,
                    real *out, int64_t size, int64_t seen, real *scores)
 {
@@ -195,7 +195,7 @@ static void attend(const real *query, const real *keys, int64_t per_feature, con
     for (int64_t k = 0; k < BLOCK; k++) sum += parts[k];
     for (int64_t c = 0; c < size; c += LANES) {
         vec found[4] = {{0}, {0}, {0}, {0}};
-        for (int64_t p = 0; p < seen; p += 4)        /* up to 3 further pixels, whose scores are 0 */
+        for (int64_t p = 0; p < seen; p += 4)        /* may include up to 3 further pixels, whose scores are 0 */
             UNROLL
             for (int q = 0; q < 4; q++)
                 found[q] = fused(scores[p + q] - (vec){0}, *(const loose *)(values + (p + q) * per_pixel + c), found[q]);
@@ -205,7 +205,7 @@ static void attend(const real *query, const real *keys, int64_t per_feature, con
 }
 #endif
 
-/* Of one row of features, one colour group: the target from the source's x and the residual's y, each from its column 0. */
+/* One colour group of one row of features: the target from the source x and the residual y, each from its column 0. */
 static ALWAYS void apply_to_features(const struct plan *plan, const struct op *op, real *target, const real *x,
                                      const real *y)
 {
@@ -222,7 +222,7 @@ static ALWAYS void apply_to_features(const struct plan *plan, const struct op *o
         return;
     case SCALE: scale_columns(target, x + first, plan->weights + op->weights, columns); return;
     case ACTIVATION: activate_columns(op->count, target, x + first, columns); return;
-    case CONCAT:                                     /* `count` columns of x from `runs` on, the others of y from `bias` on */
+    case CONCAT:                                     /* `count` columns of x from `runs`, then those of y from `bias` */
         memcpy(target, x + op->runs, op->count * sizeof(real));
         memcpy(target + op->count, y + op->bias, (columns - op->count) * sizeof(real));
         return;

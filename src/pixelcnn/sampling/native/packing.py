@@ -1,7 +1,7 @@
-"""A program with its weights packed, as the native engine reads them.
+"""A program with its weights packed as the native engine reads them.
 
-The weights of a colour group's convolution are a matrix, (taps * in, out), cut into panels as wide as two vector
-registers, each read from start to end. What does not depend on the number of images is prepared here once per model.
+The weights of a colour group's convolution form a matrix, (taps * in, out), cut into panels as wide as two vector
+registers, each read from start to end. Everything independent of the number of images is prepared here once per model.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pixelcnn.sampling.weight_cache import WeightKeyedCache
 __all__ = ["ALIGNMENT", "PackedNetwork", "packed"]
 
 ALIGNMENT = 16
-"""Numbers after which an array of weights or features may start."""
+"""Arrays of weights or features start at a multiple of this many numbers."""
 _MAX_RUNS = 512  # as in engine.c
 
 
 def packed(model: Autoregressive, panel: int, slope: int | None = None, *, conditional: bool = False) -> PackedNetwork:
-    """The model's network, packed again only if its weights have changed since the last time."""
+    """The model's packed network, packed again only if its weights have changed."""
 
     def pack() -> PackedNetwork:
         return PackedNetwork(model, schedule_of(model, slope, conditional=conditional), panel)
@@ -40,12 +40,12 @@ _networks: WeightKeyedCache[PackedNetwork] = WeightKeyedCache(size=4)
 
 
 class PackedNetwork:
-    """A program with its weights packed: what does not depend on the number of images.
+    """A program with its weights packed: everything that does not depend on the number of images.
 
     Args:
         model: Any model.
-        schedule: Of its network.
-        panel: Columns of a panel of weights.
+        schedule: The schedule of its network.
+        panel: Number of columns in a panel of weights.
     """
 
     def __init__(self, model: Autoregressive, schedule: Schedule, panel: int) -> None:
@@ -56,40 +56,40 @@ class PackedNetwork:
         self.levels = model.levels
         self.params = model.likelihood.params
         self.likelihood = model.likelihood.tag, getattr(model.likelihood, "mixtures", 0)
-        """As `engine.c` counts them, and the distributions of a mixture."""
+        """Its number in `engine.c`, and the number of distributions in a mixture."""
         self.panel = panel
         self.plans: dict[tuple[int, int], Any] = {}
-        """What `pixelcnn.sampling.native.layout.plan_of` has laid out of it."""
+        """The plans that `pixelcnn.sampling.native.layout.plan_of` has made for it."""
         self.real = torch.empty(0, dtype=model.dtype, device="cpu").numpy().dtype
         self._runs: list[tuple[int, int, int]] = []
         self._weights: list[Tensor] = []
         self._size = 0
         layers = [node.op.layer for node in program.nodes if isinstance(node.op, Conv)]
         self.reach = max((layer.window.right for layer in layers), default=0)
-        """Zero columns to the right of an image that some convolution sees."""
+        """Number of zero columns to the right of the image that some convolution sees."""
         self.by_rows = bool(schedule.rows)
-        """Whether the steps are the pixels in raster order, and some values computed a row at a time."""
+        """Whether the steps are the pixels in raster order, with some values computed a row at a time."""
         stored = set(range(len(program.features))) - program.conditions
         in_rings = {v: [r for r in schedule.readings[v] if not r.everywhere] for v in stored if not self.by_rows}
         self.slots = {v: 1 + max(r.delay for r in seen) for v, seen in in_rings.items() if any(r.later for r in seen)}
-        """Steps for which a value is kept, for those that are read at other pixels."""
+        """For each value that is read at other pixels, the number of steps for which it is kept."""
         self.rows_above = {v: self._rows_above(v) for v in self.slots}
-        """How many rows up it is read."""
+        """For the same values, how many rows up they are read."""
         self.kept_rows = self._kept_rows(stored - {IMAGE}) if self.by_rows else {}
-        """By rows, what is kept beyond the operation that computes it: how far it is read up, left and right."""
+        """If run row by row, the values to keep after their operation, and how far each is read up, left and right."""
         with torch.inference_mode():
             self.groups = [
                 [(node, self._fields(node, group)) for node, group in self._nodes_of(channel)]
                 for channel in range(self.image_shape[0])
             ]
-            """For each channel its operations, each with the fields of `struct op` beside those of the layout."""
+            """For each channel, its operations and their fields of `struct op`, except those of the layout."""
             self.weights = torch.cat([*self._weights, torch.zeros(ALIGNMENT, dtype=model.dtype, device="cpu")]).numpy()
         self.runs = np.array(self._runs or [(0, 0, 0)], dtype=np.int64)
 
     def _nodes_of(self, channel: int) -> list[tuple[Node, int]]:
-        """Those of a channel, each with its colour group, in the order in which they run.
+        """The operations of a channel, each with its colour group, in the order in which they run.
 
-        By rows what is computed a step late comes first, and what is computed a row at a time next, in all its groups.
+        If run row by row, values computed one step late come first, then row-wise values, with all their groups.
         """
         every: list[tuple[Node, int]] = []
         for node in self.program.nodes:
@@ -132,7 +132,7 @@ class PackedNetwork:
         return self.program.features[value]
 
     def product(self, node: Node, layer: MaskedConv2d, columns: slice) -> dict[str, int]:
-        """See `pixelcnn.operations.base.Packer`: taps that are read in one go make a run."""
+        """See `pixelcnn.operations.base.Packer`: taps that are adjacent in memory form a run."""
         first_run = len(self._runs)
         rows = []
         for run in self._taps_in_runs(node, layer):
@@ -162,7 +162,7 @@ class PackedNetwork:
         return offset
 
     def _taps_in_runs(self, node: Node, layer: MaskedConv2d) -> list[list[tuple[int, int]]]:
-        """Of the image those of a kernel row, which are neighbours in memory; of other values single ones."""
+        """The taps in runs: for the image, those of a kernel row, adjacent in memory; otherwise single taps."""
         inside = self.schedule.inside(layer)
         if node.inputs[0] != IMAGE:
             return [[tap] for tap in inside]
@@ -170,6 +170,6 @@ class PackedNetwork:
 
     @staticmethod
     def _hidden(layer: MaskedConv2d, columns: slice) -> int:
-        """Features of the own pixel that these output channels do not see."""
+        """How many features of the current pixel these output channels do not see."""
         group = next(k for k, (start, _) in enumerate(layer.out_groups) if start == columns.start)
         return layer.in_channels - layer.seen[group]

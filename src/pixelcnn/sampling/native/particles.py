@@ -1,4 +1,4 @@
-"""Particles of the native engine; see `pixelcnn.sampling.particles`. One thread runs them."""
+"""Particles of the native engine, run by a single thread; see `pixelcnn.sampling.particles`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["NativeParticles"]
 class NativeParticles:
     """See `pixelcnn.sampling.particles.Particles`.
 
-    Until the first unknown sub-pixel all particles are the same: one particle takes these steps for all.
+    All particles are identical up to the first unknown sub-pixel, so one particle takes these steps for all of them.
     """
 
     def __init__(self, model: Autoregressive, n: int, conditional: bool, seed: int) -> None:
@@ -52,11 +52,11 @@ class NativeParticles:
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """See `Particles.copy`."""
-        if self._last_step is not None:  # before, they are alike
+        if self._last_step is not None:  # until then they are identical
             self._walk.copy(self._walk, self._last_step, sources, targets)
 
     def _known_steps(self, known: Tensor) -> int:
-        """How many steps there are before the first that draws."""
+        """The number of steps before the first one that draws."""
         flat = known.flatten(1)
         steps = range(self.wavefront.steps)
         return next((step for step in steps if not flat[:, self.wavefront.pixels(step)].all()), len(steps))

@@ -1,4 +1,4 @@
-"""The structures that Python and `engine.c` share, field by field as they are declared there."""
+"""The structures shared by Python and `engine.c`, with the fields in the order in which they are declared there."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PlanStruct(ctypes.Structure):
 
 
 class ShareStruct(ctypes.Structure):
-    """`struct share`: images that one thread draws."""
+    """`struct share`: the images that one thread draws."""
 
     _fields_ = [
         *_fields(pointers="arena images", integers="count n first", unsigned="root", numbers="temperature guidance"),
@@ -50,7 +50,7 @@ class ShareStruct(ctypes.Structure):
 
 
 class CoderStruct(ctypes.Structure):
-    """`struct coder` of exact.h: what is left of a payload."""
+    """`struct coder` of exact.h: the rest of a payload."""
 
     _fields_ = [*_fields(unsigned="x", pointers="words"), *_fields(integers="position count failed", pointers="edges")]
 

@@ -1,10 +1,11 @@
-"""The walk in compiled code: a batch of images filled step by step, each thread a share of them.
+"""The walk in compiled code: a batch of images is filled step by step, each thread filling a share of them.
 
-See `pixelcnn.sampling.walk`; how levels are chosen is what `struct share` says in engine.c: by uniform numbers, with
-guidance or not, but for known ones; or, in exact arithmetic, by a stream that is decoded. Threads share nothing but the
-weights, so there is nothing to wait for, and since every sum has one order, image i is the same bit for bit whatever
-the batch and the number of threads. The symbols of a stream have one order, though: threads that decode together are a
-team, which waits after every step while the first one takes the symbols; little against the network.
+See `pixelcnn.sampling.walk`; `struct share` in engine.c determines how levels are chosen: by uniform numbers, with or
+without guidance, except for known levels; or, in exact arithmetic, from a stream that is decoded. Threads share only
+the weights, so they never wait for each other, and since every sum has a fixed order, image i is the same bit for bit
+whatever the batch size and the number of threads. The symbols of a stream are sequential, however: threads that decode
+together form a team, which waits after every step while its first thread reads the symbols; this takes little time
+compared with the network.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["NativeWalk", "library_of"]
 
 
 def library_of(model: Autoregressive) -> ctypes.CDLL:
-    """The compiled code that a model needs.
+    """The compiled library that a model needs.
 
     Raises:
         NativeError: If there is none.
@@ -43,7 +44,7 @@ def library_of(model: Autoregressive) -> ctypes.CDLL:
 
 @dataclass(frozen=True)
 class _Member:
-    """A share of the images, which one thread fills."""
+    """A share of the images, filled by one thread."""
 
     start: int
     plan: Plan
@@ -51,16 +52,16 @@ class _Member:
 
 
 class NativeWalk:
-    """A batch of n images under way.
+    """A batch of n images being filled.
 
     Args:
-        model: A model of which `pixelcnn.sampling.native.why_not_native` says None; its weights are copied.
-        n: Images of the batch.
+        model: A model for which `pixelcnn.sampling.native.why_not_native` returns None; its weights are copied.
+        n: Number of images in the batch.
         conditional: Whether they are conditioned on something.
         copies: 2 if each has an unconditional copy, for guidance.
-        slope: Of the wavefront, by default the smallest that the network allows.
-        threads: How many fill the batch, at most one for each image.
-        team: In exact arithmetic, whether they fill it together, symbol after symbol.
+        slope: Slope of the wavefront, by default the smallest that the network allows.
+        threads: How many threads fill the batch, at most one per image.
+        team: In exact arithmetic, whether they fill it together, symbol by symbol.
     """
 
     def __init__(
@@ -104,15 +105,15 @@ class NativeWalk:
         """Begins a batch.
 
         Args:
-            images: Contiguous uint8 (n, C, H, W), filled by the steps that follow.
+            images: Contiguous uint8 (n, C, H, W), filled in by the steps that follow.
             condition: What each image is conditioned on, (n, D); None for nothing.
-            seed: Of the uniform numbers.
+            seed: Seed of the uniform numbers.
             first: Index of the first image.
-            temperature: See `AutoregressiveModel.sample`, and so for `guidance`.
+            temperature: See `AutoregressiveModel.sample`, also for `guidance`.
             guidance: See above.
-            known: bool (C, H, W), which levels the images bring along; None for none.
+            known: bool (C, H, W), which levels are already in `images`; None for none.
             evidence: float64 (n,), to which the log-probability of known levels is added.
-            coder: What is decoded, or where the frequencies of given levels go.
+            coder: The payload to decode, or where to write the frequency intervals of given levels.
         """
         assert len(images) == self._n, images.shape
         assert images.is_contiguous()
@@ -139,18 +140,18 @@ class NativeWalk:
                 evidence=None if evidence is None else evidence.data_ptr() + start * evidence.itemsize,
                 team=ctypes.addressof(teams[k // size]) if self._exact else None,
             )  # fmt: skip
-        self._kept = images, known, evidence, coder, teams  # as long as compiled code has their addresses
+        self._kept = images, known, evidence, coder, teams  # kept alive while compiled code has their addresses
         shares = zip(self._members, self._shares, strict=True)
         self.jobs = [(ctypes.byref(member.plan.struct), ctypes.byref(share)) for member, share in shares]
-        """What compiled code is given of each thread's share: its `struct plan` and `struct share`."""
+        """The arguments for compiled code, per thread: its `struct plan` and `struct share`."""
 
     def run(self, start: int, stop: int, member: int = 0) -> None:
-        """Takes one thread's share of the steps start .. stop - 1; what comes before step 0 is taken with it."""
+        """Runs one thread's share of the steps start .. stop - 1; the prelude is run together with step 0."""
         self.library.run_steps(*self.jobs[member], ctypes.c_int64(start or -self.prelude), ctypes.c_int64(stop))
 
     def copy(self, other: NativeWalk, step: int, sources: Tensor, targets: Tensor) -> None:
-        """Images `targets` become what those of another walk are at `sources`, int64, after a step; of one thread
-        each.
+        """Copies images `sources` of another walk over images `targets`, int64, after a step; both walks must have one
+        thread.
         """
         sources, targets = sources.contiguous(), targets.contiguous()
         addresses = ctypes.c_void_p(sources.data_ptr()), ctypes.c_void_p(targets.data_ptr())
