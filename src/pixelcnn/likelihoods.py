@@ -69,7 +69,7 @@ class Likelihood(Protocol):
             params: Raw parameters on the activations' grid (`pixelcnn.arithmetic.grid`), float64 (..., params).
 
         Returns:
-            Sums of the weights of levels 0 .. k for each k but the last, (..., levels - 1), and of all levels, (..., 1).
+            Sums of the weights of levels 0 .. k for each k but the last, (..., levels - 1), and of all, (..., 1).
         """
         ...
 
@@ -198,7 +198,7 @@ def draw(likelihood: Likelihood, params: Tensor, uniforms: Tensor, temperature: 
         likelihood: What the parameters mean.
         params: Raw parameters, (..., params).
         uniforms: float64 in [0, 1), (...).
-        temperature: The logits are divided by it; above 1 flattens, below 1 sharpens. A tensor must be a float64 scalar.
+        temperature: The logits are divided by it; above 1 flattens, below 1 sharpens. If a tensor, a float64 scalar.
 
     Returns:
         uint8 levels, (...).
