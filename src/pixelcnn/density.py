@@ -139,7 +139,7 @@ class DensityModel(ABC):
 
     @property
     def slice_size(self) -> int:
-        """The fastest number of images for a CPU to compute at a time: as many as fit one layer's features in its cache.
+        """The fastest number of images for a CPU at a time: as many as fit one layer's features in its cache.
 
         Depends only on the architecture, so that sums cut into slices do not depend on the machine.
         """
@@ -492,7 +492,7 @@ class DensityModel(ABC):
         return labels.to(torch.int64)
 
     def unchecked_condition_of(self, labels: Tensor) -> Tensor:
-        """`condition_of` for labels on the model's device, without checking their values and so without synchronising."""
+        """`condition_of` for labels on the model's device, without checking values and so without synchronising."""
         classes = self.num_classes
         if classes is None:
             return labels.to(self.dtype)

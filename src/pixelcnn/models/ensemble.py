@@ -1,16 +1,16 @@
 """A mixture over scan orders, with its exact likelihood.
 
-Part k sees a rearranged image, T_k x (`pixelcnn.orders`), and thus draws its pixels in an order other than raster order:
+Part k sees a rearranged image, T_k x (`pixelcnn.orders`), and thus draws its pixels in an order of its own:
 
     p(x) = sum_k w_k p_k(T_k x),        log p(x) = logsumexp_k (log w_k + log p_k(T_k x)),
 
 which is a distribution over images because every T_k merely permutes pixels. To draw an image, its part is drawn first.
 The parts may have different networks, share one, or share one that is conditioned on the order as a class.
 
-A mixture has no factors that are cheap in any single order: p(x_k | x_1 .. x_{k-1}) = p(x_1 .. x_k) / p(x_1 .. x_{k-1}),
+A mixture has no factors that are cheap in any one order: p(x_k | x_1 .. x_{k-1}) = p(x_1 .. x_k) / p(x_1 .. x_{k-1}),
 and the probability of the first pixels in raster order is, for a part in another order, a sum over everything that this
 order draws in between. So there is no log-likelihood map by sub-pixel, no completion under the mixture and no codec;
-asking for them raises an error in one line.
+code that asks for one gets a one-line error.
 
 References:
     | A deep and tractable density estimator (Uria, Murray, Larochelle, 2014), https://arxiv.org/abs/1310.1757:
@@ -178,7 +178,7 @@ class OrderEnsemble(AutoregressiveModel):
             start, stop = int(own[0]), int(own[-1]) + 1
             part = draw.part(start, stop)
             if self.config.order_conditioned:
-                given = torch.where(members == member, orders, orders[start])[start:stop]  # those of other members are discarded
+                given = torch.where(members == member, orders, orders[start])[start:stop]  # others are discarded
                 part = replace(part, labels=given)
             found = sampling.sample(
                 self._drawn_from(member),

@@ -112,7 +112,7 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
 
 
 def summary(model: AutoregressiveModel) -> str:
-    """The layer table, the receptive field and the schedule as text; for an ensemble, its parts and then each network."""
+    """The layer table, receptive field and schedule as text; for an ensemble, its parts and then each network."""
     if isinstance(model, OrderEnsemble):
         return _ensemble(model)
     c, h, w = model.image_shape
