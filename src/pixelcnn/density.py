@@ -1,11 +1,11 @@
-"""What can be done with every model, given its network: likelihoods, samples and completions.
+"""The methods of every model, given its network: likelihoods, samples and completions.
 
 A model factorises the probability of an image over its sub-pixels in raster order, channels innermost,
 
     log p(x) = sum_k log p(x_k | x_1, ..., x_{k-1}),
 
-and its network gives the parameters of every factor. Trained models (`pixelcnn.models`) derive from `DensityModel`, and
-so do their reproducible twins in exact arithmetic (`pixelcnn.exact`).
+and its network outputs the parameters of every factor. Trained models (`pixelcnn.models`) derive from `DensityModel`,
+and so do their reproducible twins in exact arithmetic (`pixelcnn.exact`).
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from pixelcnn.threads import in_parallel
 __all__ = ["DensityModel", "MakeView"]
 
 MakeView = Callable[[Tensor, Tensor | None], FullView]
-_CACHE_BYTES = 3.2e6  # features of one layer that stay in the caches of a core or two
-_DEVICE_BYTES = 2.0**28  # of one layer's features, that a GPU computes at a time
+_CACHE_BYTES = 3.2e6  # of one layer's features that stay in the caches of one or two cores
+_DEVICE_BYTES = 2.0**28  # of one layer's features that a GPU computes at a time
 
 
 class DensityModel(ABC):
-    """Images are uint8 (N, C, H, W) holding 0 .. levels-1; probabilities are natural logarithms."""
+    """Base of all models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; log-probabilities are in nats."""
 
     config: ModelConfig
     """The architecture."""
     likelihood: Likelihood
     """What the network's outputs mean."""
     exact: bool = False
-    """Whether it computes in exact arithmetic, see `pixelcnn.exact`."""
+    """Whether the model computes in exact arithmetic, see `pixelcnn.exact`."""
     grouped: ClassVar[bool] = True
-    """Whether the network's output has a part for each channel, which sees the earlier ones."""
+    """Whether the network's output has a separate part for each channel, which sees the earlier channels."""
 
-    if TYPE_CHECKING:  # of `nn.Module`, where a model is one
+    if TYPE_CHECKING:  # from `nn.Module`, if the model is one
 
         def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
             """All weights."""
@@ -68,28 +68,28 @@ class DensityModel(ABC):
     def network(self, view: View) -> Tensor:
         """The raw parameters of the view's pixels, (..., channels * params).
 
-        Or, if the model is not `grouped`, what `subpixel_params` reads.
+        If the model is not `grouped`, the input of `subpixel_params` instead.
         """
 
     @abstractmethod
     def prepared(self) -> DensityModel:
-        """The model in exact arithmetic, see `pixelcnn.exact.prepare`; itself, if it is that already."""
+        """The model in exact arithmetic, see `pixelcnn.exact.prepare`; the model itself if it already is."""
 
     def arithmetic_of(self, precision: Precision | None) -> Arithmetic:
-        """How the network is computed, in a precision."""
+        """The arithmetic in which the network is computed at a given precision."""
         return Arithmetic(precision)
 
     def view_of(self, precision: Precision | None) -> MakeView:
-        """What makes the view of whole images, of a scaled image (N, H, W, C) and what it is conditioned on."""
+        """The function that makes a view of whole images from scaled images (N, H, W, C) and their conditions."""
         return lambda image, condition: FullView(image, condition, precision)
 
     def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:  # noqa: ARG002 - a grouped one needs none
         """The raw parameters of one channel given the earlier ones.
 
         Args:
-            raw: What `network` returned in a full view, (..., features).
-            levels: Of the same pixels, (..., C), of which only channels before `channel` matter.
-            channel: Which.
+            raw: What `network` returned for a full view, (..., features).
+            levels: Levels of the same pixels, (..., C); only channels before `channel` matter.
+            channel: Index of the channel.
 
         Returns:
             (..., params).
@@ -98,7 +98,7 @@ class DensityModel(ABC):
         return raw[..., channel * params : (channel + 1) * params]
 
     def subpixel_params_on_grid(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
-        """`subpixel_params` in exact arithmetic: what `Likelihood.on_grid` reads."""
+        """`subpixel_params` in exact arithmetic: the input of `Likelihood.on_grid`."""
         return self.subpixel_params(raw, levels, channel)
 
     @property
@@ -108,12 +108,12 @@ class DensityModel(ABC):
 
     @property
     def levels(self) -> int:
-        """Values a sub-pixel can take."""
+        """Number of values that a sub-pixel can take."""
         return self.config.levels
 
     @property
     def subpixels(self) -> int:
-        """Sub-pixels of an image, C * H * W: the dimensions of "bits/dim"."""
+        """Number of sub-pixels of an image, C * H * W: the dimensions in "bits/dim"."""
         c, h, w = self.image_shape
         return c * h * w
 
@@ -129,7 +129,7 @@ class DensityModel(ABC):
 
     @property
     def num_classes(self) -> int | None:
-        """Classes that the model is conditional on; None if there are none."""
+        """Number of classes that the model is conditional on; None if there are none."""
         return self.config.conditions[0]
 
     @property
@@ -139,14 +139,14 @@ class DensityModel(ABC):
 
     @property
     def slice_size(self) -> int:
-        """Images that a CPU computes fastest at a time: as many as keep one layer's features in its cache.
+        """The fastest number of images for a CPU at a time: as many as fit one layer's features in its cache.
 
-        A function of the architecture alone, so that sums cut into slices do not depend on the machine.
+        Depends only on the architecture, so that sums cut into slices do not depend on the machine.
         """
         return self._images_within(_CACHE_BYTES)
 
     def _images_within(self, size: float) -> int:
-        """How many images' features of one layer take so many bytes in float32; at least 1."""
+        """The number of images whose features of one layer take `size` bytes in float32; at least 1."""
         _, h, w = self.image_shape
         widest = max(layer.out_channels for layer in self.masked_layers)
         return max(1, int(size / (4 * h * w * widest)))
@@ -157,13 +157,15 @@ class DensityModel(ABC):
         """Raw distribution parameters of every sub-pixel, each given the ones before it.
 
         Args:
-            images: uint8 levels (N, C, H, W); or floating-point levels of the model's dtype, to differentiate by.
+            images: uint8 levels (N, C, H, W); or floating-point levels of the model's dtype, for gradients with respect
+                to them.
             labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
                 unconditional distribution.
             precision: As for `sample`.
 
         Returns:
-            (N, C, H, W, params), of which there is one logit of P(x = 1) for 2 levels, and `levels` logits for more.
+            (N, C, H, W, params): the logit of P(x = 1) for 2 levels, `levels` logits for more, or a mixture's
+            parameters, see `pixelcnn.likelihoods`.
 
         Raises:
             ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.
@@ -182,11 +184,11 @@ class DensityModel(ABC):
             images: uint8 levels (N, C, H, W).
             labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
                 unconditional distribution.
-            precision: As for `sample`: the likelihood of what is drawn in that precision.
+            precision: As for `sample`: the likelihood under the model that is sampled in that precision.
 
         Returns:
-            (N,), float32 (float64 for a model in float64). Without gradients, memory does not grow with N beyond
-            the result of `log_prob_map`.
+            (N,), float32 (float64 for a model in float64). Without gradients, memory does not grow with N beyond the
+            result of `log_prob_map`.
 
         Raises:
             ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.
@@ -208,13 +210,13 @@ class DensityModel(ABC):
             return self._log_prob_map(images, condition, view)
 
     def _log_prob_map(self, images: Tensor, condition: Tensor | None, view: MakeView) -> Tensor:
-        """In one piece if it is to be differentiated, else by parts in bounded memory."""
+        """Computes the map in one piece if gradients are needed, otherwise in parts with bounded memory."""
         if (torch.is_grad_enabled() and not self.exact) or len(images) == 0:
             return self.unchecked_log_prob_map(images, condition, view)
         on_host = self.device.type == "cpu"
         size = self.slice_size if on_host else self._images_within(_DEVICE_BYTES)
         if on_host and len(images) <= size:
-            size = -(-len(images) // torch.get_num_threads())  # a part for each thread
+            size = -(-len(images) // torch.get_num_threads())  # one part per thread
         parts = torch.split(images, size)
         conditions = [None] * len(parts) if condition is None else torch.split(condition, size)
         both = list(zip(parts, conditions, strict=True))
@@ -224,17 +226,17 @@ class DensityModel(ABC):
 
     @torch.no_grad()
     def classify(self, images: ArrayLike, prior: ArrayLike | None = None) -> Tensor:
-        """Logarithms of the classes' posterior probabilities by Bayes' rule, for a class-conditional model.
+        """Posterior log-probabilities of the classes by Bayes' rule, for a class-conditional model.
 
             p(y | x) = p(x | y) p(y) / sum over y' of p(x | y') p(y')
 
         Args:
             images: uint8 levels (N, C, H, W).
-            prior: p(y), positive, (num_classes,), as counts are; uniform by default. Need not sum to 1.
+            prior: p(y), positive, (num_classes,), for example counts; uniform by default. Need not sum to 1.
 
         Returns:
-            (N, num_classes) in the model's dtype, without a gradient (`log_prob` has one); `argmax(1)` is the most
-            probable class. Memory is bounded whatever N.
+            (N, num_classes) in the model's dtype, in nats, without gradients (`log_prob` has them); `argmax(1)` is the
+            most probable class. Memory is bounded for any N.
 
         Raises:
             ValueError: If the model has no classes, an argument does not fit it, or a weight is not finite.
@@ -257,22 +259,22 @@ class DensityModel(ABC):
     def unchecked_log_prob_map(
         self, images: Tensor, condition: Tensor | None = None, view: MakeView | None = None
     ) -> Tensor:
-        """`log_prob_map` in one piece and without looking at the values first: for loops that know their data.
+        """`log_prob_map` in one piece and without validating its arguments: for loops that know their data.
 
         Args:
             images: uint8 levels (N, C, H, W).
-            condition: What `condition_of` makes of the labels.
-            view: Makes the view, of the scaled images (N, H, W, C) and the condition, that the network runs over.
+            condition: The result of `condition_of` for the labels.
+            view: Makes the view that the network runs over, from the scaled images (N, H, W, C) and the condition.
         """
         return self.likelihood.log_prob(self.raw_params(images, condition, view), images)
 
     def raw_params(self, images: Tensor, condition: Tensor | None = None, view: MakeView | None = None) -> Tensor:
-        """`forward` without looking at its arguments first; see `unchecked_log_prob_map`."""
+        """`forward` without validating its arguments; see `unchecked_log_prob_map`."""
         view = self.view_of(None) if view is None else view
         c, h, w = self.image_shape
         image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
         raw = self.network(view(image_nhwc.contiguous(), condition))
-        raw = raw.to(torch.promote_types(self.dtype, torch.float32))  # under autocast, or of a model in float16
+        raw = raw.to(torch.promote_types(self.dtype, torch.float32))  # under autocast, or if the model is in float16
         if self.grouped:
             return raw.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
         levels_nhwc = images.permute(0, 2, 3, 1)
@@ -296,7 +298,7 @@ class DensityModel(ABC):
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
         Memory beyond the result and a second copy of the weights does not grow with n: images are drawn in batches
-        whose caches take at most 64 MB a thread (native) or 512 MB (eager), or what a single image needs if that is
+        whose caches take at most 64 MB per thread (native) or 512 MB (eager), or what a single image needs if that is
         more.
 
         Args:
@@ -306,21 +308,20 @@ class DensityModel(ABC):
             seed: 0..2**63-1.
             temperature: Positive; the logits are divided by it, and 1 samples the model's own distribution.
             engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
-                compiled code for the CPU, where there is a C compiler, "graph" on a CUDA device, and "eager", plain
-                PyTorch, elsewhere. "reference" runs one full forward for every sub-pixel. All draw the
-                same images.
+                compiled code, on a CPU with a C compiler, "graph" on a CUDA device, and "eager", plain PyTorch,
+                elsewhere. "reference" runs one full forward pass per sub-pixel. All draw the same images.
             progress: Show a progress bar on standard error.
             first: Index of the first image: the result holds images `first .. first + n - 1` of the seed.
-            guidance: Classifier-free guidance, in -1e6..1e6: the logits are u + guidance * (c - u), of the
-                unconditional and the conditional distribution; 1 is the conditional one, above 1 exaggerates what makes
-                the class.
-            precision: None computes in the model's own type. "bf16", for models in float32, rounds the operands of
-                every product to bfloat16 (`pixelcnn.arithmetic.precision`): faster on a GPU, other images, and slightly
-                another distribution, whose likelihood `log_prob` gives for the same precision; there engines agree on
-                most images only. "float32" is what None means for such a model.
-            exact: Draw from `pixelcnn.exact.prepare(model)`, the model rounded to a fixed grid (how little that changes
-                is in docs/results.md): the same images, bit for bit, on any machine, device and engine. About half as
-                fast; engines are "native", "eager" and "reference"; neither temperature nor guidance.
+            guidance: Classifier-free guidance, in -1e6..1e6: the logits are u + guidance * (c - u), where u are the
+                unconditional and c the conditional logits; 1 is the conditional distribution, above 1 exaggerates what
+                is typical of the class.
+            precision: None computes in the model's own dtype. "bf16", for models in float32, rounds the operands of
+                every product to bfloat16 (`pixelcnn.arithmetic.precision`): faster on a GPU, but with different images
+                from a slightly different distribution, whose likelihood is `log_prob` at the same precision; engines
+                then agree on most images only. "float32" is what None means for such a model.
+            exact: Draw from `pixelcnn.exact.prepare(model)`, the model rounded to a fixed grid (docs/results.md shows
+                how little that changes): the same images, bit for bit, on any machine, device and engine. About half as
+                fast; engines "native", "eager" and "reference" only; without temperature or guidance.
 
         Returns:
             uint8 levels (n, C, H, W) on the model's device.
@@ -350,8 +351,8 @@ class DensityModel(ABC):
     ) -> Iterator[Tensor]:
         """Draws any number of images, a chunk at a time, in memory that does not depend on their number.
 
-        Arguments and errors as for `sample`. `chunk` is the number of images of a chunk, at least 1, of which the last
-        one can have fewer; the images do not depend on it. `pixelcnn.shards` keeps such a stream in a folder.
+        Arguments and errors as for `sample`. `chunk` is the number of images per chunk, at least 1; the last chunk can
+        have fewer. The images do not depend on it. `pixelcnn.shards` stores such a stream in a folder.
 
         Yields:
             uint8 levels (count, C, H, W) in order, on the CPU, which together are the images of `sample`.
@@ -384,7 +385,7 @@ class DensityModel(ABC):
         Arguments and errors as for `sample`.
 
         Yields:
-            uint8 (n, C, H, W), the same tensor each time, in which pixels not drawn yet are 0. Clone it to keep a step.
+            uint8 (n, C, H, W), the same tensor each time, in which pixels not yet drawn are 0. Clone it to keep a step.
         """
         draw = sampling.Draw(
             seed=seed, first=first, temperature=temperature, labels=labels, guidance=guidance, precision=precision
@@ -430,15 +431,15 @@ class DensityModel(ABC):
     # Errors ----------------------------------------------------------------------------------------------------
 
     def checked_images(self, images: object, *, floating: bool = False) -> Tensor:
-        """Images as they are used, uint8 (N, C, H, W) where they were.
+        """The images, validated, as uint8 (N, C, H, W) on their own device.
 
         Args:
-            images: A tensor or an array, integers of any type (N, C, H, W) holding 0 .. levels-1; for two levels truth
-                values too.
-            floating: Whether floating-point levels of the model's dtype will do as well, and stay what they are.
+            images: A tensor or an array, integers of any type (N, C, H, W) holding 0 .. levels-1; also booleans if
+                there are two levels.
+            floating: Whether floating-point levels of the model's dtype are accepted as well, and returned unchanged.
 
         Raises:
-            ValueError: If they are something else.
+            ValueError: If they are anything else.
         """
         shape = self.image_shape
         images = tensor("images", images)
@@ -451,7 +452,7 @@ class DensityModel(ABC):
         return levels_of("images", images, self.levels)
 
     def condition_of(self, labels: ArrayLike | None, n: int) -> Tensor | None:
-        """What n images are conditioned on, (n, D) of the model's dtype: classes one-hot, vectors as they are.
+        """What n images are conditioned on, (n, D) in the model's dtype: classes one-hot, vectors as they are.
 
         A class of -1 becomes zeros, which is the unconditional distribution.
 
@@ -463,7 +464,7 @@ class DensityModel(ABC):
         return self.unchecked_condition_of(self.checked_labels(labels, n).to(self.device))
 
     def checked_labels(self, labels: object, n: int) -> Tensor:
-        """The labels of n images as they are used: classes, int64 (n,), or vectors, floating-point (n, condition_dim).
+        """The labels of n images, validated: classes, int64 (n,), or vectors, floating-point (n, condition_dim).
 
         Args:
             labels: A tensor, an array or a list; classes are integers of any type, vectors any numbers.
@@ -491,7 +492,7 @@ class DensityModel(ABC):
         return labels.to(torch.int64)
 
     def unchecked_condition_of(self, labels: Tensor) -> Tensor:
-        """`condition_of` labels on the model's device without looking at their values, so without waiting for them."""
+        """`condition_of` for labels on the model's device, without checking values and so without synchronising."""
         classes = self.num_classes
         if classes is None:
             return labels.to(self.dtype)

@@ -198,7 +198,7 @@ def draw(likelihood: Likelihood, params: Tensor, uniforms: Tensor, temperature: 
         likelihood: What the parameters mean.
         params: Raw parameters, (..., params).
         uniforms: float64 in [0, 1), (...).
-        temperature: The logits are divided by it; above 1 flattens, below 1 sharpens. A tensor is a float64 scalar.
+        temperature: The logits are divided by it; above 1 flattens, below 1 sharpens. If a tensor, a float64 scalar.
 
     Returns:
         uint8 levels, (...).

@@ -95,7 +95,7 @@ class _WideFieldConfig(_ImageModelConfig):
     """Features of each head's queries, keys and values."""
 
     def _check_wide_field(self, name: str, count: int) -> None:
-        """Checks the options that can have a value for each of `count` layers or blocks, called `name` in messages."""
+        """Checks options that can have one value for each of `count` layers or blocks, called `name` in messages."""
         sizes = self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,)
         first, scales = self.first_kernel, self.context
         check_rules(

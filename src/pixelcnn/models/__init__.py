@@ -1,4 +1,4 @@
-"""The models: one file a family. `MODELS` names the families; a folder on disk can hold an ensemble of them as well."""
+"""The models, one file per family. `MODELS` names the families; a folder on disk can also hold an ensemble of them."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""The attention block: a pixel sees all pixels before it, by what they are and by where they lie.
+"""The attention block, through which a pixel sees all pixels before it, by their content and their position.
 
     q = conv_q(x) + place_q               f = ReLU(conv_x(x) + conv_i(image))
     k = conv_k(f) + place_k               v = conv_v(f)
     x <- x + conv_o(attention(q, k, v))
 
-with 1x1 convolutions and attention over the pixels strictly before the own one (`pixelcnn.operations.attention`). The
-features x of a pixel know what came before it; keys and values are only read by later pixels, so f knows the pixel
+with 1x1 convolutions and attention over the pixels strictly before the current one (`pixelcnn.operations.attention`).
+The features x of a pixel know what came before it; keys and values are only read by later pixels, so f knows the pixel
 itself as well.
 
-PixelSNAIL has residual blocks around each attention, through which it reads image and coordinates; here the layers of
-the network stand before and behind it, and tables for each row and column of the image take the place of coordinates.
+PixelSNAIL has residual blocks around each attention, which also read the image and coordinates; here the layers of the
+network come before and after it, and tables for each row and column of the image take the place of coordinates.
 
 References:
     | PixelSNAIL: An Improved Autoregressive Generative Model (Chen et al., 2018), https://arxiv.org/abs/1712.09763
@@ -32,9 +32,9 @@ class AttentionBlock(nn.Module):
 
     Args:
         image_shape: Channels, height and width.
-        filters: Features of the stream.
-        groups: Colour groups of the stream.
-        heads: Of the attention.
+        filters: Number of features of the stream.
+        groups: Number of colour groups of the stream.
+        heads: Number of attention heads.
         size: Features of each head's queries, keys and values.
         generator: Source of the initial weights.
     """
@@ -91,13 +91,13 @@ def attention_blocks(
     groups: int,
     generator: torch.Generator | None,
 ) -> dict[int, AttentionBlock]:
-    """The blocks that a configuration asks for, by the number of layers before each, spread evenly between so many.
+    """The attention blocks of a configuration, spread evenly between the layers, keyed by the number of layers before.
 
     Args:
-        config: Of the model.
-        layers: Of the stream; there is no block before the first one and none behind the last.
-        filters: Features of the stream.
-        groups: Colour groups of the stream.
+        config: The model's configuration.
+        layers: Number of layers of the stream; there is no block before the first and none after the last.
+        filters: Number of features of the stream.
+        groups: Number of colour groups of the stream.
         generator: Source of the initial weights.
     """
     return {

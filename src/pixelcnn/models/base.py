@@ -3,9 +3,10 @@
 A subclass defines `network` and its `Config`; likelihood, sampling and completion follow from it (`pixelcnn.density`).
 
 A model on disk is a folder with config.json, model.safetensors and a card (README.md). config.json names the model's
-class and its configuration. The weights carry a checksum that covers the configuration too, so a folder is either what
-was saved or refused: truncated, flipped and edited files alike. Tensors are loaded strictly, by name, shape and type.
-Nothing is unpickled. A model on the Hub is the same three files, downloaded into a cache and read in the same way.
+class and its configuration. The weights carry a checksum that covers the configuration too, so a folder is either
+exactly what was saved or rejected, whether its files were truncated, corrupted or edited. Tensors are loaded strictly,
+by name, shape and dtype. Nothing is unpickled. A model on the Hub consists of the same three files, downloaded into a
+cache and read in the same way.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
 
 class AutoregressiveModel(DensityModel, nn.Module):
-    """Base of all models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; probabilities are natural logarithms.
+    """Base of all trained models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; log-probabilities are in nats.
 
-    A subclass that declares a `Config` of its own is known by its name from then on.
+    A subclass that declares its own `Config` is registered in `classes` under its name.
     """
 
     Config: ClassVar[type[Any]]
     """The dataclass of its configuration, whose fields are the constructor's arguments."""
     classes: ClassVar[dict[str, type[AutoregressiveModel]]] = {}
-    """All that have one, by name."""
+    """All subclasses with a `Config`, by name."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -57,7 +58,7 @@ class AutoregressiveModel(DensityModel, nn.Module):
         super().__init__()
         self.config = config
         self.likelihood = likelihood or likelihood_of(config.levels)
-        self.loaded_card: tuple[str, str] | None = None  # the card's text, and the checksum of the weights it is about
+        self.loaded_card: tuple[str, str] | None = None  # the card's text, and the checksum of the weights it describes
 
     @property
     def masked_layers(self) -> list[MaskedConv2d]:
@@ -70,33 +71,33 @@ class AutoregressiveModel(DensityModel, nn.Module):
 
     @classmethod
     def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
-        """Builds the model that a configuration describes, with fresh weights from `generator`."""
+        """Builds the model that a configuration describes, with initial weights from `generator`."""
         fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(cls.Config)}
         build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
         return build(**fields, generator=generator)
 
     @property
     def card(self) -> str:
-        """The model's card in Markdown: the one it was loaded with, or a new one if its weights have changed since."""
+        """The model's card in Markdown: the one it was loaded with, or a new one if the weights have changed since."""
         return _card_of(self)
 
     def save_pretrained(self, folder: str | Path, card: str | None = None, *, license: str | None = None) -> None:
         """Writes the model as a folder that `pixelcnn.load` reads: config.json, model.safetensors, README.md.
 
-        The folder appears in one rename, after an earlier model there has been renamed aside.
+        The folder appears in a single rename, after any earlier model there has been renamed out of the way.
 
         Args:
-            folder: Where; its parents are made.
+            folder: The folder to write; missing parents are created.
             card: Text of README.md; by default `card`, with code that loads the folder it lies in.
-            license: Of the weights, for the card, as the Hub names it: "apache-2.0", "cc-by-4.0". By default what the
-                card says, which for a new one is "unknown".
+            license: License of the weights, for the card, as the Hub names it: "apache-2.0", "cc-by-4.0". By default
+                the one in the card, which for a new card is "unknown".
 
         Weights in float16 or bfloat16 are written, and loaded, as float32.
 
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If the folder exists and holds something else than a model, `license` has another form, or a
-                weight is not finite.
+            ValueError: If the folder exists and holds anything other than a model, `license` is malformed, or a weight
+                is not finite.
         """
         _save(self, Path(folder), card, license, HERE)
 
@@ -114,24 +115,24 @@ class AutoregressiveModel(DensityModel, nn.Module):
     ) -> str:
         """Uploads the model to the Hugging Face Hub in one commit, for `pixelcnn.load(repo_id)`.
 
-        The repository is made if there is none. Its other files stay.
+        The repository is created if it does not exist. Other files in it are left as they are.
 
         Args:
             repo_id: user/name.
-            commit_message: The commit's.
+            commit_message: Message of the commit.
             private: Whether a new repository is private; None leaves that to the user's settings.
-            token: Of the Hub, with the right to write; by default HF_TOKEN or that of `hf auth login`.
+            token: Hub token with write access; by default HF_TOKEN or that of `hf auth login`.
             branch: An existing branch; `main` by default.
             create_pr: Open a pull request instead of changing the branch.
-            card: Text of README.md, as it is; by default `card`, with code that loads the model by `repo_id`.
+            card: Text of README.md, used verbatim; by default `card`, with code that loads the model by `repo_id`.
             license: As for `save_pretrained`.
 
         Returns:
-            The commit's or the pull request's URL.
+            The URL of the commit or of the pull request.
 
         Raises:
-            ValueError: If `repo_id` or `license` has another form, the Hub refuses, or the repository is public
-                although `private` was asked for. Nothing local is touched.
+            ValueError: If `repo_id` or `license` is malformed, the Hub refuses, or the repository is public although
+                `private` was asked for. Nothing local is touched.
             ConnectionError: If no server answers.
         """
         found = HubName.of(repo_id)
@@ -154,10 +155,10 @@ class AutoregressiveModel(DensityModel, nn.Module):
         force_download: bool = False,
         local_files_only: bool = False,
     ) -> Self:
-        """`pixelcnn.load`, of a model of this class.
+        """`pixelcnn.load` for a model of this class.
 
         Raises:
-            ValueError: As `pixelcnn.load`; or if it is of another class.
+            ValueError: As for `pixelcnn.load`; or if the model is of another class.
         """
         model = load(
             pretrained_model_name_or_path,
@@ -175,13 +176,13 @@ class AutoregressiveModel(DensityModel, nn.Module):
 
 
 def model_of(config: ModelConfig, *, generator: torch.Generator | None = None) -> AutoregressiveModel:
-    """Builds the model that a configuration describes, of whichever family, with fresh weights from `generator`."""
+    """Builds the model that a configuration describes, of any family, with initial weights from `generator`."""
     family = next(cls for cls in AutoregressiveModel.classes.values() if cls.Config is type(config))
     return family.from_config(config, generator=generator)
 
 
 def shipped_models() -> list[str]:
-    """Names of the models inside the package."""
+    """Names of the models shipped with the package."""
     return sorted(folder.parent.name for folder in _SHIPPED.glob(f"*/{_CONFIG}"))
 
 
@@ -199,18 +200,18 @@ def load(
     Args:
         name: A shipped model's name ("mnist"); a folder that `save_pretrained` wrote, or a training run's folder, whose
             finished model is in its sub-folder `model`; or a model on the Hugging Face Hub, "user/name" or
-            "user/name@revision". A folder of that name wins, unless a revision is given. Of the Hub only config.json,
-            model.safetensors and README.md are downloaded, into its cache, and once.
+            "user/name@revision". A folder of that name takes precedence, unless a revision is given. From the Hub, only
+            config.json, model.safetensors and README.md are downloaded, once, into the Hub's cache.
         revision: A branch, a tag or a commit of a model on the Hub; `main` by default.
-        token: Of the Hub; by default HF_TOKEN or that of `hf auth login`; False sends none.
-        cache_dir: Where downloads are kept; by default as HF_HOME or HF_HUB_CACHE say.
-        force_download: Download although the cache has the model.
-        local_files_only: Ask no server, as HF_HUB_OFFLINE=1 does.
+        token: Hub token; by default HF_TOKEN or that of `hf auth login`; False sends none.
+        cache_dir: Folder for downloads; by default as set by HF_HOME or HF_HUB_CACHE.
+        force_download: Download even if the cache has the model.
+        local_files_only: Contact no server, like HF_HUB_OFFLINE=1.
 
     Raises:
-        ValueError: If there is no such model, a file of it is missing, damaged or does not fit the others, or a weight
-            is not finite.
-        ConnectionError: If it is to be downloaded and no server answers.
+        ValueError: If there is no such model, one of its files is missing, damaged or does not fit the others, or a
+            weight is not finite.
+        ConnectionError: If it must be downloaded and no server answers.
     """
     if revision is None and (folder := local_folder(name)) is not None:
         return _read(folder)
@@ -228,18 +229,18 @@ def load(
     try:
         return _load_from_hub(HubName(found.repo, revision or found.revision), force_download, options)
     except (HubError, ConnectionError) as error:
-        if revision is not None:  # a folder was not looked for
+        if revision is not None:  # no folder was looked for
             raise
         raise type(error)(_also_no_folder(str(error), Path(name))) from error
 
 
 def checksum(model: AutoregressiveModel) -> str:
-    """SHA-256 of a model's class, configuration and weights: the one that its model.safetensors carries."""
+    """SHA-256 of a model's class, configuration and weights, as stored in its model.safetensors."""
     return checksum_of(_weights(model), {"config": _canonical(_config(model))})
 
 
 def _save(model: AutoregressiveModel, folder: Path, card: str | None, license: str | None, name: str) -> None:
-    """See `AutoregressiveModel.save_pretrained`. `name` is what the card's code loads."""
+    """See `AutoregressiveModel.save_pretrained`. `name` is the name that the card's code loads."""
     if folder.exists() and not _is_replaceable(folder):
         raise ValueError(f"{folder} exists and is not just a model's folder; it is not replaced")
     weights = _weights(model)
@@ -255,17 +256,17 @@ def _save(model: AutoregressiveModel, folder: Path, card: str | None, license: s
 
 
 def _card_of(model: AutoregressiveModel, name: str = HERE) -> str:
-    """The card that a model was loaded with, if its weights are still the same, or else a new one."""
+    """The card that a model was loaded with if its weights are still the same, otherwise a new one."""
     text, signature = model.loaded_card or ("", "")
     return with_name(text if text and signature == checksum(model) else describe(model), name)
 
 
 def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> AutoregressiveModel:
-    """Downloads a model and reads it; a copy in the cache that cannot be read is downloaded once more."""
+    """Downloads a model and reads it; a cached copy that cannot be read is downloaded once more."""
     folder = download(name, [_CONFIG], force_download=force, **options)
     try:
         _class_of(folder)  # before anything large is downloaded
-        commit = dataclasses.replace(name, commit=folder.name)  # all files are of one and the same
+        commit = dataclasses.replace(name, commit=folder.name)  # all files come from the same commit
         folder = download(commit, [_CONFIG, _WEIGHTS], [_CARD], progress=True, force_download=force, **options)
         return _read(folder)
     except HubError:
@@ -310,7 +311,7 @@ def _class_of(folder: Path) -> tuple[type[AutoregressiveModel], dict[str, Any]]:
 
 
 def _is_replaceable(folder: Path) -> bool:
-    """Empty, or a model and nothing else: a folder of other things may well have a config.json."""
+    """Whether it is empty, or a model and nothing else: other folders may well have a config.json."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}
@@ -323,21 +324,21 @@ def _is_replaceable(folder: Path) -> bool:
 
 
 def local_folder(name: str | Path) -> Path | None:
-    """The folder of a model that is on this machine; None if there is nothing of the name.
+    """The folder of a model on this machine; None if nothing has this name.
 
     Raises:
-        ValueError: If there is something of the name that is no model.
+        ValueError: If something has this name but is not a model.
     """
     if isinstance(name, str) and name in shipped_models():
         return _SHIPPED / name
-    if name == "":  # would be the folder that one is in
+    if name == "":  # would be the current folder
         return None
     folder = Path(name)
     for candidate in (folder, folder / "model"):
         if (candidate / _CONFIG).is_file() and (candidate / _WEIGHTS).is_file():
             return candidate
     if (folder / "checkpoints").is_dir():
-        raise ValueError(f"the training run in {folder} has no finished model yet; resume it with --resume auto")
+        raise ValueError(f"the training run in {folder} has no finished model yet; continue it with --resume auto")
     if folder.is_dir():
         missing = _WEIGHTS if (folder / _CONFIG).is_file() else _CONFIG
         raise ValueError(f"{folder} is not a model's folder: it has no {missing}")
@@ -345,7 +346,7 @@ def local_folder(name: str | Path) -> Path | None:
 
 
 def _also_no_folder(said: str, folder: Path) -> str:
-    """What is wrong with a name on the Hub, which may be a folder's, misspelt."""
+    """The error about a name on the Hub, extended in case a folder was meant and misspelt."""
     if "folder here" not in said:
         said += f"; nor is there a folder {folder} here"
     names = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
@@ -373,7 +374,7 @@ def _check_values(weights: dict[str, Tensor], where: str = "") -> None:
 
 
 def _weights(model: AutoregressiveModel) -> dict[str, Tensor]:
-    """As they are stored: those of less than float32 widened to it."""
+    """The weights as they are stored: dtypes narrower than float32 are widened to it."""
     return {
         name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in model.state_dict().items()
     }

@@ -1,21 +1,21 @@
-"""The whole picture at the first layer: where a pixel lies, and all that has been drawn above it, coarsely.
+"""Terms for the first layer: where a pixel lies, and a coarse view of everything drawn above it.
 
-What a convolutional network adds at its first layer, for each of its streams:
+A network can add two kinds of terms at its first layer, for each of its streams:
 
     places     a learned bias for each position and feature
-    context    of each scale s: features of the cell, of s x s pixels, that the pixel lies in
+    context    for each scale s: features of the cell, of s x s pixels, that contains the pixel
 
-A cell's features come from the rows of cells above its own, which are finished when the first of its pixels is drawn,
+A cell's features come from the rows of cells above its own, which are complete when the first of its pixels is drawn,
 seen to both sides by a stack of convolutions over cells:
 
     x = ReLU(conv(image) + place)          3 x 3 cells of pixels: those of the three rows above
-    x = x + ReLU(conv(x) + A c)            2 x 3 cells: a cell's own features know the rows above alone
+    x = x + ReLU(conv(x) + A c)            2 x 3 cells: a cell's own features know only the rows above
     x = x + ReLU(conv(x))                  twice more
-    what a stream adds = conv_stream(x)    1 x 1, repeated over the cell's pixels
+    term of a stream = conv_stream(x)      1 x 1, repeated over the cell's pixels
 
-c is what the image is conditioned on (`pixelcnn.models.gated`). So a pixel sees 6 s rows above its cell, 9 s columns
-wide. The stack is cheap, for its convolutions run at 1 / s^2 of the pixels; it has 3 s / 4 times as many features as
-the network's layers. Images whose sides s does not divide are padded by zeros.
+c is what the image is conditioned on (`pixelcnn.models.gated`). A pixel thus sees 6 s rows above its cell, 9 s columns
+wide. The stack is cheap, because its convolutions run at 1 / s^2 of the pixels; it has 3 s / 4 times as many features
+as the network's layers. Images whose sides are not multiples of s are padded with zeros.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ __all__ = ["CoarseContext", "FirstLayerTerms"]
 
 _LAYERS = 4  # of a context's stack
 Stream = tuple[int, int]
-"""Features of a stream, and its colour groups."""
+"""Number of features of a stream, and of its colour groups."""
 
 
 class CoarseContext(nn.Module):
-    """The features of one scale.
+    """The coarse context of one scale.
 
     Args:
         image_shape: Channels, height and width.
         scale: Side of a cell in pixels.
-        filters: Features of each cell.
-        streams: What they are added to.
+        filters: Number of features of each cell.
+        streams: The streams to which terms are added.
         condition: Size of what the image is conditioned on; 0 for nothing.
         generator: Source of the initial weights.
     """
@@ -80,7 +80,7 @@ class CoarseContext(nn.Module):
         self._layers, self._outputs = tuple(more), tuple(outputs)
 
     def forward(self, view: View) -> list[Tensor]:
-        """What each stream adds at each cell, (..., features)."""
+        """The term of each stream at each cell, (..., features)."""
         x = view(Conv(self.first), view.image, view(Position(table=self.places)))
         given = condition_term(view, self.condition, 1)
         for layer in self._layers:
@@ -90,11 +90,11 @@ class CoarseContext(nn.Module):
 
 
 class FirstLayerTerms(nn.Module):
-    """What a configuration asks to add at the first layer.
+    """The terms that a configuration adds at the first layer.
 
     Args:
-        config: Of the model.
-        streams: Of the model.
+        config: The model's configuration.
+        streams: The model's streams.
         condition: Size of what the image is conditioned on; 0 for nothing.
         generator: Source of the initial weights.
     """
@@ -118,7 +118,7 @@ class FirstLayerTerms(nn.Module):
             )
             for scale in scales
         ]
-        # of a scale that the next finer one divides what is added goes there first, in few numbers
+        # if the next finer scale divides this one, the terms are added up there first, while they are few numbers
         self._to = [b if a % b == 0 else 1 for a, b in itertools.pairwise([*scales, 1])]
         self.places, self.contexts = nn.ModuleList(tables), nn.ModuleList(contexts)
         self._streams, self._tables, self._contexts = tuple(streams), tuple(tables), tuple(contexts)

@@ -1,16 +1,16 @@
 """A mixture over scan orders, with its exact likelihood.
 
-Part k sees the image rearranged, T_k x (`pixelcnn.orders`), and so draws its pixels in another order than raster order:
+Part k sees a rearranged image, T_k x (`pixelcnn.orders`), and thus draws its pixels in an order of its own:
 
     p(x) = sum_k w_k p_k(T_k x),        log p(x) = logsumexp_k (log w_k + log p_k(T_k x)),
 
-a distribution over images because every T_k only moves pixels about. An image is drawn by first drawing its part. The
-networks of the parts may be different, one and the same, or one that is told the order as a class.
+which is a distribution over images because every T_k merely permutes pixels. To draw an image, its part is drawn first.
+The parts may have different networks, share one, or share one that is conditioned on the order as a class.
 
 A mixture has no factors that are cheap in any one order: p(x_k | x_1 .. x_{k-1}) = p(x_1 .. x_k) / p(x_1 .. x_{k-1}),
-and the probability of a beginning in raster order is, for a part in another order, a sum over all that this order draws
-in between. So there is no map of an image's log-likelihood by sub-pixels, no completion and no codec; those that ask
-for it are told so in a line.
+and the probability of the first pixels in raster order is, for a part in another order, a sum over everything that this
+order draws in between. So there is no log-likelihood map by sub-pixel, no completion under the mixture and no codec;
+code that asks for one gets a one-line error.
 
 References:
     | A deep and tractable density estimator (Uria, Murray, Larochelle, 2014), https://arxiv.org/abs/1310.1757:
@@ -52,16 +52,17 @@ _NO_FACTORS = (
 class OrderEnsemble(AutoregressiveModel):
     """A mixture of models over scan orders.
 
-    `log_prob`, `sample`, `sample_stream`, `save_pretrained` and `pixelcnn.evaluate` are those of any model. What needs
-    the factors in raster order, `forward`, `log_prob_map`, `sample_steps`, raises a ValueError: see the module's
+    `log_prob`, `sample`, `sample_stream`, `save_pretrained` and `pixelcnn.evaluate` work as for any model. Methods that
+    need the factors in raster order, `forward`, `log_prob_map` and `sample_steps`, raise a ValueError: see the module's
     docstring.
 
     Args:
-        members: A model for each part, for images as it sees them: height and width exchanged where the order reads
-            columns. One model may be several parts, with the same weights. It is not copied.
-        orders: Each part's scan order, one of `pixelcnn.orders.ORDERS`. weights: What each part weighs, in proportion;
-            equal by default. order_conditioned: Whether the members' condition is the order, as a class: its index in
-            `ORDERS`. The ensemble then has no labels; otherwise it takes its members'.
+        members: A model for each part, for images as the part sees them: height and width are swapped if the order
+            scans columns. One model may serve as several parts, with the same parameters. It is not copied.
+        orders: Each part's scan order, one of `pixelcnn.orders.ORDERS`.
+        weights: Each part's weight, up to a common factor; equal by default.
+        order_conditioned: Whether the members are conditioned on the order, as a class: its index in `ORDERS`. The
+            ensemble then has no labels; otherwise it takes its members'.
 
     Raises:
         ValueError: If the members' shapes, levels, conditions or types do not fit each other and the orders.
@@ -108,7 +109,7 @@ class OrderEnsemble(AutoregressiveModel):
 
     @classmethod
     def from_config(cls, config: OrderEnsembleConfig, *, generator: torch.Generator | None = None) -> Self:
-        """Builds the ensemble that a configuration describes, with fresh weights from `generator`."""
+        """Builds the ensemble that a configuration describes, with initial weights from `generator`."""
         networks = [model_of(network, generator=generator) for network in config.networks]
         return cls(
             [networks[k] for k in config.members],
@@ -122,7 +123,7 @@ class OrderEnsemble(AutoregressiveModel):
     def log_prob(
         self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None
     ) -> Tensor:
-        """Exact log-likelihood of each image in nats: (N,); as `AutoregressiveModel.log_prob`."""
+        """Exact log-likelihood of each image in nats: (N,); see `AutoregressiveModel.log_prob`."""
         images = self.checked_images(images).to(self.device)
         check_precision(precision, self.dtype)
         labels = None if labels is None else self.checked_labels(labels, len(images))
@@ -137,7 +138,7 @@ class OrderEnsemble(AutoregressiveModel):
         return torch.logsumexp(torch.stack(parts), 0)
 
     def network(self, view: View) -> NoReturn:  # noqa: ARG002 - there is none
-        """Raises ValueError: there are several, in orders of their own."""
+        """Raises ValueError: an ensemble has several networks, each in its own order."""
         raise ValueError(_NO_FACTORS)
 
     # Sampling --------------------------------------------------------------------------------------------------
@@ -162,10 +163,10 @@ class OrderEnsemble(AutoregressiveModel):
         progress: bool,
         drawn: Callable[[int], object] | None,
     ) -> Tensor:
-        """What `pixelcnn.sampling.sample` does for a mixture: image i is image i of its part's member, restored.
+        """`pixelcnn.sampling.sample` for a mixture: image i is image i of its part's member, put back in raster order.
 
-        Each network draws the images from the first to the last of its own: with one network for all parts none is
-        drawn in vain, with several each of them draws about as much as a model alone.
+        Each network draws every image between the first and the last of its own: a network shared by all parts draws
+        none in vain, while each of several networks draws about as many as a model on its own.
         """
         which = self.part_of(draw.seed, draw.first, n)
         c, h, w = self.image_shape
@@ -177,7 +178,7 @@ class OrderEnsemble(AutoregressiveModel):
             start, stop = int(own[0]), int(own[-1]) + 1
             part = draw.part(start, stop)
             if self.config.order_conditioned:
-                given = torch.where(members == member, orders, orders[start])[start:stop]  # others are thrown away
+                given = torch.where(members == member, orders, orders[start])[start:stop]  # others are discarded
                 part = replace(part, labels=given)
             found = sampling.sample(
                 self._drawn_from(member),
@@ -195,13 +196,13 @@ class OrderEnsemble(AutoregressiveModel):
         return images
 
     def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[sampling.Sampler]]:
-        """The classes that an engine's name stands for, of all networks; see `pixelcnn.sampling.engine_of`."""
+        """The classes that an engine's name stands for, for all networks; see `pixelcnn.sampling.engine_of`."""
         networks = map(self._drawn_from, range(len(self.networks)))
         given = conditional or self.config.order_conditioned
         return {sampling.engine_of(network, engine, precision, given) for network in networks}
 
     def prepared(self) -> OrderEnsemble:  # type: ignore[override]
-        """The same ensemble, whose members draw in exact arithmetic; it has no codec and no likelihood in it."""
+        """The same ensemble with members that draw in exact arithmetic, which provides no codec and no likelihood."""
         ensemble = copy.copy(self)
         ensemble.exact = True
         return ensemble
@@ -231,10 +232,10 @@ class OrderEnsemble(AutoregressiveModel):
         progress: bool = False,
         seconds: float = math.inf,
     ) -> Completion:
-        """As `AutoregressiveModel.complete`, by one part: the one in whose order most known sub-pixels come first.
+        """`AutoregressiveModel.complete` by one part: the one in whose order the most known sub-pixels come first.
 
-        Where all of them do the draws are exact, of that part. They are not those of the mixture, whose conditional
-        would weigh the parts by what each thinks of the known sub-pixels; nor is the log-evidence, which is the part's.
+        If all of them do, the draws are exact for that part. They are not draws of the mixture, whose conditional would
+        weight the parts by the probability each gives the known sub-pixels; the log-evidence, too, is the part's.
         """
         images = self.checked_images(images)
         known = checked_mask(known, images.shape)
@@ -267,7 +268,7 @@ class OrderEnsemble(AutoregressiveModel):
         )
 
     def _part_for(self, known: Tensor) -> int:
-        """The part with the fewest known sub-pixels after its first unknown one; the first of several."""
+        """The part with the fewest known sub-pixels after its first unknown one; the first of them if several tie."""
         late = []
         for order in self.config.orders:
             in_order = rearranged(known, order).permute(1, 2, 0).flatten()

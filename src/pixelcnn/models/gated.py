@@ -1,17 +1,18 @@
 """GatedPixelCNN: a vertical and a horizontal stack of gated convolutions, without a blind spot.
 
-The vertical stack sees the rows above, the horizontal stack its own row to the left and, by a link, the vertical stack:
+The vertical stack sees the rows above; the horizontal stack sees its own row to the left and, by a link, the vertical
+stack:
 
     v' = conv_v(v) + A c                             v  <- tanh(v'_1) * sigmoid(v'_2)
     h' = conv_h(h) + link(v') + B c,  g = tanh(h'_1) * sigmoid(h'_2)
     skip <- skip + conv_s(g)                         h  <- h + conv_r(g)
 
-and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a class, one-hot, or a vector;
-for a dropped class it is zero, which is how the same network knows the unconditional distribution.
+and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a one-hot class or a vector;
+it is zero for a dropped class, which is how the same network learns the unconditional distribution.
 
 At the first layer `pixelcnn.models.context` can add to conv_v(v) and to link(v') what is known of the pixel's position
-and of the whole picture above it. With a coarse context, which knows c, too, the later layers are not told: it costs
-nothing and what they learn serves images of every class and of none.
+and of the whole picture above it. With a coarse context, which knows c as well, the later layers are not conditioned on
+c: this costs nothing, and what they learn serves images of every class and of none.
 
 With attention blocks (`pixelcnn.models.attention`) between the layers, the horizontal stack sees all earlier pixels.
 
@@ -43,10 +44,10 @@ class GatedLayer(nn.Module):
 
     Args:
         filters: Features of each stack, a multiple of `channels`.
-        kernel_size: Odd width of the kernels; the vertical one is as high as half of it, rounded up.
+        kernel_size: Odd width of the kernels; the height of the vertical one is half of it, rounded up.
         channels: Channels of the image.
         first: Whether the layer reads the image.
-        last: Whether nothing but the skip connections reads it.
+        last: Whether only the skip connections read the layer's output.
         condition: Size of what the image is conditioned on; 0 for nothing.
         generator: Source of the initial weights.
     """
@@ -127,17 +128,17 @@ class GatedPixelCNN(AutoregressiveModel):
 
     Args:
         image_shape: Channels, height and width.
-        levels: Values a sub-pixel can take, 2..256.
+        levels: Number of values that a sub-pixel can take, 2..256.
         filters: Features of each stack, a multiple of the channels.
-        layers: Gated layers.
+        layers: Number of gated layers.
         first_kernel: Odd width of the kernels that read the image, 3..31.
         kernel_size: Odd width of the other kernels, 1..31: one, or one for each later layer.
         places: Whether each position has a learned bias for each feature of the first layer.
         context: Scales of coarse causal contexts, each 2..16, see `pixelcnn.models.context`.
-        num_classes: Classes to condition on; None for none.
+        num_classes: Number of classes to condition on; None for none.
         condition_dim: Size of a vector to condition on instead of a class; None for none.
-        attention: Attention blocks, 0..layers - 1.
-        attention_heads: Heads of an attention block.
+        attention: Number of attention blocks, 0..layers - 1.
+        attention_heads: Heads per attention block.
         attention_size: Features of each head's queries, keys and values.
         generator: Source of the initial weights; torch's global one by default.
 

@@ -1,9 +1,9 @@
-"""PixelCNN: masked convolutions and residual blocks, the network of the Keras example.
+"""PixelCNN: masked convolutions and residual blocks, as in the Keras example.
 
     image -> 7x7 mask A -> ReLU -> [1x1, 3x3 mask B, 1x1, each ReLU; add] * blocks -> [1x1, ReLU] * 2 -> 1x1
 
-With `PixelCNN()` this has 532,673 parameters (masked weights counted) and reproduces the example. It has the blind
-spot of the original: pixels above and to the right are seen only through the 3x3 kernels' corners.
+`PixelCNN()` has 532,673 parameters, including masked weights, and reproduces the example. It has the blind spot of the
+original: pixels above and to the right are seen only through the corners of the 3x3 kernels.
 
 References:
     | Pixel Recurrent Neural Networks (van den Oord et al., 2016), https://arxiv.org/abs/1601.06759
@@ -26,7 +26,7 @@ __all__ = ["PixelCNN", "ResidualBlock"]
 
 
 class ResidualBlock(nn.Module):
-    """x + ReLU(1x1(ReLU(3x3 mask B(ReLU(1x1(x)))))), through half as many features, which dropout may thin out."""
+    """x + ReLU(1x1(ReLU(3x3 mask B(ReLU(1x1(x)))))), with half as many features inside, to which dropout may apply."""
 
     def __init__(self, filters: int, groups: int, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -47,9 +47,9 @@ class PixelCNN(AutoregressiveModel):
 
     Args:
         image_shape: Channels, height and width.
-        levels: Values a sub-pixel can take, 2..256.
-        filters: Features of each layer, at least two a channel.
-        blocks: Residual blocks.
+        levels: Number of values that a sub-pixel can take, 2..256.
+        filters: Features of each layer, at least two per channel.
+        blocks: Number of residual blocks.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -92,8 +92,8 @@ class PixelCNN(AutoregressiveModel):
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`.
 
-        The sampler runs this for every front. Looking submodules up and calling them by way of `nn.Module` took a tenth
-        of its time, so it goes over plain tuples.
+        The sampler runs this for every front. Looking up submodules and calling them through `nn.Module` took a tenth
+        of its time, so it iterates over plain tuples.
         """
         h = view(Conv(self.input), view.image)
         for block in self._blocks:

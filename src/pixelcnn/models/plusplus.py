@@ -1,22 +1,23 @@
 """PixelCNN++: gated residual blocks over two shifted streams, and a discretised mixture of logistics.
 
-One stream, u, sees the rows above by down-shifted convolutions (2 x 3), the other, ul, the pixels above and to the left
-by down-right-shifted ones (2 x 2) and, in each block, u. A block is
+One stream, u, sees the rows above by down-shifted convolutions (2 x 3); the other, ul, sees the pixels above and to the
+left by down-right-shifted ones (2 x 2) and, in each block, u. A block is
 
     c = conv(elu(x)) + sum of nin(elu(s)) over the short-cuts s
     (a, b) = conv(elu(c)) + A h,        x <- x + a * sigmoid(b)
 
-with elu(x) the exponential linear unit of x and of -x, and h what the image is conditioned on. The first half of the
-blocks hands its results to the second half, in reverse order, as short-cuts. All blocks work at the image's resolution.
+with elu(x) the exponential linear units of x and of -x, and h what the image is conditioned on. The first half of the
+blocks passes its results to the second half, in reverse order, as short-cuts. All blocks work at the image's
+resolution.
 
 Both streams begin with convolutions of the image, to which `pixelcnn.models.context` can add what is known of the
 pixel's position and of the whole picture above it.
 
 With attention blocks (`pixelcnn.models.attention`) between those of ul, that stream sees all earlier pixels.
 
-The network gives the parameters of a pixel's mixture, which all channels share; the means of a later channel move
-linearly with the values of the earlier ones, and so do, by Bayes' rule, the weights: what is left is one mixture a
-sub-pixel given those before it, so sampling, scoring and coding need to know nothing of channels.
+The network outputs the parameters of a pixel's mixture, which all channels share. The means of a later channel depend
+linearly on the values of the earlier ones, and the weights are updated by Bayes' rule. The result is one mixture per
+sub-pixel given those before it, so sampling, scoring and coding need no special treatment of channels.
 
 References:
     | PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other Modifications (Salimans,
@@ -45,12 +46,12 @@ __all__ = ["PixelCNNPlusPlus", "ResidualBlock"]
 
 
 def _down(size: int) -> Window:
-    """What a convolution of the stream that sees the rows above sees, of half a kernel of that width."""
+    """The window of the down-shifted stream, which sees the rows above: the upper half of a kernel of that width."""
     return Window(-(size // 2), 0, -(size // 2), size // 2)
 
 
 def _down_right(size: int) -> Window:
-    """The same of the stream that sees the own row as well."""
+    """The window of the down-right-shifted stream, which also sees the current row."""
     return Window(-(size // 2), 0, -(size // 2), 0)
 
 
@@ -67,8 +68,8 @@ class ResidualBlock(nn.Module):
 
     Args:
         filters: Features of the stream.
-        window: What its convolutions see.
-        shortcuts: How many other values join.
+        window: The window of its convolutions.
+        shortcuts: Number of short-cuts that are added.
         condition: Size of what the image is conditioned on; 0 for nothing.
         generator: Source of the initial weights.
     """
@@ -103,18 +104,18 @@ class PixelCNNPlusPlus(AutoregressiveModel):
 
     Args:
         image_shape: Channels, height and width.
-        levels: Values a sub-pixel can take, 2..256.
+        levels: Number of values that a sub-pixel can take, 2..256.
         filters: Features of each stream.
         blocks: Residual blocks of each stream in each of the two halves.
-        mixtures: Logistic distributions of a mixture.
+        mixtures: Logistic distributions per mixture.
         first_kernel: Odd width of the kernels that read the image, 3..31.
         kernel_size: Odd width of the other kernels, 1..31: one, or one for each of the 2 * blocks blocks.
         places: Whether each position has a learned bias for each feature of the first layer.
         context: Scales of coarse causal contexts, each 2..16, see `pixelcnn.models.context`.
-        num_classes: Classes to condition on; None for none.
+        num_classes: Number of classes to condition on; None for none.
         condition_dim: Size of a vector to condition on instead of a class; None for none.
-        attention: Attention blocks, 0..2 * blocks.
-        attention_heads: Heads of an attention block.
+        attention: Number of attention blocks, 0..2 * blocks.
+        attention_heads: Heads per attention block.
         attention_size: Features of each head's queries, keys and values.
         generator: Source of the initial weights; torch's global one by default.
 
@@ -201,7 +202,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             self.output.bias[mixtures * (1 + c) : mixtures * (1 + 2 * c)] = -1.5
 
     def network(self, view: View) -> Tensor:
-        """See `AutoregressiveModel.network`: what `subpixel_params` reads, (..., raw features)."""
+        """See `AutoregressiveModel.network`: the input of `subpixel_params`, (..., raw features)."""
         u = view(Conv(self.input_u), view.image)
         ul = view(Conv(self.input_left), view.image, view(Conv(self.input_above), view.image))
         of_u, of_ul = self.terms.forward(view)
@@ -219,7 +220,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         return view(Conv(self.output), view(ConcatELU(), ul))
 
     def _attend(self, blocks: int, ul: Tensor, view: View) -> Tensor:
-        """The stream after so many of its blocks, through the attention block that follows there, if one does."""
+        """The stream after `blocks` of its blocks, passed through the attention block that follows, if there is one."""
         return self._attention[blocks].forward(ul, view) if blocks in self._attention else ul
 
     def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
@@ -244,11 +245,11 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         return mixture(channel)
 
     def subpixel_params_on_grid(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
-        """See `DensityModel.subpixel_params_on_grid`: weights in 0..1 instead of their logits."""
+        """See `DensityModel.subpixel_params_on_grid`: weights in 0..1 instead of logits."""
         mixture = mixture_of(raw, levels, channel, self.likelihood.mixtures, self.levels)
         return torch.cat([mixture.weights, mixture.means, mixture.log_scales], -1)
 
 
 def _raw_features(channels: int, mixtures: int) -> int:
-    """Weights; means and scales of each channel; a slope for each pair of channels."""
+    """Number of raw features: weights; means and scales of each channel; a slope for each pair of channels."""
     return mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)

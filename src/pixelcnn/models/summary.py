@@ -1,4 +1,4 @@
-"""What a model consists of, for people: its layers, its receptive field and its sampling schedule."""
+"""A readable summary of a model: its layers, its receptive field and its sampling schedule."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BLOCKS = ("blocks", "layers", "up_u", "up_ul", "down_u", "down_ul", "attention"
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One masked convolution, or table of places, as the forward pass meets it."""
+    """One masked convolution or position table, in the order of the forward pass."""
 
     name: str
     kernel: str
@@ -37,7 +37,7 @@ class LayerRow:
 
 
 class _TracingView(FullView):
-    """A full view that notes the layers it is asked for."""
+    """A full view that records the layers it is asked for."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__(image)
@@ -51,7 +51,7 @@ class _TracingView(FullView):
 
 
 def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
-    """Every masked convolution and table of places, in the order of the forward; masked weights are counted."""
+    """Every masked convolution and position table, in the order of the forward pass; masked weights are counted."""
     c, h, w = model.image_shape
     view = _TracingView(torch.zeros(1, h, w, c, dtype=model.dtype, device=model.device))
     with torch.inference_mode():
@@ -82,11 +82,10 @@ def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
 
 
 def receptive_field(model: AutoregressiveModel) -> Tensor:
-    """The pixels around one pixel that its parameters depend on, in an image without borders.
+    """The pixels around one pixel on which its parameters depend, in an image without borders.
 
-    That is, those that the network sees by its convolutions over pixels, whatever attention and context add.
-
-    Found by differentiating a copy of the network whose weights are all positive, so that nothing cancels.
+    These are the pixels that the network sees by its convolutions over pixels, without attention and context. They are
+    found by differentiating a copy of the network whose weights are all positive, so that nothing cancels.
 
     Returns:
         bool (rows, columns); the pixel itself is in the middle of the last row.
@@ -113,7 +112,7 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
 
 
 def summary(model: AutoregressiveModel) -> str:
-    """The layer table, the receptive field and the schedule as text; an ensemble's parts, then each network's."""
+    """The layer table, receptive field and schedule as text; for an ensemble, its parts and then each network."""
     if isinstance(model, OrderEnsemble):
         return _ensemble(model)
     c, h, w = model.image_shape
@@ -201,6 +200,6 @@ def _engine(model: AutoregressiveModel) -> str:
 
 
 def block_of(name: str) -> str:
-    """The block that a layer of this name belongs to, or nothing."""
+    """The block that a layer of this name belongs to, or an empty string."""
     parts = name.split(".")
     return ".".join(parts[:2]) if parts[0] in _BLOCKS else ""

@@ -317,7 +317,7 @@ static void multiply(const struct product *p, int64_t all)
 #include "exact.h"
 #endif
 
-/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION, which depend on a pixel's position: one pixel of an image at a time. */
+/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on position, one pixel of one image at a time. */
 static void apply_by_position(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
                            int64_t first_row, int64_t end)
 {
