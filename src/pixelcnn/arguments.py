@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-__all__ = ["ArrayLike", "bounds", "integer", "levels_of", "number", "plain", "tensor", "whole"]
+__all__ = ["ArrayLike", "bounds", "integer", "number", "plain", "tensor", "whole"]
 
 ArrayLike: TypeAlias = "Tensor | npt.ArrayLike"
 """What `tensor` accepts."""
@@ -112,23 +112,6 @@ def bounds(values: Tensor) -> tuple[int, int]:
         values = values.to(torch.int64)  # torch cannot compare the others; 2**63 and more become negative
     low, top = torch.aminmax(values)
     return int(low), int(top)
-
-
-def levels_of(name: str, values: Tensor, levels: int) -> Tensor:
-    """An argument that holds levels, of any shape and integer type, as uint8; for two levels, bool is accepted too.
-
-    Raises:
-        ValueError: If it holds something else.
-    """
-    import torch
-
-    flags = values.dtype == torch.bool and levels > 2  # is True level 1, or white?
-    if values.is_floating_point() or values.is_complex() or flags:
-        raise ValueError(f"{name} must be of dtype torch.uint8, got {values.dtype}")
-    low, top = bounds(values) if values.numel() else (0, 0)
-    if low < 0 or top >= levels:
-        raise ValueError(f"{name} must hold levels 0..{levels - 1}, got {low if low < 0 else top}")
-    return values.to(torch.uint8)
 
 
 def plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.operations import Attention, Conv
 from pixelcnn.progress import progress_bar
-from pixelcnn.sampling import Engine, engine_of
+from pixelcnn.sampling import Engine, blank, engine_of
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.reference import ReferenceSampler
 
@@ -90,7 +90,7 @@ def matrix_rate(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
 def reference_seconds(model: AutoregressiveModel, n: int, forwards: int = 2) -> float:
     """Time to draw n images by one full forward pass per sub-pixel, scaled from `forwards` passes after a first one."""
     sampler = ReferenceSampler(model, n)
-    images = torch.zeros(n, *model.image_shape, dtype=torch.uint8, device=model.device)
+    images = blank(model, n)
     steps = sampler.run(images, 0, 0, 1.0)
     next(steps)
     _wait(model.device)

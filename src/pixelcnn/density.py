@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn import sampling
-from pixelcnn.arguments import ArrayLike, bounds, levels_of, tensor
+from pixelcnn.arguments import ArrayLike, bounds, tensor
 from pixelcnn.arithmetic import Arithmetic, Precision
 from pixelcnn.arithmetic.precision import check_precision, exact_products
 from pixelcnn.completion import Completion, Method, complete
 from pixelcnn.config import ModelConfig
 from pixelcnn.layers import MaskedConv2d
+from pixelcnn.levels import levels_of
 from pixelcnn.likelihoods import Likelihood
 from pixelcnn.operations import FullView, View
 from pixelcnn.sampling.autoregressive import check_weights

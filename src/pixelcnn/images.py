@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.files import write_file
-from pixelcnn.levels import LEVEL_DTYPE, MAX_LEVELS, checked_levels, grey_values
+from pixelcnn.levels import GREY_LEVELS, checked_levels, grey_values, level_dtype
 
 __all__ = [
     "completion_panel",
@@ -145,7 +145,7 @@ def hidden(image: Tensor, known: Tensor, levels: int) -> Image.Image:
 
 def shades(values: Tensor) -> Image.Image:
     """Values (C, H, W) as a picture: 0 is black, 1 white."""
-    return to_pil((values.clamp(0, 1) * (MAX_LEVELS - 1)).round().to(LEVEL_DTYPE), MAX_LEVELS)
+    return to_pil((values.clamp(0, 1) * (GREY_LEVELS - 1)).round().to(level_dtype(GREY_LEVELS)), GREY_LEVELS)
 
 
 def surprise_of(log_prob_map: ArrayLike) -> Tensor:
@@ -178,7 +178,7 @@ def surprise_map(
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     picture = np.asarray(to_pil(image, levels))
-    left.imshow(picture, cmap="gray", vmin=0, vmax=MAX_LEVELS - 1, interpolation="nearest")
+    left.imshow(picture, cmap="gray", vmin=0, vmax=GREY_LEVELS - 1, interpolation="nearest")
     drawn = right.imshow(bits, cmap="magma", vmin=0, vmax=most or max(float(bits.max()), 1e-9), interpolation="nearest")
     figure.colorbar(drawn, ax=right, label="bits per pixel")
     right.set_title(f"{bits.sum():.1f} bits", fontsize=10)

@@ -1,38 +1,49 @@
 """Levels: the values that sub-pixels take, their number, their type and their grey values.
 
 An image of `levels` levels holds 0, black, to `levels - 1`, white. This module does not import torch until it is asked
-for a torch type, so that the command line's help does not wait for it.
+for something of torch, so that the command line's help does not wait for it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pixelcnn.arguments import whole
+from pixelcnn.arguments import bounds, whole
 
 if TYPE_CHECKING:
     import torch
 
-    LEVEL_DTYPE: torch.dtype
-
-__all__ = ["ARRAY_DTYPE", "LEVEL_DTYPE", "MAX_LEVELS", "checked_levels", "grey_values", "quantised"]
+__all__ = [
+    "GREY_LEVELS",
+    "MAX_LEVELS",
+    "array_dtype",
+    "checked_levels",
+    "grey_values",
+    "level_dtype",
+    "levels_of",
+    "quantised",
+]
 
 MAX_LEVELS = 256
-"""The most levels that a model can have; the number of grey values in a picture."""
+"""The most levels that a model can have."""
 
-ARRAY_DTYPE = np.uint8
-"""The NumPy type that holds levels; `LEVEL_DTYPE` is the same type of torch."""
+GREY_LEVELS = 256
+"""The number of grey values in a picture of 8 bits."""
 
-if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> Any:
-        if name != "LEVEL_DTYPE":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        import torch
+def array_dtype(levels: int) -> np.dtype:
+    """The NumPy type that holds so many levels: uint8 up to 256, int32 above."""
+    return np.dtype(np.uint8 if levels <= GREY_LEVELS else np.int32)
 
-        return getattr(torch, np.dtype(ARRAY_DTYPE).name)
+
+def level_dtype(levels: int) -> torch.dtype:
+    """The type of torch that holds so many levels, see `array_dtype`."""
+    import torch
+
+    found: torch.dtype = getattr(torch, array_dtype(levels).name)
+    return found
 
 
 def checked_levels(levels: object) -> int:
@@ -47,16 +58,35 @@ def checked_levels(levels: object) -> int:
     return found
 
 
+def levels_of(name: str, values: torch.Tensor, levels: int) -> torch.Tensor:
+    """An argument that holds levels, of any shape and integer type, as `level_dtype`; for two levels, bool is accepted
+    too.
+
+    Raises:
+        ValueError: If it holds something else.
+    """
+    import torch
+
+    dtype = level_dtype(levels)
+    flags = values.dtype == torch.bool and levels > 2  # is True level 1, or white?
+    if values.is_floating_point() or values.is_complex() or flags:
+        raise ValueError(f"{name} must be of dtype {dtype}, got {values.dtype}")
+    low, top = bounds(values) if values.numel() else (0, 0)
+    if low < 0 or top >= levels:
+        raise ValueError(f"{name} must hold levels 0..{levels - 1}, got {low if low < 0 else top}")
+    return values.to(dtype)
+
+
 def quantised(grey: np.ndarray, levels: int) -> np.ndarray:
     """Grey values, uint8 of any shape, as levels: floor(grey * levels / 256), of the same type and shape."""
-    if levels == MAX_LEVELS:
+    if levels == GREY_LEVELS:
         return grey
-    table = (np.arange(MAX_LEVELS) * levels // MAX_LEVELS).astype(ARRAY_DTYPE)
+    table = (np.arange(GREY_LEVELS) * levels // GREY_LEVELS).astype(array_dtype(levels))
     found: np.ndarray = table[grey]
     return found
 
 
 def grey_values(levels: int) -> np.ndarray:
     """The grey value of each level, spread evenly over 0..255 and rounded: uint8 (levels,)."""
-    grey: np.ndarray = np.rint(np.arange(levels) * ((MAX_LEVELS - 1) / (levels - 1))).astype(ARRAY_DTYPE)
+    grey: np.ndarray = np.rint(np.arange(levels) * ((GREY_LEVELS - 1) / (levels - 1))).astype(np.uint8)
     return grey

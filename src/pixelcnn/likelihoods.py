@@ -29,6 +29,7 @@ from torch import Tensor
 
 from pixelcnn.arithmetic import grid
 from pixelcnn.arithmetic.mixture import Mixture
+from pixelcnn.levels import level_dtype
 
 __all__ = [
     "MAX_LOG_SCALE",
@@ -203,4 +204,4 @@ def draw(likelihood: Likelihood, params: Tensor, uniforms: Tensor, temperature: 
     Returns:
         uint8 levels, (...).
     """
-    return (uniforms.unsqueeze(-1) >= likelihood.cdf(params, temperature)).sum(-1, dtype=torch.uint8)
+    return (uniforms.unsqueeze(-1) >= likelihood.cdf(params, temperature)).sum(-1, dtype=level_dtype(likelihood.levels))

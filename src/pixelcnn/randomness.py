@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import integer
-from pixelcnn.levels import LEVEL_DTYPE, MAX_LEVELS
+from pixelcnn.levels import GREY_LEVELS, level_dtype
 
 __all__ = [
     "binarised",
@@ -135,8 +135,8 @@ def binarised(images: Tensor, indices: Tensor, seed: int, epoch: int | Tensor | 
     """
     states = _image_keys(indices, _PIXELS, seed, *(() if epoch is None else (epoch,)))
     bits = _shift_right(_outputs(states[:, None], images[0].numel(), images.device), 32)
-    white = bits * (MAX_LEVELS - 1) < images.flatten(1).to(torch.int64) << 32
-    return white.to(LEVEL_DTYPE).view_as(images)
+    white = bits * (GREY_LEVELS - 1) < images.flatten(1).to(torch.int64) << 32
+    return white.to(level_dtype(2)).view_as(images)
 
 
 def mutations(images: Tensor, indices: Tensor, share: float, levels: int, seed: int, epoch: int | Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def mutations(images: Tensor, indices: Tensor, share: float, levels: int, seed: 
     keys = _outputs(states[:, None], images[0].numel(), images.device)
     replaced = _shift_right(keys, 32) < round(share * 2**32)
     drawn = (keys & 0xFFFFFFFF) * levels >> 32
-    return torch.where(replaced, drawn.to(LEVEL_DTYPE), images.flatten(1)).view_as(images)
+    return torch.where(replaced, drawn.to(images.dtype), images.flatten(1)).view_as(images)
 
 
 def scan_orders(images: Tensor, orders: int, seed: int, epoch: int | Tensor) -> Tensor:

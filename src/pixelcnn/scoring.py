@@ -31,9 +31,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.arguments import ArrayLike, integer, levels_of, tensor
+from pixelcnn.arguments import ArrayLike, integer, tensor
 from pixelcnn.evaluation import log_probs
 from pixelcnn.images import encoded, to_pil
+from pixelcnn.levels import levels_of
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 

@@ -32,7 +32,7 @@ from pixelcnn.arguments import integer, plain
 from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import leftover_of, map_array, only_user_of, read_json, recover, writable_folder, write_file
-from pixelcnn.levels import ARRAY_DTYPE
+from pixelcnn.levels import array_dtype
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.base import checksum
 from pixelcnn.processes import ALONE, Processes
@@ -267,7 +267,7 @@ def _whole_shards(folder: Path, record: SamplesRecord) -> dict[int, int]:
             continue
         start = int(match[1])
         wanted = record.count(start) if path.name == _name(start) else 0
-        found = _images_in(path, record.image_shape)
+        found = _images_in(path, record)
         if wanted == 0 or found > wanted:
             raise ValueError(
                 f"{folder} holds images beyond the {record.n} asked for, in {path.name}; ask for more, or choose "
@@ -320,11 +320,11 @@ def _name(start: int) -> str:
     return f"images-{start:09d}.npy"
 
 
-def _images_in(path: Path, image_shape: tuple[int, int, int]) -> int:
+def _images_in(path: Path, record: SamplesRecord) -> int:
     """Number of images in a shard; -1 if it is not whole or not a shard of such images."""
     try:
         array = map_array(path)
     except ValueError:
         return -1
-    fits = array.ndim == 4 and array.shape[1:] == image_shape and array.dtype == ARRAY_DTYPE
+    fits = array.ndim == 4 and array.shape[1:] == record.image_shape and array.dtype == array_dtype(record.levels)
     return len(array) if fits and array.flags.c_contiguous else -1

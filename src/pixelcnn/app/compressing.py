@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -166,7 +165,7 @@ def _mosaic(images: Tensor) -> Tensor:
     n, c, h, w = images.shape
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    sheet = torch.zeros(rows * columns, c, h, w, dtype=torch.uint8)
+    sheet = images.new_zeros(rows * columns, c, h, w)
     sheet[:n] = images
     return sheet.view(rows, columns, c, h, w).permute(2, 0, 3, 1, 4).reshape(c, rows * h, columns * w)
 

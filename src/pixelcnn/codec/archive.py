@@ -32,7 +32,7 @@ from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
 from pixelcnn.datasets.pictures import SUFFIXES, frames_left_out, open_picture, stored_bits
 from pixelcnn.images import encoded, to_pil
-from pixelcnn.levels import MAX_LEVELS, grey_values
+from pixelcnn.levels import GREY_LEVELS, array_dtype, grey_values
 from pixelcnn.progress import progress_bar
 
 __all__ = ["FileImages", "read_files", "restored_files"]
@@ -223,7 +223,7 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
             f"{path} has the grey value {values[found < 0][0]}, which is not one of the {levels} that the model has, "
             "evenly spaced from 0 to 255, so it could not be restored"
         )
-    image = torch.from_numpy(found.astype(np.uint8).transpose(2, 0, 1).copy())
+    image = torch.from_numpy(found.astype(array_dtype(levels)).transpose(2, 0, 1).copy())
     return _Part(Entry(name, picture.mode, orientation=orientation), image[None], None, path.stat().st_size, dropped)
 
 
@@ -295,7 +295,7 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 def _levels_of_greys(levels: int) -> np.ndarray:
     """The level of each grey value; -1 for a grey value that belongs to none."""
-    found = np.full(MAX_LEVELS, -1, dtype=np.int16)
+    found = np.full(GREY_LEVELS, -1, dtype=np.int16)
     found[grey_values(levels)] = np.arange(levels)
     return found
 

@@ -18,6 +18,7 @@ from pixelcnn.codec.container import Header, StreamError, block, pack_header, pa
 from pixelcnn.codec.groups import GroupCoder, in_order
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
+from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import load, shipped_models
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling.eager import cache_bytes
@@ -172,7 +173,7 @@ def decompress_with_labels(
     size = len(members) * (math.prod(header.shape) + 8 * header.labelled)
     if size > most_bytes:
         raise StreamError(f"the images have {size} bytes, and most_bytes is {most_bytes}")
-    images = torch.from_numpy(np.zeros((len(members), *header.shape), np.uint8))
+    images = torch.from_numpy(np.zeros((len(members), *header.shape), array_dtype(header.levels)))
     labels = torch.from_numpy(np.zeros(len(members), np.int64)) if header.labelled else None
     with progress_bar(f"decompressing {len(members)}", len(members), "img", show=progress) as bar:
         for chunk, (chunk_images, chunk_labels) in stream.decode(chunks, bar.update):
@@ -269,7 +270,7 @@ class Stream:
         members = header.images_of(chunk)
         labels = coder.decode_labels(len(members), decoder) if header.labelled else None
         # NumPy's zeros take no memory until they are written to
-        images = torch.from_numpy(np.zeros((len(members), *header.shape), np.uint8))
+        images = torch.from_numpy(np.zeros((len(members), *header.shape), array_dtype(header.levels)))
         for group in header.groups_of(chunk):
             part = slice(group.start - members.start, group.stop - members.start)
             coder.decode(images[part], None if labels is None else labels[part], decoder)

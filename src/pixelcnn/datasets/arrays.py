@@ -33,7 +33,7 @@ from torch import Tensor
 from pixelcnn.config import Layout
 from pixelcnn.datasets.cache import MAX_CLASSES, Contents, Source, Writer, stamp_of
 from pixelcnn.files import check_no_pointer, sample_digest
-from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS
+from pixelcnn.levels import MAX_LEVELS, array_dtype
 from pixelcnn.progress import progress_bar
 
 __all__ = ["ArraySource"]
@@ -99,7 +99,7 @@ class ArraySource(Source):
         Raises:
             ValueError: If a value is not in 0 .. levels-1.
         """
-        if self._key is not None or self.dtype != ARRAY_DTYPE or self.layout == "nhwc":
+        if self._key is not None or self.dtype != array_dtype(self.levels or MAX_LEVELS) or self.layout == "nhwc":
             return None
         with _opened(self.path, None) as array:
             for start, chunk in array.chunks():
@@ -133,7 +133,7 @@ class ArraySource(Source):
                 for start, chunk in array.chunks():
                     self._check(chunk, start, array.where)
                     nchw = chunk.transpose(0, 3, 1, 2) if self.layout == "nhwc" else chunk.reshape(-1, *self.shape)
-                    images = np.ascontiguousarray(nchw, dtype=ARRAY_DTYPE)
+                    images = np.ascontiguousarray(nchw, dtype=array_dtype(self.levels or MAX_LEVELS))
                     yield start, images, None if labels is None else labels[start : start + len(chunk)]
                     bar.update(len(chunk))
 

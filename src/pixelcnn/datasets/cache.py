@@ -48,7 +48,7 @@ from pixelcnn.files import (
     writable_folder,
     write_file,
 )
-from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS
+from pixelcnn.levels import MAX_LEVELS, array_dtype
 from pixelcnn.progress import say
 
 __all__ = ["MAX_CLASSES", "Cache", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
@@ -244,6 +244,8 @@ class Writer:
         self._labelled = 0
         self.shape: tuple[int, int, int] | None = None
         """Shape of an image, once there is one."""
+        self.dtype: np.dtype | None = None
+        """Its type."""
         self.counts = [0, 0, 0]
         """Number of images on each side."""
         self.skipped = 0
@@ -264,8 +266,8 @@ class Writer:
             names: A name for each.
             side: Index of `SIDES`; None lets the content decide.
         """
-        self.shape = self.shape or images.shape[1:]
-        assert images.dtype == ARRAY_DTYPE
+        self.shape, self.dtype = self.shape or images.shape[1:], self.dtype or images.dtype
+        assert images.dtype == self.dtype
         assert images.shape[1:] == self.shape
         for k, image in enumerate(images):
             at = side_of(image, self._held_out, self._test) if side is None else side
@@ -289,8 +291,9 @@ class Writer:
     def finish(self) -> None:
         """Completes the files."""
         assert self.shape is not None
+        assert self.dtype is not None
         assert self._labelled in (0, sum(self.counts))
-        self._columns["images.npy"].finish(np.dtype(ARRAY_DTYPE), (sum(self.counts), *self.shape))
+        self._columns["images.npy"].finish(self.dtype, (sum(self.counts), *self.shape))
         self._columns["labels.npy"].finish(np.dtype("<i8"), (self._labelled,))
         self._columns["names.txt"].finish()
         _sync(self._skipped)
@@ -377,7 +380,7 @@ def _read(path: Path, identity: str) -> Cache | None:
     try:
         record = from_dict(CacheRecord, read_json(path / "data.json"), str(path))
         n = sum(record.counts)
-        images = _map(path / "images.npy", ARRAY_DTYPE, (n, *record.shape))
+        images = _map(path / "images.npy", array_dtype(record.levels), (n, *record.shape))
         labels = None if record.classes is None else _map(path / "labels.npy", np.int64, (n,))
         known_as = path.resolve().name if path.is_symlink() else identity
         if not record.identity.startswith(known_as) or record.checksums != _checksums(path):
@@ -397,7 +400,7 @@ def _unlink(path: Path) -> None:
         path.unlink()
 
 
-def _map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> Tensor:
+def _map(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
     array = map_array(path)
     if array.dtype != dtype or array.shape != shape:
         raise ValueError(f"{path} is damaged: it does not hold what data.json says")

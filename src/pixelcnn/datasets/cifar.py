@@ -27,7 +27,7 @@ import numpy as np
 
 from pixelcnn.datasets.cache import Contents, Source, Writer, stamp_of
 from pixelcnn.files import check_no_pointer
-from pixelcnn.levels import MAX_LEVELS, quantised
+from pixelcnn.levels import GREY_LEVELS, quantised
 from pixelcnn.progress import progress_bar
 
 __all__ = ["CIFAR10Source", "is_cifar10"]
@@ -67,7 +67,7 @@ class CIFAR10Source(Source):
 
     def __init__(self, path: Path, levels: int | None) -> None:
         self.path = path
-        self.levels = levels or MAX_LEVELS
+        self.levels = levels or GREY_LEVELS
 
     def stamp(self) -> dict[str, Any]:
         """Path, sizes and times of the files."""

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.levels import ARRAY_DTYPE, MAX_LEVELS, checked_levels, quantised
+from pixelcnn.levels import GREY_LEVELS, array_dtype, checked_levels, quantised
 from pixelcnn.randomness import binarised
 
 __all__ = ["SPLITS", "drawn_mnist", "mnist", "read_idx"]
@@ -46,7 +46,7 @@ _MD5 = {  # of the unpacked files
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-_THRESHOLD = 0.33 * MAX_LEVELS
+_THRESHOLD = 0.33 * GREY_LEVELS
 _RANGES = {  # of the splits among all 70,000 images, the official training images first
     "train": slice(0, 55_000),
     "validation": slice(55_000, 60_000),
@@ -83,7 +83,7 @@ def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
     if split == "test":
         files, chosen = ["t10k"], slice(None)  # the other files need not be read
     grey, labels = (np.concatenate(parts)[chosen] for parts in zip(*map(_official, files), strict=True))
-    images = (grey >= _THRESHOLD).astype(ARRAY_DTYPE) if levels == 2 else quantised(grey, levels)
+    images = (grey >= _THRESHOLD).astype(array_dtype(levels)) if levels == 2 else quantised(grey, levels)
     return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
 
 
@@ -107,7 +107,7 @@ def drawn_mnist(split: str = "test") -> tuple[Tensor, Tensor]:
         >>> images.shape, images.sum(), labels[:4]
         (torch.Size([10000, 1, 28, 28]), tensor(1038736), tensor([7, 2, 1, 0]))
     """
-    grey, labels = mnist(split, MAX_LEVELS)
+    grey, labels = mnist(split, GREY_LEVELS)
     first = _RANGES[split].start
     indices = torch.arange(first, first + len(grey), device="cpu")
     parts = zip(torch.split(grey, 1000), torch.split(indices, 1000), strict=True)  # in bounded memory

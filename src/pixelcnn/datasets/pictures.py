@@ -28,7 +28,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import Contents, Source, Writer
 from pixelcnn.files import check_no_pointer
-from pixelcnn.levels import MAX_LEVELS, quantised
+from pixelcnn.levels import GREY_LEVELS, quantised
 
 __all__ = [
     "SUFFIXES",
@@ -165,7 +165,7 @@ class Depth:
         if self._bits is None:
             return ()
         why = "as bit_depth says" if self._config.bit_depth else "as many as they use; bit_depth can say how many"
-        cut = "" if self._bits == 8 else f", of which the upper 8 are kept: a model has at most {MAX_LEVELS} levels"
+        cut = "" if self._bits == 8 else f", of which the upper 8 are kept: a model has at most {GREY_LEVELS} levels"
         return (f"pictures stored with 16 bits are read as {self._bits} bits, 0..{2**self._bits - 1} ({why}){cut}",)
 
     def _of_all(self) -> int:
@@ -193,7 +193,7 @@ class PictureSource(Source):
 
     def __init__(self, name: str, levels: int | None, config: DataConfig) -> None:
         self.name = name
-        self.levels = levels or MAX_LEVELS
+        self.levels = levels or GREY_LEVELS
         self.config = config
         self.classes: tuple[str, ...] | None = None
         """Names of the classes, known before `fill`."""

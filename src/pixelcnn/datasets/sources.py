@@ -31,7 +31,7 @@ from pixelcnn.datasets.hub import HubSource
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.files import printable
-from pixelcnn.levels import MAX_LEVELS, checked_levels
+from pixelcnn.levels import GREY_LEVELS, checked_levels
 from pixelcnn.processes import own_rank
 
 __all__ = ["Data", "TrainingData", "name_of", "open_data", "open_for_model", "open_split", "open_training"]
@@ -128,7 +128,7 @@ def open_training(
         _refuse_options(name, config, ())
         prefix, dynamic = "seed-" if protocol == "seed" else "", name == _DYNAMIC
         validation = _mnist_data(name, f"{prefix}validation", levels)
-        training = _mnist_data(_MNIST, f"{prefix}train", MAX_LEVELS if dynamic else levels)
+        training = _mnist_data(_MNIST, f"{prefix}train", GREY_LEVELS if dynamic else levels)
         values = f"0..{validation.levels - 1} of {validation.levels}" + (
             ", drawn anew in each epoch" if dynamic else ""
         )

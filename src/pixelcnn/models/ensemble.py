@@ -169,8 +169,7 @@ class OrderEnsemble(AutoregressiveModel):
         none in vain, while each of several networks draws about as many as a model on its own.
         """
         which = self.part_of(draw.seed, draw.first, n)
-        c, h, w = self.image_shape
-        images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=self.device)
+        images = sampling.blank(self, n)
         orders = torch.tensor([ORDERS.index(order) for order in self.config.orders], device="cpu")[which]
         members = torch.tensor(self.config.members, device="cpu")[which]
         for member in sorted(set(members.tolist())):

@@ -23,14 +23,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor
 
 from pixelcnn.arguments import integer
 from pixelcnn.arithmetic.precision import exact_products, in_exact_products
 from pixelcnn.config.engines import Engine
 from pixelcnn.progress import progress_bar
-from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.autoregressive import Autoregressive, blank
 from pixelcnn.sampling.draws import Draw, checked_arguments, labels_in_turn
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.engines import Mixture, Sampler, engine_of
@@ -45,6 +44,7 @@ __all__ = [
     "Mixture",
     "NativeSampler",
     "Sampler",
+    "blank",
     "checked_arguments",
     "engine_of",
     "labels_in_turn",
@@ -81,8 +81,7 @@ def _sample(
     progress: bool,
     drawn: Callable[[int], object] | None,
 ) -> Tensor:
-    c, h, w = model.image_shape
-    images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
+    images = blank(model, n)
     batches = 1 if n == 1 else math.ceil(n / sampler_class.batch(model, draw.precision))
     size = math.ceil(n / batches)
     sampler: Sampler | None = None
@@ -122,8 +121,7 @@ def sample_stream(
 def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
     """Draws images in one batch and yields the canvas after every step; see `AutoregressiveModel.sample_steps`."""
     draw, n = draw.checked(model, n)
-    c, h, w = model.image_shape
-    images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
+    images = blank(model, n)
     condition = model.condition_of(draw.labels, n)
     # Not every engine can pause after a step.
     sampler_class = engine_of(model, "fast", draw.precision)

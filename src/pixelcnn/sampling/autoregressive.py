@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from pixelcnn.arguments import ArrayLike
 from pixelcnn.arithmetic import Arithmetic, Precision
 from pixelcnn.layers import MaskedConv2d
+from pixelcnn.levels import level_dtype
 from pixelcnn.likelihoods import Likelihood
 from pixelcnn.operations import FullView, View
 
-__all__ = ["Autoregressive", "check_weights"]
+__all__ = ["Autoregressive", "blank", "check_weights"]
 
 
 class Autoregressive(Protocol):
@@ -110,6 +111,11 @@ class Autoregressive(Protocol):
         by default `view_of(None)`.
         """
         ...
+
+
+def blank(model: Autoregressive, n: int) -> Tensor:
+    """Images of zeros to draw into: levels (n, C, H, W) on the model's device."""
+    return torch.zeros(n, *model.image_shape, dtype=level_dtype(model.levels), device=model.device)
 
 
 def check_weights(weights: Iterable[tuple[str, Tensor]], where: str = "") -> None:

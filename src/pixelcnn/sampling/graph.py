@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pixelcnn.arithmetic.precision import Precision, exact_products
 from pixelcnn.devices import cuda_graph
-from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.autoregressive import Autoregressive, blank
 from pixelcnn.sampling.eager import cache_bytes, drawing, why_not_eager
 from pixelcnn.sampling.walk import Walk, numbers_of
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
@@ -114,7 +114,7 @@ class Capture:
         self.steps = self._walk.schedule.wavefront.steps
         self._lock = threading.Lock()
         with torch.inference_mode():
-            self._images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=device)
+            self._images = blank(model, n)
             self._u = torch.zeros(c, h * w, n, dtype=torch.float64, device=device)
             self._temperature, self._guidance = torch.ones(2, dtype=torch.float64, device=device).unbind()
 

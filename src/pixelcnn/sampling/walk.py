@@ -100,7 +100,7 @@ class Walk:
             params = raw
             if not model.grouped:
                 if drawn is None:
-                    drawn = torch.zeros(*raw.shape[:2], c, dtype=torch.uint8, device=model.device)
+                    drawn = torch.zeros(*raw.shape[:2], c, dtype=images.dtype, device=model.device)
                 params = model.subpixel_params(raw, drawn, channel)
             levels = choose(channel, pixels, params)
             canvas[channel, pixels] = levels.to(images.dtype)

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelcnn.arguments import ArrayLike, levels_of, tensor
+from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.config import TrainConfig
+from pixelcnn.levels import GREY_LEVELS, levels_of
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.orders import rearranged_each
 from pixelcnn.randomness import binarised, label_uniforms, mutations, permutation, scan_orders, shifts
@@ -136,7 +137,7 @@ def checked_data(
         raise ValueError(f"{name}_labels must be given: the model is conditional")
     try:
         if grey:
-            images = levels_of("images", images, 256)
+            images = levels_of("images", images, GREY_LEVELS)
             model.checked_images(images.clamp(max=1))
         else:
             images = model.checked_images(images)

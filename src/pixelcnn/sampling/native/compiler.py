@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 
 from pixelcnn.files import cache_home, private_folder, write_file
+from pixelcnn.levels import GREY_LEVELS, MAX_LEVELS, array_dtype
 
 __all__ = ["NativeError", "native_library"]
 
@@ -33,6 +34,7 @@ _SOURCE = Path(__file__).with_name("engine.c")
 _SOURCES = sorted(_SOURCE.parent.glob("*.[ch]"))
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 _FLAGS = {"float": ["-DREAL=float"], "double": ["-DREAL=double"], "exact": ["-DREAL=double", "-DEXACT"]}
+_MAX_LEVELS = {"uint8": GREY_LEVELS, "int32": MAX_LEVELS}
 _OPTIONS = ["-O3", "-ffp-contract=fast", "-fPIC", "-shared"]
 _SECONDS = 120  # time limit for the compiler
 
@@ -41,38 +43,39 @@ class NativeError(RuntimeError):
     """There is no native library on this machine; the message says why."""
 
 
-def native_library(dtype: torch.dtype, *, exact: bool = False) -> ctypes.CDLL:
-    """The compiled `engine.c` for a parameter dtype, or for exact twins, which are in float64.
+def native_library(dtype: torch.dtype, levels: int = 2, *, exact: bool = False) -> ctypes.CDLL:
+    """The compiled `engine.c` for a parameter dtype and the type that holds levels; exact twins are in float64.
 
     Raises:
         NativeError: If the dtype is not supported, no compiler is found, or compiling fails.
     """
     if dtype not in _TYPES:
         raise NativeError(f"the native engine computes in float32 and float64, not in {dtype}")
-    library = _library("exact" if exact else _TYPES[dtype])
+    library = _library("exact" if exact else _TYPES[dtype], array_dtype(levels).name)
     if isinstance(library, str):
         raise NativeError(library)
     return library
 
 
 @functools.cache
-def _library(kind: str) -> ctypes.CDLL | str:
+def _library(kind: str, level: str) -> ctypes.CDLL | str:
     """The library, or the reason why there is none: a failure is not retried."""
     try:
-        return _load(kind)
+        flags = (*_OPTIONS, *_FLAGS[kind], f"-DLEVEL={level}_t", f"-DMAX_LEVELS={_MAX_LEVELS[level]}")
+        return _load(kind, flags)
     except NativeError as error:
         return str(error)
     except OSError as error:
         return f"the native library cannot be built or loaded: {error}"
 
 
-def _load(kind: str) -> ctypes.CDLL:
-    prefix = f"native-{kind}-{_fingerprint(kind)}"
+def _load(kind: str, flags: tuple[str, ...]) -> ctypes.CDLL:
+    prefix = f"native-{kind}-{_fingerprint(flags)}"
     content = _kept(prefix)
     if content is None:
         with tempfile.TemporaryDirectory(prefix="pixelcnn-") as folder:
             compiled = Path(folder) / "native.so"
-            _compile(compiled, kind)
+            _compile(compiled, flags)
             content = compiled.read_bytes()
     complaints = []
     for home in (cache_home, private_folder):
@@ -104,18 +107,17 @@ def _name(prefix: str, content: bytes) -> str:
     return f"{prefix}-{hashlib.sha256(content).hexdigest()[:32]}.so"
 
 
-def _compile(target: Path, kind: str) -> None:
+def _compile(target: Path, flags: tuple[str, ...]) -> None:
     compilers = _compilers()
     if not compilers:
         raise NativeError("no C compiler found (cc, gcc, clang, or `pip install ziglang`)")
     tune = "-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native"
     complaint = ""
     for compiler in compilers:
-        for flags in ([tune], []):
-            command = [*compiler, *_OPTIONS, *flags, *_FLAGS[kind]]
+        for tuned in ([tune], []):
             try:
                 done = subprocess.run(
-                    [*command, "-o", str(target), str(_SOURCE), "-lm"],
+                    [*compiler, *tuned, *flags, "-o", str(target), str(_SOURCE), "-lm"],
                     capture_output=True, text=True, timeout=_SECONDS, check=False,
                 )  # fmt: skip
             except (OSError, subprocess.TimeoutExpired) as error:
@@ -135,10 +137,10 @@ def _compilers() -> list[list[str]]:
     return found
 
 
-def _fingerprint(kind: str) -> str:
+def _fingerprint(flags: tuple[str, ...]) -> str:
     """Digest of what the library depends on: the sources, compiler flags, system and processor features."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES))
-    digest.update(" ".join([*_OPTIONS, *_FLAGS[kind]]).encode())
+    digest.update(" ".join(flags).encode())
     digest.update(f"{sys.platform} {platform.machine()} {platform.libc_ver()}".encode())
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

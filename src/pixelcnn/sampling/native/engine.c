@@ -49,6 +49,7 @@
 #define VECTORS ((int)(BLOCK / LANES))               /* vectors that hold them */
 
 typedef REAL real;
+typedef LEVEL image_level;                            /* how images hold levels, and MAX_LEVELS: see compiler.py */
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* unaligned */
 
@@ -107,7 +108,7 @@ struct coder;
 
 struct share {
     real *arena;
-    uint8_t *images;                                 /* (n, channels, height, width) */
+    image_level *images;                             /* (n, channels, height, width) */
     int64_t count, n, first;                         /* images, the same with copies, index of the first */
     uint64_t root;                                   /* the seed, mixed */
     double temperature, guidance;
@@ -442,7 +443,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
 static int64_t level(const struct plan *plan, const double *params, double u, double temperature)
 {
     if (plan->likelihood == BERNOULLI) return u >= 1 / (1 + exp(params[0] / temperature));
-    double most = params[0], sum = 0, below = 0, terms[256];
+    double most = params[0], sum = 0, below = 0, terms[MAX_LEVELS];
     for (int64_t k = 1; k < plan->levels; k++)
         if (params[k] > most) most = params[k];
     for (int64_t k = 0; k < plan->levels; k++) sum += terms[k] = exp((params[k] - most) / temperature);
@@ -552,7 +553,7 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
     real *seen = at(image, share->arena, step, first_row) + channel;
     int64_t copy = share->n > share->count ? share->count : 0; /* rows from an image to its unconditional copy */
-    double given[256];
+    double given[MAX_LEVELS];
     for (int64_t i = first_row; i < end; i++, params += copy * output->stride, seen += copy * image->stride)
         for (int64_t n = 0; n < share->count; n++, params += output->stride, seen += image->stride) {
             int64_t pixel = i * plan->width + step - plan->slope * i;
@@ -567,14 +568,14 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
             struct mixture logistics;
             if (mixture) unpack(plan, params, seen - channel, channel, &logistics);
             int64_t subpixel = channel * plan->height * plan->width + pixel, x;
-            uint8_t *drawn = share->images + n * plan->channels * plan->height * plan->width + subpixel;
+            image_level *drawn = share->images + n * plan->channels * plan->height * plan->width + subpixel;
             if (share->known && share->known[subpixel]) {
                 x = drawn[0];
                 share->evidence[n] += mixture ? mixture_log_prob(plan, &logistics, x) : log_prob(plan, given, x);
             } else {
                 x = mixture ? mixture_level(plan, &logistics, u, share->temperature)
                             : level(plan, given, u, share->temperature);
-                drawn[0] = (uint8_t)x;
+                drawn[0] = (image_level)x;
             }
             seen[0] = seen[copy * image->stride] = (real)x / (real)(plan->levels - 1);
         }
@@ -633,7 +634,8 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
                    plan->width * plan->channels * sizeof(real));
     }
     for (int64_t k = 0; k < count; k++)
-        memcpy(share->images + to[k] * subpixels, other->images + from[k] * subpixels, subpixels);
+        memcpy(share->images + to[k] * subpixels, other->images + from[k] * subpixels,
+               subpixels * sizeof(image_level));
     for (int64_t p = 1; p < plan->slot_count; p++) {
         const struct slot *target = plan->slots + p, *source = others_plan->slots + p;
         const int64_t stride = target->stride, size = stride * sizeof(real);

@@ -7,7 +7,7 @@
 struct distribution {
     double total;
     union {
-        double sums[256];                            /* of the weights up to each level; not for a mixture */
+        double sums[MAX_LEVELS];                           /* of the weights up to each level; not for a mixture */
         struct { double weights[MAX_MIXTURES], means[MAX_MIXTURES], inverses[MAX_MIXTURES]; };
     };
 };
@@ -22,8 +22,8 @@ static ALWAYS double logistic(double edge, double mean, double inverse)
     return ON_GRID(sigmoid(held(ON_GRID((edge - mean) * inverse, 12), 1024)), 22);
 }
 
-/* The mixture of one channel given the earlier levels `x`, which are `apart` bytes apart, see arithmetic/mixture.py. */
-static void mix_logistics(const struct plan *plan, const real *raw, const uint8_t *x, int64_t apart, int64_t channel,
+/* The mixture of one channel given the earlier levels `x`, which are `apart` apart, see arithmetic/mixture.py. */
+static void mix_logistics(const struct plan *plan, const real *raw, const image_level *x, int64_t apart, int64_t channel,
                           struct distribution *d)
 {
     const int64_t m = plan->mixtures, channels = plan->channels, levels = plan->levels;
@@ -157,14 +157,14 @@ static void choose_levels(const struct plan *plan, const struct team *team, int6
             const struct share *share = team->shares + m;
             const struct distribution *d = team->found + m * team->room + (i - first_row) * share->count;
             int64_t pixel = i * plan->width + step - plan->slope * i;
-            uint8_t *level = share->images + channel * area + pixel;
+            image_level *level = share->images + channel * area + pixel;
             for (int64_t n = 0; n < share->count; n++, d++, level += plan->channels * area)
                 if (coder && coder->edges) {
                     uint32_t *edges = coder->edges + 2 * coder->position++;
                     edges[0] = (uint32_t)start_of(plan, d, level[0]);
                     edges[1] = (uint32_t)start_of(plan, d, level[0] + 1);
                 } else
-                    level[0] = (uint8_t)choose(
+                    level[0] = (image_level)choose(
                         plan, d, uniform(share->root, share->first + n, pixel * plan->channels + channel), coder);
         }
 }

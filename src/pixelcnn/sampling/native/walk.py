@@ -34,7 +34,7 @@ def library_of(model: Autoregressive) -> ctypes.CDLL:
     Raises:
         NativeError: If there is none.
     """
-    library = native_library(model.dtype, exact=model.exact)
+    library = native_library(model.dtype, model.levels, exact=model.exact)
     if model.exact:
         library.encode.restype = ctypes.c_int64
         library.distribution_size.restype = ctypes.c_int64
@@ -133,7 +133,7 @@ class NativeWalk:
             plan, start = member.plan, member.start
             plan.begin(member.arena, None if condition is None else condition[start : start + plan.images])
             self._shares[k] = ShareStruct(
-                arena=member.arena.ctypes.data, images=images.data_ptr() + start * subpixels,
+                arena=member.arena.ctypes.data, images=images.data_ptr() + start * subpixels * images.itemsize,
                 count=plan.images, n=plan.n, first=first + start, root=mixed_seed(seed),
                 temperature=temperature, guidance=guidance,
                 known=None if known is None else known.data_ptr(),
