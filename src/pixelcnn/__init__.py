@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pixelcnn.version import __version__
 
 if TYPE_CHECKING:
-    from pixelcnn import datasets
+    from pixelcnn import datasets, energies
     from pixelcnn.codec import compress, decompress
     from pixelcnn.completion import Completion
     from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
@@ -39,6 +39,7 @@ __all__ = [
     "compress",
     "datasets",
     "decompress",
+    "energies",
     "evaluate",
     "load",
     "train",
@@ -63,8 +64,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "datasets":
-        return importlib.import_module("pixelcnn.datasets")
+    if name in ("datasets", "energies"):
+        return importlib.import_module(f"pixelcnn.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'pixelcnn' has no attribute {name!r}")
