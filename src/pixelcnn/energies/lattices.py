@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer, tensor
-from pixelcnn.levels import LEVEL_DTYPE
+from pixelcnn.levels import level_dtype
 from pixelcnn.randomness import check_seed, uniforms
 
 __all__ = [
@@ -74,7 +74,7 @@ def magnetisation(images: Tensor) -> Tensor:
 def uniform_images(n: int, image_shape: tuple[int, int, int], levels: int, seed: int = 0) -> Tensor:
     """Images of levels that are uniform and independent, at infinite temperature: uint8 (n, C, H, W) on the CPU."""
     c, h, w = image_shape
-    return (uniforms(seed, 0, n, c * h * w) * levels).to(LEVEL_DTYPE).view(n, c, h, w)
+    return (uniforms(seed, 0, n, c * h * w) * levels).to(level_dtype(levels)).view(n, c, h, w)
 
 
 class Lattice(ABC):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pixelcnn.arguments import integer, number
 from pixelcnn.energies.lattices import Energy, Ising, energies_of
-from pixelcnn.levels import LEVEL_DTYPE
+from pixelcnn.levels import level_dtype
 
 __all__ = ["enumerated_log_z", "every_image", "kaufman_log_z", "transfer_log_z"]
 
@@ -39,7 +39,7 @@ def every_image(image_shape: tuple[int, int, int], levels: int, chunk: int = _CH
     powers = levels ** torch.arange(sites, device="cpu")
     for start in range(0, levels**sites, chunk):
         index = torch.arange(start, min(start + chunk, levels**sites), device="cpu")
-        yield (index[:, None] // powers % levels).to(LEVEL_DTYPE).view(-1, *image_shape)
+        yield (index[:, None] // powers % levels).to(level_dtype(levels)).view(-1, *image_shape)
 
 
 def enumerated_log_z(energy: Energy, image_shape: tuple[int, int, int], levels: int, beta: float) -> float:
