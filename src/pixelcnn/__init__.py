@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN, PixelCNNPlusPlus
     from pixelcnn.models.base import load
     from pixelcnn.training import train
+    from pixelcnn.verification import verify
 
 __all__ = [
     "AutoregressiveModel",
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate",
     "load",
     "train",
+    "verify",
 ]
 
 _HOMES = {
@@ -60,6 +62,7 @@ _HOMES = {
     "evaluate": "pixelcnn.evaluation",
     "load": "pixelcnn.models.base",
     "train": "pixelcnn.training",
+    "verify": "pixelcnn.verification",
 }
 
 

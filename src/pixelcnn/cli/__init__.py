@@ -44,8 +44,9 @@ _DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sampl
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
-    0; 2 for wrong input, a full disk or a run that diverged; 130 after Ctrl-C; 143 after SIGTERM stopped a training
-    run, which has saved. If several processes share a job, one prints the results, and one reports an error.
+    0; 1 if `verify` finds a fault; 2 for wrong input, a full disk or a run that diverged; 130 after Ctrl-C; 143 after
+    SIGTERM stopped a training run, which has saved. If several processes share a job, one prints the results, and one
+    reports an error.
 
     Raises:
         SystemExit: With the exit code, if another process of the job reports the error.
@@ -69,7 +70,7 @@ def _main(arguments: list[str]) -> int:
         with warnings.catch_warnings(), joined() as processes:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             with _messages(command) if processes.first else contextlib.redirect_stdout(None):
-                command.run()
+                code = command.run()
         sys.stdout.flush()  # here an error can still be reported
     except BrokenPipeError:  # `pixelcnn ... | head`
         discard(sys.stdout)
@@ -82,7 +83,7 @@ def _main(arguments: list[str]) -> int:
             raise
         print(f"pixelcnn: {_one_line(error)}", file=sys.stderr)
         return 2
-    return 0
+    return int(code or 0)
 
 
 def _commands() -> dict[str, type]:

@@ -1,0 +1,158 @@
+"""Verification: every seeded fault is found and named, and correct networks pass, ours and others."""
+
+import json
+
+import pytest
+import torch
+
+import faulty
+import pixelcnn
+from pixelcnn.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # hundreds of tiny operations
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def checks(report):
+    return {check.name: check for check in report.checks}
+
+
+def mixture():
+    """Six outputs per pixel: two distributions' weights, means and scales."""
+    return torch.nn.Sequential(faulty.Masked("A", 1, 8, 3), torch.nn.Tanh(), torch.nn.Conv2d(8, 6, 1))
+
+
+FAULTS = {
+    "mask B first": (lambda f: faulty.Network(fault=f), "causal", "depends on itself"),
+    "transposed mask": (lambda f: faulty.Network(fault=f), "causal", "(1, -1)"),
+    "batch normalisation": (lambda f: faulty.Network(fault=f), "batch", "norm (BatchNorm2d)"),
+    "look-ahead by padding": (faulty.Stacks, "causal", "(0, 0), (0, 1)"),
+    "channel order": (lambda f: faulty.Network((3, 3, 3), 4, f), "causal", "(0, 0, 1)"),
+    "unmasked after a step": (lambda f: faulty.Network(fault=f), "trained", "after a step of training"),
+    "off-by-one shift": (faulty.Stacks, "causal", "offsets (rows, columns) of (0, 0) "),
+    "unnormalised mixture": (lambda f: mixture(), "normalised", "256 levels"),
+    "clamp at level 255": (lambda f: mixture(), "normalised", "sum to 0."),
+    "dropout left on": (lambda f: faulty.Network(fault=f), "repeatable", "random numbers in eval()"),
+}
+
+
+def verified(module, fault=None):
+    shape, levels = getattr(module, "shape", (1, 6, 6)), getattr(module, "levels", 2)
+    if isinstance(module, torch.nn.Sequential):
+        read = faulty.logistic_mixture(fault)
+        return pixelcnn.verify(module.eval(), (1, 2, 2), 256, scale=lambda x: x / 127.5 - 1, log_prob=read)
+    return pixelcnn.verify(module.eval(), shape, levels)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_and_named(fault):
+    build, check, phrase = FAULTS[fault]
+    report = verified(build(fault), fault)
+    assert not report.ok
+    assert check in report.failed
+    assert phrase in checks(report)[check].message
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        faulty.Network,
+        lambda: faulty.Network((3, 3, 3), 4),
+        faulty.Stacks,
+        mixture,
+    ],
+)
+def test_a_correct_network_of_others_passes(build):
+    report = verified(build())
+    assert report.ok, report
+
+
+def test_a_network_without_gradients_is_tested_by_changes():
+    options = {"image_shape": (1, 3, 4), "levels": 3, "scale": lambda images: images.long()}
+    right = pixelcnn.verify(faulty.Embedded().eval(), **options)
+    assert right.ok, right
+    assert "changed images" in checks(right)["causal"].message
+    assert "causal" in pixelcnn.verify(faulty.Embedded("B").eval(), **options).failed
+
+
+def test_dropout_in_training_mode_is_no_fault_in_evaluation():
+    module = torch.nn.Sequential(faulty.Network(), torch.nn.Dropout(0.5))
+    assert pixelcnn.verify(module.eval(), (1, 3, 3), 2).ok
+    report = pixelcnn.verify(module.train(), (1, 3, 3), 2)
+    assert report.failed == ("repeatable",)
+    assert "call eval()" in checks(report)["repeatable"].message
+    assert module.training
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: pixelcnn.PixelCNN((1, 5, 5), filters=6, blocks=1),
+        lambda: pixelcnn.GatedPixelCNN((2, 3, 4), 3, filters=6, layers=2, num_classes=3, attention=1),
+        lambda: pixelcnn.PixelCNNPlusPlus((3, 2, 3), 7, filters=4, blocks=1, condition_dim=2),
+    ],
+)
+def test_models_of_the_package_pass(build):
+    model = build()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    report = pixelcnn.verify(model)
+    assert report.ok, report
+    assert "eager" in checks(report)["engines"].message
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_an_engine_that_draws_other_images_is_found(monkeypatch):
+    model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
+    drawn = pixelcnn.PixelCNN.sample
+    monkeypatch.setattr(pixelcnn.PixelCNN, "sample", lambda self, n, seed, engine: 1 - drawn(self, n, seed=seed))
+    assert pixelcnn.verify(model).failed == ("engines",)
+
+
+def test_the_blind_spot_is_drawn():
+    """A 5x5 layer and a 3x3 layer see two columns to the right of the pixel in the row above, three to its left."""
+    report = pixelcnn.verify(faulty.Network((1, 9, 9), filters=20).eval(), (1, 9, 9), 2)
+    assert report.pixel == (4, 4)
+    assert report.seen[4].tolist() == [False] + [True] * 3 + [False] * 5
+    assert report.seen[3].tolist() == [False] + [True] * 6 + [False] * 2
+    assert not report.seen[0].any()
+    assert "\n    .xxx@\n" in str(report)
+    assert "<pre>" in report._repr_html_()
+
+
+def test_what_does_not_fit_is_refused():
+    module = torch.nn.Conv2d(1, 5, 1)
+    for arguments, named in (
+        (((1, 4, 4),), "levels must be given"),
+        ((None, 2), "image_shape must be given"),
+        (((1, 4), 2), r"\(1, 4\)"),
+        (((1, 4, 4), 3), r"\(2, 5, 4, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            pixelcnn.verify(module, *arguments)
+    with pytest.raises(ValueError, match="log_prob"):
+        pixelcnn.verify(module, (1, 4, 4), 5, log_prob=lambda outputs, images: outputs)
+    with pytest.raises(ValueError, match="images"):
+        pixelcnn.verify(module, (1, 4, 4), 5, images=torch.zeros(2, 1, 3, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="levels"):
+        pixelcnn.verify(pixelcnn.PixelCNN((1, 4, 4), filters=4), levels=2)
+    with pytest.raises(ValueError, match="Module"):
+        pixelcnn.verify(None, (1, 4, 4), 5)
+
+
+def test_the_command(tmp_path, capsys, monkeypatch):
+    pixelcnn.PixelCNN((1, 3, 3), filters=4, blocks=1).save_pretrained(tmp_path / "model")
+    assert main(["verify", str(tmp_path / "model")]) == 0
+    assert "all checks passed" in capsys.readouterr().out
+    drawn = pixelcnn.PixelCNN.sample
+    monkeypatch.setattr(pixelcnn.PixelCNN, "sample", lambda self, n, seed, engine: 1 - drawn(self, n, seed=seed))
+    assert main(["verify", str(tmp_path / "model"), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False
+    assert [check["name"] for check in found["checks"] if not check["ok"]] == ["engines"]
