@@ -124,6 +124,25 @@ def test_vectors():
     )
 
 
+def test_a_vector_of_zeros_is_not_none():
+    """NaN is, in a batch: for each image as if it had been given none."""
+    model = pixelcnn.GatedPixelCNN((1, 3, 4), filters=4, layers=2, condition_dim=2)
+    images = model.sample(3, [[0, 0], [math.nan, math.nan], [1, 2]], seed=1)
+    found = model.log_prob(images, [[0, 0], [math.nan, math.nan], [1, 2]])
+    assert torch.equal(found[1:2], model.log_prob(images[1:2]))
+    assert torch.equal(found[:1], model.log_prob(images[:1], torch.zeros(1, 2)))
+    assert (found - model.log_prob(images))[[0, 2]].abs().min() > 1e-4
+    for engine in ("eager", "reference"):
+        assert torch.equal(model.sample(3, [[0, 0], [math.nan, math.nan], [1, 2]], seed=1, engine=engine), images)
+
+
+@pytest.mark.parametrize("bad", [[[math.nan, 1.0]], [[math.inf, 0.0]], [[0.0, -math.inf]]])
+def test_vectors_that_are_not_finite(bad):
+    model = pixelcnn.GatedPixelCNN((1, 3, 4), filters=4, layers=2, condition_dim=2)
+    with pytest.raises(ValueError, match=r"labels must be finite.*image 1"):
+        model.sample(2, [[0.0, 0.0], *bad])
+
+
 def plain(value):
     return value
 

@@ -453,9 +453,9 @@ class DensityModel(ABC):
         return levels_of("images", images, self.levels)
 
     def condition_of(self, labels: ArrayLike | None, n: int) -> Tensor | None:
-        """What n images are conditioned on, (n, D) in the model's dtype: classes one-hot, vectors as they are.
+        """What n images are conditioned on, (n, D) in the model's dtype: classes one-hot, vectors followed by a 1.
 
-        A class of -1 becomes zeros, which is the unconditional distribution.
+        A class of -1, and a vector of NaN, become zeros, which is the unconditional distribution.
 
         Raises:
             ValueError: If the labels do not fit the model or the number of images.
@@ -468,7 +468,8 @@ class DensityModel(ABC):
         """The labels of n images, validated: classes, int64 (n,), or vectors, floating-point (n, condition_dim).
 
         Args:
-            labels: A tensor, an array or a list; classes are integers of any type, vectors any numbers.
+            labels: A tensor, an array or a list; classes are integers of any type, vectors any finite numbers. A class
+                of -1, or a vector of NaN, is none.
             n: Number of images.
 
         Raises:
@@ -484,7 +485,14 @@ class DensityModel(ABC):
                 raise ValueError(
                     f"labels must be floating-point of shape ({n}, {size}), got {labels.dtype} {tuple(labels.shape)}"
                 )
-            return labels.to(torch.float64) if whole else labels
+            labels = labels.to(torch.float64) if whole else labels
+            usable = labels.isfinite().all(1) | labels.isnan().all(1)
+            if not usable.all():
+                raise ValueError(
+                    "labels must be finite, or NaN in all of a vector for none, got "
+                    f"{labels[~usable][0].tolist()} for image {int((~usable).nonzero()[0])}"
+                )
+            return labels
         if labels.shape != (n,) or not whole:
             raise ValueError(f"labels must be torch.int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}")
         low, top = bounds(labels) if n else (0, 0)
@@ -496,5 +504,7 @@ class DensityModel(ABC):
         """`condition_of` for labels on the model's device, without checking values and so without synchronising."""
         classes = self.num_classes
         if classes is None:
-            return labels.to(self.dtype)
+            given = ~labels[:, :1].isnan()
+            vectors = torch.where(given, labels, 0)
+            return torch.cat([vectors, given.to(labels.dtype)], 1).to(self.dtype)
         return (labels.unsqueeze(1) == torch.arange(classes, device=labels.device)).to(self.dtype)

@@ -64,7 +64,7 @@ def model(request, tmp_path):
 def labels_of(model, n):
     """Every class in turn, -1 among them, or vectors; None for unconditional models."""
     if (size := getattr(model.config, "condition_dim", None)) is not None:
-        return torch.randn(n, size)
+        return torch.cat([torch.randn(n - 1, size), torch.full((1, size), torch.nan)])
     classes = getattr(model.config, "num_classes", None)
     return None if classes is None else torch.arange(-1, n - 1) % (classes + 1) - 1
 

@@ -128,6 +128,11 @@ class _WideFieldConfig(_ImageModelConfig):
         """See `_ImageModelConfig.conditions`."""
         return self.num_classes, self.condition_dim
 
+    @property
+    def condition_features(self) -> int:
+        """How many numbers stand for a class (one each) or a vector (its own, and a 1, which tells zeros from none)."""
+        return self.num_classes or (0 if self.condition_dim is None else self.condition_dim + 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GatedPixelCNNConfig(_WideFieldConfig):

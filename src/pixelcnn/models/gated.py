@@ -7,8 +7,9 @@ stack:
     h' = conv_h(h) + link(v') + B c,  g = tanh(h'_1) * sigmoid(h'_2)
     skip <- skip + conv_s(g)                         h  <- h + conv_r(g)
 
-and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a one-hot class or a vector;
-it is zero for a dropped class, which is how the same network learns the unconditional distribution.
+and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a one-hot class, or a
+vector followed by a 1; it is zero where that is dropped, which is how the same network learns the unconditional
+distribution.
 
 At the first layer `pixelcnn.models.context` can add to conv_v(v) and to link(v') what is known of the pixel's position
 and of the whole picture above it. With a coarse context, which knows c as well, the later layers are not conditioned on
@@ -192,7 +193,7 @@ class GatedPixelCNN(AutoregressiveModel):
             )
         )
         c, filters, layers = self.image_shape[0], self.config.filters, self.config.layers
-        condition = self.config.num_classes or self.config.condition_dim or 0
+        condition = self.config.condition_features
         kernels = (self.config.first_kernel, *kernel_sizes(self.config, layers - 1))
         gated_layers = [
             GatedLayer(

@@ -171,7 +171,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         filters, blocks, mixtures = config.filters, config.blocks, config.mixtures
         super().__init__(config, LogisticMixture(config.levels, mixtures))
         c = self.image_shape[0]
-        condition = config.num_classes or config.condition_dim or 0
+        condition = config.condition_features
 
         kernels = kernel_sizes(config, 2 * blocks)
         up, down = kernels[:blocks], kernels[blocks:]

@@ -85,11 +85,15 @@ def check_model(model: AutoregressiveModel) -> None:
 def condition_input(graph: Graph, model: AutoregressiveModel) -> str | None:
     """Adds the input `labels` of a conditional model; returns what the images are conditioned on, (N, D), or None.
 
-    Classes are int64 (N,), -1 for the unconditional distribution; vectors are float32 (N, D), zeros for the same.
+    Classes are int64 (N,), -1 for the unconditional distribution; vectors are float32 (N, D), NaN for the same.
     """
     classes, size = model.num_classes, model.condition_dim
     if size is not None:
-        return graph.input("labels", np.float32, ["N", size])
+        vectors, zero = graph.input("labels", np.float32, ["N", size]), graph.constant(0.0)
+        missing = graph.node("IsNaN", vectors)
+        vectors = graph.node("Where", missing, zero, vectors)
+        first = graph.node("Gather", missing, graph.constant([0]), axis=1)
+        return graph.node("Concat", vectors, graph.cast(graph.node("Not", first), np.float32), axis=1)
     if classes is None:
         return None
     labels = graph.node("Unsqueeze", graph.input("labels", np.int64, ["N"]), graph.constant([1]))
