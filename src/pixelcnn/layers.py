@@ -144,8 +144,8 @@ class MaskedConv2d(nn.Module):
 
     @property
     def pointwise(self) -> bool:
-        """Whether the kernel covers a single pixel."""
-        return (self.window.height, self.window.width) == (1, 1)
+        """Whether the kernel covers the current pixel alone."""
+        return self.window == Window(0, 0, 0, 0)
 
     def masked_weight(self) -> Tensor:
         """The weights with zeros where the kernel does not see: (out, in, height, width)."""

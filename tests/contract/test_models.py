@@ -35,6 +35,7 @@ VARIANTS = WITH_ATTENTION | {  # a model's name, and what it is with: through fe
     for name in ("GatedPixelCNN", "PixelCNNPlusPlus")
     for option, fields in FIELDS.items()
 }
+VARIANTS["GatedPixelCNN with narrow kernels"] = SIZES["GatedPixelCNN"] | {"first_kernel": 3, "kernel_size": 1}
 EVERY = SIZES | VARIANTS
 
 LEVELS = (2, 3, 256)
