@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from pixelcnn.evaluation import evaluate
     from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN, PixelCNNPlusPlus
     from pixelcnn.models.base import load
-    from pixelcnn.training import train
+    from pixelcnn.reweighting import EnergyEstimate, reweight
+    from pixelcnn.training import fit_energy, train
     from pixelcnn.verification import verify
 
 __all__ = [
     "AutoregressiveModel",
     "Completion",
+    "EnergyEstimate",
     "GatedPixelCNN",
     "GatedPixelCNNConfig",
     "PixelCNN",
@@ -42,7 +44,9 @@ __all__ = [
     "decompress",
     "energies",
     "evaluate",
+    "fit_energy",
     "load",
+    "reweight",
     "train",
     "verify",
 ]
@@ -50,6 +54,7 @@ __all__ = [
 _HOMES = {
     "AutoregressiveModel": "pixelcnn.models",
     "Completion": "pixelcnn.completion",
+    "EnergyEstimate": "pixelcnn.reweighting",
     "GatedPixelCNN": "pixelcnn.models",
     "GatedPixelCNNConfig": "pixelcnn.config",
     "PixelCNN": "pixelcnn.models",
@@ -60,7 +65,9 @@ _HOMES = {
     "compress": "pixelcnn.codec",
     "decompress": "pixelcnn.codec",
     "evaluate": "pixelcnn.evaluation",
+    "fit_energy": "pixelcnn.training",
     "load": "pixelcnn.models.base",
+    "reweight": "pixelcnn.reweighting",
     "train": "pixelcnn.training",
     "verify": "pixelcnn.verification",
 }

@@ -269,6 +269,12 @@ class DensityModel(ABC):
         """
         return self.likelihood.log_prob(self.raw_params(images, condition, view), images)
 
+    def unchecked_log_prob(
+        self, images: Tensor, condition: Tensor | None = None, view: MakeView | None = None
+    ) -> Tensor:
+        """`log_prob` in one piece and without validating its arguments; see `unchecked_log_prob_map`."""
+        return self.unchecked_log_prob_map(images, condition, view).flatten(1).sum(1)
+
     def raw_params(self, images: Tensor, condition: Tensor | None = None, view: MakeView | None = None) -> Tensor:
         """`forward` without validating its arguments; see `unchecked_log_prob_map`."""
         view = self.view_of(None) if view is None else view

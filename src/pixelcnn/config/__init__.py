@@ -7,6 +7,7 @@ package does not import torch, so that `pixelcnn --help` does not wait for it.
 from __future__ import annotations
 
 from pixelcnn.config.data import DataConfig, Layout
+from pixelcnn.config.energy import EnergyConfig
 from pixelcnn.config.ensemble import ORDERS, OrderEnsembleConfig
 from pixelcnn.config.models import (
     FAMILIES,
@@ -26,6 +27,7 @@ __all__ = [
     "ORDERS",
     "PRESETS",
     "DataConfig",
+    "EnergyConfig",
     "GatedPixelCNNConfig",
     "Layout",
     "ModelConfig",

@@ -47,14 +47,19 @@ Energy: TypeAlias = Callable[[Tensor], Tensor]
 """A function of images, uint8 levels (N, C, H, W), to their energies, (N,)."""
 
 
-def energies_of(energy: Energy, images: Tensor) -> Tensor:
+def energies_of(energy: Energy, images: Tensor, name: str = "energy") -> Tensor:
     """The energies of images, checked: float64 (N,) on the images' device, without gradients.
+
+    Args:
+        energy: The function, or another one whose results are numbers of images.
+        images: uint8 levels (N, C, H, W).
+        name: Of the function, for errors.
 
     Raises:
         ValueError: If the function returns anything other than one finite number per image on the images' device.
     """
     found = energy(images)
-    expected = f"energy must return one number per image, a tensor of shape ({len(images)},) on {images.device}"
+    expected = f"{name} must return one number per image, a tensor of shape ({len(images)},) on {images.device}"
     if not isinstance(found, Tensor):
         raise ValueError(f"{expected}, got {type(found).__name__}")
     if found.shape != (len(images),) or found.device != images.device or found.is_complex():
@@ -62,7 +67,7 @@ def energies_of(energy: Energy, images: Tensor) -> Tensor:
     found = found.detach().to(torch.float64)
     if not (finite := found.isfinite()).all():
         k = int((~finite).nonzero()[0, 0])
-        raise ValueError(f"energy must be finite, got {found[k].item()} for image {k} of {len(images)}")
+        raise ValueError(f"{name} must be finite, got {found[k].item()} for image {k} of {len(images)}")
     return found
 
 

@@ -58,6 +58,8 @@ class RunState:
     """Sum of the gradient norms in the current epoch so far."""
     epoch_gradient_norm_max: float = 0.0
     """The largest of these gradient norms."""
+    epoch_sums: dict[str, float] = field(default_factory=dict)
+    """Sums of other numbers over the steps of the current epoch, by name."""
     watch: LossWatch = field(default_factory=LossWatch)
     """Whether the loss has diverged."""
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -77,6 +79,7 @@ class RunState:
         """Adds a finished epoch, by its line of metrics.jsonl."""
         self.metrics.append(line)
         self.epoch_nats = self.epoch_gradient_norm = self.epoch_gradient_norm_max = 0.0
+        self.epoch_sums = {}
 
     @property
     def name(self) -> str:
@@ -95,8 +98,10 @@ class RunState:
 
 
 def held_out_loss(line: dict[str, Any]) -> float:
-    """The validation loss in a line of metrics.jsonl, with the averaged weights if there are any."""
-    return float(line.get("validation_loss_ema", line["validation_loss"]))
+    """The validation loss in a line of metrics.jsonl, with the averaged weights if there are any; without data, the
+    loss.
+    """
+    return float(next(line[name] for name in ("validation_loss_ema", "validation_loss", "loss") if name in line))
 
 
 def _name(step: int, epochs: int) -> str:

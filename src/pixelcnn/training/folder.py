@@ -32,7 +32,7 @@ from pixelcnn.training.checkpoint import (
     load_newest,
     save_checkpoint,
 )
-from pixelcnn.training.record import RunRecord
+from pixelcnn.training.record import Record
 from pixelcnn.training.report import write_metrics
 
 __all__ = ["RunFolder"]
@@ -47,7 +47,7 @@ class RunFolder:
         steps_per_epoch: Number of steps in a whole epoch of the run.
     """
 
-    def __init__(self, path: Path, record: RunRecord, steps_per_epoch: int) -> None:
+    def __init__(self, path: Path, record: Record, steps_per_epoch: int) -> None:
         self.path = path
         self.samples = path / "samples"
         self.checkpoints = path / "checkpoints"
@@ -116,13 +116,12 @@ class RunFolder:
                 warnings.warn(f"the best checkpoint so far is left behind: {error}", stacklevel=2)
 
     def _check(self, record: object, source: Path, where: Path) -> None:
-        self._record.check_continues(from_dict(RunRecord, record, str(source)), str(where))
+        self._record.check_continues(from_dict(type(self._record), record, str(source)), str(where))
 
     def _check_epochs(self, state: RunState, where: Path) -> None:
-        config, finished = self._record.train, len(state.metrics)
-        epochs = -(-(config.steps or config.epochs * self._steps_per_epoch) // self._steps_per_epoch)
-        if config.minutes is None and finished >= epochs and state.step > finished * self._steps_per_epoch:
+        epochs, finished = self._record.epochs(self._steps_per_epoch), len(state.metrics)
+        if epochs is not None and finished >= epochs and state.step > finished * self._steps_per_epoch:
             raise ValueError(
-                f"epochs must be at least {finished + 1}, got {config.epochs}: {where} is in the middle of "
+                f"epochs must be at least {finished + 1}, got {epochs}: {where} is in the middle of "
                 f"epoch {finished + 1}"
             )

@@ -28,11 +28,23 @@ from pixelcnn.models import AutoregressiveModel
 from pixelcnn.operations import FullView
 from pixelcnn.processes import ALONE, Processes
 
-__all__ = ["Gradient", "autocast"]
+__all__ = ["Gradient", "autocast", "parts_of"]
 
 MakeView = Callable[[Tensor, Tensor | None], FullView]
 Part = tuple[int, int]
 """Start and stop of the images."""
+
+
+def parts_of(model: AutoregressiveModel, n: int, threads: int, least: int = 1) -> list[Part]:
+    """Parts of nearly equal size in which the gradient of n images is computed, at least so many of them.
+
+    On a CPU each is small enough for its caches, and there are as many for each thread.
+    """
+    count = max(1, min(least, n))
+    if model.device.type == "cpu" and n:
+        slices = -(-n // model.slice_size)
+        count = min(n, -(-max(count, slices) // threads) * threads)
+    return [(n * k // count, n * (k + 1) // count) for k in range(count)]
 
 
 class Gradient:
@@ -62,6 +74,7 @@ class Gradient:
         parts: list[Part],
         divisor: float,
         threads: int = 1,
+        weights: Tensor | None = None,
     ) -> float:
         """Adds the gradient of the images' negative log-likelihood to the parameters' `.grad`.
 
@@ -74,6 +87,7 @@ class Gradient:
                 the mean of their gradients.
             threads: Number of CPU threads that go through parts of their own, if there are as many parts. Operations in
                 the caller's thread must then have no team (`pixelcnn.threads`).
+            weights: What each image's negative log-likelihood is multiplied by, (n,); 1 by default.
 
         Returns:
             The sum over this process's images in nats, not divided.
@@ -81,8 +95,9 @@ class Gradient:
 
         def nats_of(start: int, stop: int) -> Tensor:
             given = None if condition is None else condition[start:stop]
+            by = None if weights is None else weights[start:stop]
             with autocast(self._device, self._bf16):
-                nats: Tensor = self._nats(images[start:stop], given, view_from(start))
+                nats: Tensor = self._nats(images[start:stop], given, view_from(start), by)
             return nats
 
         with exact_products(None, self._device):
@@ -138,11 +153,13 @@ class _Nats(nn.Module):
     def __init__(self, model: AutoregressiveModel) -> None:
         super().__init__()
         self.weights = nn.ParameterList(model.parameters())  # and no buffers: the masks would be sent at every forward
-        self._log_prob = model.unchecked_log_prob_map
+        self._log_prob_map, self._log_prob = model.unchecked_log_prob_map, model.unchecked_log_prob
 
-    def forward(self, images: Tensor, condition: Tensor | None, view: MakeView) -> Tensor:
+    def forward(self, images: Tensor, condition: Tensor | None, view: MakeView, weights: Tensor | None) -> Tensor:
         """The sum over the images, in nats."""
-        return -self._log_prob(images, condition, view=view).sum()
+        if weights is None:
+            return -self._log_prob_map(images, condition, view=view).sum()
+        return -(weights * self._log_prob(images, condition, view=view)).sum()
 
 
 def autocast(device: torch.device, bf16: bool) -> AbstractContextManager[object]:

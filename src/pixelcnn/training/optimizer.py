@@ -21,21 +21,36 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from pixelcnn.config import TrainConfig
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.training.muon import directions, is_muons
 
-__all__ = ["Optimizer", "Rates"]
+__all__ = ["Optimizer", "Rates", "Recipe"]
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-7
 _MANY = 2.0**20  # steps after which both bias corrections are 1
+
+
+class Recipe(Protocol):
+    """What the optimiser needs to know of a run's configuration; `TrainConfig` describes the fields."""
+
+    @property
+    def optimizer(self) -> Literal["adam", "muon"]: ...  # noqa: D102
+
+    @property
+    def clip_norm(self) -> float | None: ...  # noqa: D102
+
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+
+    @property
+    def ema(self) -> float | None: ...  # noqa: D102
 
 
 class Rates(NamedTuple):
@@ -64,9 +79,9 @@ class Optimizer:
     """
 
     def __init__(
-        self, model: AutoregressiveModel, config: TrainConfig, *, captured: bool = False, compiled: bool = False
+        self, model: AutoregressiveModel, config: Recipe, *, captured: bool = False, compiled: bool = False
     ) -> None:
-        self.model, self.config = model, config
+        self.model, self.recipe = model, config
         self.steps = 0
         """Number of steps taken."""
         self._captured = captured
@@ -87,8 +102,8 @@ class Optimizer:
         """What a step depends on, by its learning rate and its number from 0; with `captured`, to be moved there."""
         t = step + 1
         correction = math.sqrt(1 - _BETAS[1] ** t)
-        kept = 1 - learning_rate * self.config.weight_decay
-        averaged = 0.0 if self.config.ema is None else 1 - min(self.config.ema, (1 + t) / (10 + t))
+        kept = 1 - learning_rate * self.recipe.weight_decay
+        averaged = 0.0 if self.recipe.ema is None else 1 - min(self.recipe.ema, (1 + t) / (10 + t))
         if self._captured:  # epsilon is a constant in a graph, so the rate takes the bias corrections
             return Rates(learning_rate, learning_rate * correction / (1 - _BETAS[0] ** t), kept, averaged)
         return Rates(learning_rate, learning_rate, kept, averaged, _EPSILON / correction)
@@ -98,9 +113,9 @@ class Optimizer:
         """One update by the parameters' gradients; returns the gradient's norm before clipping, a scalar."""
         parameters = list(self._parameters.values())
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.config.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
-        if self.config.weight_decay:
+        if self.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.clip_norm, norm)
+        if self.recipe.weight_decay:
             torch._foreach_mul_(self._weights, rates.kept)
         self._adam(rates)
         if self._momenta:

@@ -25,9 +25,15 @@ from pixelcnn.training.record import RunRecord
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Reports", "card", "check_tensorboard", "write_metrics", "write_samples"]
+__all__ = ["CURVES_SECONDS", "Reports", "card", "check_tensorboard", "draw_curves", "write_metrics", "write_samples"]
 
-_CURVES_SECONDS = 10  # between two drawings of the curves, which take one
+CURVES_SECONDS = 10
+"""Between two drawings of the curves, which take one."""
+_LOSSES = {
+    "train_loss": "training, before each step",
+    "validation_loss": "validation",
+    "validation_loss_ema": "validation, averaged weights",
+}
 _BOARD_STEPS = 10  # between two points in TensorBoard
 _MNIST_LICENSE = "The data, MNIST by Y. LeCun, C. Cortes and C. J. C. Burges, are under CC BY-SA 3.0."
 
@@ -75,8 +81,8 @@ class Reports:
         timing = {"epoch": line["epoch"], "images": images, "seconds": round(seconds, 3)}
         timing |= {"images_per_second": round(speed, 1), "peak_memory_bytes": peak_memory(self._device)}
         _write_timing(self._out / "timing.jsonl", timing)
-        if line["epoch"] == epochs or now - self._last_curves >= _CURVES_SECONDS:
-            _draw_curves(self._out / "curves.png", metrics)
+        if line["epoch"] == epochs or now - self._last_curves >= CURVES_SECONDS:
+            draw_curves(self._out / "curves.png", metrics, _LOSSES, "negative log-likelihood (nats / sub-pixel)")
             self._last_curves = time.monotonic()
         if self._writer is not None:
             self._write_events(self._writer, line, samples)
@@ -146,22 +152,25 @@ def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> 
     save_png(grid(model.sample(n, labels, seed=seed), model.levels, columns), path)
 
 
-def _draw_curves(path: Path, metrics: list[dict[str, Any]]) -> None:
-    """Draws the losses by epoch, in nats per sub-pixel, above the gradients' norms and the learning rate."""
+def draw_curves(path: Path, metrics: list[dict[str, Any]], curves: dict[str, str], unit: str) -> None:
+    """Draws curves by epoch, those of the metrics that are there, above the gradients' norms and the learning rate.
+
+    Args:
+        path: The picture.
+        metrics: The lines of metrics.jsonl.
+        curves: Keys of the metrics, and what they are.
+        unit: What their axis shows.
+    """
     from matplotlib.figure import Figure  # takes half a second to import
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     epochs = [line["epoch"] for line in metrics]
-    for key, name in (
-        ("train_loss", "training, before each step"),
-        ("validation_loss", "validation"),
-        ("validation_loss_ema", "validation, averaged weights"),
-    ):
+    for key, name in curves.items():
         if key in metrics[0]:
             axes.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
-    axes.set(ylabel="negative log-likelihood (nats / sub-pixel)")
+    axes.set(ylabel=unit)
     for key, name in (
         ("gradient_norm", "gradient norm, mean"),
         ("gradient_norm_max", "gradient norm, largest"),

@@ -57,6 +57,7 @@ class ResidentStepper(Optimizer):
         self, model: AutoregressiveModel, config: TrainConfig, batches: Batches, *, bf16: bool, compiled: bool
     ) -> None:
         super().__init__(model, config, captured=True, compiled=compiled)
+        self.config = config
         self._batches, self._bf16 = batches, bf16
         per_epoch, device = batches.steps_per_epoch, model.device
         self._order = torch.zeros(len(batches), dtype=torch.int64, device=device)

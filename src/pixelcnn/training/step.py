@@ -24,7 +24,7 @@ from pixelcnn.processes import ALONE, Processes
 from pixelcnn.threads import alone
 from pixelcnn.training.batches import Batch
 from pixelcnn.training.dropout import DropoutView
-from pixelcnn.training.gradient import Gradient
+from pixelcnn.training.gradient import Gradient, parts_of
 from pixelcnn.training.optimizer import Optimizer
 
 __all__ = ["StepResult", "Stepper"]
@@ -53,6 +53,7 @@ class Stepper(Optimizer):
         self, model: AutoregressiveModel, config: TrainConfig, *, bf16: bool = False, processes: Processes = ALONE
     ) -> None:
         super().__init__(model, config)
+        self.config = config
         self._processes = processes
         self._gradient = Gradient(model, processes, bf16=bf16)
 
@@ -90,19 +91,11 @@ class Stepper(Optimizer):
         for parameter in self._parameters.values():
             parameter.grad = None
         divisor = total * self.model.subpixels / self._processes.count
-        parts = self._parts(len(images), threads)
+        parts = parts_of(self.model, len(images), threads, self.config.accumulate)
         nats = self._gradient.add(images, condition, lambda start: self._view(first + start), parts, divisor, threads)
         norm = self.update(self.rates(learning_rate, self.steps))
         self.steps += 1
         return StepResult(nats, norm.item())
-
-    def _parts(self, n: int, threads: int) -> list[tuple[int, int]]:
-        """Parts of nearly equal size in which the gradient of n images is computed: each its start and stop."""
-        count = max(1, min(self.config.accumulate, n))
-        if self.model.device.type == "cpu" and n:
-            slices = -(-n // self.model.slice_size)
-            count = min(n, -(-max(count, slices) // threads) * threads)  # as many for each thread
-        return [(n * k // count, n * (k + 1) // count) for k in range(count)]
 
     def _view(self, first: int) -> Callable[[Tensor, Tensor | None], FullView]:
         """Makes the view of a part that begins with image `first` of the batch."""

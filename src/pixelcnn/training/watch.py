@@ -3,7 +3,7 @@
 The loss of each step, in nats per sub-pixel, goes into a moving average a over some 50 steps. With the lowest average b
 so far and the loss of knowing nothing, u = ln(levels), the loss is *off* while
 
-    a > 1.5 * b + 0.05 * u,
+    a > b + 0.5 * max(b, 0) + 0.05 * u,
 
 and has *diverged* when it has been off for 500 steps in succession. A spike that the optimiser recovers from is not a
 divergence; losing half of what was learnt, or all of it to units that are dead for good, is.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 __all__ = ["LossWatch"]
 
 _DECAY = 0.98
-_FACTOR, _SLACK = 1.5, 0.05
+_SHARE, _SLACK = 0.5, 0.05
 _PATIENCE = 500
 
 
@@ -36,7 +36,7 @@ class LossWatch:
         """Adds the loss of one step, in nats per sub-pixel, of a model with some number of levels."""
         self.average = loss if self.average is None else _DECAY * self.average + (1 - _DECAY) * loss
         self.lowest = self.average if self.lowest is None else min(self.lowest, self.average)
-        off = self.average > _FACTOR * self.lowest + _SLACK * math.log(levels)
+        off = self.average > self.lowest + _SHARE * max(self.lowest, 0.0) + _SLACK * math.log(levels)
         self.steps_off = self.steps_off + 1 if off else 0
 
     @property

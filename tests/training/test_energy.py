@@ -1,0 +1,199 @@
+"""Training from an energy: the gradient, what comes out, stopping and resuming, wrong input."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+
+import pytest
+import torch
+
+import pixelcnn
+from pixelcnn.config import EnergyConfig
+from pixelcnn.energies import Ising, enumerated_log_z, every_image, kaufman_log_z, magnetisation
+from pixelcnn.training import Interrupted
+from pixelcnn.training.checkpoint import load_newest
+from pixelcnn.training.energy import EnergyStepper
+from pixelcnn.training.gradient import parts_of
+
+FIT = {"beta": 0.4, "steps": 7, "batch_size": 32, "n": 100, "progress": False, "report_steps": 3}
+
+
+def tiny(dtype=torch.float32, **options):
+    generator = torch.Generator().manual_seed(0)
+    cls = pixelcnn.GatedPixelCNN if options else pixelcnn.PixelCNN
+    depth = {"layers": 2} if options else {"blocks": 1}
+    return cls((1, 3, 3), filters=8, generator=generator, **depth, **options).to(dtype)
+
+
+def weights_of(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_the_gradient_is_the_definition():
+    model = tiny(torch.float64)
+    config = EnergyConfig(beta=(0.4, 0.4), steps=10, batch_size=50, anneal=0.0)
+    stepper = EnergyStepper(model, Ising(), config)
+    images = model.sample(50, seed=0, first=2**61)
+    log_q = model.log_prob(images)
+    reduced = 0.4 * Ising()(images) + log_q.detach()
+    baseline = (reduced.sum() - reduced) / 49
+    expected = torch.autograd.grad(((reduced - baseline) * log_q).mean() / 9, list(model.parameters()))
+    result = stepper.step(0.0)
+    for parameter, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-12)
+    assert result.loss == pytest.approx(reduced.mean().item() / 9)
+    assert result.energy == pytest.approx(Ising()(images).mean().item() / 9)
+    assert result.entropy == pytest.approx(-log_q.mean().item() / 9)
+    assert result.deviation == pytest.approx(reduced.std().item())
+    assert parts_of(model, 50, 1) == [(0, 50)]
+
+
+def test_every_step_draws_new_images_at_temperatures_that_rise():
+    seen = []
+
+    def energy(images):
+        seen.append(images.clone())
+        return Ising()(images)
+
+    config = EnergyConfig(beta=(0.0, 0.8), steps=10, batch_size=40, anneal=0.5)
+    stepper = EnergyStepper(tiny(condition_dim=1), energy, config)
+    for _ in range(2):
+        stepper.step(1e-3)
+    assert len(seen[1:]) == 2
+    assert not torch.equal(seen[1], seen[2])
+    first, last = stepper.betas(0), stepper.betas(7)
+    assert (first < 0.8 / 5).all()
+    low, high = last.unique()  # one temperature in each half of the range, for 20 images each
+    assert 0 <= low < 0.4 <= high < 0.8
+    assert torch.equal(last, torch.cat([low.expand(20), high.expand(20)]))
+    assert not torch.equal(last, stepper.betas(8))
+
+
+def test_a_model_learns_a_lattice_and_loses_no_mode():
+    """Free boundaries and a small field, against enumeration; chance of a false alarm 6e-7 each."""
+    energy = Ising(field=0.05, boundary="free")
+    model = tiny()
+    estimate = pixelcnn.fit_energy(
+        model, energy, beta=0.5, steps=200, batch_size=64, learning_rate=0.02, n=4000, progress=False,
+        observables={"magnetisation": magnetisation},
+    )  # fmt: skip
+    exact = enumerated_log_z(energy, (1, 3, 3), 2, 0.5)
+    assert abs(estimate.log_z - exact) < 5 * estimate.log_z_error
+    assert 0 < exact - -0.5 * estimate.variational_free_energy < 0.02 * exact
+    assert estimate.ess > 0.9
+    images = next(every_image((1, 3, 3), 2))
+    share = torch.softmax(-0.5 * energy(images), 0)
+    mean, error = estimate.observables["magnetisation"]
+    assert abs(mean - (share * magnetisation(images)).sum().item()) < 5 * error
+    assert not model.training
+
+
+def test_one_model_knows_a_range_of_temperatures_from_zero_on():
+    model = tiny(condition_dim=1)
+    options = {**FIT, "steps": 60, "batch_size": 64, "learning_rate": 0.02}
+    estimate = pixelcnn.fit_energy(model, Ising(), **{**options, "beta": (0.0, 0.3)})
+    assert estimate.beta == 0.3
+    for beta, exact in ((0.0, 9 * math.log(2)), (0.3, kaufman_log_z(3, 3, 0.3))):
+        found = pixelcnn.reweight(model, Ising(), beta, 1000)
+        assert abs(found.log_z - exact) < 5 * found.log_z_error  # 6e-7
+    assert not torch.equal(model.log_prob(model.sample(1), [[0.0]]), model.log_prob(model.sample(1), [[0.3]]))
+
+
+@pytest.mark.parametrize("options", [{}, {"ema": 0.9, "optimizer": "muon"}])
+def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, options):
+    whole, stopped, calls = tiny(), tiny(), []
+
+    def energy(images):
+        calls.append(len(images))
+        if len(calls) == 5:  # the probes, then steps 1 to 4
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Ising()(images)
+
+    expected = pixelcnn.fit_energy(whole, Ising(), out=tmp_path / "a", **FIT, **options)
+    with pytest.raises(Interrupted, match="stopped at step 4; the same call resumes it") as interrupted:
+        pixelcnn.fit_energy(stopped, energy, out=tmp_path / "b", **FIT, **options)
+    assert interrupted.value.exit_code == 143
+    again = tiny()
+    found = pixelcnn.fit_energy(again, Ising(), out=tmp_path / "b", **FIT, **options)
+    assert found == expected
+    assert torch.equal(weights_of(again), weights_of(whole))
+    for name in ("metrics.jsonl", "config.json", "model/model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    lines = [json.loads(line) for line in (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 6, 7]
+    assert all(line["loss"] == pytest.approx(line["beta"] * line["energy"] - line["entropy"]) for line in lines[1:])
+    assert torch.equal(pixelcnn.load(tmp_path / "a").sample(5), whole.sample(5))
+    assert "From an energy, without data, at beta = 0.4: 7 steps" in (tmp_path / "a/model/README.md").read_text()
+    assert (tmp_path / "a" / "curves.png").exists()
+    # repeated, it is finished
+    assert pixelcnn.fit_energy(tiny(), Ising(), out=tmp_path / "a", **FIT, **options) == expected
+
+
+def test_another_run_is_refused(tmp_path):
+    pixelcnn.fit_energy(tiny(), Ising(), out=tmp_path, **FIT)
+    for energy, changed, named in (
+        (Ising(field=0.1), {}, "energy = 'SHA-256 .*' of 256 values|energy = 'SHA-256"),
+        (Ising(), {"steps": 8}, "steps = 7, not 8"),
+        (Ising(), {"beta": 0.5}, r"beta = \(0\.4, 0\.4\), not \(0\.5, 0\.5\)"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            pixelcnn.fit_energy(tiny(), energy, out=tmp_path, **{**FIT, **changed})
+    with pytest.raises(ValueError, match="a run with model = "):
+        pixelcnn.fit_energy(pixelcnn.PixelCNN((1, 3, 3), filters=4), Ising(), out=tmp_path, **FIT)
+    with pytest.raises(ValueError, match="already holds a run"):
+        pixelcnn.fit_energy(tiny(), Ising(), out=tmp_path, resume="off", **FIT)
+
+
+def test_a_run_that_is_lost_says_what_to_do_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("pixelcnn.training.watch._PATIENCE", 10)
+
+    def energy(images):  # of one sign at first, then of the other
+        calls.append(1)
+        return Ising()(images) * (1 if len(calls) < 25 else -8)
+
+    calls = []
+    options = {**FIT, "steps": 200, "learning_rate": 0.02, "anneal": 0.0, "checkpoint_seconds": 0}
+    named = r"has diverged by step \d+: .*learning rate under 0\.02.*last good checkpoint is .*step-000000"
+    with pytest.raises(ValueError, match=named):
+        pixelcnn.fit_energy(tiny(), energy, out=tmp_path, **options)
+    state, _ = load_newest(tmp_path / "checkpoints")
+    assert state.watch.off
+    model = tiny()
+    with torch.no_grad():
+        model.output.bias.fill_(3e38)
+        model.output.weight.fill_(3e38)
+    with pytest.raises(ValueError, match="the loss is no longer finite at step 0; start a new run"):
+        pixelcnn.fit_energy(model, Ising(), **FIT)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"beta": -0.1}, "beta must be a number of at least 0.* got .*-0.1"),
+        ({"beta": "hot"}, "beta must be a number, got 'hot'"),
+        ({"beta": (0.1, 0.2)}, r"beta must be one number for a model without condition_dim=1, got \(0\.1, 0\.2\)"),
+        ({"batch_size": 1}, "batch_size must be an integer of at least 2, got 1"),
+        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
+        ({"anneal": 1.5}, "anneal must be in 0..1, got 1.5"),
+        ({"n": 1}, "n must be an integer of at least 2, got 1"),
+        ({"energy": lambda images: images.sum()}, r"energy must return one number per image, .*shape \(256,\).*got"),
+        ({"energy": lambda images: Ising()(images) / 0}, "energy must be finite, got -inf for image 0 of 256"),
+        ({"model": tiny(num_classes=3)}, "model must be unconditional, .* got one with num_classes=3"),
+        ({"model": tiny(condition_dim=2)}, "model must be unconditional, .* got one with condition_dim=2"),
+    ],
+)
+def test_wrong_arguments(changed, named, tmp_path):
+    options = {"model": tiny(), "energy": Ising(), **FIT, **changed}
+    with pytest.raises(ValueError, match=named):
+        pixelcnn.fit_energy(**options, out=tmp_path / "run")
+    if "n" not in changed:
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_configuration_is_checked():
+    config = EnergyConfig(beta=(0.1, 0.2), steps=1, batch_size=2)
+    for beta in ((0.2, 0.1), (0.1, math.inf), (0.1,), "ab"):
+        with pytest.raises(ValueError, match="beta must be a number of at least 0"):
+            dataclasses.replace(config, beta=beta)
