@@ -14,9 +14,10 @@ from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
 
-__all__ = ["Evaluation", "bootstrap_interval", "evaluate", "log_probs"]
+__all__ = ["Evaluation", "bootstrap_interval", "checked_data", "evaluate", "log_probs"]
 
 _MAX_GROUPS = 50_000
+_RESAMPLES, _PERCENTILES = 1000, ((1 - 0.95) / 2, (1 + 0.95) / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,7 @@ def evaluate(
     Raises:
         ValueError: If there is no image, or an argument does not fit the model.
     """
-    images = model.checked_images(images)
-    if len(images) == 0:
-        raise ValueError("images must hold at least one image, got 0")
-    labels = None if labels is None else model.checked_labels(labels, len(images))
+    images, labels = checked_data(model, images, labels)
     started = time.perf_counter()
     share = processes.share(len(images), _slice_size(model))
     part_labels = None if labels is None else labels[share]
@@ -88,6 +86,20 @@ def evaluate(
         )
 
     return summary(each, {label: summary(each[labels.cpu() == label], {}) for label in classes if labels is not None})
+
+
+def checked_data(
+    model: AutoregressiveModel, images: ArrayLike, labels: ArrayLike | None, name: str = "images"
+) -> tuple[Tensor, Tensor | None]:
+    """Images, at least one, and labels as tensors.
+
+    Raises:
+        ValueError: If they do not fit the model, or there is no image.
+    """
+    images = model.checked_images(images)
+    if len(images) == 0:
+        raise ValueError(f"{name} must hold at least one image, got 0")
+    return images, None if labels is None else model.checked_labels(labels, len(images))
 
 
 def log_probs(
@@ -121,8 +133,8 @@ def _slice_size(model: AutoregressiveModel) -> int:
     return max(64, model.slice_size) if model.device.type == "cpu" else 4096  # so that the host seldom waits
 
 
-def bootstrap_interval(values: Tensor, share: float = 0.95, resamples: int = 1000) -> tuple[float, float]:
-    """The middle `share` of the means of resampled values (N,): a function of the values alone; NaN for one value.
+def bootstrap_interval(values: Tensor) -> tuple[float, float]:
+    """The middle 95 % of 1,000 means of resampled values (N,): a function of the values alone; NaN for one value.
 
     More than 50,000 values are resampled in groups of neighbours, all of one size but the last.
 
@@ -139,9 +151,8 @@ def bootstrap_interval(values: Tensor, share: float = 0.95, resamples: int = 100
         weights = torch.tensor([len(group) for group in groups], dtype=means.dtype, device="cpu")
     generator = torch.Generator().manual_seed(0)
     found = []
-    for _ in range(resamples):
+    for _ in range(_RESAMPLES):
         drawn = torch.randint(len(means), (len(means),), generator=generator, device="cpu")
         found.append((means[drawn] * weights[drawn]).sum() / weights[drawn].sum())
-    edges = torch.tensor([(1 - share) / 2, (1 + share) / 2], dtype=means.dtype, device="cpu")
-    low, high = torch.stack(found).quantile(edges).tolist()
+    low, high = torch.stack(found).quantile(torch.tensor(_PERCENTILES, dtype=means.dtype, device="cpu")).tolist()
     return low, high

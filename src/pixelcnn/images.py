@@ -80,9 +80,9 @@ def save_png(picture: Image.Image, path: Path) -> None:
     write_file(path, encoded(picture, optimize=True))
 
 
-def save_gif(frames: Sequence[Image.Image], path: Path, seconds: float = 4.0) -> None:
-    """Writes an animation that runs for about `seconds` and rests on its last frame; whole or not at all."""
-    each = max(20, round(1000 * seconds / len(frames)))
+def save_gif(frames: Sequence[Image.Image], path: Path) -> None:
+    """Writes an animation that runs for about four seconds and rests on its last frame; whole or not at all."""
+    each = max(20, round(4000 / len(frames)))
     durations = [each] * (len(frames) - 1) + [2000]
     write_file(path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0))
 

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALONE",
+    "Interrupted",
     "ProcessLostError",
     "Processes",
     "Rank",
-    "Terminated",
     "handling",
     "job",
     "joined",
@@ -60,14 +60,16 @@ class ProcessLostError(ConnectionError):
     """A process of the job is gone or no longer answers, so the job cannot go on."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came to a process of the job.
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended the work; the message says at which point, and how it can go on.
 
     Attributes:
-        exit_code: 143, as a shell reports a process that SIGTERM ended.
+        exit_code: 128 + the signal's number, as shells have it: 130 after Ctrl-C, 143 after SIGTERM.
     """
 
-    exit_code = 128 + signal.SIGTERM
+    def __init__(self, message: str, signum: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
 
 
 class Rank(NamedTuple):
@@ -204,7 +206,7 @@ def job() -> Processes:
 def joined() -> Iterator[Processes]:
     """Inside the block the processes that `torchrun` started are connected; nested blocks share the connection.
 
-    SIGTERM, which a launcher sends to the others when one process has ended, raises `Terminated` on the main thread.
+    SIGTERM, which a launcher sends to the others when one process has ended, raises `Interrupted` on the main thread.
     After the block they stay connected for the next one, unless an error ends it.
 
     Yields:
@@ -257,7 +259,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _terminate(_signum: int, _frame: FrameType | None) -> NoReturn:
-    raise Terminated("stopped by SIGTERM")
+    raise Interrupted("stopped by SIGTERM", signal.SIGTERM)
 
 
 @contextlib.contextmanager

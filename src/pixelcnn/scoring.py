@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer, tensor
-from pixelcnn.evaluation import log_probs
+from pixelcnn.evaluation import checked_data, log_probs
 from pixelcnn.images import encoded, to_pil
 from pixelcnn.levels import levels_of
 from pixelcnn.models.base import AutoregressiveModel
@@ -91,10 +91,7 @@ def score(
     batch = integer("batch", batch, 1)
     if batch > 1 and method != "typicality":
         raise ValueError(f"batch must be 1 unless the score is typicality, got {batch!r}")
-    images = model.checked_images(images)
-    if len(images) == 0:
-        raise ValueError("images must hold at least one image, got 0")
-    labels = None if labels is None else model.checked_labels(labels, len(images))
+    images, labels = checked_data(model, images, labels)
     if background is not None and _kind_of(background) != _kind_of(model):
         raise ValueError(
             f"background must be for {_kind_of(model)}, as the model is, got one for {_kind_of(background)}"
@@ -109,9 +106,7 @@ def score(
         found = bits - compressed_bits(images, model.levels, progress=progress) / model.subpixels
     elif method == "typicality":
         assert reference is not None
-        reference = model.checked_images(reference)
-        if len(reference) == 0:
-            raise ValueError("reference must hold at least one image, got 0")
+        reference, _ = checked_data(model, reference, None, "reference")
         typical = -log_probs(model, reference, None, "scoring the reference", progress=progress).mean() / dims
         parts = torch.split(bits, batch)
         found = torch.cat([(part.mean() - typical).abs().expand(len(part)) for part in parts])

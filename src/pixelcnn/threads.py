@@ -8,14 +8,15 @@ and within each thread operations have no team.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
-__all__ = ["alone", "in_parallel"]
+__all__ = ["alone", "in_order", "in_parallel"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -71,3 +72,28 @@ def _results(pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Se
             job.cancel()
         wait(jobs)
     return [job.result() for job in jobs]
+
+
+@contextmanager
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Iterator[Iterator[Result]]:
+    """The function's results in the order of the items, computed by threads.
+
+    At most `ahead` items are begun before their turn, and none once the block has ended, by an error or Ctrl-C too.
+    """
+    pool = ThreadPoolExecutor(threads)
+
+    def results() -> Iterator[Result]:
+        begun: deque[Future[Result]] = deque()
+        for item in items:
+            begun.append(pool.submit(function, item))
+            if len(begun) > ahead:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+    try:
+        yield results()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed")
 pytest.importorskip("playwright", reason="playwright is not installed: pip install -e '.[dev]'")
 
 from PIL import Image

@@ -204,9 +204,9 @@ def test_completions_are_given_up(served):
 
 
 def test_particles_are_bounded_by_memory_and_by_number(served):
-    assert Limits(memory=1).particles_of(served[0].model) == 1
-    assert Limits(particles=7).particles_of(served[0].model) == 7
-    assert Limits().particles_of(served[1].model) == 256
+    assert Limits(memory=1).particles_of(served[0]) == 1
+    assert Limits(particles=7).particles_of(served[0]) == 7
+    assert Limits().particles_of(served[1]) == 256
     with pytest.raises(ValueError, match=r"particles must be an integer in 1\.\.1024, got 0"):
         Limits(particles=0)
 
@@ -235,7 +235,8 @@ def test_what_is_shown(served):
 
 
 def test_the_tab_turns_errors_into_messages(served):
-    gr = pytest.importorskip("gradio", reason="gradio is not installed")
+    import gradio as gr
+
     events = handlers(built(served, LIMITS, tabs=(tab,)), "complete")
     text = to_editor(served[0], served[0].digits(4)[0])
     picture, said = asyncio.run(events["on_complete"]("mnist-seed", text, "any", 2, 40, 1))

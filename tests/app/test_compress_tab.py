@@ -15,7 +15,7 @@ from PIL import Image
 import pixelcnn
 from contents import built, file, handlers, pictures, sent, words
 from pixelcnn.app import compressing
-from pixelcnn.app.compressing import PreparedModels, compressed, decompressed, max_images
+from pixelcnn.app.compressing import compressed, decompressed, max_images
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.tabs.compress import browser_copy, decoded_html, stream_html
 from pixelcnn.codec import StreamError, decompress_with_labels
@@ -28,20 +28,15 @@ LIMITS = Limits()
 DIGITS, DRAWN, FILES = "digits of MNIST", "draws of the model", "files"
 
 
-@pytest.fixture(scope="module")
-def prepared(served):
-    return PreparedModels(served)
-
-
 def stream_of(text):
     """What the link keeps."""
     (content,) = re.findall(r'href="data:application/octet-stream;base64,([A-Za-z0-9+/=]+)"', text)
     return base64.b64decode(content)
 
 
-def test_the_stream_is_the_packages_own(served, prepared):
+def test_the_stream_is_the_packages_own(served):
     images = mnist("test", 2)[0][:5]
-    found = compressed(served[0], prepared, images, None, LIMITS)
+    found = compressed(served[0], images, None, LIMITS)
     assert found.data == pixelcnn.compress(served[0].model, images)
     assert found.overhead == 56 + 8
     text = stream_html(served[0], found)
@@ -54,9 +49,9 @@ def test_the_stream_is_the_packages_own(served, prepared):
     assert f"without its header {len(found.data) - 64} " in words(text)
 
 
-def test_what_the_stream_is_beside(served, prepared):
+def test_what_the_stream_is_beside(served):
     images = mnist("test", 2)[0][:5]
-    found = compressed(served[0], prepared, images, None, LIMITS).others
+    found = compressed(served[0], images, None, LIMITS).others
     bits = -served[0].model.log_prob(images).double().sum().item() / math.log(2)
     assert found["model's likelihood"] == pytest.approx(bits / 8, rel=1e-5)
     assert found["raw, 1 bit per value"] == 5 * 98
@@ -76,10 +71,10 @@ def test_what_the_stream_is_beside(served, prepared):
     ]
 
 
-def test_jpeg_xl_is_lossless(served, prepared):
+def test_jpeg_xl_is_lossless(served):
     pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed: pip install 'pixelcnn[app]'")
     images = mnist("test", 2)[0][:2]
-    found = compressed(served[0], prepared, images, None, LIMITS).others
+    found = compressed(served[0], images, None, LIMITS).others
     mosaic = Image.new("L", (56, 28))
     for k in range(2):
         mosaic.paste(to_pil(images[k], 2), (28 * k, 0))
@@ -90,11 +85,11 @@ def test_jpeg_xl_is_lossless(served, prepared):
         assert back.tobytes() == mosaic.tobytes()
 
 
-def test_without_the_plug_in_the_row_says_so(served, prepared, monkeypatch):
+def test_without_the_plug_in_the_row_says_so(served, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_jxl", None)  # as if it were not installed
     compressing._has_jpeg_xl.cache_clear()
     try:
-        found = compressed(served[0], prepared, mnist("test", 2)[0][:1], None, LIMITS)
+        found = compressed(served[0], mnist("test", 2)[0][:1], None, LIMITS)
     finally:
         compressing._has_jpeg_xl.cache_clear()
     assert [name for name, size in found.others.items() if size is None] == [
@@ -110,8 +105,8 @@ def test_every_kind_of_image(shape, levels, depth):
     model = pixelcnn.PixelCNN(shape, levels=levels, filters=6, blocks=1, generator=torch.Generator().manual_seed(1))
     own = Served(name="own", model=model, card="", losses={})
     images = torch.randint(levels, (7, *shape), generator=torch.Generator().manual_seed(2)).byte()
-    found = compressed(own, PreparedModels([own]), images, None, LIMITS)
-    assert torch.equal(decompressed(PreparedModels([own]), found.data, LIMITS).images, images)
+    found = compressed(own, images, None, LIMITS)
+    assert torch.equal(decompressed([own], found.data, LIMITS).images, images)
     by_name = found.others
     assert by_name[f"raw, {depth} bits per value"] == math.ceil(images.numel() * depth / 8)
     assert ("PNG, one mosaic" in by_name) == (shape[0] != 2)
@@ -138,24 +133,24 @@ def test_few_greys_stay_what_they_are(monkeypatch):
     assert compressing._png_size(to_pil(noise, 4), 4) < 100 * 100 * 2 / 8 + 250
 
 
-def test_classes_are_in_the_stream(served, prepared):
+def test_classes_are_in_the_stream(served):
     images = torch.randint(4, (6, 1, 12, 10), generator=torch.Generator().manual_seed(1)).byte()
     labels = served[1].model.classify(images).argmax(1)
-    found = compressed(served[1], prepared, images, labels, LIMITS)
+    found = compressed(served[1], images, labels, LIMITS)
     back, classes = decompress_with_labels(served[1].model, found.data)
     assert torch.equal(back, images)
     assert torch.equal(classes, labels)
     bits = -served[1].model.log_prob(images, labels).double().sum().item() / math.log(2) + 6 * math.log2(5)
     assert found.others["model's likelihood, with classes"] == pytest.approx(bits / 8, rel=1e-5)
-    again = decompressed(prepared, found.data, LIMITS)
+    again = decompressed(served, found.data, LIMITS)
     assert again.served is served[1]
     assert f"classes {', '.join(map(str, labels.tolist()))}" in words(decoded_html(again, None))
 
 
-def test_what_comes_back(served, prepared):
+def test_what_comes_back(served):
     images = mnist("test", 2)[0][:3]
-    found = compressed(served[0], prepared, images, None, LIMITS)
-    again = decompressed(prepared, found.data, LIMITS)
+    found = compressed(served[0], images, None, LIMITS)
+    again = decompressed(served, found.data, LIMITS)
     assert torch.equal(again.images, images)
     text = decoded_html(again, values_digest(images))
     assert "equal to the original: yes" in words(text)
@@ -169,16 +164,14 @@ def test_what_comes_back(served, prepared):
 
 def test_names_cannot_bring_markup(served):
     evil = Served(name='"><script>alert(1)</script>', model=served[1].model, card="", losses={})
-    prepared = PreparedModels([evil])
-    found = compressed(evil, prepared, torch.zeros(1, 1, 12, 10, dtype=torch.uint8), None, LIMITS)
-    assert "<script" not in stream_html(evil, found) + decoded_html(decompressed(prepared, found.data, LIMITS), None)
+    found = compressed(evil, torch.zeros(1, 1, 12, 10, dtype=torch.uint8), None, LIMITS)
+    assert "<script" not in stream_html(evil, found) + decoded_html(decompressed([evil], found.data, LIMITS), None)
 
 
 def test_models_are_prepared_once(served, monkeypatch):
-    prepared = PreparedModels(served)
-    first = prepared.of(served[0])
-    monkeypatch.setattr("pixelcnn.app.compressing.prepare", None)
-    assert prepared.of(served[0]) is first
+    first = served[0].prepared
+    monkeypatch.setattr("pixelcnn.app.served.prepare", None)
+    assert served[0].prepared is first
 
 
 def test_few_enough_to_be_sent_back(served):
@@ -195,9 +188,9 @@ def patched(data, offset, content):
     return header + zlib.crc32(header).to_bytes(4, "little") + data[56:]
 
 
-def test_wrong_streams(served, prepared):
+def test_wrong_streams(served):
     images = mnist("test", 2)[0]
-    data = pixelcnn.compress(prepared.of(served[0]), images[:20])
+    data = pixelcnn.compress(served[0].prepared, images[:20])
     middle = len(data) // 2 + 30
     other = pixelcnn.PixelCNN((1, 28, 28), filters=4, blocks=1)
     foreign = pixelcnn.compress(other, images[:1])
@@ -218,27 +211,26 @@ def test_wrong_streams(served, prepared):
     ]
     for content, message in cases:
         with pytest.raises(StreamError, match=f"^{re.escape(message)}"):
-            decompressed(prepared, content, LIMITS)
-    data = pixelcnn.compress(prepared.of(served[0]), images[:10])
+            decompressed(served, content, LIMITS)
+    data = pixelcnn.compress(served[0].prepared, images[:10])
     with pytest.raises(
         StreamError, match="the stream has groups of 10 images, which need more memory than this page may use"
     ):
-        decompressed(prepared, data, Limits(memory=2**25))
+        decompressed(served, data, Limits(memory=2**25))
 
 
-def test_all_images_that_a_page_draws_can_be_decoded(served, prepared):
+def test_all_images_that_a_page_draws_can_be_decoded(served):
     """What this page compresses at most, it decodes, for it has the memory."""
     for each in served:
         most = max_images(each, LIMITS)
         images = torch.zeros(most, *each.model.image_shape, dtype=torch.uint8)
-        data = pixelcnn.compress(prepared.of(each), images)
-        assert torch.equal(decompressed(prepared, data, LIMITS).images, images)
+        data = pixelcnn.compress(each.prepared, images)
+        assert torch.equal(decompressed(served, data, LIMITS).images, images)
 
 
 @pytest.fixture(scope="module")
 def functions(served):
     """Functions of the page's tab by their names."""
-    pytest.importorskip("gradio", reason="gradio is not installed")
     return handlers(built(served, LIMITS), "compress")
 
 
@@ -341,12 +333,11 @@ def test_a_model_that_cannot_be_prepared_is_a_message():
     member = pixelcnn.PixelCNN((1, 6, 6), filters=4, blocks=1)
     both = Served(name="both", model=OrderEnsemble([member, member], ["right-down", "left-up"]), card="", losses={})
     one = Served(name="one", model=member, card="", losses={})
-    prepared = PreparedModels([both, one])
     images = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
     with pytest.raises(ValueError, match="an OrderEnsemble mixes scan orders"):
-        compressed(both, prepared, images, None, LIMITS)
-    data = compressed(one, prepared, images, None, LIMITS).data
-    assert decompressed(prepared, data, LIMITS).served is one  # it is passed over
+        compressed(both, images, None, LIMITS)
+    data = compressed(one, images, None, LIMITS).data
+    assert decompressed([both, one], data, LIMITS).served is one  # it is passed over
 
 
 def test_the_controls_follow_the_model(functions, served):
@@ -361,9 +352,9 @@ def test_the_controls_follow_the_model(functions, served):
     assert (shown_parts[2]["maximum"], shown_parts[2]["value"]) == (64, 40)
 
 
-def test_what_the_browser_keeps_is_small(served, prepared):
+def test_what_the_browser_keeps_is_small(served):
     """Even where every sub-pixel is the rarest, the largest stream of a page fits into a message."""
     worst = max_images(served[0], LIMITS) * served[0].model.subpixels * 3 + 128
     assert worst * 4 / 3 < LIMITS.body - 2**16
-    found = compressed(served[0], prepared, torch.ones(1, 1, 28, 28, dtype=torch.uint8), None, LIMITS)
+    found = compressed(served[0], torch.ones(1, 1, 28, 28, dtype=torch.uint8), None, LIMITS)
     assert re.fullmatch(r"[0-9a-f]{64} [A-Za-z0-9+/=]+", browser_copy(found))

@@ -8,7 +8,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.app.drawing import Request, draw, steps_of
-from pixelcnn.app.served import Limits, load_models
+from pixelcnn.app.served import Limits, Served, load_models
 from pixelcnn.models import OrderEnsemble
 
 LIMITS = Limits(images=20)
@@ -92,9 +92,9 @@ def test_what_is_not_to_be_had(served, which, request_, message):
 def test_limits(served):
     with pytest.raises(ValueError, match=r"queue must be an integer in 1\.\.1024, got 0"):
         Limits(queue=0)
-    assert Limits(images=50, memory=1).images_of(served[0].model) == 1  # one may always be drawn
-    assert Limits(images=50).images_of(served[0].model) == 50
-    large = pixelcnn.PixelCNN((1, 96, 96), filters=128, blocks=5)
+    assert Limits(images=50, memory=1).images_of(served[0]) == 1  # one may always be drawn
+    assert Limits(images=50).images_of(served[0]) == 50
+    large = Served(name="large", model=pixelcnn.PixelCNN((1, 96, 96), filters=128, blocks=5), card="", losses={})
     assert 1 <= Limits().images_of(large) < 64
 
 

@@ -5,11 +5,8 @@ import json
 import re
 from types import SimpleNamespace
 
-import pytest
-
-pytest.importorskip("gradio", reason="gradio is not installed")
-
 import gradio as gr
+import pytest
 
 from contents import built, handlers
 from pixelcnn.app import TABS, Limits, theme

@@ -4,11 +4,8 @@ import asyncio
 import json
 import re
 
-import pytest
-
-pytest.importorskip("httpx", reason="gradio, which brings httpx, is not installed; see make test-browser")
-
 import httpx
+import pytest
 
 from running import running
 

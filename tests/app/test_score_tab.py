@@ -10,7 +10,7 @@ import torch
 import pixelcnn
 from contents import built, handlers, pictures, words
 from pixelcnn.app.served import Limits, Served
-from pixelcnn.app.tabs.score import Reference, score_html
+from pixelcnn.app.tabs.score import score_html, share_below
 from pixelcnn.datasets.mnist import mnist
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
@@ -19,7 +19,7 @@ from pixelcnn.scoring import score
 def test_the_numbers_are_the_packages_own(served):
     image = served[0].digits(17)[0]
     assert torch.equal(image, mnist("test", 2)[0][17])
-    text = score_html(served[0], image, None, "test image 17", Reference())
+    text = score_html(served[0], image, None, "test image 17")
     found = score(served[0].model, image[None], method="complexity")
     nats = -found.log_prob.item()
     assert f"<strong>{nats / math.log(2):.1f} bits</strong>" in text
@@ -31,25 +31,24 @@ def test_the_numbers_are_the_packages_own(served):
 
 
 def test_an_image_is_compared_with_others(served, monkeypatch):
-    reference = Reference()
-    assert reference.share_below(served[1], 100.0) is None  # its images are not of MNIST's shape
+    assert share_below(served[1], 100.0) is None  # its images are not of MNIST's shape
     images = mnist("test", 2)[0][::39][:256]
     bits = -score(served[0].model, images).log_prob / math.log(2)
     middle = bits.median().item() + 1e-6
-    assert reference.share_below(served[0], middle) == (bits < middle).double().mean().item() == 0.5
+    assert share_below(served[0], middle) == (bits < middle).double().mean().item() == 0.5
     monkeypatch.setattr("pixelcnn.app.tabs.score.score", None)  # it is not computed again
-    assert reference.share_below(served[0], 0.0) == 0.0
-    assert reference.share_below(served[0], 1e9) == 1.0
+    assert share_below(served[0], 0.0) == 0.0
+    assert share_below(served[0], 1e9) == 1.0
 
 
 def test_classes(served):
     image = torch.randint(4, (1, 12, 10), generator=torch.Generator().manual_seed(1)).byte()
-    text = score_html(served[1], image, None, "", Reference())
+    text = score_html(served[1], image, None, "")
     posterior = served[1].model.classify(image[None])[0].exp()
     for k in range(5):
         assert re.search(rf"\b{k} +{100 * posterior[k]:.1f}%", words(text))
     assert "MNIST" not in text
-    given = score_html(served[1], image, 3, "", Reference())
+    given = score_html(served[1], image, 3, "")
     nats = -score(served[1].model, image[None], torch.tensor([3])).log_prob.item()
     assert f"{nats / math.log(2):.1f} bits , given class 3" in words(given)
 
@@ -57,20 +56,19 @@ def test_classes(served):
 def test_an_ensemble_has_no_map():
     member = pixelcnn.PixelCNN((1, 6, 6), filters=4, blocks=1)
     both = Served(name="both", model=OrderEnsemble([member, member], ["right-down", "left-up"]), card="", losses={})
-    text = score_html(both, torch.ones(1, 6, 6, dtype=torch.uint8), None, "", Reference())
+    text = score_html(both, torch.ones(1, 6, 6, dtype=torch.uint8), None, "")
     assert "bits/dim" in text
     assert "map of surprise" not in text
 
 
 def test_names_cannot_bring_markup(served):
     evil = Served(name='"><script>alert(1)</script>', model=served[1].model, card="", losses={})
-    assert "<script" not in score_html(evil, torch.zeros(1, 12, 10, dtype=torch.uint8), None, "", Reference())
+    assert "<script" not in score_html(evil, torch.zeros(1, 12, 10, dtype=torch.uint8), None, "")
 
 
 @pytest.fixture(scope="module")
 def functions(served):
     """Functions of the page's tab by their names."""
-    pytest.importorskip("gradio", reason="gradio is not installed")
     return handlers(built(served, Limits()), "score")
 
 

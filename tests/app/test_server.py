@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("gradio", reason="gradio is not installed")
-
 import pixelcnn
 from pixelcnn.app import Limits
 from pixelcnn.app.server import Guard

@@ -6,31 +6,18 @@ Nothing is fetched from elsewhere, nothing is counted or reported, and no visito
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import gradio as gr
 
 from pixelcnn.app.parts import Backend
 from pixelcnn.app.served import Limits, Served, load_models
 from pixelcnn.app.tabs import TABS, Tab
 
-if TYPE_CHECKING:
-    import gradio
-
-__all__ = ["TABS", "Backend", "Limits", "Served", "Tab", "load_models", "page", "require_gradio", "theme"]
+__all__ = ["TABS", "Backend", "Limits", "Served", "Tab", "load_models", "page", "theme"]
 
 
-def require_gradio() -> None:
-    """Checks that the page can be built here.
-
-    Raises:
-        ValueError: If gradio is not installed.
-    """
-    if importlib.util.find_spec("gradio") is None:
-        raise ValueError("gradio is not installed: pip install 'pixelcnn[app]'")
-
-
-def page(models: Sequence[Served], limits: Limits, tabs: Sequence[Tab] = TABS) -> gradio.Blocks:
+def page(models: Sequence[Served], limits: Limits, tabs: Sequence[Tab] = TABS) -> gr.Blocks:
     """Builds the page.
 
     Args:
@@ -39,13 +26,10 @@ def page(models: Sequence[Served], limits: Limits, tabs: Sequence[Tab] = TABS) -
         tabs: In their order.
 
     Raises:
-        ValueError: If there is no model, or gradio is not installed.
+        ValueError: If there is no model.
     """
-    require_gradio()
     if not models:
         raise ValueError("the page needs at least one model, got none")
-    import gradio as gr
-
     backend = Backend(models, limits)
     with gr.Blocks(title="pixelcnn", analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
         gr.HTML(_HEADING)
@@ -60,10 +44,8 @@ def page(models: Sequence[Served], limits: Limits, tabs: Sequence[Tab] = TABS) -
     return blocks
 
 
-def theme() -> gradio.themes.Base:
+def theme() -> gr.themes.Base:
     """The fonts and colours of Gradio's own components; `style.css` has the rest. The fonts are the system's."""
-    import gradio as gr
-
     return gr.themes.Soft(
         primary_hue="teal",
         secondary_hue="teal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import time
@@ -14,44 +15,17 @@ from torch import Tensor
 
 import pixelcnn
 from pixelcnn.app.parts import count, whole
-from pixelcnn.app.served import Limits, PerModel, Served
+from pixelcnn.app.served import Limits, Served
 from pixelcnn.codec import StreamError, decompress_with_labels
 from pixelcnn.codec.container import Header, unpack
-from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.images import encoded, to_pil
 from pixelcnn.levels import grey_values
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.scoring import score
 
-__all__ = [
-    "Compressed",
-    "Decompressed",
-    "PreparedModels",
-    "compressed",
-    "decompressed",
-    "max_images",
-]
+__all__ = ["Compressed", "Decompressed", "compressed", "decompressed", "max_images"]
 
 _GREYS = 16  # levels up to which PNG has less than a byte per pixel
-
-
-class PreparedModels(PerModel[PreparedModel]):
-    """The served models, prepared for exact arithmetic when first needed; `of` raises ValueError if one cannot be."""
-
-    def __init__(self, models: Iterable[Served]) -> None:
-        super().__init__(lambda served: prepare(served.model))
-        self._models = tuple(models)
-
-    def named_by(self, header: Header) -> Served | None:
-        """The model that a stream needs, if it is served."""
-        for served in self._models:
-            try:
-                identity = self.of(served).identity
-            except ValueError:  # it cannot be prepared, so no stream is of this one
-                continue
-            if bytes.fromhex(identity).startswith(header.identity):
-                return served
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,19 +62,17 @@ def max_images(served: Served, limits: Limits) -> int:
 
     Few enough that the stream fits into a message even if each sub-pixel takes the three bytes of the rarest ones.
     """
-    return max(1, min(limits.images_of(served.model), limits.body // 8 // served.model.subpixels))
+    return max(1, min(limits.images_of(served), limits.body // 8 // served.model.subpixels))
 
 
-def compressed(
-    served: Served, prepared: PreparedModels, images: Tensor, labels: Tensor | None, limits: Limits
-) -> Compressed:
+def compressed(served: Served, images: Tensor, labels: Tensor | None, limits: Limits) -> Compressed:
     """Compresses uint8 levels (N, C, H, W), with their classes, int64 (N,), if these are to be coded too.
 
     Raises:
         ValueError: If they are too many, or the model cannot be prepared.
     """
     whole("number of images", len(images), 1, max_images(served, limits))
-    model = prepared.of(served)
+    model = served.prepared
     begun = time.monotonic()
     data = pixelcnn.compress(model, images, labels)
     seconds = time.monotonic() - begun
@@ -121,7 +93,7 @@ def compressed(
     )
 
 
-def decompressed(prepared: PreparedModels, data: bytes, limits: Limits) -> Decompressed:
+def decompressed(models: Iterable[Served], data: bytes, limits: Limits) -> Decompressed:
     """Decodes a stream, which may be anything, with the served model that it names.
 
     Raises:
@@ -129,10 +101,8 @@ def decompressed(prepared: PreparedModels, data: bytes, limits: Limits) -> Decom
             is a ValueError.
     """
     header, _ = unpack(data)
-    served = prepared.named_by(header)
-    if served is None:
-        raise StreamError(f"the stream is of a model that is not served here: it needs {header.identity.hex()}")
-    model, most = prepared.of(served), max_images(served, limits)
+    served = _named_by(header, models)
+    model, most = served.prepared, max_images(served, limits)
     if header.count > most:
         raise StreamError(f"the stream has {header.count:,} images, and this page decodes at most {most}: use Python")
     together = min(header.count, header.per_group)
@@ -142,6 +112,15 @@ def decompressed(prepared: PreparedModels, data: bytes, limits: Limits) -> Decom
     images, labels = decompress_with_labels(model, data, most_bytes=most * served.model.subpixels)
     seconds = time.monotonic() - begun
     return Decompressed(served=served, images=images, labels=labels, bytes=len(data), seconds=seconds)
+
+
+def _named_by(header: Header, models: Iterable[Served]) -> Served:
+    """The model that a stream needs."""
+    for served in models:
+        with contextlib.suppress(ValueError):  # no stream is of a model that cannot be prepared
+            if header.needs(served.prepared.identity):
+                return served
+    raise StreamError(f"the stream is of a model that is not served here: it needs {header.identity.hex()}")
 
 
 def _picture_sizes(images: Tensor, levels: int) -> dict[str, float | None]:

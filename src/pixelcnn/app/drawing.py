@@ -76,7 +76,7 @@ def draw(
     Raises:
         ValueError: If the request is invalid or exceeds the limits, or drawing took longer than `limits.seconds`.
     """
-    whole("number of images", request.images, 1, limits.images_of(served.model))
+    whole("number of images", request.images, 1, limits.images_of(served))
     labels = request.labels()
     asked: dict[str, Any] = {
         "labels": labels,

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import gradio as gr
 from PIL import Image
 
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
@@ -103,28 +104,22 @@ class Backend:
 
 @contextlib.contextmanager
 def _errors_as_messages() -> Iterator[None]:
-    import gradio as gr
-
     try:
         yield
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from None
 
 
-# Controls. Gradio is imported when one is made.
+# Controls.
 
 
 def choice(label: str, choices: Sequence[str], **options: Any) -> Any:
     """A list to choose from, at first the first; hidden while there is only one choice."""
-    import gradio as gr
-
     return gr.Dropdown(choices, value=choices[0], label=label, filterable=False, visible=len(choices) > 1, **options)
 
 
 def new_choices(choices: Sequence[str]) -> Any:
     """The update of a `choice` to other choices."""
-    import gradio as gr
-
     return gr.update(choices=choices, value=choices[0], visible=len(choices) > 1)
 
 
@@ -135,22 +130,16 @@ def class_choices(served: Served, *others: str) -> list[str]:
 
 def up_to(most: int, value: float) -> Any:
     """The update of a slider to another maximum."""
-    import gradio as gr
-
     return gr.update(maximum=most, value=min(int(value), most))
 
 
 def seed_number(**options: Any) -> Any:
     """The field of a seed."""
-    import gradio as gr
-
     return gr.Number(0, precision=0, minimum=0, maximum=2**53 - 1, label="Seed", **options)
 
 
 def test_image_number(label: str, **options: Any) -> Any:
     """The field of an image's number in MNIST's test set."""
-    import gradio as gr
-
     return gr.Number(0, precision=0, minimum=0, maximum=TEST_IMAGES - 1, label=label, **options)
 
 

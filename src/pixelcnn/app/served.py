@@ -5,31 +5,28 @@ from __future__ import annotations
 import json
 import math
 import re
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from pixelcnn.datasets import mnist
+from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble
 from pixelcnn.models.base import load, local_folder
 from pixelcnn.sampling.eager import cache_bytes
 
-__all__ = ["TEST_IMAGES", "Limits", "Losses", "PerModel", "Served", "load_models"]
+__all__ = ["TEST_IMAGES", "Limits", "Losses", "Served", "load_models"]
 
 TEST_IMAGES = 10_000
 """Images of MNIST's test set."""
 
 Losses = dict[str, list[tuple[int, float]]]
 """By name of the curve, (epoch, nats per sub-pixel) of each epoch."""
-
-T = TypeVar("T")
 
 _CURVES = {
     "train_loss": "training",
@@ -69,21 +66,19 @@ class Limits:
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1024:
                 raise ValueError(f"{name} must be an integer in 1..1024, got {value!r}")
 
-    def images_of(self, model: AutoregressiveModel) -> int:
+    def images_of(self, served: Served) -> int:
         """How many images of a model one request may ask for."""
-        return self._fitting(model, self.images)
+        return self._fitting(served, self.images)
 
-    def particles_of(self, model: AutoregressiveModel) -> int:
+    def particles_of(self, served: Served) -> int:
         """How many particles of a model one completion may ask for."""
-        return self._fitting(model, self.particles)
+        return self._fitting(served, self.particles)
 
-    def _fitting(self, model: AutoregressiveModel, most: int) -> int:
-        networks = model.networks if isinstance(model, OrderEnsemble) else [model]
-        each = max(cache_bytes(network) for network in networks)  # type: ignore[arg-type]
-        return max(1, min(most, self.memory // each))
+    def _fitting(self, served: Served, most: int) -> int:
+        return max(1, min(most, self.memory // max(map(cache_bytes, served.networks))))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Served:
     """A loaded model and what its folder says about it."""
 
@@ -106,6 +101,15 @@ class Served:
         """The number of classes of a class-conditional model; 0 for any other."""
         return self.model.num_classes or 0
 
+    @cached_property
+    def prepared(self) -> PreparedModel:
+        """The model prepared for exact arithmetic.
+
+        Raises:
+            ValueError: If it cannot be.
+        """
+        return prepare(self.model)
+
     @property
     def guided(self) -> bool:
         """Whether classifier-free guidance applies."""
@@ -124,26 +128,6 @@ class Served:
 @cache
 def _digits(levels: int) -> Tensor:
     return mnist("test", levels)[0]
-
-
-class PerModel(Generic[T]):
-    """One value per served model, computed when it is first asked for.
-
-    Args:
-        compute: Computes the value of a model. If it raises, nothing is stored.
-    """
-
-    def __init__(self, compute: Callable[[Served], T]) -> None:
-        self._compute = compute
-        self._values: dict[str, T] = {}
-        self._lock = threading.Lock()
-
-    def of(self, served: Served) -> T:
-        """The value of a model."""
-        with self._lock:  # a second visitor waits here instead of computing the same
-            if served.name not in self._values:
-                self._values[served.name] = self._compute(served)
-            return self._values[served.name]
 
 
 def load_models(names: Sequence[str], device: torch.device) -> list[Served]:

@@ -10,14 +10,15 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import fastapi
+import gradio as gr
+import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pixelcnn.app import Limits, Served, page, require_gradio, theme
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from pixelcnn.app import Limits, Served, page, theme
+from pixelcnn.processes import handling
 
 __all__ = ["Guard", "serve"]
 
@@ -125,20 +126,15 @@ def serve(
         ready: Called with the page's address as soon as it can be visited.
 
     Raises:
-        ValueError: If gradio is not installed, or the host or port cannot be listened on.
+        ValueError: If the host or port cannot be listened on.
     """
-    require_gradio()
     with _listening(host, port) as sock, tempfile.TemporaryDirectory(prefix="pixelcnn-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # before gradio is imported: whatever it keeps goes with the server
+        os.environ["GRADIO_TEMP_DIR"] = folder  # whatever gradio keeps goes with the server
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         _run(models, limits, sock, ready)
 
 
 def _run(models: Sequence[Served], limits: Limits, sock: socket.socket, ready: Callable[[str], object]) -> None:
-    import fastapi
-    import gradio as gr
-    import uvicorn
-
     app = gr.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page(models, limits),
@@ -169,20 +165,12 @@ def _run(models: Sequence[Served], limits: Limits, sock: socket.socket, ready: C
             name, port = sock.getsockname()[:2]
             ready(f"http://{f'[{name}]' if ':' in name else name}:{port}")
 
-    with contextlib.suppress(KeyboardInterrupt), _sigterm_like_ctrl_c(), warnings.catch_warnings():
+    # After either signal uvicorn shuts down in peace, and then raises the signal that it got once more.
+    as_ctrl_c = handling(signal.default_int_handler, signal.SIGTERM)
+    with contextlib.suppress(KeyboardInterrupt), as_ctrl_c, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the effective sample size fell below")  # the page itself says so
         warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # becomes a message to the visitor
         Server(config).run([sock])
-
-
-@contextlib.contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """After either signal uvicorn shuts down in peace, and then raises the signal that it got once more."""
-    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
 
 
 @contextlib.contextmanager

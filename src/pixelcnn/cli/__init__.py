@@ -77,7 +77,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     except KeyboardInterrupt as interrupt:
         print(f"pixelcnn: {str(interrupt) or 'stopped'}", file=sys.stderr)
-        return int(getattr(interrupt, "exit_code", 130))  # of pixelcnn.training.Interrupted
+        return int(getattr(interrupt, "exit_code", 130))  # of pixelcnn.processes.Interrupted
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's allocators raise RuntimeError
             raise

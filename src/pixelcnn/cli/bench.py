@@ -13,8 +13,6 @@ import tyro
 from pixelcnn.cli import options
 from pixelcnn.config.engines import Engine
 
-__all__ = ["Bench"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pixelcnn.datasets.pictures import Depth
     from pixelcnn.models import AutoregressiveModel
 
-__all__ = ["Complete"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Complete:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pixelcnn.exact import PreparedModel
     from pixelcnn.models import AutoregressiveModel
 
-__all__ = ["Compress", "Decompress"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Compress:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
     from pixelcnn.scoring import Scores
 
-__all__ = ["Evaluate", "ScoreCommand"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _OnData:

@@ -10,8 +10,6 @@ import tyro
 
 from pixelcnn.cli import options
 
-__all__ = ["Info"]
-
 _MAX_LISTED = 20
 
 

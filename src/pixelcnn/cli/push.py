@@ -9,8 +9,6 @@ import tyro
 
 from pixelcnn.cli import options
 
-__all__ = ["Push"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Push:

@@ -15,8 +15,6 @@ from pixelcnn.config.engines import Engine
 if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
 
-__all__ = ["Sample"]
-
 _MAX_STRIP = 12  # moments shown in a strip
 _MAX_FRAMES = 100  # of an animation
 _MAX_GRID = 10_000  # images in one picture, unless --out asks for it

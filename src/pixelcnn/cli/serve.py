@@ -7,8 +7,6 @@ from typing import Annotated
 
 import tyro
 
-__all__ = ["Serve"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
@@ -36,14 +34,18 @@ class Serve:
 
     def run(self) -> None:
         """Serves the page until it is stopped."""
-        from pixelcnn.app import Limits, load_models, require_gradio
-        from pixelcnn.app.server import serve
+        try:
+            from pixelcnn.app import Limits, load_models
+            from pixelcnn.app.server import serve
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":
+                raise
+            raise ValueError("gradio is not installed: pip install 'pixelcnn[app]'") from None
         from pixelcnn.devices import device_of
         from pixelcnn.models.base import shipped_models
 
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port must be in 0..65535, got {self.port}")
-        require_gradio()
         limits = Limits(images=self.images, queue=self.queue, concurrency=self.concurrency)
         models = load_models(self.models or shipped_models(), device_of(self.device))
 

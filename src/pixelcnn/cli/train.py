@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 else:
     Family = Literal[tuple(FAMILIES)]  # the choices that tyro offers
 
-__all__ = ["Train"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Train:

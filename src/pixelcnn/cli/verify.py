@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from pixelcnn.cli import options
 
-__all__ = ["Verify"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:

@@ -24,7 +24,6 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from pixelcnn.codec.container import StreamError
-from pixelcnn.codec.groups import in_order
 from pixelcnn.codec.manifest import KEPT_SUFFIXES, Entry, check_names
 from pixelcnn.config import Layout
 from pixelcnn.datasets import name_of, open_data
@@ -34,6 +33,7 @@ from pixelcnn.datasets.pictures import SUFFIXES, frames_left_out, open_picture, 
 from pixelcnn.images import encoded, to_pil
 from pixelcnn.levels import GREY_LEVELS, array_dtype, grey_values
 from pixelcnn.progress import progress_bar
+from pixelcnn.threads import in_order
 
 __all__ = ["FileImages", "read_files", "restored_files"]
 

@@ -51,6 +51,10 @@ class Header:
     notes: Mapping[str, Any] = field(default_factory=dict)
     """What was stored along with the images; whoever reads it has to check it."""
 
+    def needs(self, identity: str) -> bool:
+        """Whether this is the identity, in hexadecimal, of the prepared model that the stream needs."""
+        return bytes.fromhex(identity).startswith(self.identity)
+
     @property
     def chunks(self) -> int:
         """Number of chunks."""

@@ -9,9 +9,7 @@ import contextlib
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -26,12 +24,9 @@ from pixelcnn.sampling.native.coding import NativeCoder
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.sampling.walk import Walk
 
-__all__ = ["GroupCoder", "in_order"]
+__all__ = ["GroupCoder"]
 
 _DEVICE_BYTES = 2**28  # on a GPU: of cumulative frequencies, and of one layer's features, at a time
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class GroupCoder:
@@ -152,26 +147,3 @@ class GroupCoder:
         return torch.tensor([
             channel * h * w + pixel for pixels, channel in itertools.product(steps, range(c)) for pixel in pixels
         ], device="cpu")  # fmt: skip
-
-
-@contextlib.contextmanager
-def in_order(function: Callable[[A], B], items: Iterable[A], *, threads: int, ahead: int) -> Iterator[Iterator[B]]:
-    """The function's results in the order of the items, computed by threads.
-
-    At most `ahead` items are begun before their turn, and none once the block has ended, by an error or Ctrl-C too.
-    """
-    pool = ThreadPoolExecutor(threads)
-
-    def results() -> Iterator[B]:
-        begun: deque[Future[B]] = deque()
-        for item in items:
-            begun.append(pool.submit(function, item))
-            if len(begun) > ahead:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
-
-    try:
-        yield results()
-    finally:
-        pool.shutdown(cancel_futures=True)

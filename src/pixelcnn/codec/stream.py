@@ -15,7 +15,7 @@ from torch import Tensor
 from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, StreamError, block, pack_header, payload_of, unpack
-from pixelcnn.codec.groups import GroupCoder, in_order
+from pixelcnn.codec.groups import GroupCoder
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.levels import array_dtype
@@ -23,6 +23,7 @@ from pixelcnn.models.base import load, shipped_models
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.sampling.native.coding import encode as encode_natively
+from pixelcnn.threads import in_order
 
 __all__ = ["Stream", "compress", "decompress", "decompress_with_labels", "find_model"]
 
@@ -181,7 +182,7 @@ def decompress_with_labels(
             images[start : start + len(chunk_images)] = chunk_images
             if labels is not None and chunk_labels is not None:
                 labels[start : start + len(chunk_images)] = chunk_labels
-    if len(members) == header.count and not _matches_digest(header, images, labels):
+    if len(members) == header.count and header.digest != _digest(images, labels):
         raise StreamError("the images are not those that were compressed: their digest does not match")
     within = slice(wanted.start - members.start, wanted.stop - members.start)
     return images[within], None if labels is None else labels[within]
@@ -207,7 +208,7 @@ class Stream:
             raise ValueError(f"data must be bytes, got {type(data).__name__}") from None
         self.header, self._spans = header, _ = unpack(self._data)
         """What the stream records about itself."""
-        if not _is_needed(prepared, header):
+        if not header.needs(prepared.identity):
             raise StreamError(
                 f"the stream is of another model: it needs {header.identity.hex()}, this one is "
                 f"{prepared.identity[:32]}"
@@ -296,27 +297,19 @@ def find_model(
     others = []
     for name in names or shipped_models():
         prepared = prepare(load(name).to(device))
-        if _is_needed(prepared, header):
+        if header.needs(prepared.identity):
             return name, prepared
         others.append(f"{name} ({prepared.identity[:32]})")
     original = header.notes.get("model")
     printable = isinstance(original, str) and original.isprintable()
     known = f", called {original!r} where it was compressed," if printable else ""
-    shipped = [name for name in shipped_models() if _is_needed(prepare(load(name)), header)] if names else []
+    shipped = [name for name in shipped_models() if header.needs(prepare(load(name)).identity)] if names else []
     hint = f"; it is the shipped model {shipped[0]}" if shipped else ""
     kind = f"{' x '.join(map(str, header.shape))} in {header.levels} levels"
     raise StreamError(
         f"the stream needs the model of identity {header.identity.hex()}{known} for images of {kind}, and that is "
         f"none of {', '.join(others)}{hint}"
     )
-
-
-def _is_needed(prepared: PreparedModel, header: Header) -> bool:
-    return bytes.fromhex(prepared.identity)[: len(header.identity)] == header.identity
-
-
-def _matches_digest(header: Header, images: Tensor, labels: Tensor | None) -> bool:
-    return header.digest == _digest(images, labels)
 
 
 def _digest(images: Tensor, labels: Tensor | None) -> bytes:

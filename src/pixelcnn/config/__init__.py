@@ -18,8 +18,7 @@ from pixelcnn.config.models import (
     architecture_of,
     kernel_sizes,
 )
-from pixelcnn.config.presets import PRESETS, recipe
-from pixelcnn.config.training import TrainConfig
+from pixelcnn.config.training import PRESETS, TrainConfig, recipe
 from pixelcnn.config.values import from_dict, to_dict
 
 __all__ = [

@@ -10,14 +10,12 @@ folder in memory. Files are decoded by threads, a few ahead of the one that is b
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from PIL import Image
 
@@ -26,14 +24,12 @@ from pixelcnn.datasets.cache import MAX_CLASSES, stamp_of
 from pixelcnn.datasets.pictures import SUFFIXES, Decoded, Depth, Pictures, PictureSource, is_grey, open_picture, opened
 from pixelcnn.files import printable
 from pixelcnn.progress import progress_bar
+from pixelcnn.threads import in_order
 
 __all__ = ["FolderSource"]
 
 _SPLITS = {"train", "training", "valid", "validation", "val", "test", "testing"}  # names that are hardly classes
 _MAX_THREADS = 8
-
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
 
 
 class FolderSource(PictureSource):
@@ -66,19 +62,21 @@ class FolderSource(PictureSource):
         """Decodes the pictures by threads."""
         channels = self.config.channels or (1 if all(map(is_grey, self.opened())) else 3)
 
-        def decode(item: tuple[str, int | None]) -> Decoded:
+        def decode(picture: tuple[str, int | None]) -> tuple[str, int | None, None, Decoded]:
+            name, label = picture
             try:
-                with open_picture(self.folder / item[0]) as image:
-                    return self.decode(image, channels, depth)
+                with open_picture(self.folder / name) as image:
+                    return name, label, None, self.decode(image, channels, depth)
             except Exception as error:  # Pillow raises errors of any kind for damaged files
-                return error
+                return name, label, None, error
 
+        threads = min(_MAX_THREADS, os.cpu_count() or 1)
         with (
             progress_bar(f"reading {self.name}", self._count, "file", show=progress) as bar,
-            ThreadPoolExecutor(_threads()) as pool,
+            in_order(decode, self._pictures(), threads=threads, ahead=2 * threads) as results,
         ):
-            for (name, label), result in _in_order(pool, decode, self._pictures()):
-                yield name, label, None, result
+            for result in results:
+                yield result
                 bar.update()
 
     def _pictures(self) -> Iterator[tuple[str, int | None]]:
@@ -177,21 +175,3 @@ def _stamp(root: Path, path: str) -> bytes:
         return os.fsencode("\0".join(map(str, (path, *stamp_of(os.path.join(root, path)), ""))))
     except OSError:  # a link to nowhere, which is reported when it is decoded
         return os.fsencode(f"{path}\0-\0-\0")
-
-
-def _threads() -> int:
-    return min(_MAX_THREADS, os.cpu_count() or 1)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[ItemT], ResultT], items: Iterable[ItemT]
-) -> Iterator[tuple[ItemT, ResultT]]:
-    """Each item with its result; results are computed a few ahead."""
-    waiting: collections.deque[tuple[ItemT, Future[ResultT]]] = collections.deque()
-    for item in items:
-        waiting.append((item, pool.submit(function, item)))
-        if len(waiting) > 2 * _threads():
-            first, future = waiting.popleft()
-            yield first, future.result()
-    for item, future in waiting:
-        yield item, future.result()

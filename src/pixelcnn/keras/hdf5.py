@@ -1,4 +1,4 @@
-"""Keras's HDF5 files, in both layouts: read, and written as .weights.h5.
+"""Keras's HDF5 files, in both layouts, also inside .keras files: read, and written as .weights.h5.
 
     Keras 3, and 2 from 2.12 on (.weights.h5, and inside .keras)
         layers/residual_block_1/pixel_conv/conv/vars/0, /1    kernel and bias; the layer's class, numbered by class
@@ -7,28 +7,32 @@
         attribute layer_names                                 the layers, in the network's order
         NAME, attribute weight_names                          a layer's tensors, in its order
 
-The legacy layout states the order of the layers. In the other it follows from the configuration, if there is one, or
-from the shapes. Links to other files, and tensors stored in other files, are refused.
+The classes are the example's, so their numbers are the network's order. What a whole model's configuration, JSON, says
+of the layers is only looked at: no class that it names is built, and the code of a Lambda is not even decoded. Links to
+other files, and tensors stored in other files, are refused.
 """
 
 from __future__ import annotations
 
 import io
-import re
+import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from pixelcnn.files import write_file
-from pixelcnn.keras.configuration import Configuration, read_configuration
-from pixelcnn.keras.network import Convolution, KerasFileError, Weights, check_size, interleaved, paired
+from pixelcnn.keras.network import Convolution, KerasFileError, Weights, check_size, paired
 
-__all__ = ["check_name", "h5py_module", "read_hdf5", "write_weights"]
+__all__ = ["check_name", "h5py_module", "read_archive", "read_hdf5", "write_weights"]
 
 _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second until Keras 2.14
 _BLOCK = ("conv1", "pixel_conv/conv", "conv2")  # the example's names for the parts of a residual block
-_MAX_LAYERS, _MAX_PARTS = 10_000, 100  # entries of a list of layers, and below a layer's group
+_CLASSES = ("InputLayer", "PixelConvLayer", "ResidualBlock", "Conv2D")
+_REQUIRED = {"strides": 1, "dilation_rate": 1, "groups": 1, "data_format": "channels_last", "use_bias": True}
+_MAX_BYTES = 2**31  # of a part of a zip, unpacked
 
 
 def h5py_module() -> Any:
@@ -67,20 +71,28 @@ def write_weights(weights: Weights, path: Path) -> None:
         OSError: If it cannot be written.
     """
     check_name(path)
-    blocks = [_numbered("residual_block", k) for k in range(weights.blocks)]
-    masked = [f"{_numbered('pixel_conv_layer', k)}/conv" for k in range(3)]
-    names = [masked[0], *(f"{block}/{part}" for block in blocks for part in _BLOCK), *masked[1:], "conv2d"]
     content = io.BytesIO()
     with h5py_module().File(content, "w") as file:
         file.create_group("vars")
         file.create_group("layers/input_layer/vars")
-        for name, conv in zip(names, weights.convolutions, strict=True):
+        for name, conv in zip(_names(weights.blocks), weights.convolutions, strict=True):
             group = file["layers"]
             for part in name.split("/"):
                 group = group.require_group(part)
                 group.require_group("vars")  # Keras looks for each part's own variables
             group["vars/0"], group["vars/1"] = conv.kernel, conv.bias
     write_file(path, content.getvalue())
+
+
+def _names(blocks: int) -> list[str]:
+    """The group of each convolution, in the network's order."""
+    first, *masked = (f"{_numbered('pixel_conv_layer', k)}/conv" for k in range(3))
+    return [
+        first,
+        *(f"{_numbered('residual_block', k)}/{part}" for k in range(blocks) for part in _BLOCK),
+        *masked,
+        "conv2d",
+    ]
 
 
 def _numbered(name: str, number: int) -> str:
@@ -90,22 +102,38 @@ def _numbered(name: str, number: int) -> str:
 # Reading ------------------------------------------------------------------------------------------------------------
 
 
-def read_hdf5(file: Path | BinaryIO, configuration: Configuration | None = None) -> Weights:
-    """Reads either layout.
+def read_archive(path: Path) -> Weights:
+    """Reads a .keras file, a zip whose checksums are verified: its configuration and its weights, and no other part."""
+    with zipfile.ZipFile(path) as archive:
+        config, content = (_part(archive, name) for name in ("config.json", "model.weights.h5"))
+    return replace(read_hdf5(io.BytesIO(content)), format="Keras archive", size=_image_size(config), verified=True)
 
-    Args:
-        file: The file, or its content.
-        configuration: What is known of the order of the layers.
-    """
+
+def _part(archive: zipfile.ZipFile, name: str) -> bytes:
+    if name not in archive.namelist():
+        raise KerasFileError(f"not a Keras file: it has no {name}")
+    if (size := archive.getinfo(name).file_size) > _MAX_BYTES:
+        raise KerasFileError(f"not the example's network: its {name} has {size:,} bytes")
+    return archive.read(name)
+
+
+def read_hdf5(file: Path | BinaryIO) -> Weights:
+    """Reads either layout from a file, or from its content."""
     with h5py_module().File(file, "r") as top:
         for container in _CONTAINERS:
             if container in top:
-                group = _child(top, container)
-                if configuration is None:
-                    return Weights(format="Keras 3 weights", convolutions=_by_class(group), size=None)
-                convolutions = _by_configuration(group, configuration)
-                return Weights(format="Keras 3 weights", convolutions=convolutions, size=configuration.size)
+                return Weights(format="Keras 3 weights", convolutions=_by_class(_child(top, container)), size=None)
         return _legacy(top)
+
+
+def _by_class(group: Any) -> list[Convolution]:
+    names = _names(sum(name.startswith("residual_block") for name in group))
+    tensors = [
+        (f"{group.name}/{name}".strip("/"), _tensor(group, f"{name}/vars/{k}")) for name in names for k in (0, 1)
+    ]
+    if others := sorted(set(group) - {"input_layer", *(name.split("/")[0] for name in names)}):
+        raise KerasFileError(f"not the example's network: it has the layer {others[0]!r}")
+    return paired(tensors)
 
 
 def _legacy(top: Any) -> Weights:
@@ -113,63 +141,51 @@ def _legacy(top: Any) -> Weights:
     group = _child(top, "model_weights") if whole else top
     if "layer_names" not in group.attrs:
         raise KerasFileError("not a file of Keras weights: it has neither layers nor layer_names")
-    layers = _texts(group.attrs["layer_names"])
-    size = None
-    if "model_config" in top.attrs:
-        configuration = read_configuration(top.attrs["model_config"])
-        size = configuration.size
-        if [name for name in configuration.names if name in group] != layers[: len(configuration.names)]:
-            raise KerasFileError("the layers in model_config are not those in layer_names")
+    size = _image_size(top.attrs["model_config"]) if "model_config" in top.attrs else None
     tensors = []
-    for layer in layers:
+    for layer in _texts(group.attrs["layer_names"]):
         inner = _child(group, layer)
         tensors += [(f"{layer}/{name}", _tensor(inner, name)) for name in _texts(inner.attrs["weight_names"])]
     kind = "whole model" if whole else "weights"
     return Weights(format=f"{kind}, legacy HDF5", convolutions=paired(tensors), size=size)
 
 
-def _by_configuration(group: Any, configuration: Configuration) -> list[Convolution]:
-    if unknown := sorted(set(group) - set(configuration.groups)):
-        raise KerasFileError(f"{unknown[0]!r} is a layer that config.json does not have")
-    return [conv for name in configuration.groups for conv in _layer(_child(group, name))]
+def _image_size(configuration: str | bytes) -> tuple[int, int] | None:
+    """Height and width of the images by a model's configuration, which must be that of the example's network."""
+    try:
+        layers = [
+            (str(each["class_name"]), dict(each["config"])) for each in json.loads(configuration)["config"]["layers"]
+        ]
+        names = [str(values["name"]) for _, values in layers]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise KerasFileError(f"the file is damaged: its configuration cannot be read ({error!r})") from None
+    size = None
+    for name, (kind, values) in zip(names, layers, strict=True):
+        if (base := kind.split(">")[-1]) not in _CLASSES:
+            raise KerasFileError(f"not the example's network: layer {name!r} is a {base}, whose code is not run")
+        if base == "InputLayer":
+            size = _size(values)
+        for key, required in _REQUIRED.items():
+            if (value := values.get(key, required)) not in (required, [required, required]):
+                raise KerasFileError(f"not the example's network: layer {name!r} has {key} {value}")
+    masks = [values["mask_type"] for _, values in layers if "mask_type" in values]
+    if masks and masks != ["A", *"B" * (len(masks) - 1)]:
+        raise KerasFileError(f"not the example's network: its masks are {', '.join(map(str, masks))}")
+    activations = [values["activation"] for _, values in layers if isinstance(values.get("activation"), str)]
+    if activations and (activations[-1] not in ("sigmoid", "linear") or set(activations[:-1]) - {"relu"}):
+        raise KerasFileError(f"not the example's network: its activations are {', '.join(activations)}")
+    return size
 
 
-def _by_class(group: Any) -> list[Convolution]:
-    if len(group) > _MAX_LAYERS:
-        raise KerasFileError(f"not the example's network: it has {len(group):,} layers")
-    classes: dict[str, dict[int, str]] = {}
-    for name in group:
-        base, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name, re.DOTALL).groups()  # type: ignore[union-attr]
-        classes.setdefault(base, {})[int(number or 0)] = name
-    queues = []
-    for base, numbered in classes.items():
-        if missing := set(range(len(numbered))) - set(numbered):
-            raise KerasFileError(f"layer {base}_{min(missing)} is missing")
-        queues.append([conv for k in sorted(numbered) for conv in _layer(_child(group, numbered[k]))])
-    return interleaved(queues)
-
-
-def _layer(group: Any) -> list[Convolution]:
-    """The convolutions of a layer: none, its own, that of a PixelConvLayer, or those of a ResidualBlock."""
-    names: list[str] = []
-
-    def add(name: str) -> bool | None:
-        names.append(name)
-        return True if len(names) > _MAX_PARTS else None  # True ends the visit
-
-    if group.visit(add):  # follows no links
-        raise KerasFileError(f"not the example's network: {group.name} has too many parts")
-    tensors = [name for name in names if hasattr(group[name], "shape")]
-    for parts in ((), ("",), ("conv",), _BLOCK):
-        expected = [(part, f"{part}/vars/{k}".lstrip("/")) for part in parts for k in (0, 1)]
-        if sorted(tensors) == sorted(name for _, name in expected):
-            return paired((f"{group.name}/{part}".strip("/"), _tensor(group, name)) for part, name in expected)
-    raise KerasFileError(f"not the example's network: {group.name} has the tensors {', '.join(tensors)}")
+def _size(values: dict[str, Any]) -> tuple[int, int] | None:
+    shape = values.get("batch_shape", values.get("batch_input_shape"))
+    if not (isinstance(shape, list) and len(shape) == 4 and shape[3] == 1):
+        raise KerasFileError(f"images must have one channel, got an input of shape {shape}")
+    height, width = shape[1:3]
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def _texts(names: Any) -> list[str]:
-    if np.size(names) > _MAX_LAYERS:
-        raise KerasFileError(f"not the example's network: it has {np.size(names)} names")
     return [name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(names)]
 
 

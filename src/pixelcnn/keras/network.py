@@ -24,8 +24,8 @@ from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.sampling.autoregressive import check_weights
 
 __all__ = [
-    "Converted", "Convolution", "KerasFileError", "Weights", "check_network", "check_size", "from_keras", "interleaved",
-    "layers", "paired", "to_keras",
+    "Converted", "Convolution", "KerasFileError", "Weights", "check_network", "check_size", "from_keras", "layers",
+    "paired", "to_keras",
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -35,7 +35,7 @@ _MAX_BYTES = 2**31  # of a tensor; the example's network has 64 kB
 class KerasFileError(ValueError):
     """A file that is damaged or not of the example's network.
 
-    Every reader in this package raises it; `reading.read_weights` puts the file's name before the message.
+    Every reader in this package raises it; `pixelcnn.keras.read_weights` puts the file's name before the message.
     """
 
 
@@ -145,37 +145,12 @@ def paired(tensors: Iterable[tuple[str, np.ndarray]]) -> list[Convolution]:
     return [Convolution(name, kernel, bias) for (name, kernel), (_, bias) in pairs]
 
 
-def interleaved(queues: Iterable[Sequence[Convolution]]) -> list[Convolution]:
-    """The convolutions in the network's order, where only the order within each class of layers is known.
-
-    Args:
-        queues: The convolutions of each class, in the order of its layers.
-    """
-    classes = list(queues)
-    filters, blocks = _size_of([conv.kernel.shape for queue in classes for conv in queue])
-    # how many of each queue have been taken, and up to two orders in which that can be
-    states: dict[tuple[int, ...], list[list[Convolution]]] = {(0,) * len(classes): [[]]}
-    for target, shape in layers(filters, blocks).items():
-        following: dict[tuple[int, ...], list[list[Convolution]]] = {}
-        for taken, orders in states.items():
-            for k, queue in enumerate(classes):
-                if taken[k] < len(queue) and queue[taken[k]].kernel.shape == shape:
-                    after = (*taken[:k], taken[k] + 1, *taken[k + 1 :])
-                    longer = [[*order, queue[taken[k]]] for order in orders]
-                    following[after] = [*following.get(after, []), *longer][:2]
-        if not following:
-            raise KerasFileError(f"not the example's network: no convolution of shape {shape} for {target}")
-        states = following
-    (orders,) = states.values()
-    if len(orders) > 1:
-        raise KerasFileError("the order of the layers is not unique; a .keras file states it")
-    return orders[0]
-
-
 def check_network(convolutions: Sequence[Convolution]) -> None:
     """Checks that these are the example's network, layer by layer."""
-    filters, blocks = _size_of([conv.kernel.shape for conv in convolutions])
-    for conv, shape in zip(convolutions, layers(filters, blocks).values(), strict=True):
+    if (n := len(convolutions)) < 4 or (n - 4) % 3:
+        raise KerasFileError(f"not the example's network: it has {n} convolutions, which is not 4 and 3 per block")
+    filters = int(convolutions[0].kernel.size) // 49
+    for conv, shape in zip(convolutions, layers(filters, (n - 4) // 3).values(), strict=True):
         for kind, tensor, expected in (("kernel", conv.kernel, shape), ("bias", conv.bias, shape[3:])):
             if tensor.shape != expected:
                 raise KerasFileError(f"the {kind} of {conv.name} must have shape {expected}, got {tensor.shape}")
@@ -190,15 +165,3 @@ def check_size(shape: Shape, itemsize: int, name: str) -> None:
     """Checks, before a tensor is read, that its size is plausible."""
     if math.prod(shape) * itemsize > _MAX_BYTES:
         raise KerasFileError(f"not the example's network: {name} has shape {shape}")
-
-
-def _size_of(kernels: Sequence[Shape]) -> tuple[int, int]:
-    """Filters and blocks."""
-    if len(kernels) < 4 or (len(kernels) - 4) % 3:
-        raise KerasFileError(
-            f"not the example's network: it has {len(kernels)} convolutions, which is not 4 and 3 per block"
-        )
-    first = [shape for shape in kernels if shape[:3] == (7, 7, 1)]
-    if len(first) != 1:
-        raise KerasFileError(f"not the example's network: {len(first)} kernels of shape (7, 7, 1, filters), not one")
-    return first[0][3], (len(kernels) - 4) // 3

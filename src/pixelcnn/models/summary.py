@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from pixelcnn.operations import Conv, FullView, Operation, Position
 from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["LayerRow", "block_of", "layer_rows", "receptive_field", "summary"]
+__all__ = ["LayerRow", "layer_rows", "layers_by_block", "receptive_field", "summary"]
 
 
 _BLOCKS = ("blocks", "layers", "up_u", "up_ul", "down_u", "down_ul", "attention", "terms")
@@ -81,6 +82,16 @@ def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
     return [row(layer, shape) for layer, shape in view.seen]
 
 
+def layers_by_block(model: AutoregressiveModel) -> list[tuple[str, list[LayerRow]]]:
+    """The rows of `layer_rows` with the block that they belong to, or an empty string, one block after the other."""
+
+    def block_of(row: LayerRow) -> str:
+        parts = row.name.split(".")
+        return ".".join(parts[:2]) if parts[0] in _BLOCKS else ""
+
+    return [(block, list(rows)) for block, rows in itertools.groupby(layer_rows(model), block_of)]
+
+
 def receptive_field(model: AutoregressiveModel) -> Tensor:
     """The pixels around one pixel on which its parameters depend, in an image without borders.
 
@@ -122,22 +133,16 @@ def summary(model: AutoregressiveModel) -> str:
         "",
         f"{'layer':<18}{'kernel':<8}{'mask':<6}{'in -> out':<13}{'activation':<12}{'output':<13}{'parameters':>11}",
     ]
-    rows = layer_rows(model)
-    blocks: dict[str, int] = {}
-    for row in rows:
-        if block_of(row.name):
-            blocks[block_of(row.name)] = blocks.get(block_of(row.name), 0) + row.parameters
-    current = ""
-    for row in rows:
-        block = block_of(row.name)
-        if block and block != current:
-            lines.append(f"{block:<70}{blocks[block]:>11,}")
-        current = block
-        name = f"  {row.name.removeprefix(block + '.')}" if block else row.name
-        count = f"({row.parameters:,})" if block else f"{row.parameters:,}"
-        lines.append(
-            f"{name:<18}{row.kernel:<8}{row.mask_type:<6}{row.channels:<13}{row.activation:<12}{row.output:<13}{count:>11}"
-        )
+    for block, rows in layers_by_block(model):
+        if block:
+            lines.append(f"{block:<70}{sum(row.parameters for row in rows):>11,}")
+        for row in rows:
+            name = f"  {row.name.removeprefix(block + '.')}" if block else row.name
+            count = f"({row.parameters:,})" if block else f"{row.parameters:,}"
+            lines.append(
+                f"{name:<18}{row.kernel:<8}{row.mask_type:<6}{row.channels:<13}{row.activation:<12}{row.output:<13}"
+                f"{count:>11}"
+            )
     total = sum(p.numel() for p in model.parameters())
     lines.append(f"{'total, masked weights counted':<70}{total:>11,}")
 
@@ -197,9 +202,3 @@ def _ensemble(model: OrderEnsemble) -> str:
 def _engine(model: AutoregressiveModel) -> str:
     reason = why_not_native(model)
     return "native, compiled for this processor" if reason is None else f"eager, not native: {reason}"
-
-
-def block_of(name: str) -> str:
-    """The block that a layer of this name belongs to, or an empty string."""
-    parts = name.split(".")
-    return ".".join(parts[:2]) if parts[0] in _BLOCKS else ""

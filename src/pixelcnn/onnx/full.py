@@ -1,7 +1,7 @@
 """The whole forward pass as an ONNX graph.
 
 images   uint8 or float32 levels (N, C, H, W), for any N
-labels   for a conditional model, see `pixelcnn.onnx.operations.condition_input`
+labels   for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
 params   float32 (N, C, H, W, params), what the model itself returns
 """
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.onnx.operations import Exporter, check_model, condition_input, kernel_rows, kind_of, scaled
-from pixelcnn.onnx.parameters import mixture_params
+from pixelcnn.onnx.graph import Graph
+from pixelcnn.onnx.surroundings import check_model, condition_input, kernel_rows, kind_of, mixture_params, scaled
 from pixelcnn.operations import Node
 from pixelcnn.sampling.program import record
 
 __all__ = ["full_graph"]
 
 
-class _Everywhere(Exporter):
+class _Everywhere(Graph):
     """Whole images: features (N, H, W, channels)."""
 
     def __init__(self, model: AutoregressiveModel) -> None:

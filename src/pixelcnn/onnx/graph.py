@@ -1,4 +1,9 @@
-"""An ONNX graph under construction: nodes with generated names, constants without duplicates."""
+"""An ONNX graph under construction: nodes with generated names, constants without duplicates.
+
+Every operation of a program makes its own nodes (`Operation.exported`), over features with channels last, as in the
+networks. How features are laid out and what a convolution sees is defined by the graphs of whole images and of a step,
+which have what `pixelcnn.operations.base.Exporter` describes.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pixelcnn.operations import IMAGE
+from pixelcnn.sampling.program import Program
 from pixelcnn.version import __version__
 
 __all__ = ["Graph", "onnx_module"]
@@ -29,7 +36,13 @@ def onnx_module() -> Any:
 
 
 class Graph:
-    """Nodes, constants, inputs and outputs."""
+    """Nodes, constants, inputs and outputs, and the program that is being added."""
+
+    program: Program
+    condition: str | None = None
+    """Name of what the images are conditioned on, (N, D)."""
+    values: dict[int, str]
+    """Names of the program's values available so far."""
 
     def __init__(self) -> None:
         self._onnx = onnx_module()
@@ -38,6 +51,11 @@ class Graph:
         self._initializers: list[Any] = []
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
+
+    def begin(self, program: Program, image: str) -> None:
+        """Sets the program, and the name of the scaled image."""
+        self.program = program
+        self.values = {IMAGE: image}
 
     def input(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> str:
         """Adds a named input; a string in its shape stands for a dimension of any size."""
@@ -49,12 +67,12 @@ class Graph:
         self._nodes.append(self._onnx.helper.make_node("Identity", [value], [name]))
         self._outputs.append(self._described(name, dtype, shape))
 
-    def constant(self, value: Tensor | np.ndarray | Sequence[int] | int | float, dtype: Any = None) -> str:
+    def constant(self, value: Tensor | np.ndarray | Sequence[int] | int | float) -> str:
         """The name of a constant; integers are int64, other numbers float32."""
         if isinstance(value, Tensor):
             value = value.detach().cpu().numpy()
         default = np.float32 if isinstance(value, float) else np.int64
-        array = np.asarray(value, dtype or (value.dtype if isinstance(value, np.ndarray) else default))
+        array = np.asarray(value, value.dtype if isinstance(value, np.ndarray) else default)
         key = (str(array.dtype), array.shape, array.tobytes())
         if key not in self._constants:
             name = self._constants[key] = f"c{len(self._constants)}"

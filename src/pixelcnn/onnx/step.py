@@ -4,7 +4,7 @@ Inputs, for N images of C channels and H * W pixels:
 
     step        int64 (), from -prelude on, in order; nothing is drawn before step 0
     images      uint8 (N, C, H, W): levels drawn so far, arbitrary values elsewhere
-    labels      for a conditional model, see `pixelcnn.onnx.operations.condition_input`
+    labels      for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
     cache_K     float32 (H * W + 2, N, features): zeros before the first step, then what the last call returned
 
 Outputs:
@@ -33,15 +33,15 @@ from torch import Tensor
 
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.onnx.operations import Exporter, check_model, condition_input, kernel_rows, kind_of, scaled
-from pixelcnn.onnx.parameters import mixture_params
+from pixelcnn.onnx.graph import Graph
+from pixelcnn.onnx.surroundings import check_model, condition_input, kernel_rows, kind_of, mixture_params, scaled
 from pixelcnn.operations import IMAGE, Node
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 
 __all__ = ["step_graph"]
 
 
-class _Front(Exporter):
+class _Front(Graph):
     """The pixels of a step, or of its row: features (P, N, channels)."""
 
     def __init__(self, schedule: Schedule) -> None:

@@ -25,7 +25,9 @@ from pixelcnn.training.record import RunRecord
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["CURVES_SECONDS", "Reports", "card", "check_tensorboard", "draw_curves", "write_metrics", "write_samples"]
+__all__ = [
+    "CURVES_SECONDS", "Reports", "card", "draw_curves", "tensorboard_writer", "write_metrics", "write_samples",
+]  # fmt: skip
 
 CURVES_SECONDS = 10
 """Between two drawings of the curves, which take one."""
@@ -56,7 +58,7 @@ class Reports:
         self, out: Path, say: Callable[[str], None], device: torch.device, step: int, tensorboard: bool
     ) -> None:
         self._out, self._say, self._device = out, say, device
-        self._writer = _writer_class()(str(out / "tensorboard"), purge_step=step + 1) if tensorboard else None
+        self._writer = tensorboard_writer()(str(out / "tensorboard"), purge_step=step + 1) if tensorboard else None
         self._last_curves = -math.inf
 
     def step(self, step: int, values: dict[str, float]) -> None:
@@ -113,16 +115,12 @@ class Reports:
         writer.flush()
 
 
-def check_tensorboard() -> None:
-    """Checks that TensorBoard is installed.
+def tensorboard_writer() -> type[SummaryWriter]:
+    """The class that writes for TensorBoard.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If TensorBoard is not installed.
     """
-    _writer_class()
-
-
-def _writer_class() -> type[SummaryWriter]:
     try:
         from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
     except ImportError:

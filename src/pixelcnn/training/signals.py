@@ -13,24 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import FrameType
 
-from pixelcnn.processes import Processes, handling
+from pixelcnn.processes import Interrupted, Processes, handling
 
-__all__ = ["Interrupted", "StopSignals"]
+__all__ = ["StopSignals"]
 
 _NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C or SIGTERM, after writing a checkpoint; the message says how to resume it.
-
-    Attributes:
-        exit_code: Exit code of a process that was stopped in this way: 128 + the signal's number, so 130 after Ctrl-C
-            and 143 after SIGTERM.
-    """
-
-    def __init__(self, message: str, signum: int = signal.SIGINT) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signum
 
 
 class StopSignals:

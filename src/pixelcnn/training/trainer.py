@@ -41,7 +41,7 @@ from pixelcnn.training.batches import Batches, checked_data
 from pixelcnn.training.checkpoint import RunState, last_sound, load_checkpoint, save_checkpoint
 from pixelcnn.training.folder import RunFolder
 from pixelcnn.training.record import RunRecord
-from pixelcnn.training.report import Reports, card, check_tensorboard, write_samples
+from pixelcnn.training.report import Reports, card, tensorboard_writer, write_samples
 from pixelcnn.training.schedule import Plan, learning_rate
 from pixelcnn.training.signals import StopSignals
 from pixelcnn.training.step import StepResult
@@ -143,7 +143,7 @@ class _Run:
         self.reports: Reports | None = None  # of the first process
         self._duration_shown = False
         if config.tensorboard:
-            check_tensorboard()
+            tensorboard_writer()  # before the work
 
     def _product(self) -> AutoregressiveModel:
         """The model that the run produces: the one in training, or its mixture over scan orders."""

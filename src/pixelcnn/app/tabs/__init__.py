@@ -1,6 +1,6 @@
 """The tabs of the page, one module each: a new tab is a module of this package with what `Tab` says.
 
-No tab imports another; what they share is in `pixelcnn.app.parts`. Gradio is imported only when a tab is built.
+No tab imports another; what they share is in `pixelcnn.app.parts`.
 """
 
 from __future__ import annotations

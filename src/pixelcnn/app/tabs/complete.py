@@ -18,8 +18,9 @@ import json
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import gradio as gr
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,9 +32,6 @@ from pixelcnn.completion import FEW, Completion, comes_first
 from pixelcnn.images import completion_panel, encoded, hidden, shades, to_pil
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.orders import rearranged
-
-if TYPE_CHECKING:
-    import gradio
 
 __all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "result_html", "to_editor"]
 
@@ -77,8 +75,6 @@ class Result:
 
 def build(backend: parts.Backend) -> None:
     """See `pixelcnn.app.tabs.Tab`."""
-    import gradio as gr
-
     models, limits, first = backend.models, backend.limits, backend.first
 
     @backend.task
@@ -91,13 +87,13 @@ def build(backend: parts.Backend) -> None:
         return result_html(served, edited, result, number)
 
     @backend.task
-    def on_upload(name: str, event: gradio.EventData) -> str:
+    def on_upload(name: str, event: gr.EventData) -> str:
         content = event._data.get("content") if isinstance(event._data, dict) else None
         return to_editor(models[name], as_image(models[name], from_base64("file", content), limits))
 
     def on_model(name: str, particles: float) -> tuple[Any, ...]:
         served = models[name]
-        most = limits.particles_of(served.model)
+        most = limits.particles_of(served)
         return (
             _first_image(served),
             gr.update(visible=served.has_digits),
@@ -110,7 +106,7 @@ def build(backend: parts.Backend) -> None:
         served = models[name]
         return to_editor(served, served.digits(random.randrange(TEST_IMAGES))[0]) if served.has_digits else gr.skip()
 
-    most = limits.particles_of(first.model)
+    most = limits.particles_of(first)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             editor = gr.HTML(
@@ -134,7 +130,6 @@ def build(backend: parts.Backend) -> None:
 
     asked = [model, editor, label, n, particles, seed]
     work = {**parts.WORK, "show_progress_on": status}
-    on_upload.__annotations__["event"] = gr.EventData  # Gradio cannot look up the type, which is not imported above
     model.change(on_model, [model, particles], [editor, another, label, n, particles], **parts.QUICK)
     another.click(on_digit, model, editor, **parts.QUICK)
     editor.upload(on_upload, model, editor, **work)
@@ -197,7 +192,7 @@ def complete(
     Raises:
         ValueError: If the request is invalid or exceeds the limits, or what is known is impossible.
     """
-    parts.whole("number of particles", particles, 1, limits.particles_of(served.model))
+    parts.whole("number of particles", particles, 1, limits.particles_of(served))
     if not 1 <= n <= particles:
         raise ValueError(f"the number of completions must be in 1..{particles}, the number of particles, got {n}")
     labels = None if label is None else torch.tensor([label])

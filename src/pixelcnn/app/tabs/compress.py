@@ -8,6 +8,7 @@ import math
 import re
 from typing import Any
 
+import gradio as gr
 import torch
 from torch import Tensor
 
@@ -15,7 +16,6 @@ from pixelcnn.app import parts
 from pixelcnn.app.compressing import (
     Compressed,
     Decompressed,
-    PreparedModels,
     compressed,
     decompressed,
     max_images,
@@ -42,10 +42,7 @@ _COPY = re.compile(r"([0-9a-f]{64}) ([A-Za-z0-9+/=]+)")
 
 def build(backend: parts.Backend) -> None:
     """See `pixelcnn.app.tabs.Tab`."""
-    import gradio as gr
-
     models, limits, first = backend.models, backend.limits, backend.first
-    prepared = PreparedModels(models.values())
 
     @backend.task
     def on_compress(
@@ -53,7 +50,7 @@ def build(backend: parts.Backend) -> None:
     ) -> tuple[str, str]:
         served = models[name]
         images = _images(served, label, kind, number, seed, n, files, limits)
-        result = compressed(served, prepared, images, _labels(served, label, images), limits)
+        result = compressed(served, images, _labels(served, label, images), limits)
         return stream_html(served, result), browser_copy(result)
 
     @backend.task
@@ -61,12 +58,12 @@ def build(backend: parts.Backend) -> None:
         sent = _COPY.fullmatch(copy) if isinstance(copy, str) else None
         if sent is None:
             raise ValueError("compress images first")
-        return decoded_html(decompressed(prepared, from_base64("stream", sent[2]), limits), sent[1])
+        return decoded_html(decompressed(models.values(), from_base64("stream", sent[2]), limits), sent[1])
 
     @backend.task
     def on_decode(file: object) -> str:
         content, *_ = received(file, limits)
-        return decoded_html(decompressed(prepared, content, limits), None)
+        return decoded_html(decompressed(models.values(), content, limits), None)
 
     def on_kind(kind: str) -> tuple[Any, ...]:
         return tuple(gr.update(visible=parts.visible(shown)) for shown in _shown(kind))

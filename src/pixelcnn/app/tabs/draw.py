@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import gradio as gr
 from PIL import Image
 
 from pixelcnn.app import parts
@@ -30,8 +31,6 @@ _SEEDS = 10**6  # a new seed is below it: it should be easy to write down
 
 def build(backend: parts.Backend) -> None:
     """See `pixelcnn.app.tabs.Tab`."""
-    import gradio as gr
-
     models, limits, first = backend.models, backend.limits, backend.first
 
     @backend.stream
@@ -47,7 +46,7 @@ def build(backend: parts.Backend) -> None:
         served = models[name]
         return (
             parts.new_choices(_choices(served)),
-            parts.up_to(limits.images_of(served.model), images),
+            parts.up_to(limits.images_of(served), images),
             gr.update(visible=False, value=1.0),
         )
 
@@ -55,7 +54,7 @@ def build(backend: parts.Backend) -> None:
         guided = models[name].guided and label != parts.ANY
         return gr.update(visible=True) if guided else gr.update(visible=False, value=1.0)
 
-    most = limits.images_of(first.model)
+    most = limits.images_of(first)
     first_picture, first_status = _first_drawing(first, limits)
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
@@ -156,7 +155,7 @@ def snapshot_html(served: Served, request: Request, snapshot: Snapshot, *, repla
 
 def _first_drawing(served: Served, limits: Limits) -> tuple[str, str]:
     """What a visitor finds: images that the first model drew as the page was built, if it was quick enough."""
-    request = Request(images=min(_IMAGES, limits.images_of(served.model)))
+    request = Request(images=min(_IMAGES, limits.images_of(served)))
     try:
         # This drawing compiles what is compiled on first use, before the clock runs.
         next(draw(served, replace(request, images=1), limits))

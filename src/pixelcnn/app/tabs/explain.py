@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from itertools import groupby
+
+import gradio as gr
 
 from pixelcnn.app import parts
 from pixelcnn.app.figures import curve, field_figure, front_figure, mask_figures
 from pixelcnn.app.served import Served
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble
-from pixelcnn.models.summary import LayerRow, block_of, layer_rows, receptive_field
+from pixelcnn.models.summary import LayerRow, layers_by_block, receptive_field
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["TITLE", "build", "model_html"]
@@ -23,8 +24,6 @@ _COLUMNS = ("layer", "kernel", "mask", "in → out", "activation", "output", "pa
 
 def build(backend: parts.Backend) -> None:
     """See `pixelcnn.app.tabs.Tab`."""
-    import gradio as gr
-
     pages = {
         name: (model_html(served), served.card or "This model has no card.") for name, served in backend.models.items()
     }
@@ -115,8 +114,7 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
 
 def _layers(network: AutoregressiveModel) -> str:
     rows: list[tuple[str, Sequence[str]]] = []
-    for block, members in groupby(layer_rows(network), lambda row: block_of(row.name)):
-        layers = list(members)
+    for block, layers in layers_by_block(network):
         if block:
             total = sum(row.parameters for row in layers)
             rows.append(("px-block", (block, "", "", "", "", "", f"{total:,}")))

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import math
 import random
+from functools import cache
 from typing import Any
 
+import gradio as gr
 import torch
 from torch import Tensor
 
 from pixelcnn.app import parts
-from pixelcnn.app.served import TEST_IMAGES, PerModel, Served
+from pixelcnn.app.served import TEST_IMAGES, Served
 from pixelcnn.app.uploads import as_image, picture_field, received
 from pixelcnn.images import encoded, grid, surprise_map
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import score
 
-__all__ = ["TITLE", "Reference", "build", "score_html"]
+__all__ = ["TITLE", "build", "score_html", "share_below"]
 
 TITLE = "Score"
 ORDER = 3
@@ -30,28 +32,21 @@ _MAX_CLASSES = 100  # that are compared: one forward pass each
 _MAX_LISTED = 10  # classes
 
 
-class Reference(PerModel[Tensor]):
-    """The bits of some MNIST test images under each model, for comparison."""
-
-    def __init__(self) -> None:
-        super().__init__(_reference_bits)
-
-    def share_below(self, served: Served, bits: float) -> float | None:
-        """The share of these images that have fewer bits; None if the model's images do not have MNIST's shape."""
-        return (self.of(served) < bits).double().mean().item() if served.has_digits else None
+def share_below(served: Served, bits: float) -> float | None:
+    """The share of MNIST test images that have fewer bits; None if the model's images do not have MNIST's shape."""
+    return (_reference_bits(served) < bits).double().mean().item() if served.has_digits else None
 
 
+@cache
 def _reference_bits(served: Served) -> Tensor:
+    """The bits of some MNIST test images under a model."""
     images = served.digits(0, TEST_IMAGES)[:: TEST_IMAGES // _REFERENCE][:_REFERENCE]
     return -score(served.model, images).log_prob / math.log(2)
 
 
 def build(backend: parts.Backend) -> None:
     """See `pixelcnn.app.tabs.Tab`."""
-    import gradio as gr
-
     models, limits, first = backend.models, backend.limits, backend.first
-    reference = Reference()
 
     @backend.task
     def on_score(name: str, label: str, kind: str, number: float | None, file: str | None, drawing: str | None) -> str:
@@ -66,7 +61,7 @@ def build(backend: parts.Backend) -> None:
                 raise ValueError("draw an image first")
             content, *_ = received(drawing if kind == _DRAWN else file, limits)
             image, title = as_image(served, content, limits), ""
-        return score_html(served, image, class_, title, reference)
+        return score_html(served, image, class_, title)
 
     def on_kind(kind: str) -> tuple[Any, ...]:
         return tuple(gr.update(visible=parts.visible(kind == each)) for each in (_DIGIT, _FILE, _DRAWN))
@@ -107,10 +102,10 @@ def _kinds(served: Served) -> list[str]:
 
 
 @torch.inference_mode()
-def score_html(served: Served, image: Tensor, label: int | None, title: str, reference: Reference) -> str:
+def score_html(served: Served, image: Tensor, label: int | None, title: str) -> str:
     """An image of levels (C, H, W), its map of surprise, which ensembles do not have, its scores and its classes.
 
-    Without a label, the class that the model is given, the image's bits are compared with the reference.
+    Without a label, the class that the model is given, the image's bits are compared with those of test images.
     """
     model = served.model
     images = image[None].to(model.device)
@@ -125,7 +120,7 @@ def score_html(served: Served, image: Tensor, label: int | None, title: str, ref
     else:
         picture = surprise_map(image, model.log_prob_map(images, labels)[0], model.levels, title)
         alt += f", and its map of surprise{given}"
-    share = reference.share_below(served, bits) if label is None else None
+    share = share_below(served, bits) if label is None else None
     compared = "" if share is None else f", more than <strong>{share:.0%}</strong> of {_REFERENCE} MNIST test images"
     rows = [
         ("bits/dim", f"{scores.bits_per_dim.item():.4f}"),

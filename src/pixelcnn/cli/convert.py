@@ -1,19 +1,20 @@
-"""`pixelcnn convert-keras`: weights of the Keras example as a model's folder."""
+"""`pixelcnn convert-keras`, `export-keras` and `export-onnx`: models from and for other programs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from pixelcnn.cli import options
 
 if TYPE_CHECKING:
     from pixelcnn.keras.network import Converted, Weights
 
-__all__ = ["ConvertKeras"]
-
 _EXAMPLE = (28, 28)  # the example's images
+_Out = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class ConvertKeras:
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A file that Keras 2 or 3 wrote: .weights.h5, .keras, .h5 (a whole model, or weights), or a SavedModel folder. All
     but SavedModels need h5py: pip install 'pixelcnn[h5]'."""
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    out: _Out
     """The model's folder. An existing one is replaced if it holds a model and nothing else."""
     size: tuple[int, int] | None = None
     """Height and width of the images, for files that do not state them, such as those of weights alone; by default the
@@ -36,8 +37,8 @@ class ConvertKeras:
 
     def run(self) -> None:
         """Reads, verifies and writes the weights, and prints a report."""
+        from pixelcnn.keras import read_weights
         from pixelcnn.keras.network import from_keras
-        from pixelcnn.keras.reading import read_weights
 
         weights = read_weights(self.file)
         if self.size is not None and weights.size not in (None, self.size):
@@ -90,4 +91,66 @@ def _card(converted: Converted, weights: Weights, file: Path) -> str:
     return describe(converted.model, training=origin)
 
 
-COMMANDS = {"convert-keras": ConvertKeras}
+@dataclass(frozen=True, kw_only=True)
+class ExportKeras:
+    """Write a PixelCNN's weights for the Keras example, where `model.load_weights(OUT)` reads them.
+
+    For models like the example's: PixelCNN, one channel, two levels; any width, depth and image size. Keras is not
+    needed, but h5py is: pip install 'pixelcnn[h5]'.
+    """
+
+    model: options.ModelName
+    out: _Out
+    """NAME.weights.h5, for Keras 3 and 2.15. No other format is written."""
+
+    def run(self) -> None:
+        """Writes the file and prints its size."""
+        from pixelcnn.files import writable_file
+        from pixelcnn.keras.hdf5 import check_name, write_weights
+        from pixelcnn.keras.network import to_keras
+        from pixelcnn.models.base import load
+
+        check_name(self.out)
+        writable_file(self.out)
+        weights = to_keras(load(self.model))
+        write_weights(weights, self.out)
+        tensors = 2 * len(weights.convolutions)
+        print(f"wrote {self.out}: {tensors} tensors; filters: {weights.filters}, residual blocks: {weights.blocks}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOnnx:
+    """Write a model as an ONNX graph: its forward or, with --step, one step of its sampler.
+
+    Works for all families, but not for models with attention or mixtures over scan orders. pixelcnn/onnx/step.py
+    explains the step's inputs and outputs, and examples/sample_onnx.py draws with it the same images as `pixelcnn
+    sample`, using NumPy and onnxruntime alone.
+    """
+
+    model: options.ModelName
+    out: _Out
+    """The .onnx file. The forward takes `images` (N, C, H, W) and, for a conditional model, `labels` (-1: none), and
+    returns `params` (N, C, H, W, parameters): one logit for 2 levels, logits for more, or a mixture's parameters."""
+    step: bool = False
+    """Write one step of the sampler, all pixels of a wavefront, instead of the forward."""
+    input: Literal["uint8", "float32"] = "uint8"
+    """Type of the forward's `images`; either way they hold levels."""
+
+    def run(self) -> None:
+        """Writes."""
+        from pixelcnn.files import writable_file, write_file
+        from pixelcnn.models.base import load
+        from pixelcnn.onnx.full import full_graph
+        from pixelcnn.onnx.step import step_graph
+
+        options.check_suffix("OUT", self.out, ".onnx")
+        if self.step and self.input != "uint8":
+            raise ValueError(f"--input must be uint8 with --step, got {self.input}")
+        writable_file(self.out)
+        model = load(self.model)
+        content = step_graph(model) if self.step else full_graph(model, floating=self.input == "float32")
+        write_file(self.out, content)
+        print(f"wrote {self.out}: {'a step of the sampler' if self.step else 'the forward'}, {len(content):,} bytes")
+
+
+COMMANDS = {"convert-keras": ConvertKeras, "export-keras": ExportKeras, "export-onnx": ExportOnnx}
