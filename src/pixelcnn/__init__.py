@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
     from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN, PixelCNNPlusPlus
-    from pixelcnn.models.base import load
+    from pixelcnn.models.base import load, register
     from pixelcnn.reweighting import EnergyEstimate, reweight
     from pixelcnn.training import fit_energy, train
     from pixelcnn.verification import verify
@@ -46,6 +46,7 @@ __all__ = [
     "evaluate",
     "fit_energy",
     "load",
+    "register",
     "reweight",
     "train",
     "verify",
@@ -67,6 +68,7 @@ _HOMES = {
     "evaluate": "pixelcnn.evaluation",
     "fit_energy": "pixelcnn.training",
     "load": "pixelcnn.models.base",
+    "register": "pixelcnn.models.base",
     "reweight": "pixelcnn.reweighting",
     "train": "pixelcnn.training",
     "verify": "pixelcnn.verification",

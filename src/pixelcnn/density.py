@@ -23,7 +23,7 @@ from pixelcnn.arguments import ArrayLike, bounds, tensor
 from pixelcnn.arithmetic import Arithmetic, Precision
 from pixelcnn.arithmetic.precision import check_precision, exact_products
 from pixelcnn.completion import Completion, Method, complete
-from pixelcnn.config import ModelConfig
+from pixelcnn.config import ModelConfig, conditions_of
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.levels import levels_of
 from pixelcnn.likelihoods import Likelihood
@@ -131,12 +131,12 @@ class DensityModel(ABC):
     @property
     def num_classes(self) -> int | None:
         """Number of classes that the model is conditional on; None if there are none."""
-        return self.config.conditions[0]
+        return conditions_of(self.config)[0]
 
     @property
     def condition_dim(self) -> int | None:
         """Size of the vector that the model is conditional on; None if there is none."""
-        return self.config.conditions[1]
+        return conditions_of(self.config)[1]
 
     @property
     def slice_size(self) -> int:

@@ -30,6 +30,7 @@ from pixelcnn.version import __version__
 __all__ = ["main"]
 
 _FIRST = ("train", "sample", "evaluate", "score", "complete", "compress", "decompress", "info")  # in the help
+_IMPORT = "--import"
 _COMPLETION = "--tyro-print-completion"
 _SHELLS = ("bash", "zsh", "fish")
 _HELP = ConstructorRegistry()
@@ -38,6 +39,7 @@ _FLOWED = object()  # marks a type whose help is being flowed
 _DESCRIPTION = """Exact-likelihood autoregressive models of images: train, sample, evaluate, score, complete, compress.
 
 `pixelcnn sample mnist` draws digits from the shipped model; `pixelcnn COMMAND --help` explains a command.
+With any command, `--import MODULE` first imports a module that registers models of your own.
 """
 
 
@@ -62,7 +64,7 @@ def _main(arguments: list[str]) -> int:
         if arguments in (["--version"], ["-V"]):
             print(f"pixelcnn {__version__}", flush=True)
             return 0
-        command = _parse(arguments)
+        command = _parse(_imported(arguments))
         if isinstance(command, int):
             sys.stdout.flush()
             return command
@@ -84,6 +86,29 @@ def _main(arguments: list[str]) -> int:
         print(f"pixelcnn: {_one_line(error)}", file=sys.stderr)
         return 2
     return int(code or 0)
+
+
+def _imported(arguments: list[str]) -> list[str]:
+    """The arguments without `--import MODULE`, after the modules have been imported.
+
+    Raises:
+        ValueError: If there is no such module.
+    """
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, name = argument.partition("=")
+        if option != _IMPORT:
+            others.append(argument)
+            continue
+        name = name if equals else next(rest, "")
+        if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
+            sys.path.insert(0, here)
+        try:
+            importlib.import_module(name or "a module's name")
+        except ModuleNotFoundError as error:
+            raise ValueError(f"{_IMPORT} {name}: {error}") from None
+    return others
 
 
 def _commands() -> dict[str, type]:

@@ -57,6 +57,7 @@ class Train:
     def with_preset(cls, arguments: list[str]) -> Train:
         """The defaults for the preset and the family in the arguments; the parser refuses unknown ones."""
         preset, family = _given(arguments, "--preset"), _given(arguments, "--model")
+        cls.__annotations__["model"] = Literal[tuple(FAMILIES)] | None  # with those that were registered meanwhile
         config = recipe(preset if preset in PRESETS else "quick", family if family in FAMILIES else None)
         if isinstance(config.model, GatedPixelCNNConfig) and _given(arguments, "--layers"):
             config = dataclasses.replace(config, model=_of_any_depth(config.model))

@@ -16,8 +16,10 @@ from pixelcnn.config.models import (
     PixelCNNConfig,
     PixelCNNPlusPlusConfig,
     architecture_of,
+    conditions_of,
     kernel_sizes,
 )
+from pixelcnn.config.own import add_architecture
 from pixelcnn.config.training import PRESETS, TrainConfig, recipe
 from pixelcnn.config.values import from_dict, to_dict
 
@@ -34,7 +36,9 @@ __all__ = [
     "PixelCNNConfig",
     "PixelCNNPlusPlusConfig",
     "TrainConfig",
+    "add_architecture",
     "architecture_of",
+    "conditions_of",
     "from_dict",
     "kernel_sizes",
     "recipe",

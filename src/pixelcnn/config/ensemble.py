@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pixelcnn.config.checks import check_fields, check_images, check_rules, is_int
-from pixelcnn.config.models import ModelConfig
+from pixelcnn.config.models import FAMILIES, ModelConfig, conditions_of
 
 __all__ = ["ORDERS", "OrderEnsembleConfig"]
 
@@ -41,7 +41,7 @@ class OrderEnsembleConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         check_images(self.image_shape, self.levels)
-        if not (self.networks and all(isinstance(network, ModelConfig) for network in self.networks)):
+        if not (self.networks and all(isinstance(network, tuple(FAMILIES.values())) for network in self.networks)):
             raise ValueError(f"networks must be at least one model's configuration, got {self.networks!r}")
         parts = len(self.members)
         rules = {
@@ -71,16 +71,16 @@ class OrderEnsembleConfig:
             raise ValueError(f"a member in the order {order} must have image_shape {shape}, got {network.image_shape}")
         if network.levels != self.levels:
             raise ValueError(f"members must have the same levels, got {self.levels} and {network.levels}")
-        conditions = network.conditions
+        conditions = conditions_of(network)
         if self.order_conditioned and (conditions[0] or 0) <= (needed := ORDERS.index(order)):
             raise ValueError(
                 f"a member conditioned on the order {order} must have num_classes of at least {needed + 1}, got "
                 f"{conditions[0]}"
             )
-        if conditions != (first := self.networks[0].conditions):
+        if conditions != (first := conditions_of(self.networks[0])):
             raise ValueError(f"members must have the same num_classes and condition_dim, got {first} and {conditions}")
 
     @property
     def conditions(self) -> tuple[int | None, int | None]:
         """The members', unless they are conditioned on the order; see `ModelConfig`."""
-        return (None, None) if self.order_conditioned else self.networks[0].conditions
+        return (None, None) if self.order_conditioned else conditions_of(self.networks[0])

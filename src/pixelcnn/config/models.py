@@ -19,6 +19,7 @@ __all__ = [
     "PixelCNNConfig",
     "PixelCNNPlusPlusConfig",
     "architecture_of",
+    "conditions_of",
     "kernel_sizes",
 ]
 
@@ -200,5 +201,12 @@ def _json(cls: type[ModelConfig], name: str) -> object:
     return list(default) if isinstance(default, tuple) else default
 
 
+def conditions_of(config: object) -> tuple[int | None, int | None]:
+    """Number of classes, or size of a vector, that a model is conditional on, for any architecture; None for none."""
+    absent = getattr(config, "num_classes", None), getattr(config, "condition_dim", None)
+    found: tuple[int | None, int | None] = getattr(config, "conditions", absent)
+    return found
+
+
 FAMILIES: dict[str, type[ModelConfig]] = {config.family: config for config in get_args(ModelConfig)}
-"""The families by their names on the command line."""
+"""The families by their names on the command line, users' own included."""

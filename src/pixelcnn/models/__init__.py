@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pixelcnn.models.base import AutoregressiveModel, model_of
+from pixelcnn.models.base import AutoregressiveModel, model_of, register
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.models.gated import GatedPixelCNN
 from pixelcnn.models.pixelcnn import PixelCNN
@@ -16,8 +16,11 @@ __all__ = [
     "PixelCNN",
     "PixelCNNPlusPlus",
     "model_of",
+    "register",
 ]
 
 MODELS: dict[str, type[AutoregressiveModel]] = {
     cls.__name__: cls for cls in (PixelCNN, GatedPixelCNN, PixelCNNPlusPlus)
 }
+
+AutoregressiveModel.classes.update(MODELS | {"OrderEnsemble": OrderEnsemble})

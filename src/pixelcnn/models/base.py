@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.config import ModelConfig, from_dict, to_dict
+from pixelcnn.config import ModelConfig, add_architecture, from_dict, to_dict
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
@@ -32,7 +34,9 @@ from pixelcnn.models.card import HERE, describe, with_license, with_name
 from pixelcnn.models.hub import HubError, HubName, download, upload
 from pixelcnn.sampling.autoregressive import check_weights
 
-__all__ = ["AutoregressiveModel", "checksum", "load", "local_folder", "model_of", "shipped_models"]
+__all__ = ["AutoregressiveModel", "checksum", "load", "local_folder", "model_of", "register", "shipped_models"]
+
+ModelT = TypeVar("ModelT", bound="AutoregressiveModel")
 
 _SHIPPED = Path(__file__).parent.parent / "pretrained"
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
@@ -41,18 +45,13 @@ _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 class AutoregressiveModel(DensityModel, nn.Module):
     """Base of all trained models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; log-probabilities are in nats.
 
-    A subclass that declares its own `Config` is registered in `classes` under its name.
+    A subclass of one's own is saved, loaded and trained once `pixelcnn.register` knows it.
     """
 
     Config: ClassVar[type[Any]]
     """The dataclass of its configuration, whose fields are the constructor's arguments."""
     classes: ClassVar[dict[str, type[AutoregressiveModel]]] = {}
-    """All subclasses with a `Config`, by name."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "Config" in vars(cls):
-            AutoregressiveModel.classes[cls.__name__] = cls
+    """The classes that can be saved, loaded and trained, by name: the shipped ones and those of `register`."""
 
     def __init__(self, config: ModelConfig, likelihood: Likelihood | None = None) -> None:
         super().__init__()
@@ -175,10 +174,76 @@ class AutoregressiveModel(DensityModel, nn.Module):
         return model
 
 
+def register(cls: type[ModelT]) -> type[ModelT]:
+    """Makes a model class of one's own known by its name: `save_pretrained`, `load`, `train` and the command line then
+    work with it as with the shipped classes. Can be used as a decorator.
+
+    Args:
+        cls: A subclass of `AutoregressiveModel` with a `Config` of its own, a frozen dataclass that has the fields
+            `image_shape` and `levels`. The class's constructor takes the configuration's fields, and `generator`. The
+            class variable `family` of the configuration names it on the command line, by default its class's name.
+
+    Returns:
+        The class. One of the same name in the same module, as of a notebook's cell that is run again, is replaced.
+
+    Raises:
+        ValueError: If it is no such class, or another class has its name or the name of its configuration.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, AutoregressiveModel)):
+        raise ValueError(f"register takes a subclass of pixelcnn.AutoregressiveModel, got {cls!r}")
+    name, config = cls.__name__, vars(cls).get("Config")
+    if config is None:
+        raise ValueError(f"{name} must have a Config of its own, a frozen dataclass, by which it is told from others")
+    same = AutoregressiveModel.classes.get(name)
+    if same is not None and (same.__module__, same.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f"the name {name} is that of {same.__module__}.{same.__qualname__}; rename the class")
+    for other in AutoregressiveModel.classes.values():
+        if other is not same and other.Config.__name__ == getattr(config, "__name__", None):
+            raise ValueError(f"Config must be {name}'s own, {config.__name__} is the name of {other.__name__}'s")
+    arguments = inspect.signature(cls).parameters
+    if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in arguments.values()):
+        needed = ["generator", *(field.name for field in dataclasses.fields(config))] if is_dataclass(config) else []
+        if missing := [each for each in needed if each not in arguments]:
+            raise ValueError(f"{name}() must take the argument {missing[0]!r}: the fields of its Config, and generator")
+    add_architecture(config)
+    AutoregressiveModel.classes[name] = cls
+    return cls
+
+
 def model_of(config: ModelConfig, *, generator: torch.Generator | None = None) -> AutoregressiveModel:
-    """Builds the model that a configuration describes, of any family, with initial weights from `generator`."""
-    family = next(cls for cls in AutoregressiveModel.classes.values() if cls.Config is type(config))
-    return family.from_config(config, generator=generator)
+    """Builds the model that a configuration describes, of any registered class, with initial weights from `generator`.
+
+    Raises:
+        ValueError: If no registered class has this configuration as its `Config`, or its models have another.
+    """
+    family = next((cls for cls in AutoregressiveModel.classes.values() if cls.Config is type(config)), None)
+    if family is None:
+        known = ", ".join(cls.Config.__name__ for cls in AutoregressiveModel.classes.values())
+        raise ValueError(
+            f"no model has the configuration {type(config).__name__}, known: {known}; a class of your own whose Config "
+            "it is becomes known by pixelcnn.register"
+        )
+    model = family.from_config(config, generator=generator)
+    _check_config(model)
+    return model
+
+
+def _check_config(model: AutoregressiveModel) -> None:
+    """Checks that a model is as its configuration says, and can be told from those of other classes.
+
+    Raises:
+        ValueError: If not.
+    """
+    cls = type(model)
+    if AutoregressiveModel.classes.get(cls.__name__) is not cls:
+        raise ValueError(
+            f"{cls.__name__} is not known by this name, so what is saved could not be loaded: call "
+            f"pixelcnn.register({cls.__name__}) first"
+        )
+    if type(model.config) is not cls.Config:
+        raise ValueError(
+            f"the config of a {cls.__name__} must be a {cls.Config.__name__}, got a {type(model.config).__name__}"
+        )
 
 
 def shipped_models() -> list[str]:
@@ -280,7 +345,7 @@ def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> Autor
 def _read(folder: Path) -> AutoregressiveModel:
     """The model in a folder."""
     cls, config = _class_of(folder)
-    fields = {key: value for key, value in config.items() if key != "model"}
+    fields = {key: value for key, value in config.items() if key not in ("model", "module")}
     model_config = from_dict(cls.Config, fields, str(folder / _CONFIG))
 
     path = folder / _WEIGHTS
@@ -304,6 +369,11 @@ def _class_of(folder: Path) -> tuple[type[AutoregressiveModel], dict[str, Any]]:
     config = read_json(folder / _CONFIG)
     kind = config.get("model") if isinstance(config, dict) else None
     known = AutoregressiveModel.classes
+    if isinstance(config, dict) and isinstance(module := config.get("module"), str) and kind not in known:
+        raise ValueError(
+            f"{folder / _CONFIG} needs the class {kind} of the module {module}: import the module, which calls "
+            f"pixelcnn.register({kind}); on the command line, --import {module}"
+        )
     if not isinstance(kind, str) or kind not in known:
         raise ValueError(f"{folder / _CONFIG}: field 'model' must be one of {', '.join(known)}, got {kind!r}")
     assert isinstance(config, dict)
@@ -320,7 +390,7 @@ def _is_replaceable(folder: Path) -> bool:
     if not names <= {_CONFIG, _WEIGHTS, _CARD} or _CONFIG not in names:
         return False
     config = read_json(folder / _CONFIG)
-    return isinstance(config, dict) and config.get("model") in AutoregressiveModel.classes
+    return isinstance(config, dict) and (config.get("model") in AutoregressiveModel.classes or "module" in config)
 
 
 def local_folder(name: str | Path) -> Path | None:
@@ -381,7 +451,10 @@ def _weights(model: AutoregressiveModel) -> dict[str, Tensor]:
 
 
 def _config(model: AutoregressiveModel) -> dict[str, Any]:
-    return {"model": type(model).__name__, **to_dict(model.config)}
+    _check_config(model)
+    cls = type(model)
+    module = {} if cls.__module__.startswith("pixelcnn.") else {"module": cls.__module__}
+    return {"model": cls.__name__, **module, **to_dict(model.config)}
 
 
 def _canonical(config: dict[str, Any]) -> str:

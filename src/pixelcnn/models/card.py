@@ -15,6 +15,7 @@ from typing import Any
 
 from pixelcnn.config import OrderEnsembleConfig
 from pixelcnn.density import DensityModel
+from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["HERE", "HeldOut", "describe", "with_license", "with_name"]
@@ -141,7 +142,10 @@ def _sampling(model: DensityModel) -> str:
     if isinstance(model.config, OrderEnsembleConfig):
         return f"It is a mixture over {len(model.config.orders)} scan orders."
     _, h, w = model.image_shape
-    steps = schedule_of(model).wavefront.steps
+    try:
+        steps = schedule_of(model).wavefront.steps
+    except RecordingError:
+        return f"An image is drawn by one full forward pass for each of its {model.subpixels} sub-pixels."
     return (
         f"An image of {h * w} pixels is drawn in {steps} exact steps. `pixelcnn info` shows the layers and the "
         "receptive field."

@@ -16,6 +16,7 @@ from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.operations import Conv, FullView, Operation, Position
 from pixelcnn.sampling import why_not_native
+from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["LayerRow", "layer_rows", "layers_by_block", "receptive_field", "summary"]
@@ -109,15 +110,17 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
     reach = sum(max(-window.top, -window.left, window.right) for window in windows)
     config = dataclasses.replace(config, image_shape=(c, reach + 1, 2 * reach + 1))
     with default_factories(), torch.inference_mode(False), torch.enable_grad():
+        generator = torch.Generator().manual_seed(0)
         positive = type(model).from_config(config).double()
         for layer in positive.masked_layers:
-            torch.nn.init.constant_(
-                layer.weight, 1 / (layer.in_channels * max(1, len(layer.taps)))
-            )  # no gate saturates
-        image = torch.ones(1, reach + 1, 2 * reach + 1, c, dtype=torch.float64, requires_grad=True)
+            scale = layer.in_channels * max(1, len(layer.taps))  # so that no gate saturates
+            torch.nn.init.uniform_(layer.weight, 0.5 / scale, 1.5 / scale, generator=generator)
+        image = torch.rand(1, reach + 1, 2 * reach + 1, c, dtype=torch.float64, generator=generator).requires_grad_()
         (gradient,) = torch.autograd.grad(positive.network(FullView(image))[0, reach, reach].sum(), image)
-    field = gradient[0].amax(-1) > 0
-    rows, columns = field.nonzero().unbind(1)
+    field = gradient[0].ne(0).any(-1)
+    around = field.clone()
+    around[reach, reach] = True
+    rows, columns = around.nonzero().unbind(1)
     width = int((columns - reach).abs().amax())
     return field[int(rows.amin()) :, reach - width : reach + width + 1]
 
@@ -168,7 +171,10 @@ def summary(model: AutoregressiveModel) -> str:
         scales = " and ".join(f"1/{scale}" for scale in context)
         lines.append(f"and the picture above, at {scales} of its resolution: at most {6 * max(context)} rows, coarsely")
 
-    schedule = schedule_of(model)
+    try:
+        schedule = schedule_of(model)
+    except RecordingError as error:
+        return "\n".join([*lines, "", f"engine: reference, one forward pass for each sub-pixel: {error}"])
     wavefront = schedule.wavefront
     instead = "of sampling, at most one pixel each" if attention else f"of sampling instead of {h * w} pixels"
     lines += [

@@ -28,7 +28,7 @@ def why_not_eager(model: Autoregressive, _precision: Precision | None = None, _c
     try:
         record(model)
     except RecordingError as error:
-        return f"its network does more than a view offers: {error}"
+        return str(error)
     return None
 
 

@@ -8,6 +8,8 @@ without labels, or None if it can.
 from __future__ import annotations
 
 import importlib
+import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -21,6 +23,7 @@ from pixelcnn.sampling.native import warn_of_slower
 
 __all__ = ["Mixture", "Sampler", "engine_named", "engine_of"]
 
+_WARNED: weakref.WeakSet[Autoregressive] = weakref.WeakSet()
 WhyNot = Callable[[Autoregressive, Precision | None, bool], str | None]
 
 
@@ -67,6 +70,14 @@ class Mixture(Protocol):
         ...
 
 
+def _warn_of_reference(model: Autoregressive, reason: str) -> None:
+    """Warns, once for each model, that only the reference sampler can draw from it."""
+    if model not in _WARNED:
+        _WARNED.add(model)
+        text = f"slower than it could be, by one full forward pass for each sub-pixel: {reason}"
+        warnings.warn(text, stacklevel=2)
+
+
 def engine_named(name: str) -> tuple[type[Sampler], WhyNot]:
     """An engine's class, and the function that says why it cannot draw from a model."""
     module = importlib.import_module(f"pixelcnn.sampling.{name}")
@@ -99,7 +110,9 @@ def engine_of(
         sampler_class, why_not = engine_named(name)
         reason = why_not(model, precision, conditional)
         if reason is None:
-            if reasons:
+            if reasons and name == "reference":
+                _warn_of_reference(model, reasons[-1])
+            elif reasons:
                 warn_of_slower(model, reasons[0])
             return sampler_class
         reasons.append(reason)

@@ -7,10 +7,13 @@ symbols in place of features.
 from __future__ import annotations
 
 import functools
+import traceback
 import typing
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from pixelcnn.operations import IMAGE, Condition, Conv, Node, Operation, Sum, View
@@ -19,7 +22,7 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 __all__ = ["Program", "RecordingError", "record"]
 
 
-class RecordingError(TypeError):
+class RecordingError(ValueError):
     """The network does something that is not an operation."""
 
 
@@ -55,19 +58,36 @@ def record(model: Autoregressive, *, conditional: bool = True) -> Program:
         conditional: Whether the images are conditioned on something, if the model supports it.
 
     Raises:
-        RecordingError: If the network does more than ask its view for operations and add their results.
+        RecordingError: If the network does more than ask its view for operations and add their results; it says which
+            line of it did.
     """
     recorder = _Recorder(model.image_shape[0], conditional)
     try:
-        output = model.network(typing.cast(View, recorder))
+        output: object = model.network(typing.cast(View, recorder))
     except (TypeError, AttributeError) as error:
-        raise RecordingError(str(error)) from error
-    number = typing.cast(_Symbol, output).number
-    program = Program(nodes=tuple(recorder.nodes), features=tuple(recorder.features), output=number)
+        raise RecordingError(f"the network does more than a view offers, {_asked(error)}") from error
+    if not isinstance(output, Features):
+        raise RecordingError(f"the network must return features of its view, got {type(output).__name__}")
+    program = Program(nodes=tuple(recorder.nodes), features=tuple(recorder.features), output=output.number)
     return _with_residuals(_without_unused(program))
 
 
-class _Symbol:
+def _asked(error: Exception) -> str:
+    """The line of the network that features could not do, and what it asked for."""
+    own, torch_ = Path(__file__).parents[1], Path(torch.__file__).parent
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(Path(frame.filename).is_relative_to(folder) for folder in (own, torch_))
+    ]
+    said = " ".join(str(error).split())
+    if not frames:
+        return said
+    line = f", `{frames[-1].line}`" if frames[-1].line else ""
+    return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}{line}: {said}"
+
+
+class Features:
     """Stands for features that are not computed."""
 
     def __init__(self, number: int, groups: int, recorder: _Recorder) -> None:
@@ -75,7 +95,9 @@ class _Symbol:
         self.groups = groups
         self._recorder = recorder
 
-    def __add__(self, other: _Symbol) -> _Symbol:
+    def __add__(self, other: object) -> Features:
+        if not isinstance(other, Features):
+            return NotImplemented
         return self._recorder.note(Sum(groups=self.groups), self, other)
 
 
@@ -86,19 +108,19 @@ class _Recorder:
         self.nodes: list[Node] = []
         self.features = [channels]
         self.conditional = conditional
-        self.image = _Symbol(IMAGE, channels, self)
+        self.image = Features(IMAGE, channels, self)
 
-    def __call__(self, op: Operation, /, *inputs: _Symbol | None) -> _Symbol:
+    def __call__(self, op: Operation, /, *inputs: Features | None) -> Features:
         """See `View.__call__`."""
         return self.note(op, *(x for x in inputs if x is not None))
 
-    def note(self, op: Operation, *inputs: _Symbol) -> _Symbol:
+    def note(self, op: Operation, *inputs: Features) -> Features:
         """Records an operation that makes a new value."""
         numbers = tuple(x.number for x in inputs)
         node = Node(op=op, inputs=numbers, target=len(self.features))
         self.features.append(op.features(*(self.features[number] for number in numbers)))
         self.nodes.append(node)
-        return _Symbol(node.target, op.groups, self)
+        return Features(node.target, op.groups, self)
 
     def dropout(self, x: Tensor) -> Tensor:
         """See `View.dropout`: nothing is dropped in sampling, and nothing is recorded."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, tensor
-from pixelcnn.config import TrainConfig
+from pixelcnn.config import TrainConfig, conditions_of
 from pixelcnn.levels import GREY_LEVELS, levels_of
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.orders import rearranged_each
@@ -129,7 +129,7 @@ def checked_data(
     Raises:
         ValueError: If they do not fit, or are missing; the message begins with the name.
     """
-    conditional = any(product.config.conditions)
+    conditional = any(conditions_of(product.config))
     images = tensor(f"{name} images", images)
     if len(images) == 0:
         raise ValueError(f"{name} must hold at least one image, got 0")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pixelcnn.config import TrainConfig
+from pixelcnn.config import TrainConfig, conditions_of
 from pixelcnn.devices import peak_memory
 from pixelcnn.files import write_file
 from pixelcnn.images import grid, save_png
@@ -228,7 +228,7 @@ def card(
 def _recipe(config: TrainConfig) -> str:
     """Everything that is not off, in words."""
     warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
-    conditional = any(config.model.conditions)
+    conditional = any(conditions_of(config.model))
     dropped = config.label_dropout if conditional and config.orders == 1 else 0.0
     parts = [
         f"{config.minutes:g} minutes of training" if config.minutes is not None else "",

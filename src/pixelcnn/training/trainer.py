@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from pixelcnn.arguments import ArrayLike
 from pixelcnn.arithmetic.precision import default_factories
-from pixelcnn.config import TrainConfig, from_dict, to_dict
+from pixelcnn.config import TrainConfig, conditions_of, from_dict, to_dict
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
@@ -150,10 +150,11 @@ class _Run:
         orders = ORDERS[: self.config.orders]
         if len(orders) == 1:
             return self.model
-        if self.config.model.conditions[0] != len(orders):
+        classes, _ = conditions_of(self.config.model)
+        if classes != len(orders):
             raise ValueError(
                 "orders must be 1, or the model's num_classes, whose classes are then the orders, got "
-                f"{len(orders)} and {self.config.model.conditions[0]}"
+                f"{len(orders)} and {classes}"
             )
         return OrderEnsemble([self.model] * len(orders), orders, order_conditioned=True)
 

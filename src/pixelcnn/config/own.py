@@ -1,0 +1,46 @@
+"""Architectures of users' own, which join the shipped ones in configurations and on the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any, Union
+
+import tyro
+
+from pixelcnn.config.ensemble import OrderEnsembleConfig
+from pixelcnn.config.models import FAMILIES
+from pixelcnn.config.training import TrainConfig
+
+__all__ = ["add_architecture"]
+
+_BY_DATA = ("image_shape", "levels", "num_classes", "condition_dim")  # so they are no options of the command line
+
+
+def add_architecture(config: type[Any]) -> None:
+    """Lets training runs and ensembles hold a configuration of this class, which is a family on the command line.
+
+    The family is called as the class variable `family` of the class itself says, or else by the class's name. It
+    replaces an earlier family of that name.
+
+    Args:
+        config: A frozen dataclass with the fields `image_shape` and `levels`.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    parameters = getattr(config, "__dataclass_params__", None)
+    if not (isinstance(config, type) and parameters is not None and parameters.frozen):
+        raise ValueError(f"Config must be a frozen dataclass, got {config!r}")
+    names = {field.name for field in dataclasses.fields(config)}
+    if missing := sorted({"image_shape", "levels"} - names):
+        raise ValueError(f"Config must have the field {missing[0]}, {config.__name__} has {', '.join(sorted(names))}")
+    suppressed: Any = tyro.conf.Suppress
+    avoiding: Any = tyro.conf.AvoidSubcommands
+    hints = typing.get_type_hints(config, include_extras=True)
+    config.__annotations__ |= {name: suppressed[hints[name]] for name in _BY_DATA if name in hints}
+    FAMILIES[vars(config).get("family", config.__name__)] = config
+    every: Any = Union[tuple(FAMILIES.values())]  # noqa: UP007 - built from values
+    TrainConfig.__annotations__["model"] = avoiding[every]
+    OrderEnsembleConfig.__annotations__["networks"] = types.GenericAlias(tuple, (every, ...))

@@ -1,0 +1,158 @@
+"""Models of users' own: registered they are saved, loaded, trained and used by commands, or it is said why not."""
+
+import dataclasses
+import re
+import warnings
+
+import pytest
+import torch
+
+import own_models
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.config import FAMILIES, TrainConfig, from_dict, to_dict
+from pixelcnn.models import MODELS, OrderEnsemble, model_of
+
+SHAPE = (1, 5, 6)
+
+
+@pytest.fixture(autouse=True)
+def _put_back(monkeypatch):
+    monkeypatch.setattr(pixelcnn.AutoregressiveModel, "classes", dict(pixelcnn.AutoregressiveModel.classes))
+
+
+def images(n=20):
+    return torch.randint(2, (n, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("cls", [own_models.Plain, own_models.Normed])
+def test_it_is_saved_loaded_and_trained(tmp_path, cls):
+    config = TrainConfig(model=cls.Config(image_shape=SHAPE), epochs=1, batch_size=8, sample_images=2)
+    assert from_dict(TrainConfig, to_dict(config), "here") == config
+    with warnings.catch_warnings(action="ignore"):
+        model = pixelcnn.train(config, images(), images(6), tmp_path / "run", progress=False)
+    assert type(model) is cls
+    again = cls.from_pretrained(tmp_path / "run")
+    assert type(again) is cls
+    assert torch.equal(again.log_prob(images()), model.log_prob(images()))
+    assert "1 epoch, 3 steps" in again.card
+    again.save_pretrained(tmp_path / "run" / "model")  # replaces its own
+
+
+def test_the_codec_and_completion_work(tmp_path):
+    model = own_models.Plain(SHAPE, levels=3)
+    drawn = model.sample(4, seed=1)
+    assert torch.equal(pixelcnn.decompress(model, pixelcnn.compress(model, drawn)), drawn)
+    known = torch.ones(SHAPE[1:], dtype=torch.bool)
+    known[2:] = False
+    assert model.complete(drawn, known, particles=4).images.shape == (4, 1, *SHAPE)
+    both = OrderEnsemble([model, model], ["right-down", "left-up"])
+    both.save_pretrained(tmp_path / "both")
+    assert torch.equal(pixelcnn.load(tmp_path / "both").log_prob(drawn), both.log_prob(drawn))
+
+
+def test_the_command_line_knows_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    import numpy as np
+
+    np.save("codes.npy", images(40)[:, 0].numpy())
+    command = ["train", "codes.npy", "--import", "own_models", "--model", "plain", "--width", "4", "--epochs", "1"]
+    assert main([*command, "--sample-images", "0", "--out", "run"]) == 0
+    assert pixelcnn.load("run").config == own_models.PlainConfig(image_shape=SHAPE, width=4)
+    for arguments in (["info", "run"], ["sample", "run", "-n", "2", "--out", "drawn.png"], ["verify", "run"]):
+        assert main([*arguments, "--import=own_models"]) == 0
+    capsys.readouterr()
+    assert main(["--import", "no_such_module", "info", "run"]) == 2
+    assert "no_such_module" in capsys.readouterr().err
+
+
+def test_what_needs_an_unknown_class_says_which(tmp_path):
+    own_models.Plain(SHAPE).save_pretrained(tmp_path / "model")
+    del pixelcnn.AutoregressiveModel.classes["Plain"]
+    with pytest.raises(ValueError, match=r"class Plain of the module own_models: .*pixelcnn\.register\(Plain\)"):
+        pixelcnn.load(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"pixelcnn\.register\(Plain\)"):
+        own_models.Plain(SHAPE).save_pretrained(tmp_path / "other")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _DerivedConfig(pixelcnn.PixelCNNConfig):
+    pass
+
+
+def test_a_derived_configuration_is_never_its_parents():
+    with pytest.raises(ValueError, match=r"_DerivedConfig.*known: PixelCNNConfig"):
+        model_of(_DerivedConfig(image_shape=SHAPE))
+    with pytest.raises(ValueError, match="_DerivedConfig"):
+        pixelcnn.train(TrainConfig(model=_DerivedConfig(image_shape=SHAPE)), images(), images(), "run", progress=False)
+
+
+def test_a_model_of_another_configuration_is_not_saved(tmp_path):
+    class Derived(pixelcnn.PixelCNN):  # its constructor makes a PixelCNNConfig
+        Config = _DerivedConfig
+
+    pixelcnn.register(Derived)
+    try:
+        with pytest.raises(ValueError, match="Derived must be a _DerivedConfig, got a PixelCNNConfig"):
+            Derived(SHAPE, filters=4, blocks=1).save_pretrained(tmp_path / "model")
+        with pytest.raises(ValueError, match="_DerivedConfig"):
+            model_of(_DerivedConfig(image_shape=SHAPE))
+    finally:
+        del FAMILIES["_DerivedConfig"]
+
+
+def test_what_cannot_be_registered_is_refused():
+    class NoConfig(pixelcnn.PixelCNN):
+        pass
+
+    class Thawed(own_models.Plain):
+        Config = dataclasses.make_dataclass("ThawedConfig", [])
+
+    class Shapeless(own_models.Plain):
+        Config = dataclasses.make_dataclass("ShapelessConfig", [("levels", int, 2)], frozen=True)
+
+    class Fewer(own_models.Plain):
+        Config = dataclasses.make_dataclass(
+            "FewerConfig", [("image_shape", tuple, SHAPE), ("levels", int, 2), ("depth", int, 3)], frozen=True
+        )
+
+    class Borrowed(own_models.Plain):
+        Config = own_models.PlainConfig
+
+    taken = type(
+        "PixelCNN", (own_models.Plain,), {"Config": dataclasses.make_dataclass("TakenConfig", [], frozen=True)}
+    )
+    for cls, named in (
+        (3, "got 3"),
+        (torch.nn.Linear, "Linear"),
+        (NoConfig, "NoConfig must have a Config"),
+        (Thawed, "frozen dataclass"),
+        (Shapeless, "image_shape"),
+        (Fewer, "'depth'"),
+        (Borrowed, "PlainConfig is the name of Plain's"),
+        (taken, "PixelCNN is that of pixelcnn"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            pixelcnn.register(cls)
+    assert set(MODELS) <= set(pixelcnn.AutoregressiveModel.classes)
+
+
+def test_a_class_that_is_defined_again_replaces_itself():
+    again = type("Plain", (own_models.Plain,), {"Config": own_models.PlainConfig, "__module__": "own_models"})
+    again.__qualname__ = "Plain"
+    assert pixelcnn.register(again) is again
+    assert type(model_of(own_models.PlainConfig(image_shape=SHAPE))) is again
+
+
+def test_what_cannot_be_recorded_is_said_once_and_by_line():
+    model = own_models.Normed(SHAPE)
+    with pytest.warns(UserWarning, match="slower") as warned:
+        drawn = model.sample(2, seed=3)
+    said = str(warned[0].message)
+    assert re.search(r"own_models\.py line \d+, `return torch\.nn\.functional\.normalize\(x, dim=-1\)`", said)
+    assert "one full forward pass for each sub-pixel" in said
+    with warnings.catch_warnings(action="error"):
+        assert torch.equal(model.sample(2, seed=3), drawn)
+    with pytest.raises(ValueError, match=r"own_models\.py line"):
+        pixelcnn.compress(model, drawn)
+    assert "one full forward pass for each of its 30" in pixelcnn.models.base._card_of(model)
