@@ -37,8 +37,8 @@ class Compressed:
     data: bytes
     overhead: int
     """Bytes of header, lengths and checksums, which hardly grow with the number of images."""
-    others: dict[str, float | None]
-    """Bytes by the model's own likelihood, then in other formats, None if not installed here; raw pixels come last."""
+    others: dict[str, float]
+    """Bytes by the model's own likelihood, then in other formats that are installed here; raw pixels come last."""
     seconds: float
     """Of encoding."""
 
@@ -123,15 +123,12 @@ def _named_by(header: Header, models: Iterable[Served]) -> Served:
     raise StreamError(f"the stream is of a model that is not served here: it needs {header.identity.hex()}")
 
 
-def _picture_sizes(images: Tensor, levels: int) -> dict[str, float | None]:
+def _picture_sizes(images: Tensor, levels: int) -> dict[str, float]:
     """What picture formats need, all images in one mosaic and one file each; nothing if the images are no pictures."""
-    sizes: dict[str, float | None] = {}
+    sizes: dict[str, float] = {}
     if images.shape[1] not in (1, 3):
         return sizes
-    for kind, size in (("JPEG XL", _jpeg_xl_size if _has_jpeg_xl() else None), ("PNG", _png_size)):
-        if size is None:
-            sizes[f"{kind}: pillow-jxl-plugin is not installed"] = None
-            continue
+    for kind, size in (*([("JPEG XL", _jpeg_xl_size)] if _has_jpeg_xl() else []), ("PNG", _png_size)):
         if len(images) > 1:
             sizes[f"{kind}, one mosaic"] = size(to_pil(_mosaic(images), levels), levels)
         each = sum(size(to_pil(image, levels), levels) for image in images)

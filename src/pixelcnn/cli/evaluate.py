@@ -220,14 +220,13 @@ class ScoreCommand(_OnData):
         from pixelcnn.images import surprise_map
         from pixelcnn.progress import progress_bar
 
-        digits = max(5, len(str(len(images) - 1)))
         with torch.inference_mode(), progress_bar("drawing maps", len(images), "img", show=True) as bar:
             for start in range(0, len(images), 64):
                 part = images[start : start + 64].to(model.device)
                 maps = model.log_prob_map(part, None if labels is None else labels[start : start + 64])
                 for k, (image, log_probs) in enumerate(zip(part, maps, strict=True), start=start):
                     picture = surprise_map(image, log_probs, model.levels, names[k])
-                    write_file(folder / f"{k:0{digits}d}.png", picture)
+                    write_file(folder / options.picture_name(k, len(images) - 1), picture)
                     bar.update()
         print(f"maps of surprise: {folder}")
 

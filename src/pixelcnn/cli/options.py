@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENGINES", "MODEL", "BitDepth", "Device", "Layout", "ModelName", "check_limit", "check_suffix", "checked_classes",
-    "class_posteriors", "loaded",
+    "class_posteriors", "loaded", "picture_name",
 ]  # fmt: skip
 
 MODEL = (
@@ -55,6 +55,11 @@ def check_limit(images: int | None) -> None:
     """Raises ValueError if --images is below 1."""
     if images is not None and images < 1:
         raise ValueError(f"--images must be at least 1, got {images}")
+
+
+def picture_name(index: int, last: int) -> str:
+    """The file name of a picture, with as many digits as the last one needs, at least five."""
+    return f"{index:0{max(5, len(str(last)))}d}.png"
 
 
 def check_suffix(argument: str, path: Path, *suffixes: str) -> None:

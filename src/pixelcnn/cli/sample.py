@@ -141,11 +141,10 @@ class Sample:
         from pixelcnn.sampling import labels_in_turn
 
         started = time.perf_counter()
-        digits = max(5, len(str(self.first + self.n - 1)))
         labels = labels_in_turn(classes, self.first, self.n)
         chunks = model.sample_stream(self.n, labels, **self._distribution(), engine=self.engine, progress=True)
         for k, image in enumerate((image for chunk in chunks for image in chunk), start=self.first):
-            save_png(to_pil(image, model.levels), folder / f"{k:0{digits}d}.png")
+            save_png(to_pil(image, model.levels), folder / options.picture_name(k, self.first + self.n - 1))
         print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
 
     def _write_shards(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:

@@ -168,7 +168,6 @@ def stream_html(served: Served, result: Compressed) -> str:
     """The images, the sizes of their stream and of other formats, and a link to keep the stream."""
     images, size = parts.count(len(result.images), "image"), len(result.data)
     raw = list(result.others.values())[-1]
-    assert raw is not None
     ratio = f"{raw / size:.1f} times smaller" if raw >= size else f"{size / raw:.1f} times larger"
     status = parts.status(
         f"<strong>{images}</strong> in <strong>{size:,} bytes</strong>, {ratio} than raw, in "
@@ -179,11 +178,9 @@ def stream_html(served: Served, result: Compressed) -> str:
     )
     own = "<strong>this stream</strong>"
     sizes = {own: size, "without its header": size - result.overhead, **result.others}
-    largest = max(each or 0 for each in sizes.values())
+    largest = max(sizes.values())
 
-    def row(name: str, each: float | None) -> str:
-        if each is None:
-            return f'<tr><th scope="row" colspan="5">{name}</th></tr>'
+    def row(name: str, each: float) -> str:
         return (
             f'<tr class="px-numbers"><th scope="row">{name}'
             f"{parts.bar(each / largest, ' px-bar-own' if name == own else '')}</th>"
