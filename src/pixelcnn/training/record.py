@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
-import torch
-from torch import Tensor
+from torch import Tensor, get_num_threads
+from torch import __version__ as torch_version
 
 from pixelcnn.config import EnergyConfig, TrainConfig, to_dict
 from pixelcnn.files import values_digest
@@ -24,14 +25,34 @@ _MAY_DIFFER = {  # when a run is resumed
 }  # fmt: skip
 
 
-class Record(Protocol):
-    """The record of a run of any kind: a dataclass of JSON values."""
+@dataclass(frozen=True, kw_only=True)
+class Record(ABC):
+    """The record of a run of any kind: JSON values."""
 
+    sources: ClassVar[tuple[str, ...]]
+    """The fields of what the model is trained on."""
+    surroundings: ClassVar[dict[str, str]] = {"torch": "PyTorch", "threads": "number of threads"}
+    """The fields on which only the last bits depend, and what they are."""
+
+    torch: str = torch_version
+    """PyTorch's version."""
+    threads: int = field(default_factory=get_num_threads)
+    """Number of threads on the CPU."""
+
+    @property
+    @abstractmethod
+    def config(self) -> TrainConfig | EnergyConfig:
+        """The configuration."""
+
+    @abstractmethod
     def epochs(self, steps_per_epoch: int) -> int | None:
         """Number of epochs of the run, the last of which may not be whole; None if that is not known beforehand."""
-        ...
 
-    def check_continues(self, earlier: Any, where: str) -> None:
+    def may_differ(self) -> set[str]:
+        """The options that may be other ones when the run is resumed."""
+        return _MAY_DIFFER
+
+    def check_continues(self, earlier: Self, where: str) -> None:
         """Checks that this run is the same as an earlier one, perhaps longer.
 
         Warns:
@@ -40,14 +61,30 @@ class Record(Protocol):
         Raises:
             ValueError: If it is another run.
         """
-        ...
+        names = [f.name for f in dataclasses.fields(self.config) if f.name not in self.may_differ()]
+        for one, other, compared in ((earlier, self, self.sources), (earlier.config, self.config, names)):
+            for name in compared:
+                if (old := getattr(one, name)) != (new := getattr(other, name)):
+                    raise ValueError(
+                        f"{where} holds a run with {name} = {old!r}, not {new!r}; resume it with the same options, or "
+                        "choose another folder for a new run"
+                    )
+        for name, what in self.surroundings.items():
+            if (old := getattr(earlier, name)) != (new := getattr(self, name)):
+                warnings.warn(
+                    f"{where} was begun with {what} {old} and is resumed with {new}: the last bits will differ from "
+                    "those of an uninterrupted run",
+                    stacklevel=2,
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRecord:
+class RunRecord(Record):
     """A run's configuration, its data, and what else its last bits depend on."""
 
     earlier_names: ClassVar[dict[str, str | None]] = {"origin": None}  # of runs that changed their configuration
+    sources = ("data", "training", "validation")
+    surroundings = Record.surroundings | {"processes": "number of processes", "precision": "precision"}
 
     data: str
     """The source of the images, in words."""
@@ -57,10 +94,6 @@ class RunRecord:
     """Number and SHA-256 of the validation images."""
     train: TrainConfig
     """The configuration."""
-    torch: str
-    """PyTorch's version."""
-    threads: int
-    """Number of threads on the CPU."""
     precision: str = "float32"
     """Precision of products: "float32" or "bf16"."""
     processes: int = 1
@@ -82,8 +115,6 @@ class RunRecord:
             training=_fingerprint(*training),
             validation=_fingerprint(*validation),
             train=config,
-            torch=torch.__version__,
-            threads=torch.get_num_threads(),
             precision=precision,
             processes=processes,
         )
@@ -98,6 +129,11 @@ class RunRecord:
         if any(processes.sum([mine != processes.from_first(lambda: mine)])):
             raise ValueError("the processes were given different images or options; give all the same")
 
+    @property
+    def config(self) -> TrainConfig:
+        """See `Record.config`."""
+        return self.train
+
     def epochs(self, steps_per_epoch: int) -> int | None:
         """See `Record.epochs`."""
         config = self.train
@@ -105,30 +141,17 @@ class RunRecord:
             return None
         return -(-(config.steps or config.epochs * steps_per_epoch) // steps_per_epoch)
 
-    def check_continues(self, earlier: RunRecord, where: str) -> None:
-        """See `Record.check_continues`. The last bits depend on PyTorch, the numbers of threads and processes, and the
-        precision.
-        """
+    def may_differ(self) -> set[str]:
+        """See `Record.may_differ`. The number of epochs decides the rates of a schedule."""
         decides = self.train.schedule != "constant" and self.train.steps is self.train.minutes is None
-        may_differ = _MAY_DIFFER - ({"epochs"} if decides else set())
-        names = [f.name for f in dataclasses.fields(TrainConfig) if f.name not in may_differ]
-        pairs = [(name, getattr(earlier, name), getattr(self, name)) for name in ("data", "training", "validation")]
-        pairs += [(name, getattr(earlier.train, name), getattr(self.train, name)) for name in names]
-        _check_same(pairs, where)
-        _warn_of_bits(
-            [
-                ("PyTorch", earlier.torch, self.torch),
-                ("number of threads", earlier.threads, self.threads),
-                ("number of processes", earlier.processes, self.processes),
-                ("precision", earlier.precision, self.precision),
-            ],
-            where,
-        )
+        return _MAY_DIFFER - ({"epochs"} if decides else set())
 
 
 @dataclass(frozen=True, kw_only=True)
-class EnergyRecord:
+class EnergyRecord(Record):
     """The record of a run that trains a model from an energy."""
+
+    sources = ("model", "energy")
 
     model: dict[str, Any]
     """The model's class and configuration."""
@@ -136,50 +159,20 @@ class EnergyRecord:
     """SHA-256 of the energies of some images: a function has no other identity."""
     fit: EnergyConfig
     """The configuration."""
-    torch: str
-    """PyTorch's version."""
-    threads: int
-    """Number of threads on the CPU."""
 
     @classmethod
     def of(cls, config: EnergyConfig, model: dict[str, Any], energies: Tensor) -> EnergyRecord:
         """The record of a run that starts now, by the model's class and configuration and energies of some images."""
-        digest = f"SHA-256 {values_digest(energies)} of {len(energies)} values"
-        return cls(model=model, energy=digest, fit=config, torch=torch.__version__, threads=torch.get_num_threads())
+        return cls(model=model, energy=f"SHA-256 {values_digest(energies)} of {len(energies)} values", fit=config)
+
+    @property
+    def config(self) -> EnergyConfig:
+        """See `Record.config`."""
+        return self.fit
 
     def epochs(self, steps_per_epoch: int) -> int:
         """See `Record.epochs`."""
         return -(-self.fit.steps // steps_per_epoch)
-
-    def check_continues(self, earlier: EnergyRecord, where: str) -> None:
-        """See `Record.check_continues`. The last bits depend on PyTorch and the number of threads."""
-        names = [f.name for f in dataclasses.fields(EnergyConfig) if f.name not in _MAY_DIFFER]
-        pairs = [(name, getattr(earlier, name), getattr(self, name)) for name in ("model", "energy")]
-        pairs += [(name, getattr(earlier.fit, name), getattr(self.fit, name)) for name in names]
-        _check_same(pairs, where)
-        _warn_of_bits(
-            [("PyTorch", earlier.torch, self.torch), ("number of threads", earlier.threads, self.threads)], where
-        )
-
-
-def _check_same(pairs: list[tuple[str, Any, Any]], where: str) -> None:
-    """Checks what an earlier run had, by name, against what this one has."""
-    for name, old, new in pairs:
-        if old != new:
-            raise ValueError(
-                f"{where} holds a run with {name} = {old!r}, not {new!r}; resume it with the same options, or "
-                "choose another folder for a new run"
-            )
-
-
-def _warn_of_bits(pairs: list[tuple[str, Any, Any]], where: str) -> None:
-    for name, old, new in pairs:
-        if old != new:
-            warnings.warn(
-                f"{where} was begun with {name} {old} and is resumed with {new}: the last bits will differ from "
-                "those of an uninterrupted run",
-                stacklevel=3,
-            )
 
 
 def _fingerprint(images: Tensor, labels: Tensor | None) -> str:
