@@ -3,7 +3,6 @@
 import contextlib
 import struct
 import zlib
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -48,7 +47,7 @@ def threads(count):
 def any_digest():
     """Within it a decoder does not compare what it found with the digest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pixelcnn.codec.stream._digest", lambda *_: mock.ANY)
+        patch.setattr("pixelcnn.codec.stream._matches_digest", lambda *_: True)
         yield
 
 

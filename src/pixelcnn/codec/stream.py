@@ -182,7 +182,7 @@ def decompress_with_labels(
             images[start : start + len(chunk_images)] = chunk_images
             if labels is not None and chunk_labels is not None:
                 labels[start : start + len(chunk_images)] = chunk_labels
-    if len(members) == header.count and header.digest != _digest(images, labels):
+    if len(members) == header.count and not _matches_digest(header, images, labels):
         raise StreamError("the images are not those that were compressed: their digest does not match")
     within = slice(wanted.start - members.start, wanted.stop - members.start)
     return images[within], None if labels is None else labels[within]
@@ -310,6 +310,10 @@ def find_model(
         f"the stream needs the model of identity {header.identity.hex()}{known} for images of {kind}, and that is "
         f"none of {', '.join(others)}{hint}"
     )
+
+
+def _matches_digest(header: Header, images: Tensor, labels: Tensor | None) -> bool:
+    return header.digest == _digest(images, labels)
 
 
 def _digest(images: Tensor, labels: Tensor | None) -> bytes:
