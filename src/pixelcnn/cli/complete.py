@@ -55,8 +55,9 @@ class Complete:
     """Metropolis-Hastings moves of each completion at the end: they correct the error of too few particles."""
     method: Literal["auto", "particles", "raster"] = "auto"
     """`raster` ignores known pixels that come after unknown ones, and pastes them in: for comparison, not exact."""
-    label: int | None = None
-    """The images' class, for a class-conditional model; by default a data source's own, otherwise left open."""
+    label: str | None = None
+    """The images' class, by its number or name, for a class-conditional model; by default a data source's own,
+    otherwise left open."""
     seed: int = 0
     """Which completions."""
     engine: Literal["fast", "native", "eager", "reference"] = "fast"

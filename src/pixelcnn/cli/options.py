@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -20,6 +21,7 @@ __all__ = [
     "class_posteriors", "loaded", "picture_name",
 ]  # fmt: skip
 
+_MAX_NAMES = 20  # of classes, in an error
 MODEL = (
     "A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub, "
     "user/name or user/name@revision."
@@ -70,22 +72,26 @@ def check_suffix(argument: str, path: Path, *suffixes: str) -> None:
         raise ValueError(f"{argument} must end in {' or '.join(suffixes)}, got {str(path)!r}")
 
 
-def checked_classes(model: AutoregressiveModel, name: str, label: Sequence[int] | Literal["all"]) -> tuple[int, ...]:
-    """The classes that --label names.
+def checked_classes(model: AutoregressiveModel, name: str, label: Sequence[str]) -> tuple[int, ...]:
+    """The classes that --label lists, by their numbers or names; `all` alone is every class.
 
     Raises:
         ValueError: If the model called `name` does not have them.
     """
     classes = model.num_classes
     if classes is None:
-        given = label if isinstance(label, str) else " ".join(map(str, label))
-        raise ValueError(f"--label must be left out, got {given}: {name} has no classes")
-    if isinstance(label, str):
+        raise ValueError(f"--label must be left out, got {' '.join(label)}: {name} has no classes")
+    if tuple(label) == ("all",):
         return tuple(range(classes))
+    names = model.class_names or ()
+    found = []
     for each in label:
-        if not 0 <= each < classes:
-            raise ValueError(f"--label must be in 0..{classes - 1}, got {each}")
-    return tuple(label)
+        number = names.index(each) if each in names else int(each) if re.fullmatch("[0-9]{1,9}", each) else classes
+        if number >= classes:
+            known = f" or one of {', '.join(names[:_MAX_NAMES])}{', ...' * (len(names) > _MAX_NAMES)}" if names else ""
+            raise ValueError(f"--label must be in 0..{classes - 1}{known}, got {each}")
+        found.append(number)
+    return tuple(found)
 
 
 def class_posteriors(model: AutoregressiveModel, images: Tensor, description: str) -> Tensor:

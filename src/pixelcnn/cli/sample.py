@@ -37,9 +37,9 @@ class Sample:
     """Which images: each seed gives an endless sequence of them."""
     first: int = 0
     """Index of the first image in that sequence: `--first 64` continues where `-n 64` ended."""
-    label: tuple[int, ...] | Literal["all"] | None = None
-    """Class to draw, for a class-conditional model; by default the class is left open. Several classes, or `all`, take
-    turns image by image and become the columns of a grid."""
+    label: tuple[str, ...] | None = None
+    """Class to draw, by its number or name, for a class-conditional model; by default the class is left open. Several
+    classes, or `all`, take turns image by image and become the columns of a grid."""
     guidance: float = 1.0
     """With --label: values above 1 exaggerate the features of the class (classifier-free guidance)."""
     temperature: float = 1.0

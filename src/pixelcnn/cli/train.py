@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pixelcnn.arguments import integer
 from pixelcnn.config import FAMILIES, PRESETS, DataConfig, GatedPixelCNNConfig, TrainConfig, recipe
+from pixelcnn.config.checks import Range
 
 if TYPE_CHECKING:
     from pixelcnn.config import ModelConfig
     from pixelcnn.datasets import TrainingData
+    from pixelcnn.models import AutoregressiveModel
 
     Family = str
 else:
@@ -47,6 +50,12 @@ class Train:
     """Number of values of a sub-pixel, 2..256; by default 256 for pictures, and 2 for mnist (`plusplus`: 256)."""
     out: Path | None = None
     """The run's folder, by default trained/DATA-PRESET; the finished model is in its sub-folder `model`."""
+    init: str | None = None
+    """Fine-tune: start from the weights of this model, given as for `pixelcnn sample`, instead of random ones. The
+    network and the levels are its own, so leave out --model and the network's options. Of a training run that was
+    stopped, the newest checkpoint is taken."""
+    threads: Annotated[int | None, Range(1)] = None
+    """Number of threads of a CPU; by default as many as cores."""
     resume: str = "auto"
     """`auto` resumes from the folder's newest checkpoint, if there is one; `off` starts, in a new folder; a path
     resumes from that checkpoint, perhaps in another folder. The options must be those of the run."""
@@ -71,7 +80,14 @@ class Train:
         from pixelcnn.processes import job
         from pixelcnn.training import train
 
-        levels = self.config.model.levels if self.levels is None and self.data == "mnist" else self.levels
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(integer("--threads", self.threads, 1))
+        init = None if self.init is None else self._initial()
+        architecture = self.config.model if init is None else init.config
+        mnist = self.levels is None and (self.data == "mnist" or init is not None)
+        levels = architecture.levels if mnist else self.levels
 
         def opened() -> TrainingData:
             return open_training(self.data, self.config.protocol, levels, self.images)
@@ -79,7 +95,8 @@ class Train:
         if job().count > 1:
             job().from_first(lambda: opened().levels)  # the first process decodes for all
         data = opened()
-        config = dataclasses.replace(self.config, model=self._model_for(data), binarise=data.binarise)
+        model = self._model_for(data) if init is None else self._same_model(init, data)
+        config = dataclasses.replace(self.config, model=model, binarise=data.binarise)
         labels = (data.training_labels, data.validation_labels) if self.conditional else (None, None)
         out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
         train(
@@ -89,11 +106,39 @@ class Train:
             out,
             training_labels=labels[0],
             validation_labels=labels[1],
+            class_names=data.classes if self.conditional else None,
+            init=init,
             data=data.description,
             summary=data.summary,
             resume=self.resume,
         )
         print(f"the model is in {out / 'model'}; draw from it: pixelcnn sample {out}")
+
+    def _initial(self) -> AutoregressiveModel:
+        """The model of --init, for which the network's options must have been left out."""
+        from pixelcnn.models import OrderEnsemble
+        from pixelcnn.models.base import load
+
+        assert self.init is not None
+        if self.model is not None or self.config.model != recipe(self.preset).model:
+            raise ValueError("--init decides the network: leave out --model and the network's options")
+        found = load(self.init)
+        if isinstance(found, OrderEnsemble):
+            raise ValueError(f"--init must have one scan order, {self.init} is an OrderEnsemble")
+        return found
+
+    def _same_model(self, init: AutoregressiveModel, data: TrainingData) -> ModelConfig:
+        """The architecture of --init, if it fits the data's images, levels and classes."""
+        classes = len(data.classes or ()) if self.conditional else None
+        for what, own, given in (
+            ("images (channels, height, width)", init.image_shape, data.image_shape),
+            ("levels", init.levels, data.levels),
+            ("classes", init.num_classes, classes),
+        ):
+            if own != given:
+                wanted = "; give --conditional" if what == "classes" and not self.conditional else ""
+                raise ValueError(f"--init {self.init} has {what} {own}, and {self.data} {given}{wanted}")
+        return init.config
 
     def _model_for(self, data: TrainingData) -> ModelConfig:
         """The architecture for the data's images, levels and classes."""

@@ -16,6 +16,7 @@ import difflib
 import inspect
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -24,13 +25,22 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.config import ModelConfig, add_architecture, from_dict, to_dict
+from pixelcnn.config import (
+    ORDERS,
+    ModelConfig,
+    OrderEnsembleConfig,
+    TrainConfig,
+    add_architecture,
+    from_dict,
+    to_dict,
+)  # fmt: skip
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.likelihoods import Likelihood, likelihood_of
 from pixelcnn.models.card import HERE, describe, with_license, with_name
+from pixelcnn.models.checkpoints import checkpoints, read_checkpoint
 from pixelcnn.models.hub import HubError, HubName, download, upload
 from pixelcnn.sampling.autoregressive import check_weights
 
@@ -40,6 +50,9 @@ ModelT = TypeVar("ModelT", bound="AutoregressiveModel")
 
 _SHIPPED = Path(__file__).parent.parent / "pretrained"
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_CHECKPOINTS = "checkpoints"  # of a training run
+_NO_FIELDS = ("model", "module", "class_names")  # of config.json
+_MAX_NAME = 256  # characters of a class's name
 
 
 class AutoregressiveModel(DensityModel, nn.Module):
@@ -57,6 +70,10 @@ class AutoregressiveModel(DensityModel, nn.Module):
         super().__init__()
         self.config = config
         self.likelihood = likelihood or likelihood_of(config.levels)
+        self.class_names: tuple[str, ...] | None = None
+        """Names of the classes, if they are known."""
+        self.history: Any = None
+        """The losses of the training run, see `pixelcnn.training.History`; None but after `pixelcnn.train`."""
         self.loaded_card: tuple[str, str] | None = None  # the card's text, and the checksum of the weights it describes
 
     @property
@@ -264,7 +281,8 @@ def load(
 
     Args:
         name: A shipped model's name ("mnist"); a folder that `save_pretrained` wrote, or a training run's folder, whose
-            finished model is in its sub-folder `model`; or a model on the Hugging Face Hub, "user/name" or
+            finished model is in its sub-folder `model`; of a run that was stopped, the newest checkpoint is taken,
+            with averaged weights if it has some; or a model on the Hugging Face Hub, "user/name" or
             "user/name@revision". A folder of that name takes precedence, unless a revision is given. From the Hub, only
             config.json, model.safetensors and README.md are downloaded, once, into the Hub's cache.
         revision: A branch, a tag or a commit of a model on the Hub; `main` by default.
@@ -273,13 +291,16 @@ def load(
         force_download: Download even if the cache has the model.
         local_files_only: Contact no server, like HF_HUB_OFFLINE=1.
 
+    Warns:
+        UserWarning: If the run of the folder has not finished.
+
     Raises:
         ValueError: If there is no such model, one of its files is missing, damaged or does not fit the others, or a
             weight is not finite.
         ConnectionError: If it must be downloaded and no server answers.
     """
     if revision is None and (folder := local_folder(name)) is not None:
-        return _read(folder)
+        return _read_unfinished(folder) if (folder / _CHECKPOINTS).is_dir() else _read(folder)
     found = HubName.of(name) if isinstance(name, str) else None
     if found is None:
         if revision is not None:
@@ -345,7 +366,7 @@ def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> Autor
 def _read(folder: Path) -> AutoregressiveModel:
     """The model in a folder."""
     cls, config = _class_of(folder)
-    fields = {key: value for key, value in config.items() if key not in ("model", "module")}
+    _, fields = _class_in(config, str(folder / _CONFIG))
     model_config = from_dict(cls.Config, fields, str(folder / _CONFIG))
 
     path = folder / _WEIGHTS
@@ -359,25 +380,85 @@ def _read(folder: Path) -> AutoregressiveModel:
     _check_values(tensors, f"{path}: ")
     model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)
     model.load_state_dict(tensors)
+    if "class_names" in config:
+        model.class_names = checked_class_names(config["class_names"], model.num_classes, str(folder / _CONFIG))
     if (folder / _CARD).is_file():
         model.loaded_card = ((folder / _CARD).read_text(encoding="utf-8", errors="replace"), checksum(model))
+    return model.eval()
+
+
+def _read_unfinished(run: Path) -> AutoregressiveModel:
+    """The model in the newest intact checkpoint of a run, with averaged weights if it has some."""
+    paths = checkpoints(run / _CHECKPOINTS)
+    for path in paths:
+        try:
+            state, tensors = read_checkpoint(path)
+            break
+        except ValueError as error:
+            warnings.warn(f"checkpoint passed over: {error}", stacklevel=3)
+    else:
+        raise ValueError(f"the training run in {run} has neither a finished model nor an intact checkpoint")
+    record, where = state["record"], str(path)
+    if "train" in record:
+        train = from_dict(TrainConfig, record["train"], where)
+        model, orders = model_of(train.model), ORDERS[: train.orders]
+    else:  # of `fit_energy`
+        cls, fields = _class_in(record["model"], where)
+        model, orders = cls.from_config(from_dict(cls.Config, fields, where)), ORDERS[:1]
+    kind = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
+    weights = {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+    _check_tensors(model.state_dict(), weights, where)
+    model.load_state_dict(weights)
+    steps = f"step {state['step']}"
+    warnings.warn(f"the run in {run} has not finished: the model is that of {steps}", stacklevel=3)
+    if len(orders) > 1:
+        fields = {"networks": (model.config,), "members": (0,) * len(orders), "weights": (1.0,) * len(orders)}
+        shape = {"image_shape": model.image_shape, "levels": model.levels}
+        network = model
+        model = model_of(OrderEnsembleConfig(orders=orders, order_conditioned=True, **shape, **fields))  # type: ignore[arg-type]
+        model.load_state_dict({f"networks.0.{name}": tensor for name, tensor in network.state_dict().items()})
+    text = f"The weights after {steps} of a run that had not finished."
+    model.loaded_card = (describe(model, training=text), checksum(model))
     return model.eval()
 
 
 def _class_of(folder: Path) -> tuple[type[AutoregressiveModel], dict[str, Any]]:
     """The class that a folder's configuration names, and the configuration."""
     config = read_json(folder / _CONFIG)
+    cls, _ = _class_in(config, str(folder / _CONFIG))
+    assert isinstance(config, dict)
+    return cls, config
+
+
+def _class_in(config: object, where: str) -> tuple[type[AutoregressiveModel], dict[str, Any]]:
+    """The class that JSON values name, and the fields of its configuration."""
     kind = config.get("model") if isinstance(config, dict) else None
     known = AutoregressiveModel.classes
     if isinstance(config, dict) and isinstance(module := config.get("module"), str) and kind not in known:
         raise ValueError(
-            f"{folder / _CONFIG} needs the class {kind} of the module {module}: import the module, which calls "
+            f"{where} needs the class {kind} of the module {module}: import the module, which calls "
             f"pixelcnn.register({kind}); on the command line, --import {module}"
         )
     if not isinstance(kind, str) or kind not in known:
-        raise ValueError(f"{folder / _CONFIG}: field 'model' must be one of {', '.join(known)}, got {kind!r}")
+        raise ValueError(f"{where}: field 'model' must be one of {', '.join(known)}, got {kind!r}")
     assert isinstance(config, dict)
-    return AutoregressiveModel.classes[kind], config
+    return known[kind], {name: value for name, value in config.items() if name not in _NO_FIELDS}
+
+
+def checked_class_names(names: object, classes: int | None, where: str = "") -> tuple[str, ...]:
+    """Names of a model's classes, one each and all different, of at most 256 characters.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    found = tuple(names) if isinstance(names, list | tuple) else ()
+    right = all(isinstance(name, str) and 0 < len(name) <= _MAX_NAME for name in found)
+    if not right or len(found) != classes or len(set(found)) < len(found):
+        begin = f"{where}: " if where else ""
+        raise ValueError(
+            f"{begin}class_names must be different names, one for each of the {classes} classes, got {names!r}"
+        )
+    return found
 
 
 def _is_replaceable(folder: Path) -> bool:
@@ -394,7 +475,7 @@ def _is_replaceable(folder: Path) -> bool:
 
 
 def local_folder(name: str | Path) -> Path | None:
-    """The folder of a model on this machine; None if nothing has this name.
+    """The folder of a model, or of a training run without a finished one, on this machine; None if there is none.
 
     Raises:
         ValueError: If something has this name but is not a model.
@@ -407,8 +488,8 @@ def local_folder(name: str | Path) -> Path | None:
     for candidate in (folder, folder / "model"):
         if (candidate / _CONFIG).is_file() and (candidate / _WEIGHTS).is_file():
             return candidate
-    if (folder / "checkpoints").is_dir():
-        raise ValueError(f"the training run in {folder} has no finished model yet; continue it with --resume auto")
+    if (folder / _CHECKPOINTS).is_dir():
+        return folder
     if folder.is_dir():
         missing = _WEIGHTS if (folder / _CONFIG).is_file() else _CONFIG
         raise ValueError(f"{folder} is not a model's folder: it has no {missing}")
@@ -454,7 +535,8 @@ def _config(model: AutoregressiveModel) -> dict[str, Any]:
     _check_config(model)
     cls = type(model)
     module = {} if cls.__module__.startswith("pixelcnn.") else {"module": cls.__module__}
-    return {"model": cls.__name__, **module, **to_dict(model.config)}
+    names = {} if model.class_names is None else {"class_names": list(model.class_names)}
+    return {"model": cls.__name__, **module, **names, **to_dict(model.config)}
 
 
 def _canonical(config: dict[str, Any]) -> str:

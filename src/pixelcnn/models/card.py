@@ -23,6 +23,7 @@ __all__ = ["HERE", "HeldOut", "describe", "with_license", "with_name"]
 HERE = "."
 """The name that a card's code loads when the card lies beside the weights: its own folder."""
 
+_MAX_NAMES = 100  # of classes
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _LOAD = re.compile(r"""pixelcnn\.load\((["'])[^"'\n]*\1""")
 _FRONT_MATTER = re.compile(r"\A---\n(.*?\n)?---\n", re.DOTALL)
@@ -75,7 +76,7 @@ def describe(
         _front_matter(model, license, datasets, held_out),
         f"# {kind}, {c}x{h}x{w} images of {model.levels} levels\n",
         f"An autoregressive model with exact likelihoods and {parameters:,} parameters (masked weights counted), made "
-        f"with the library pixelcnn. {_sampling(model)}\n",
+        f"with the library pixelcnn. {_sampling(model)}{_classes(model)}\n",
         f"## Training\n\n{training.rstrip()}\n",
         f"## Results\n\n{results.rstrip()}\n",
         f"## Use\n\n```python\n{_code(model)}```\n\n"
@@ -150,6 +151,15 @@ def _sampling(model: DensityModel) -> str:
         f"An image of {h * w} pixels is drawn in {steps} exact steps. `pixelcnn info` shows the layers and the "
         "receptive field."
     )
+
+
+def _classes(model: DensityModel) -> str:
+    """The names of the classes, if they are known."""
+    names: tuple[str, ...] | None = getattr(model, "class_names", None)
+    if names is None:
+        return ""
+    listed = ", ".join(f"{k} {name}" for k, name in enumerate(names[:_MAX_NAMES]))
+    return f" Its classes are {listed}{f' and {len(names) - _MAX_NAMES} more' if len(names) > _MAX_NAMES else ''}."
 
 
 def _code(model: DensityModel) -> str:

@@ -2,6 +2,7 @@
 
 from pixelcnn.processes import Interrupted
 from pixelcnn.training.energy import fit_energy
+from pixelcnn.training.history import History
 from pixelcnn.training.trainer import train
 
-__all__ = ["Interrupted", "fit_energy", "train"]
+__all__ = ["History", "Interrupted", "fit_energy", "train"]

@@ -14,7 +14,6 @@ files counts, including the manifest's, which must be exactly as `save_checkpoin
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 import warnings
@@ -25,7 +24,8 @@ from typing import Any
 from torch import Tensor
 
 from pixelcnn.config import from_dict
-from pixelcnn.files import decode_tensors, encode_tensors, new_folder, read_json, write_file
+from pixelcnn.files import encode_tensors, new_folder, write_file
+from pixelcnn.models.checkpoints import MANIFEST, STATE, TENSORS, checkpoints, manifest_of, read_checkpoint
 from pixelcnn.training.watch import LossWatch
 
 __all__ = [
@@ -38,8 +38,6 @@ __all__ = [
     "load_newest",
     "save_checkpoint",
 ]
-
-_TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 
 @dataclass(kw_only=True)
@@ -120,13 +118,13 @@ def save_checkpoint(folder: Path, state: RunState, tensors: dict[str, Tensor], k
     """
     path = folder / state.name
     files = {
-        _TENSORS: encode_tensors(tensors, {"step": str(state.step)}),
-        _STATE: json.dumps(dataclasses.asdict(state), indent=2).encode(),
+        TENSORS: encode_tensors(tensors, {"step": str(state.step)}),
+        STATE: json.dumps(dataclasses.asdict(state), indent=2).encode(),
     }
     with new_folder(path) as new:
         for name, data in files.items():
             write_file(new / name, data)
-        write_file(new / _MANIFEST, _manifest(files))
+        write_file(new / MANIFEST, manifest_of(files))
     earlier = [old for old in checkpoints(folder) if old.name <= state.name]  # later ones are damaged
     for old in earlier[keep_last:]:
         if old.name != state.best_name and old != last_sound(folder, state):
@@ -146,31 +144,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ValueError: If a file is missing, truncated or changed.
     """
-    if not (path / _MANIFEST).is_file():
-        raise ValueError(f"{path} is not a checkpoint: one is a folder RUN/checkpoints/step-... with a {_MANIFEST}")
-    contents = {name: _content(path / name) for name in (_TENSORS, _STATE)}
-    if _content(path / _MANIFEST) != _manifest(contents):
-        manifest, true = read_json(path / _MANIFEST), json.loads(_manifest(contents))
-        for name in contents:
-            if not isinstance(manifest, dict) or manifest.get(name) != true[name]:
-                raise ValueError(f"{path / name} is damaged: it does not match {_MANIFEST}")
-        raise ValueError(f"{path / _MANIFEST} is damaged: it is not as it was written")
-    tensors, _ = decode_tensors(contents[_TENSORS], str(path / _TENSORS))
-    state = from_dict(RunState, json.loads(contents[_STATE]), str(path / _STATE))
-    return state, tensors
-
-
-def _manifest(files: dict[str, bytes]) -> bytes:
-    """Sizes and SHA-256 of the files; the same files always give the same bytes."""
-    lines = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
-    return json.dumps(lines, indent=2).encode()
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    values, tensors = read_checkpoint(path)
+    return from_dict(RunState, values, str(path / STATE)), tensors
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
@@ -188,8 +163,3 @@ def load_newest(folder: Path) -> Checkpoint | None:
     if paths:
         raise ValueError(f"none of the {len(paths)} checkpoints in {folder} is intact; start a run in another folder")
     return None
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, newest first; none if it is missing."""
-    return sorted(folder.glob("step-[0-9]*"), reverse=True)

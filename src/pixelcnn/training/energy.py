@@ -46,9 +46,10 @@ from pixelcnn.threads import alone
 from pixelcnn.training.checkpoint import RunState, last_sound, save_checkpoint
 from pixelcnn.training.folder import RunFolder
 from pixelcnn.training.gradient import Gradient, parts_of
+from pixelcnn.training.history import draw_curves
 from pixelcnn.training.optimizer import Optimizer
 from pixelcnn.training.record import EnergyRecord
-from pixelcnn.training.report import CURVES_SECONDS, draw_curves, write_metrics
+from pixelcnn.training.report import CURVES_SECONDS, write_metrics
 from pixelcnn.training.schedule import learning_rate
 from pixelcnn.training.signals import StopSignals
 

@@ -83,7 +83,7 @@ class RunRecord(Record):
     """A run's configuration, its data, and what else its last bits depend on."""
 
     earlier_names: ClassVar[dict[str, str | None]] = {"origin": None}  # of runs that changed their configuration
-    sources = ("data", "training", "validation")
+    sources = ("data", "training", "validation", "init")
     surroundings = Record.surroundings | {"processes": "number of processes", "precision": "precision"}
 
     data: str
@@ -98,6 +98,8 @@ class RunRecord(Record):
     """Precision of products: "float32" or "bf16"."""
     processes: int = 1
     """Number of processes that train together."""
+    init: str = ""
+    """SHA-256 of the model whose weights were the first ones; empty for random ones."""
 
     @classmethod
     def of(
@@ -108,6 +110,7 @@ class RunRecord(Record):
         data: str,
         precision: str = "float32",
         processes: int = 1,
+        init: str = "",
     ) -> RunRecord:
         """The record of a run that starts now, on images and, for a conditional model, their labels."""
         return cls(
@@ -117,6 +120,7 @@ class RunRecord(Record):
             train=config,
             precision=precision,
             processes=processes,
+            init=init,
         )
 
     def check_alike(self, processes: Processes) -> None:
@@ -125,7 +129,7 @@ class RunRecord(Record):
         Raises:
             ValueError: If not.
         """
-        mine = [self.data, self.training, self.validation, to_dict(self.train)]
+        mine = [self.data, self.training, self.validation, self.init, to_dict(self.train)]
         if any(processes.sum([mine != processes.from_first(lambda: mine)])):
             raise ValueError("the processes were given different images or options; give all the same")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
@@ -20,22 +19,19 @@ from pixelcnn.images import grid, save_png
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.card import HeldOut, describe
 from pixelcnn.training.checkpoint import held_out_loss
+from pixelcnn.training.history import draw_curves
 from pixelcnn.training.record import RunRecord
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 __all__ = [
-    "CURVES_SECONDS", "Reports", "card", "draw_curves", "tensorboard_writer", "write_metrics", "write_samples",
+    "CURVES_SECONDS", "Reports", "card", "tensorboard_writer", "write_metrics", "write_samples",
 ]  # fmt: skip
 
 CURVES_SECONDS = 10
 """Between two drawings of the curves, which take one."""
-_LOSSES = {
-    "train_loss": "training, before each step",
-    "validation_loss": "validation",
-    "validation_loss_ema": "validation, averaged weights",
-}
+_MAX_LISTED = 20  # epochs in a card
 _BOARD_STEPS = 10  # between two points in TensorBoard
 _MNIST_LICENSE = "The data, MNIST by Y. LeCun, C. Cortes and C. J. C. Burges, are under CC BY-SA 3.0."
 
@@ -84,7 +80,7 @@ class Reports:
         timing |= {"images_per_second": round(speed, 1), "peak_memory_bytes": peak_memory(self._device)}
         _write_timing(self._out / "timing.jsonl", timing)
         if line["epoch"] == epochs or now - self._last_curves >= CURVES_SECONDS:
-            draw_curves(self._out / "curves.png", metrics, _LOSSES, "negative log-likelihood (nats / sub-pixel)")
+            draw_curves(self._out / "curves.png", metrics)
             self._last_curves = time.monotonic()
         if self._writer is not None:
             self._write_events(self._writer, line, samples)
@@ -150,41 +146,6 @@ def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> 
     save_png(grid(model.sample(n, labels, seed=seed), model.levels, columns), path)
 
 
-def draw_curves(path: Path, metrics: list[dict[str, Any]], curves: dict[str, str], unit: str) -> None:
-    """Draws curves by epoch, those of the metrics that are there, above the gradients' norms and the learning rate.
-
-    Args:
-        path: The picture.
-        metrics: The lines of metrics.jsonl.
-        curves: Keys of the metrics, and what they are.
-        unit: What their axis shows.
-    """
-    from matplotlib.figure import Figure  # takes half a second to import
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    axes, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    epochs = [line["epoch"] for line in metrics]
-    for key, name in curves.items():
-        if key in metrics[0]:
-            axes.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
-    axes.set(ylabel=unit)
-    for key, name in (
-        ("gradient_norm", "gradient norm, mean"),
-        ("gradient_norm_max", "gradient norm, largest"),
-        ("learning_rate", "learning rate"),
-    ):
-        lower.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
-    lower.set(xlabel="epoch", yscale="log", xlim=(0.5, epochs[-1] + 0.5))
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # one epoch is one tick
-    for each in (axes, lower):
-        each.grid(alpha=0.3)
-        each.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    write_file(path, buffer.getvalue())
-
-
 def card(
     model: AutoregressiveModel, record: RunRecord, metrics: list[dict[str, Any]], chosen: dict[str, Any], device: str
 ) -> str:
@@ -199,9 +160,11 @@ def card(
     """
     config, last = record.train, metrics[-1]
     protocol = f" ({config.protocol} protocol)" if record.data in ("mnist", "mnist-dynamic") else ""
+    shown = {round(k * (len(metrics) - 1) / (_MAX_LISTED - 1)) for k in range(_MAX_LISTED)}
     losses = "".join(
         f"| {line['epoch']} | {line['step']} | {line['train_loss']:.4f} | {line['validation_loss']:.4f} |\n"
-        for line in metrics
+        for k, line in enumerate(metrics)
+        if k in shown
     )
     best = f" The weights are those after epoch {chosen['epoch']}, the best." if config.finish == "best" else ""
     training = (

@@ -20,19 +20,20 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, cast
 
 import torch
 from tqdm import tqdm
 
-from pixelcnn.arguments import ArrayLike
+from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.arithmetic.precision import default_factories
-from pixelcnn.config import TrainConfig, conditions_of, from_dict, to_dict
+from pixelcnn.config import DataConfig, TrainConfig, conditions_of, from_dict, to_dict
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
+from pixelcnn.models.base import checked_class_names, checksum, load
 from pixelcnn.orders import ORDERS
 from pixelcnn.processes import Processes, joined
 from pixelcnn.progress import progress_bar, say
@@ -40,6 +41,8 @@ from pixelcnn.sampling.autoregressive import check_weights
 from pixelcnn.training.batches import Batches, checked_data
 from pixelcnn.training.checkpoint import RunState, last_sound, load_checkpoint, save_checkpoint
 from pixelcnn.training.folder import RunFolder
+from pixelcnn.training.given import Images, held_out, tensors_of
+from pixelcnn.training.history import History
 from pixelcnn.training.record import RunRecord
 from pixelcnn.training.report import Reports, card, tensorboard_writer, write_samples
 from pixelcnn.training.schedule import Plan, learning_rate
@@ -55,16 +58,20 @@ _WARMUP = 500  # steps of warm-up that are worth a try against a diverging loss
 
 def train(
     config: TrainConfig,
-    training: ArrayLike,
-    validation: ArrayLike,
-    out: str | Path,
+    training: Images,
+    validation: Images | None = None,
+    out: str | Path | None = None,
     *,
     training_labels: ArrayLike | None = None,
     validation_labels: ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    init: AutoregressiveModel | str | Path | None = None,
     data: str = "images",
     summary: str = "",
     resume: str | Path = "auto",
     progress: bool = True,
+    on_step: OnStep | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> AutoregressiveModel:
     """Trains a model and writes the run's folder.
 
@@ -72,12 +79,18 @@ def train(
 
     Args:
         config: The configuration of the run.
-        training: uint8 levels (N, C, H, W) as config.model says; grey values, 0..255, with config.binarise.
-        validation: Images of the same kind that are not trained on.
-        out: The run's folder; made if it is missing.
+        training: uint8 levels (N, C, H, W) as config.model says; grey values, 0..255, with config.binarise. Or a
+            `torch.utils.data.Dataset` or `DataLoader` of such images, as integers or Pillow's pictures, perhaps with
+            labels, whose items are read once.
+        validation: Images of the same kind that are not trained on; by default a tenth of the training images, chosen
+            by the content of each.
+        out: The run's folder; made if it is missing; by default trained/ and `data`.
         training_labels: For a conditional model, as for `AutoregressiveModel.log_prob`; None for another model, and
             with config.orders, where the condition is the order.
         validation_labels: Labels of the validation images; their loss is that given the labels.
+        class_names: Names of the classes, which the model then knows.
+        init: A model, or what `pixelcnn.load` takes, whose weights are the first ones instead of random ones; its
+            configuration must be config.model.
         data: The source of the images, for the records.
         summary: A line about the images, shown before the first step.
         resume: "auto" resumes from the folder's newest intact checkpoint, or starts; "off" starts, in a folder that
@@ -85,10 +98,14 @@ def train(
             of the checkpoint, apart from a larger number of epochs and what only concerns the device, the reports
             and the choice of the finished model.
         progress: Show bars and messages on standard error.
+        on_step: Called after each step with its number, from 1, and "training_loss" (nats per sub-pixel),
+            "learning_rate" and "gradient_norm".
+        on_epoch: Called after each epoch with its line of metrics.jsonl and the model in training.
 
     Returns:
         The finished model, an `OrderEnsemble` if config.orders is more than 1, with the averaged weights if
-        `config.ema` is set, after the last or the best epoch as `config.finish` says; `out`/model holds the same.
+        `config.ema` is set, after the last or the best epoch as `config.finish` says; `out`/model holds the same. Its
+        `history` is that of the run, see `pixelcnn.training.History`.
 
     Raises:
         ValueError: If the images or labels do not fit the model or differ between processes, the folder or checkpoint
@@ -99,11 +116,23 @@ def train(
         pixelcnn.processes.ProcessLostError: If another process of the job is gone.
         SystemExit: On all processes of a job except the one that raises the error that ended it.
     """
-    labelled = (training, training_labels), (validation, validation_labels)
+    training_data = tensors_of("training", training, training_labels)
+    if validation is None:
+        images = tensor("training images", training_data[0])
+        labels = None if training_data[1] is None else tensor("training_labels", training_data[1])
+        sides: tuple[_Labelled, _Labelled] = held_out(images, labels, DataConfig().held_out)
+    else:
+        sides = training_data, tensors_of("validation", validation, validation_labels)
+    path = Path("trained") / data if out is None else Path(out)
+    first = load(init) if isinstance(init, str | Path) else init
     with joined() as processes, torch.inference_mode(False), torch.enable_grad():
-        return _Run(config, *labelled, Path(out), data, progress, processes).run(str(resume), summary)
+        run = _Run(config, *sides, path, data, progress, processes, first, class_names)
+        run.on_step, run.on_epoch = on_step, on_epoch
+        return run.run(str(resume), summary)
 
 
+OnStep: TypeAlias = "Callable[[int, dict[str, float]], object]"
+OnEpoch: TypeAlias = "Callable[[dict[str, Any], AutoregressiveModel], object]"
 _Labelled: TypeAlias = "tuple[ArrayLike, ArrayLike | None]"
 
 
@@ -117,20 +146,27 @@ class _Run:
         data: str,
         progress: bool,
         processes: Processes,
+        init: AutoregressiveModel | None,
+        class_names: Sequence[str] | None,
     ) -> None:
         self.config = config
+        self.on_step: OnStep | None = None
+        self.on_epoch: OnEpoch | None = None
         self.processes = processes
         self.progress = progress and processes.first
         self.device = device_of(config.device)
         with default_factories():
             self.model = model_of(config.model, generator=torch.Generator().manual_seed(config.seed))
+        weights = "" if init is None else self._take_weights(init)
         self.product = self._product()
+        if class_names is not None:
+            self.product.class_names = checked_class_names(list(class_names), self.product.num_classes)
         models = self.model, self.product
         training_data = checked_data("training", *training, *models, grey=config.binarise)
         self.validation, self.validation_labels = checked_data("validation", *validation, *models, grey=False)
         precision = precision_of(config, self.device)
         validation_data = self.validation, self.validation_labels
-        self.record = RunRecord.of(config, training_data, validation_data, data, precision, processes.count)
+        self.record = RunRecord.of(config, training_data, validation_data, data, precision, processes.count, weights)
         self.record.check_alike(processes)
         self.model.to(self.device)
         self.batches = Batches(config, self.model, *training_data, rank=processes.rank, processes=processes.count)
@@ -144,6 +180,15 @@ class _Run:
         self._duration_shown = False
         if config.tensorboard:
             tensorboard_writer()  # before the work
+
+    def _take_weights(self, init: AutoregressiveModel) -> str:
+        """Copies the weights of a model of the same architecture; returns its checksum."""
+        if isinstance(init, OrderEnsemble) and len(init.networks) == 1:
+            init = cast(AutoregressiveModel, init.networks[0])
+        if init.config != self.config.model:
+            raise ValueError(f"init must have the configuration of the run, {self.config.model}, got {init.config}")
+        self.model.load_state_dict({name: tensor.float() for name, tensor in init.state_dict().items()})
+        return checksum(init)
 
     def _product(self) -> AutoregressiveModel:
         """The model that the run produces: the one in training, or its mixture over scan orders."""
@@ -292,6 +337,8 @@ class _Run:
         if self.reports is not None:
             values = {"training_loss": loss, "learning_rate": rate, "gradient_norm": result.gradient_norm}
             self.reports.step(state.step, values)
+            if self.on_step is not None:
+                self.on_step(state.step, values)
 
     def _give_up(self, reason: str) -> NoReturn:
         config, sound = self.config, last_sound(self.folder.checkpoints, self.state)
@@ -329,6 +376,8 @@ class _Run:
         self.state.end_epoch(line)
         if self.reports is not None:
             self.reports.epoch(self.state.metrics, self.epochs, seen, seconds, samples)
+            if self.on_epoch is not None:
+                self.on_epoch(dict(self.state.metrics[-1]), self.model)
 
     def _evaluate(self) -> Evaluation:
         return evaluate(
@@ -378,6 +427,7 @@ class _Run:
         if self.stepper.averaged is not None:
             self.model.load_state_dict(self.stepper.averaged)
         self.product.eval()
+        self.product.history = History(tuple(self.state.metrics))
         if self.processes.first:
             text = card(self.product, self.record, self.state.metrics, line, self.device.type)
             self.product.save_pretrained(self.folder.model, text)

@@ -1,0 +1,87 @@
+"""Images as users have them in Python, in arrays, data sets or loaders of PyTorch, and what is held out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pixelcnn.arguments import ArrayLike, tensor
+from pixelcnn.datasets.split import side_of
+
+__all__ = ["Images", "held_out", "tensors_of"]
+
+Images = ArrayLike | Dataset[Any] | DataLoader[Any]
+"""What `pixelcnn.train` takes as images."""
+
+
+def tensors_of(name: str, images: Images, labels: ArrayLike | None) -> tuple[ArrayLike, ArrayLike | None]:
+    """The images and labels of an array, a data set or a loader.
+
+    Every item of a data set, or every batch of a loader, is an image, or begins with an image and its label; a loader
+    is gone through once, in its order. What the items hold is kept in memory, in the type that it has.
+
+    Args:
+        name: Of the images, for errors.
+        images: Arrays are returned as they are. A data set's images are integers (C, H, W) or (H, W), or pictures of
+            Pillow; a loader's have one dimension more.
+        labels: Given labels, for arrays and for data sets without any.
+
+    Raises:
+        ValueError: If there is no item, one is of another kind, or labels are given twice.
+    """
+    if not isinstance(images, Dataset | DataLoader):
+        return images, labels
+    loader = isinstance(images, DataLoader)
+    source: Any = images
+    items: Iterable[Any] = source if loader else (source[k] for k in range(len(source)))
+    found: list[Tensor] = []
+    given: list[Tensor] = []
+    for item in items:
+        image, label = (item[0], item[1]) if isinstance(item, list | tuple) and len(item) > 1 else (item, None)
+        image = image[0] if isinstance(image, list | tuple) else image
+        found.append(_image_of(name, image, 4 if loader else 3))
+        if label is not None:
+            given.append(torch.as_tensor(label))
+    if not found:
+        raise ValueError(f"{name} must hold at least one image, got 0")
+    if labels is not None and given:
+        raise ValueError(f"{name}_labels must be left out: the items of {name} have labels")
+    join = torch.cat if loader else torch.stack
+    return join(found), join(given) if given else labels
+
+
+def _image_of(name: str, image: Any, dimensions: int) -> Tensor:
+    """An image, or a batch of them, with channels."""
+    is_picture = hasattr(image, "getbands")
+    values = tensor(f"{name}: an item", np.array(image) if is_picture else image)
+    if is_picture and values.dim() == 3:
+        values = values.permute(2, 0, 1)
+    if values.is_floating_point():
+        raise ValueError(
+            f"{name} must hold whole levels, got items of {values.dtype}: leave the scaling to 0..1 out of the data set"
+        )
+    return values.unsqueeze(-3) if values.dim() == dimensions - 1 else values
+
+
+def held_out(
+    images: Tensor, labels: Tensor | None, share: float
+) -> tuple[tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]:
+    """Images and labels of training and of validation, by the content of each image; see `pixelcnn.datasets.split`.
+
+    Raises:
+        ValueError: If no image is left on either side.
+    """
+    sides = torch.tensor([side_of(image.numpy(), share) for image in images.cpu()])
+    if not 0 < int(sides.sum()) < len(images):
+        raise ValueError(f"validation must be given: of {len(images)} images, {share:.0%} by their content are none")
+
+    def on(side: int) -> tuple[Tensor, Tensor | None]:
+        part = (sides == side).nonzero()[:, 0]
+        return images[part], None if labels is None else labels[part]
+
+    return on(0), on(1)

@@ -1,0 +1,117 @@
+"""The history of a run: its losses by epoch, as numbers and as curves."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pixelcnn.files import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["History", "draw_curves"]
+
+_LOSSES = {
+    "train_loss": "training, before each step",
+    "validation_loss": "validation",
+    "validation_loss_ema": "validation, averaged weights",
+}
+_UNIT = "negative log-likelihood (nats / sub-pixel)"
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training run measured, one dictionary per finished epoch: the lines of the run's metrics.jsonl.
+
+    Each has "epoch" and "step", counted from 1, "train_loss" and "validation_loss" in nats per sub-pixel (and
+    "validation_loss_ema", with averaged weights), "validation_nats_per_image", "validation_bits_per_dim",
+    "learning_rate", "gradient_norm" and "gradient_norm_max".
+    """
+
+    epochs: tuple[dict[str, Any], ...]
+    """The finished epochs."""
+
+    @classmethod
+    def read(cls, run: str | Path) -> History:
+        """The history of the run in a folder.
+
+        Raises:
+            ValueError: If no epoch of a run in it has finished.
+        """
+        path = Path(run) / "metrics.jsonl"
+        if not path.is_file():
+            raise ValueError(f"{run} holds no run of which an epoch has finished: there is no {path}")
+        return cls(tuple(map(json.loads, path.read_text(encoding="utf-8").splitlines())))
+
+    def __getitem__(self, name: str) -> list[float]:
+        """The values of all epochs by their name, such as "validation_loss"."""
+        return [line[name] for line in self.epochs]
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def __repr__(self) -> str:
+        return f"History of {len(self)} epoch{'s' * (len(self) != 1)}"
+
+    def plot(self) -> Figure:
+        """The losses, the gradients' norms and the learning rate by epoch, as a figure of matplotlib.
+
+        Raises:
+            ValueError: If no epoch has finished.
+        """
+        if not self.epochs:
+            raise ValueError("there is nothing to plot: no epoch has finished")
+        return figure_of(self.epochs, _LOSSES, _UNIT)
+
+    def _repr_png_(self) -> bytes | None:
+        return _png_of(self.plot()) if self.epochs else None
+
+
+def figure_of(metrics: Sequence[dict[str, Any]], curves: dict[str, str], unit: str) -> Figure:
+    """Curves by epoch, those of the metrics that are there, above the gradients' norms and the learning rate.
+
+    Args:
+        metrics: The lines of metrics.jsonl.
+        curves: Keys of the metrics, and what they are.
+        unit: What their axis shows.
+    """
+    from matplotlib.figure import Figure  # takes half a second to import, so not before
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    epochs = [line["epoch"] for line in metrics]
+    for key, name in curves.items():
+        if key in metrics[0]:
+            axes.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
+    axes.set(ylabel=unit)
+    for key, name in (
+        ("gradient_norm", "gradient norm, mean"),
+        ("gradient_norm_max", "gradient norm, largest"),
+        ("learning_rate", "learning rate"),
+    ):
+        lower.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
+    lower.set(xlabel="epoch", yscale="log", xlim=(0.5, epochs[-1] + 0.5))
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # one epoch is one tick
+    for each in (axes, lower):
+        each.grid(alpha=0.3)
+        each.legend()
+    return figure
+
+
+def draw_curves(
+    path: Path, metrics: Sequence[dict[str, Any]], curves: dict[str, str] = _LOSSES, unit: str = _UNIT
+) -> None:
+    """Writes the picture of `figure_of`, by default of a run's losses."""
+    write_file(path, _png_of(figure_of(metrics, curves, unit)))
+
+
+def _png_of(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
