@@ -50,7 +50,7 @@ def jobs() -> dict[str, Callable[[], object]]:
     known = torch.ones(28, 28, dtype=torch.bool)
     known[7:21] = False
     takes_config = "config" in inspect.signature(Stepper).parameters
-    stepper = Stepper(pixelcnn.PixelCNN(), TrainConfig() if takes_config else None)
+    stepper = Stepper(pixelcnn.PixelCNN(), *([TrainConfig()] if takes_config else []))
     stream = pixelcnn.compress(model, images[:64])
     return {
         "draw-1": lambda: model.sample(1),
@@ -75,7 +75,7 @@ def work() -> None:
     print(*known, flush=True)
     for line in sys.stdin:
         name, seconds = line.split()
-        times = []
+        times: list[float] = []
         end = time.perf_counter() + float(seconds)
         with torch.set_grad_enabled(name == "step"):
             while not times or time.perf_counter() < end:

@@ -28,6 +28,7 @@ from machine import Machine, synchronize
 from pixelcnn.benchmark import matrix_rate, multiply_adds, reference_seconds
 from pixelcnn.devices import device_of
 from pixelcnn.files import write_file
+from pixelcnn.sampling import Draw
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.schedule import schedule_of
 from plots import plot_scaling
@@ -128,7 +129,7 @@ def main(options: Options) -> None:
         model = size.model(device)
         if turn == 0:
             wavefront = schedule_of(model).wavefront
-            size.steps = EagerSampler(model, 1).steps
+            size.steps = EagerSampler(model, Draw(1)).steps
             assert size.steps == wavefront.slope * (size.side - 1) + size.side
             size.multiply_adds = multiply_adds(model)
             size.reference_seconds = reference_seconds(model, options.batch, options.forwards)

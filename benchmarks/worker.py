@@ -28,7 +28,7 @@ from torch import Tensor
 import pixelcnn
 from machine import peak_bytes, synchronize
 from pixelcnn.devices import device_of
-from pixelcnn.sampling import engine_of
+from pixelcnn.sampling import Draw, engine_of
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.reference import ReferenceSampler
@@ -84,20 +84,22 @@ def competitor(name: Name, model: pixelcnn.AutoregressiveModel, n: int) -> Compe
     def by_steps(make: Callable[[], ReferenceSampler | EagerSampler], about: str, *, whole: bool = False) -> Competitor:
         def draw(steps: int) -> Tensor:
             images = torch.zeros(n, c, h, w, dtype=torch.uint8, device=model.device)
-            for _ in itertools.islice(make().run(images, 0, 0, 1.0), steps):
+            for _ in itertools.islice(make().run(images, Draw(n)), steps):
                 pass
             return images
 
         return Competitor(about=about, steps=make().steps, draw=draw, whole=whole)
 
     if name == "pytorch":
-        return by_steps(lambda: ReferenceSampler(model, n), f"PyTorch {torch.__version__}, a full forward a sub-pixel")
+        return by_steps(
+            lambda: ReferenceSampler(model, Draw(n)), f"PyTorch {torch.__version__}, a full forward a sub-pixel"
+        )
     if name == "pytorch-compile":
         compiled = cast("Autoregressive", _Compiled(model))
-        return by_steps(lambda: ReferenceSampler(compiled, n), "the same under torch.compile")
+        return by_steps(lambda: ReferenceSampler(compiled, Draw(n)), "the same under torch.compile")
     if name == "raster":
         about = "each feature computed once, a pixel at a time"
-        return by_steps(lambda: EagerSampler(model, n, slope=w), about, whole=True)
+        return by_steps(lambda: EagerSampler(model, Draw(n), slope=w), about, whole=True)
     ways = {"eager": "in PyTorch", "graph": "by a CUDA graph"}
     how = ways.get(engine_of(model, name).name, "in compiled code")
     return Competitor(

@@ -280,11 +280,11 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypat
     command = ["sample", str(tmp_path / "model"), "-n", "45", "--shard-size", "10", "--out", str(tmp_path / "out")]
     calls = []
 
-    def interrupted(model, n, draw, **options):
+    def interrupted(model, draw, **options):
         calls.append(draw.first)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        return sampling.sample(model, n, draw, **options)
+        return sampling.sample(model, draw, **options)
 
     monkeypatch.setattr(shards, "sample", interrupted)
     assert main(command) == 130
@@ -451,8 +451,8 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     script = textwrap.dedent(f"""
         import resource, sys, torch, pixelcnn
         from pixelcnn import sampling, shards
-        def sample(model, n, draw, **options):
-            return torch.zeros(n, *model.image_shape, dtype=torch.uint8)
+        def sample(model, draw, **options):
+            return torch.zeros(draw.n, *model.image_shape, dtype=torch.uint8)
         sampling.sample = shards.sample = sample
         model = pixelcnn.PixelCNN((1, 100, 100), filters=2, blocks=0)
         def peak(name, n):

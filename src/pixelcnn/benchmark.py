@@ -21,7 +21,7 @@ from torch import Tensor
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.operations import Attention, Conv
 from pixelcnn.progress import progress_bar
-from pixelcnn.sampling import Engine, blank, engine_of
+from pixelcnn.sampling import Draw, Engine, blank, engine_of
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.reference import ReferenceSampler
 
@@ -89,9 +89,8 @@ def matrix_rate(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
 
 def reference_seconds(model: AutoregressiveModel, n: int, forwards: int = 2) -> float:
     """Time to draw n images by one full forward pass per sub-pixel, scaled from `forwards` passes after a first one."""
-    sampler = ReferenceSampler(model, n)
-    images = blank(model, n)
-    steps = sampler.run(images, 0, 0, 1.0)
+    sampler = ReferenceSampler(model, Draw(n))
+    steps = sampler.run(blank(model, n), Draw(n))
     next(steps)
     _wait(model.device)
     start = time.perf_counter()

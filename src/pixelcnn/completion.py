@@ -45,10 +45,11 @@ from pixelcnn.arithmetic.precision import exact_products
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed, decision_uniforms, permutation
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.native.particles import NativeParticles
 from pixelcnn.sampling.particles import Particles, particles_of
 
-__all__ = ["FEW", "Completion", "Method", "checked_mask", "comes_first", "complete"]
+__all__ = ["FEW", "Completion", "CompletionOptions", "Method", "checked_mask", "comes_first", "complete"]
 
 Method = Literal["auto", "particles", "raster"]
 
@@ -73,112 +74,71 @@ class Completion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Options:
-    """The options of completing one image; only `exact` can differ between images."""
+class CompletionOptions:
+    """How images are completed; the fields are arguments of `AutoregressiveModel.complete`."""
 
     n: int
+    particles: int
     seed: int
+    method: Method
     moves: int
-    exact: bool
-    """Whether all known sub-pixels come first, or later ones are to be ignored."""
+    engine: str
+    progress: bool
     seconds: float
-    """Time limit in seconds."""
-    begun: float
-    """Start time, from `time.monotonic`."""
 
-    def check_time(self) -> None:
-        """Raises ValueError when the time is up."""
-        if time.monotonic() - self.begun > self.seconds:
-            raise ValueError(f"given up after {self.seconds:g} s: ask for fewer particles")
+    def checked(self) -> CompletionOptions:
+        """These options with their numbers as Python's, each within its range.
+
+        Raises:
+            ValueError: If one is out of range.
+        """
+        n = integer("n", self.n, 1, 2**24)
+        particles = integer("particles", self.particles, n, 2**24)
+        moves = integer("moves", self.moves, 0, 2**24)
+        seconds = number("seconds", self.seconds)
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be at least 0, got {seconds!r}")
+        if self.method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {self.method!r}")
+        seed = check_seed(self.seed)
+        return dataclasses.replace(self, n=n, particles=particles, seed=seed, moves=moves, seconds=seconds)
 
 
 def complete(
-    model: Autoregressive,
-    images: ArrayLike,
-    known: ArrayLike,
-    n: int = 1,
-    particles: int = 256,
-    labels: ArrayLike | None = None,
-    seed: int = 0,
-    *,
-    method: Method = "auto",
-    moves: int = 0,
-    engine: str = "fast",
-    progress: bool = False,
-    seconds: float = math.inf,
+    model: Autoregressive, images: ArrayLike, known: ArrayLike, labels: ArrayLike | None, options: CompletionOptions
 ) -> Completion:
-    """Draws from the distribution of the unknown sub-pixels given the known ones.
+    """Draws from the distribution of the unknown sub-pixels given the known ones; see `AutoregressiveModel.complete`.
 
     Args:
         model: Any model of the package except an `OrderEnsemble`, whose own method picks an order.
-        images: uint8 levels (N, C, H, W); those of unknown sub-pixels do not matter.
-        known: bool, (N, C, H, W) or broadcastable to it.
-        n: Number of draws per image.
-        particles: Number of particles per image, at least n. Not needed, and not used, where the known sub-pixels all
-            come first in raster order: then the draws are exact.
-        labels: As for `AutoregressiveModel.log_prob`.
-        seed: Selects the draws. Draw k of image i depends only on (seed, i, k, n, particles) and on the image.
-        method: `auto` is exact where that is possible and uses particles otherwise; `particles` always uses particles;
-            `raster` ignores the known sub-pixels that come later, as plain ancestral sampling does, and puts them back
-            at the end: a baseline, not the conditional distribution.
-        moves: Number of Metropolis-Hastings moves of each draw at the end. Each costs about twice the time of a sample.
-        engine: `fast`, `native`, `eager` or `reference`, as for `AutoregressiveModel.sample`.
-        progress: Show a progress bar on standard error.
-        seconds: Time limit in seconds.
-
-    Returns:
-        The draws on the model's device.
-
-    Warns:
-        UserWarning: If the effective sample size of an image falls below 4: more particles, or moves, are needed.
-
-    Raises:
-        ValueError: If an argument is out of range or has the wrong shape, an image has no unknown sub-pixel, its known
-            ones have probability zero, it takes longer than `seconds`, or a weight is not finite.
+        images: See `AutoregressiveModel.complete`, also for `known` and `labels`.
+        known: See above.
+        labels: See above.
+        options: Everything else.
     """
     images = model.checked_images(images)
     known = checked_mask(known, images.shape)
-    n = integer("n", n, 1, 2**24)
-    particles, moves = integer("particles", particles, n, 2**24), integer("moves", moves, 0, 2**24)
-    seconds = number("seconds", seconds)
-    if not seconds >= 0:
-        raise ValueError(f"seconds must be at least 0, got {seconds!r}")
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
-    seed = check_seed(seed)
-    condition = model.condition_of(labels, len(images))
+    options = options.checked()
+    labels = None if labels is None else model.checked_labels(labels, len(images)).to(model.device)
     images = images.to(model.device)
     if len(images) == 0:
         raise ValueError("images must be at least one, got 0")
-    begun = time.monotonic()
-    options = [
-        _Options(
-            n=n,
-            seed=seed,
-            moves=moves,
-            exact=method == "raster" or (method == "auto" and comes_first(mask)),
-            seconds=seconds,
-            begun=begun,
-        )
-        for mask in known
-    ]
     with exact_products(None, model.device):
-        work = _Work(model, images, known, condition, particles, method == "raster", engine)
-        ends = work.run(options, progress)
-    collapsed = [k for k, end in enumerate(ends) if end.ess < min(FEW, particles) and not options[k].exact]
+        work = _Work(model, images, known, labels, options)
+        ends = work.run()
+    few = min(FEW, options.particles)
+    collapsed = [k for k, end in enumerate(ends) if end.ess < few and not work.is_exact(k)]
     if collapsed:
         warnings.warn(
             f"the effective sample size fell below {FEW:g} for {len(collapsed)} of {len(ends)} images (the "
             f"first: {collapsed[0]}): their draws are few and alike; more particles or moves will help",
             stacklevel=2,
         )
-    proposed = n * moves * len(ends)
+    proposed = options.n * options.moves * len(ends)
     return Completion(
         images=torch.stack([end.draws for end in ends]),
         ess=torch.tensor([end.ess for end in ends], dtype=torch.float64, device="cpu"),
-        log_evidence=torch.tensor(
-            [math.nan if method == "raster" else end.log_evidence for end in ends], dtype=torch.float64, device="cpu"
-        ),
+        log_evidence=torch.tensor([end.log_evidence for end in ends], dtype=torch.float64, device="cpu"),
         accepted=sum(end.accepted for end in ends) / proposed if proposed else math.nan,
     )
 
@@ -227,47 +187,42 @@ class _Work:
     """Completes all images, each with a batch of particles that is free."""
 
     def __init__(
-        self,
-        model: Autoregressive,
-        images: Tensor,
-        known: Tensor,
-        condition: Tensor | None,
-        particles: int,
-        ignore_later: bool,
-        engine: str,
+        self, model: Autoregressive, images: Tensor, known: Tensor, labels: Tensor | None, options: CompletionOptions
     ) -> None:
         self._model = model
         self._images = images
         self._known = known
-        self._condition = condition
-        self._particles = particles
-        self._ignore_later = ignore_later
-        self._engine = engine
+        self._labels = labels
+        self._options = options
+        self._ends_at = time.monotonic() + options.seconds
+        self._kind = particles_of(model, options.engine)
         self._free: dict[int, queue.SimpleQueue[Particles]] = {}
 
-    def run(self, options: list[_Options], progress: bool) -> list[_End]:
+    def is_exact(self, k: int) -> bool:
+        """Whether all known sub-pixels of an image come first, or later ones are to be ignored."""
+        method = self._options.method
+        return method == "raster" or (method == "auto" and comes_first(self._known[k]))
+
+    def run(self) -> list[_End]:
         """Completes the images; with the native engine, as many at a time as there are threads."""
-        first = options[0]
-        sizes = {first.n if each.exact else self._particles for each in options} | ({first.n} if first.moves else set())
+        options, count = self._options, len(self._images)
+        workers = min(torch.get_num_threads(), count) if self._kind is NativeParticles else 1
+        sizes = {self._size(k) for k in range(count)} | ({options.n} if options.moves else set())
         for size in sizes:
             self._free[size] = queue.SimpleQueue()
-            self._free[size].put(self._made(size, first.seed))
-        of_native = isinstance(self._made(1, first.seed), NativeParticles)
-        workers = min(torch.get_num_threads(), len(options)) if of_native else 1
-        for size in sizes:
-            for _ in range(workers - 1):
-                self._free[size].put(self._made(size, first.seed))
+            for _ in range(workers):
+                self._free[size].put(self._kind(self._model, self._draw(0, size)))
         inference = torch.is_inference_mode_enabled()
 
-        def complete_one(k: int, each: _Options) -> _End:
+        def complete_one(k: int) -> _End:
             with torch.inference_mode(inference):  # a thread does not inherit it
-                return self._complete(k, each)
+                return self._complete(k)
 
         with (
-            progress_bar(f"completing {len(options)}", len(options), "img", show=progress) as bar,
+            progress_bar(f"completing {count}", count, "img", show=options.progress) as bar,
             concurrent.futures.ThreadPoolExecutor(workers) as pool,
         ):
-            jobs = [pool.submit(complete_one, k, each) for k, each in enumerate(options)]
+            jobs = [pool.submit(complete_one, k) for k in range(count)]
             try:
                 for job in concurrent.futures.as_completed(jobs):
                     job.result()
@@ -277,8 +232,13 @@ class _Work:
                     job.cancel()
         return [job.result() for job in jobs]
 
-    def _made(self, size: int, seed: int) -> Particles:
-        return particles_of(self._model, size, self._condition is not None, seed, self._engine)
+    def _size(self, k: int) -> int:
+        return self._options.n if self.is_exact(k) else self._options.particles
+
+    def _draw(self, k: int, size: int, first: int = 0) -> Draw:
+        """The draw of copies of image k by the uniforms of images `first ..`."""
+        labels = None if self._labels is None else self._labels[k].expand(size, *self._labels[k].shape)
+        return Draw(size, labels, self._options.seed, first=first)
 
     @contextmanager
     def _particles_of(self, size: int) -> Iterator[Particles]:
@@ -288,36 +248,58 @@ class _Work:
         finally:
             self._free[size].put(free)
 
-    def _complete(self, k: int, options: _Options) -> _End:
-        image, known = self._images[k], self._known[k]
-        given = None if self._condition is None else self._condition[k]
-        while_drawing = _before_first_unknown(known) if self._ignore_later else known
-        size = options.n if options.exact else self._particles
-        with self._particles_of(size) as particles:
-            u = decision_uniforms(options.seed, k, particles.wavefront.steps + 1)
-            particles.start(
-                image.expand(size, *image.shape).clone(),
-                while_drawing.to(image.device),
-                k * size,
-                _expanded(given, size),
-            )
-            end = _walk(particles, while_drawing, options, u.tolist(), k)
-        if self._ignore_later:
-            end.draws = torch.where(known.to(image.device), image, end.draws)
-        if options.moves:
-            with self._particles_of(options.n) as particles:
-                end = self._moved(particles, end, k, given, options)
-        return end
+    def _check_time(self) -> None:
+        if time.monotonic() > self._ends_at:
+            raise ValueError(f"given up after {self._options.seconds:g} s: ask for fewer particles")
 
-    def _moved(self, particles: Particles, end: _End, k: int, given: Tensor | None, options: _Options) -> _End:
+    def _complete(self, k: int) -> _End:
+        image, known, options, size = self._images[k], self._known[k], self._options, self._size(k)
+        ignore_later = options.method == "raster"
+        while_drawing = _before_first_unknown(known) if ignore_later else known
+        with self._particles_of(size) as particles:
+            copies = image.expand(size, *image.shape).clone()
+            particles.start(copies, while_drawing.to(image.device), self._draw(k, size, k * size))
+            end = self._walk(particles, while_drawing, k)
+        if ignore_later:
+            end = dataclasses.replace(
+                end, draws=torch.where(known.to(image.device), image, end.draws), log_evidence=math.nan
+            )
+        return self._moved(end, k) if options.moves else end
+
+    def _walk(self, particles: Particles, known: Tensor, k: int) -> _End:
+        """Takes all steps, resampling in between, and chooses n draws at the end."""
+        wavefront, size, options, exact = particles.wavefront, len(particles.images), self._options, self.is_exact(k)
+        u = decision_uniforms(options.seed, k, wavefront.steps + 1).tolist()
+        flat = known.flatten(1)
+        last_unknown = max(step for step in range(wavefront.steps) if not flat[:, wavefront.pixels(step)].all())
+        total, least = 0.0, float(size)
+        for step in range(wavefront.steps):
+            self._check_time()
+            particles.step(step)
+            if exact or not flat[:, wavefront.pixels(step)].any():
+                continue
+            ess = _effective_size(particles.evidence, k)
+            least = min(least, ess)
+            if ess < size / 2 and step < last_unknown:  # after that, nothing is drawn in which copies could differ
+                total += _log_mean(particles.evidence)
+                sources, targets = _survivors(particles.evidence, u[step])
+                particles.copy(sources, targets)
+                particles.evidence.zero_()
+        if exact:
+            return _End(particles.images.clone(), float(options.n), float(particles.evidence[0]))
+        total += _log_mean(particles.evidence)
+        chosen = _systematic(particles.evidence, options.n, u[-1])
+        chosen = chosen[permutation(options.n, options.seed, k).to(chosen.device)]  # so that copies are not adjacent
+        return _End(particles.images[chosen], least, total)
+
+    def _moved(self, end: _End, k: int) -> _End:
         """The draws after Metropolis-Hastings moves."""
-        model, n, draws = self._model, options.n, end.draws
+        model, options, draws, accepted = self._model, self._options, end.draws, 0
         c, h, w = model.image_shape
-        condition, accepted = _expanded(given, n), 0
         for move in range(options.moves):
-            options.check_time()
-            index = (k * options.moves + move) * n + _MOVES
-            u = decision_uniforms(options.seed, index, n + 4)
+            self._check_time()
+            draw = self._draw(k, options.n, (k * options.moves + move) * options.n + _MOVES)
+            u = decision_uniforms(draw.seed, draw.first, draw.n + 4)
             top, left = int(u[0] * h), int(u[1] * w)
             bottom, right = top + 1 + int(u[2] * (h - top)), left + 1 + int(u[3] * (w - left))
             block = torch.zeros(c, h, w, dtype=torch.bool, device="cpu")
@@ -325,51 +307,22 @@ class _Work:
             kept = (self._known[k] | ~block).to(draws.device)
             if kept.all():
                 continue
-            particles.start(draws.clone(), kept, index, condition)
-            for step in range(particles.wavefront.steps):
-                particles.step(step)
-            with torch.inference_mode():
-                old = (model.unchecked_log_prob_map(draws, condition).double() * kept).flatten(1).sum(1)
-            taken = u[4:].to(draws.device).log() < particles.evidence - old
-            draws = torch.where(taken.view(-1, 1, 1, 1), particles.images, draws)
+            with self._particles_of(draw.n) as particles:
+                particles.start(draws.clone(), kept, draw)
+                for step in range(particles.wavefront.steps):
+                    particles.step(step)
+                with torch.inference_mode():
+                    old = (model.unchecked_log_prob_map(draws, draw.condition(model)).double() * kept).flatten(1).sum(1)
+                taken = u[4:].to(draws.device).log() < particles.evidence - old
+                draws = torch.where(taken.view(-1, 1, 1, 1), particles.images, draws)
             accepted += int(taken.sum())
         return dataclasses.replace(end, draws=draws, accepted=accepted)
-
-
-def _expanded(condition: Tensor | None, n: int) -> Tensor | None:
-    return None if condition is None else condition.expand(n, -1).contiguous()
 
 
 def _before_first_unknown(known: Tensor) -> Tensor:
     """The known sub-pixels before the first unknown one in raster order."""
     in_order = known.permute(1, 2, 0)
     return in_order.flatten().cumprod(0).bool().view(in_order.shape).permute(2, 0, 1)
-
-
-def _walk(particles: Particles, known: Tensor, options: _Options, u: list[float], k: int) -> _End:
-    """Takes all steps, resampling in between, and chooses n draws at the end."""
-    wavefront, size = particles.wavefront, len(particles.images)
-    flat = known.flatten(1)
-    last_unknown = max(step for step in range(wavefront.steps) if not flat[:, wavefront.pixels(step)].all())
-    total, least = 0.0, float(size)
-    for step in range(wavefront.steps):
-        options.check_time()
-        particles.step(step)
-        if options.exact or not flat[:, wavefront.pixels(step)].any():
-            continue
-        ess = _effective_size(particles.evidence, k)
-        least = min(least, ess)
-        if ess < size / 2 and step < last_unknown:  # after that, nothing is drawn in which copies could differ
-            total += _log_mean(particles.evidence)
-            sources, targets = _survivors(particles.evidence, u[step])
-            particles.copy(sources, targets)
-            particles.evidence.zero_()
-    if options.exact:
-        return _End(particles.images.clone(), float(options.n), float(particles.evidence[0]))
-    total += _log_mean(particles.evidence)
-    chosen = _systematic(particles.evidence, options.n, u[-1])
-    chosen = chosen[permutation(options.n, options.seed, k).to(chosen.device)]  # so that copies are not adjacent
-    return _End(particles.images[chosen], least, total)
 
 
 def _effective_size(log_weights: Tensor, k: int) -> float:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from pixelcnn.arguments import ArrayLike
 from pixelcnn.arithmetic import GRID, Arithmetic, Precision, grid
 from pixelcnn.arithmetic.mixture import MAX_MIXTURES
-from pixelcnn.config import ModelConfig, architecture_of
-from pixelcnn.density import DensityModel, MakeView
+from pixelcnn.config import architecture_of
+from pixelcnn.density import DensityModel
 from pixelcnn.frequencies import Frequencies
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.operations import IMAGE, Attention, ExactView, View
 from pixelcnn.operations.attention import MAX_EXACT_PIXELS
-from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.autoregressive import MakeView
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
 
@@ -50,7 +50,7 @@ class PreparedModel(DensityModel):
     exact = True
     likelihood: Frequencies
 
-    def __init__(self, model: _Trained, identity: str, largest: float) -> None:
+    def __init__(self, model: DensityModel, identity: str, largest: float) -> None:
         self.model = model
         self.identity = identity
         self.largest = largest
@@ -99,8 +99,8 @@ class PreparedModel(DensityModel):
 
     def to(self, device: torch.device | str) -> PreparedModel:
         """The same model on another device, which must support float64."""
-        moved = cast(_Trained, copy.deepcopy(cast(nn.Module, self.model)).to(device))
-        return PreparedModel(moved, self.identity, self.largest)
+        moved = copy.deepcopy(cast(nn.Module, self.model)).to(device)
+        return PreparedModel(cast(DensityModel, moved), self.identity, self.largest)
 
     @torch.no_grad()
     def cumulative(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
@@ -128,20 +128,6 @@ class PreparedModel(DensityModel):
         return -self.log_prob(images, labels) / math.log(2)
 
 
-class _Trained(Autoregressive, Protocol):
-    """What `prepare` takes: a trained model of any family."""
-
-    config: ModelConfig
-
-    def subpixel_params_on_grid(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
-        """`subpixel_params` in exact arithmetic."""
-        ...
-
-    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """All modules, by name."""
-        ...
-
-
 def prepare(model: DensityModel) -> PreparedModel:
     """The exact twin of a model, cached while the model exists and its weights stay the same.
 
@@ -163,14 +149,14 @@ def _prepared(model: DensityModel) -> PreparedModel:
     twin = copy.deepcopy(cast(nn.Module, model)).cpu().double().eval().requires_grad_(requires_grad=False)
     for parameter in twin.parameters():
         parameter.copy_(grid.rounded(parameter, grid.WEIGHT_BITS))
-    trained = cast(_Trained, twin)
+    trained = cast(DensityModel, twin)
     identity, largest = _identity(trained), _largest_sum(trained) / _EXACT
     if model.device.type == "cuda":  # MPS has no float64
         twin.to(model.device)
     return PreparedModel(trained, identity, largest)
 
 
-def _identity(twin: _Trained) -> str:
+def _identity(twin: DensityModel) -> str:
     digest = hashlib.sha256(grid.tables_digest().encode())
     digest.update(json.dumps([type(twin).__name__, architecture_of(twin.config)], sort_keys=True).encode())
     for name, parameter in sorted(twin.named_parameters()):
@@ -179,10 +165,10 @@ def _identity(twin: _Trained) -> str:
     return digest.hexdigest()
 
 
-def _largest_sum(twin: _Trained) -> float:
+def _largest_sum(twin: DensityModel) -> float:
     """An upper bound on the sum of magnitudes in any layer, from bounds on its inputs."""
     _, h, w = twin.image_shape
-    names = {id(module): name for name, module in twin.named_modules()}
+    names = {id(module): name for name, module in cast(nn.Module, twin).named_modules()}
     program = record(twin)
     bounds, largest = {IMAGE: 1.0}, 0.0
     for node in program.nodes:

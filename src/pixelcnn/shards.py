@@ -37,7 +37,7 @@ from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.base import checksum
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar, say
-from pixelcnn.sampling import Autoregressive, Draw, checked_arguments, engine_of, labels_in_turn, sample
+from pixelcnn.sampling import Autoregressive, Draw, engine_of, labels_in_turn, sample
 from pixelcnn.version import __version__
 
 __all__ = ["SamplesRecord", "default_shard_size", "write_shards"]
@@ -95,14 +95,8 @@ class SamplesRecord:
 
     def draw(self, start: int, count: int) -> Draw:
         """Which images the shard that begins with image `start` holds."""
-        return Draw(
-            seed=self.seed,
-            first=start,
-            temperature=self.temperature,
-            labels=labels_in_turn(self.classes, start, count),
-            guidance=self.guidance,
-            precision=self.precision,
-        )
+        labels = labels_in_turn(self.classes, start, count)
+        return Draw(count, labels, self.seed, self.temperature, start, self.guidance, self.precision, self.exact)
 
     def check_continues(self, earlier: SamplesRecord, where: str) -> None:
         """Checks that these are an earlier record's images, perhaps more of them.
@@ -195,16 +189,9 @@ def write_shards(
     if classes is not None and not classes:
         raise ValueError("classes must name at least one class, or be None, got ()")
     each = 1 if classes is None else len(classes)
-    n, seed, temperature, first = checked_arguments(n, seed, temperature, first)
-    source = model.prepared() if exact else model
-    draw, _ = Draw(
-        seed=seed,
-        first=first,
-        temperature=temperature,
-        labels=labels_in_turn(classes, first, each),
-        guidance=guidance,
-        precision=precision,
-    ).checked(source, each)
+    draw = Draw(n, None, seed, temperature, first, guidance, precision, exact).plain()
+    labels = labels_in_turn(classes, draw.first, each)
+    source, checked = dataclasses.replace(draw, n=each, labels=labels).checked(model)
     if shard_size is None:
         shard_size = default_shard_size(model.image_shape)
     shard_size = integer("shard_size", shard_size, 1)
@@ -214,15 +201,15 @@ def write_shards(
         image_shape=model.image_shape,
         levels=model.levels,
         dtype=str(model.dtype).removeprefix("torch."),
-        seed=seed,
-        temperature=temperature,
+        seed=draw.seed,
+        temperature=draw.temperature,
         classes=classes,
         guidance=draw.guidance,
-        precision="bf16" if precision == "bf16" else None,
-        first=first,
-        n=n,
+        precision=checked.precision,
+        first=draw.first,
+        n=draw.n,
         shard_size=shard_size,
-        engine=engine_of(source, engine, precision, classes is not None).name,
+        engine=engine_of(source, engine, precision).name,
         device=model.device.type,
         pixelcnn=__version__,
         torch=torch.__version__,
@@ -236,7 +223,7 @@ def write_shards(
             return list(_open(folder, record).items())
 
         present = dict(processes.from_first(opened))
-        drawn = _fill(folder, record, present, source, progress, processes)
+        drawn = _fill(folder, record, present, model, progress, processes)
         return int(processes.sum([drawn])[0])
 
 
@@ -303,7 +290,7 @@ def _fill(
         with progress_bar(f"sampling {record.n}", total, "img", show=progress, initial=there) as bar:
             for start, count in mine.items():
                 draw = record.draw(start, count)
-                images = sample(model, count, draw, engine=record.engine, progress=False, drawn=bar.update)
+                images = sample(model, draw, engine=record.engine, progress=False, drawn=bar.update)
                 buffer = io.BytesIO()
                 np.save(buffer, images.cpu().numpy(), allow_pickle=False)
                 write_file(folder / _name(start), buffer.getvalue())

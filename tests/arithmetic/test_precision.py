@@ -10,6 +10,7 @@ from pixelcnn.arithmetic.precision import as_operand, exact_products
 from pixelcnn.cli import main
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.operations import Condition, Conv, FullView
+from pixelcnn.sampling import Draw, blank
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.shards import write_shards
 
@@ -53,12 +54,15 @@ def test_conditions_are_operands_too():
     """A vector and the weights that read it, rounded in the same way whole and at the front."""
     torch.manual_seed(0)
     model = pixelcnn.GatedPixelCNN((1, 3, 4), filters=6, layers=2, condition_dim=5)
-    condition = torch.randn(4, 5)
+    draw = Draw(4, torch.randn(4, 5), precision="bf16")
+    condition = draw.condition(model)
     (*_, layer) = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
     expected = condition.bfloat16().double() @ layer.weight.detach().bfloat16().double().T
     found = FullView(torch.zeros(4, 3, 4, 1), condition, "bf16")(Condition(layer=layer))[:, 0, 0]
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
-    front = EagerSampler(model, 4, condition, precision="bf16")._walks[0]._front
+    sampler = EagerSampler(model, draw)
+    next(sampler.run(blank(model, 4), draw))
+    front = sampler._walks[0]._front
     (at_front,) = (values for op, values in front._conditions.values() if op.layer is layer)
     torch.testing.assert_close(at_front.double(), expected, rtol=1e-6, atol=1e-6)
 

@@ -385,7 +385,7 @@ def test_ctrl_c_says_so(monkeypatch, model, capsys):
     def interrupt(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pixelcnn.PixelCNN, "sample", interrupt)
+    monkeypatch.setattr("pixelcnn.sampling.sample", interrupt)
     assert main(["sample", model]) == 130
     assert capsys.readouterr().err == "pixelcnn: stopped\n"
 

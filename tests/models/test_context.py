@@ -8,6 +8,7 @@ from pixelcnn.exact import prepare
 from pixelcnn.models.context import CoarseContext, FirstLayerTerms
 from pixelcnn.models.summary import summary
 from pixelcnn.operations import FullView, Position, Upsample
+from pixelcnn.sampling import Draw
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, why_not_native
 from pixelcnn.sampling.schedule import schedule_of
@@ -105,11 +106,11 @@ def test_a_sampler_draws_the_same_again(engine):
     model = pixelcnn.GatedPixelCNN((1, 9, 7), filters=8, layers=3, places=True, context=(4, 2))
     if engine is NativeSampler and (reason := why_not_native(model)):
         pytest.skip(reason)
-    sampler = engine(model, 5)
+    sampler = engine(model, Draw(5))
     drawn = []
     for seed in (3, 4, 3):
         images = torch.zeros(5, 1, 9, 7, dtype=torch.uint8)
-        assert sum(1 for _ in sampler.run(images, seed, 0, 1.0)) == 63
+        assert sum(1 for _ in sampler.run(images, Draw(5, seed=seed))) == 63
         drawn.append(images)
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])

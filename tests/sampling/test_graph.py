@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pixelcnn
+from pixelcnn.sampling import Draw, blank
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.graph import Capture, GraphSampler, _size, why_not_graph
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
@@ -46,9 +47,9 @@ def attentive(dtype=torch.float32):
     ).to(dtype)  # fmt: skip
 
 
-def draw(sampler, n):
-    images = torch.zeros(n, 2, 5, 6, dtype=torch.uint8)
-    assert len(list(sampler.run(images, 4, 0, 1.0))) == sampler.steps
+def drawn(model, draw):
+    sampler, images = GraphSampler(model, draw), blank(model, draw.n)
+    assert len(list(sampler.run(images, draw))) == sampler.steps
     return images
 
 
@@ -61,9 +62,10 @@ def test_a_capture_draws_what_the_eager_engine_draws(build, precision):
     capture = Capture(model, 8, precision=precision)
     for n, seed, first, temperature in ((8, 4, 0, 1.0), (5, 4, 8, 1.0), (1, 2, 3, 2.0), (8, 4, 0, 1.0)):
         images = torch.zeros(n, 2, 5, 6, dtype=torch.uint8)
-        capture.draw(model, images, seed, first, temperature)
+        capture.draw(model, images, Draw(n, None, seed, temperature, first))
         expected = torch.zeros(8, 2, 5, 6, dtype=torch.uint8)
-        for _ in EagerSampler(model, 8, precision=precision).run(expected, seed, first, temperature):
+        whole = Draw(8, None, seed, temperature, first, precision=precision)
+        for _ in EagerSampler(model, whole).run(expected, whole):
             pass
         assert torch.equal(images, expected[:n])
 
@@ -79,7 +81,7 @@ def test_labels_and_guidance_are_not_captured(build, guidances):
         for n, shift, strength in ((8, 0, guidance), (5, 1, guidance), (8, 0, guidance * guidance)):
             labels = (torch.arange(n) + shift) % 3
             images = torch.zeros(n, 2, 5, 6, dtype=torch.uint8)
-            capture.draw(model, images, 4, 0, 1.0, model.condition_of(labels, n), strength)
+            capture.draw(model, images, Draw(n, labels, 4, guidance=strength))
             assert torch.equal(images, model.sample(n, labels, seed=4, guidance=strength, engine="reference"))
             drawn.append(images)
         assert not torch.equal(drawn[0][:5], drawn[1])
@@ -98,11 +100,11 @@ def test_a_sampler_draws_by_the_capture_for_the_next_size(monkeypatch):
     model = gated(torch.float64)
     expected = model.sample(7, seed=4, engine="reference")
     for n in (7, 5, 8):
-        assert torch.equal(draw(GraphSampler(model, n), n)[:7], expected[:n])
+        assert torch.equal(drawn(model, Draw(n, seed=4))[:7], expected[:n])
     assert made == [(8, False, False, None)]
     labels = torch.tensor([0, 2, 1, 1, -1, 2])
     for guidance in (1.0, 3.0, 2.0):
-        found = draw(GraphSampler(model, 6, model.condition_of(labels, 6), guidance), 6)
+        found = drawn(model, Draw(6, labels, 4, guidance=guidance))
         assert torch.equal(found, model.sample(6, labels, seed=4, guidance=guidance, engine="reference"))
     assert made[1:] == [(8, True, False, None), (8, True, True, None)]
 

@@ -18,7 +18,7 @@ from pixelcnn.cli import main
 from pixelcnn.files import private_folder
 from pixelcnn.operations import Conv, Sum
 from pixelcnn.randomness import mixed_seed, uniforms
-from pixelcnn.sampling import engine_of, why_not_native
+from pixelcnn.sampling import Draw, engine_of, why_not_native
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.native import NativeSampler, compiler
 from pixelcnn.sampling.native.compiler import NativeError, native_library
@@ -51,7 +51,7 @@ needs_compiler = pytest.mark.skipif(
 
 def draw(model, n, **options):
     images = torch.zeros(n, *model.image_shape, dtype=torch.uint8)
-    for _ in NativeSampler(model, n, **options).run(images, 4, 0, 1.0):
+    for _ in NativeSampler(model, Draw(n), **options).run(images, Draw(n, seed=4)):
         pass
     return images
 
@@ -110,10 +110,10 @@ def test_batch_and_threads_do_not_change_a_bit(build, slope, dtype):
     model = build((1, 9, 11), levels=5, dtype=dtype)
 
     def params(n, threads):
-        sampler = NativeSampler(model, n, threads=threads, lockstep=True)  # which stops after each step
+        sampler = NativeSampler(model, Draw(n), threads=threads, lockstep=True)  # which stops after each step
         images = torch.zeros(n, 1, 9, 11, dtype=torch.uint8)
         found = []
-        for step, _ in enumerate(sampler.run(images, 4, 0, 1.0)):
+        for step, _ in enumerate(sampler.run(images, Draw(n, seed=4))):
             member = sampler._walk._members[0]
             plan, arena = member.plan, member.arena
             rows = len(Wavefront(9, 11, slope).rows(step))
@@ -137,10 +137,10 @@ def test_threads(threads, lockstep):
 @needs_compiler
 def test_a_sampler_serves_many_batches():
     model = small()
-    sampler = NativeSampler(model, 3)
+    sampler = NativeSampler(model, Draw(3))
     for first in (0, 3):
         images = torch.zeros(3, *model.image_shape, dtype=torch.uint8)
-        for _ in sampler.run(images, 4, first, 1.0):
+        for _ in sampler.run(images, Draw(3, seed=4, first=first)):
             pass
         assert torch.equal(images, model.sample(6, seed=4, engine="eager")[first : first + 3])
 
@@ -151,7 +151,7 @@ def test_in_lockstep_every_image_has_the_step_and_no_more():
     wavefront = Wavefront(6, 9, 4)
     images = torch.zeros(5, 1, 6, 9, dtype=torch.uint8)
     final = model.sample(5, seed=4)
-    for step, _ in enumerate(NativeSampler(model, 5, threads=3, lockstep=True).run(images, 4, 0, 1.0)):
+    for step, _ in enumerate(NativeSampler(model, Draw(5), threads=3, lockstep=True).run(images, Draw(5, seed=4))):
         drawn = torch.tensor([[j + wavefront.slope * i <= step for j in range(9)] for i in range(6)])
         assert torch.equal(images, torch.where(drawn, final, 0))
 
@@ -168,7 +168,7 @@ def test_a_sampler_that_is_dropped_leaves_no_thread():
 @needs_compiler
 def test_raster_order_draws_the_same():
     model = small((1, 5, 7))
-    assert NativeSampler(model, 3, slope=7).steps == 35
+    assert NativeSampler(model, Draw(3), slope=7).steps == 35
     assert torch.equal(draw(model, 3, slope=7), model.sample(3, seed=4, engine="reference"))
 
 
@@ -212,9 +212,9 @@ def test_gates_are_as_exact_as_float32_is():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
-    sampler = NativeSampler(model, 3, threads=1)
+    sampler = NativeSampler(model, Draw(3), threads=1)
     images = torch.zeros(3, 1, 6, 9, dtype=torch.uint8)
-    for _ in sampler.run(images, 0, 0, 1.0):
+    for _ in sampler.run(images, Draw(3)):
         pass
     member = sampler._walk._members[0]
     plan, arena = member.plan, member.arena
@@ -228,9 +228,9 @@ def test_gates_are_as_exact_as_float32_is():
 def test_attention_is_as_exact_as_float32_is():
     """Parameters of the last pixel, which attends to all the others by weights far from equal, against float64."""
     model = attentive((1, 9, 7), levels=5)
-    sampler = NativeSampler(model, 3, threads=1)
+    sampler = NativeSampler(model, Draw(3), threads=1)
     images = torch.zeros(3, 1, 9, 7, dtype=torch.uint8)
-    for _ in sampler.run(images, 0, 0, 1.0):
+    for _ in sampler.run(images, Draw(3)):
         pass
     member = sampler._walk._members[0]
     plan, arena = member.plan, member.arena
@@ -431,7 +431,7 @@ def test_the_width_of_vectors_does_not_change_a_bit(build, no_library, monkeypat
         compiler._library.cache_clear()
         monkeypatch.setenv("XDG_CACHE_HOME", str(no_library / f"{len(options)}"))
         monkeypatch.setattr(compiler, "_OPTIONS", [*compiler._OPTIONS, *options])
-        sampler = NativeSampler(build((1, 6, 9), levels=5), 5, threads=1)
+        sampler = NativeSampler(build((1, 6, 9), levels=5), Draw(5), threads=1)
         for _ in sampler.run(torch.zeros(5, 1, 6, 9, dtype=torch.uint8), 4, 0, 1.0):
             pass
         member = sampler._walk._members[0]

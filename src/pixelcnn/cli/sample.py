@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -14,6 +14,7 @@ from pixelcnn.config.engines import Engine
 
 if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
+    from pixelcnn.sampling import Draw
 
 _MAX_STRIP = 12  # moments shown in a strip
 _MAX_FRAMES = 100  # of an animation
@@ -73,9 +74,8 @@ class Sample:
         """Draws and writes."""
         from pixelcnn.files import is_special_file, writable_file, writable_folder
         from pixelcnn.processes import job
-        from pixelcnn.sampling import checked_arguments
 
-        checked_arguments(self.n, self.seed, self.temperature, self.first)
+        self._draw().plain()  # checks the numbers, before anything takes time
         if self.separate and self.steps:
             raise ValueError("--separate and --steps exclude each other: leave one out")
         if self.steps and self.engine != "fast":
@@ -118,18 +118,21 @@ class Sample:
                 "--out samples, or a .png file for one picture"
             )
 
-    def _distribution(self) -> dict[str, Any]:
-        """What to draw from, and which images, in the words of the models' methods and of `write_shards`."""
-        names = ("seed", "first", "temperature", "guidance", "precision", "exact")
-        return {name: getattr(self, name) for name in names}
+    def _draw(self, classes: tuple[int, ...] | None = None) -> Draw:
+        """Which images to draw; the classes take turns."""
+        from pixelcnn.sampling import Draw, labels_in_turn
+
+        labels = labels_in_turn(classes, self.first, self.n)
+        return Draw(
+            self.n, labels, self.seed, self.temperature, self.first, self.guidance, self.precision, exact=self.exact
+        )
 
     def _write_grid(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, path: Path) -> None:
         from pixelcnn.images import grid, save_png
-        from pixelcnn.sampling import labels_in_turn
+        from pixelcnn.sampling import sample
 
         started = time.perf_counter()
-        labels = labels_in_turn(classes, self.first, self.n)
-        images = model.sample(self.n, labels, **self._distribution(), engine=self.engine, progress=True).cpu()
+        images = sample(model, self._draw(classes), engine=self.engine, progress=True).cpu()
         seconds = time.perf_counter() - started
         columns = len(classes) if classes is not None and len(classes) > 1 else None
         save_png(grid(images, model.levels, columns), path)
@@ -138,11 +141,10 @@ class Sample:
     def _write_separate(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:
         """Writes one file per image, as they are drawn."""
         from pixelcnn.images import save_png, to_pil
-        from pixelcnn.sampling import labels_in_turn
+        from pixelcnn.sampling import sample_stream
 
         started = time.perf_counter()
-        labels = labels_in_turn(classes, self.first, self.n)
-        chunks = model.sample_stream(self.n, labels, **self._distribution(), engine=self.engine, progress=True)
+        chunks = sample_stream(model, self._draw(classes), engine=self.engine, progress=True)
         for k, image in enumerate((image for chunk in chunks for image in chunk), start=self.first):
             save_png(to_pil(image, model.levels), folder / options.picture_name(k, self.first + self.n - 1))
         print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
@@ -156,7 +158,12 @@ class Sample:
             model,
             self.n,
             folder,
-            **self._distribution(),
+            seed=self.seed,
+            first=self.first,
+            temperature=self.temperature,
+            guidance=self.guidance,
+            precision=self.precision,
+            exact=self.exact,
             engine=self.engine,
             classes=classes,
             shard_size=self.shard_size,
@@ -171,7 +178,7 @@ class Sample:
         import torch
 
         from pixelcnn.images import grid, save_gif, save_png
-        from pixelcnn.sampling import labels_in_turn
+        from pixelcnn.sampling import sample_steps
         from pixelcnn.sampling.schedule import schedule_of
 
         animated = path.suffix.lower() != ".png"
@@ -179,7 +186,7 @@ class Sample:
         total = schedule_of(model).wavefront.steps
         moments = min(_MAX_FRAMES if animated else _MAX_STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
-        canvases = model.sample_steps(n, labels_in_turn(classes, self.first, n), **self._distribution())
+        canvases = sample_steps(model, self._draw(classes).part(0, n))
         shown = [canvas.cpu().clone() for step, canvas in enumerate(canvases, start=1) if step in wanted]
         if animated:
             save_gif([grid(canvas, model.levels) for canvas in shown], path)

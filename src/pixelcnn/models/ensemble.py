@@ -24,7 +24,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, Self, cast
 
@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from pixelcnn import sampling
 from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.arithmetic.precision import Precision, check_precision
-from pixelcnn.completion import Completion, Method, checked_mask
+from pixelcnn.completion import Completion, CompletionOptions, checked_mask
 from pixelcnn.config import OrderEnsembleConfig
 from pixelcnn.density import DensityModel
 from pixelcnn.models.base import AutoregressiveModel, model_of
@@ -155,21 +155,15 @@ class OrderEnsemble(AutoregressiveModel):
         return (uniforms[:, None] >= torch.tensor(ends, dtype=torch.float64, device="cpu")).sum(1)
 
     def draw_by_parts(
-        self,
-        n: int,
-        draw: sampling.Draw,
-        *,
-        engine: str,
-        progress: bool,
-        drawn: Callable[[int], object] | None,
+        self, draw: sampling.Draw, *, engine: str, progress: bool, drawn: Callable[[int], object] | None
     ) -> Tensor:
         """`pixelcnn.sampling.sample` for a mixture: image i is image i of its part's member, put back in raster order.
 
         Each network draws every image between the first and the last of its own: a network shared by all parts draws
         none in vain, while each of several networks draws about as many as a model on its own.
         """
-        which = self.part_of(draw.seed, draw.first, n)
-        images = sampling.blank(self, n)
+        which = self.part_of(draw.seed, draw.first, draw.n)
+        images = sampling.blank(self, draw.n)
         orders = torch.tensor([ORDERS.index(order) for order in self.config.orders], device="cpu")[which]
         members = torch.tensor(self.config.members, device="cpu")[which]
         for member in sorted(set(members.tolist())):
@@ -181,7 +175,6 @@ class OrderEnsemble(AutoregressiveModel):
                 part = replace(part, labels=given)
             found = sampling.sample(
                 self._drawn_from(member),
-                stop - start,
                 part,
                 engine=engine,
                 progress=progress,
@@ -194,11 +187,10 @@ class OrderEnsemble(AutoregressiveModel):
                 drawn(len(own))
         return images
 
-    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[sampling.Sampler]]:
+    def engines(self, engine: str, precision: Precision | None) -> set[type[sampling.Sampler]]:
         """The classes that an engine's name stands for, for all networks; see `pixelcnn.sampling.engine_of`."""
         networks = map(self._drawn_from, range(len(self.networks)))
-        given = conditional or self.config.order_conditioned
-        return {sampling.engine_of(network, engine, precision, given) for network in networks}
+        return {sampling.engine_of(network, engine, precision) for network in networks}
 
     def prepared(self) -> OrderEnsemble:  # type: ignore[override]
         """The same ensemble with members that draw in exact arithmetic, which provides no codec and no likelihood."""
@@ -210,28 +202,12 @@ class OrderEnsemble(AutoregressiveModel):
         network = self._network(k)
         return network.prepared() if self.exact else network
 
-    def sample_steps(self, *_: object, **__: object) -> Iterator[Tensor]:
-        """Raises ValueError: the images of a batch grow in different orders."""
-        raise ValueError(_NO_FACTORS)
-
     # Completion ------------------------------------------------------------------------------------------------
 
-    def complete(
-        self,
-        images: ArrayLike,
-        known: ArrayLike,
-        n: int = 1,
-        particles: int = 256,
-        labels: ArrayLike | None = None,
-        seed: int = 0,
-        *,
-        method: Method = "auto",
-        moves: int = 0,
-        engine: str = "fast",
-        progress: bool = False,
-        seconds: float = math.inf,
+    def complete_with(
+        self, options: CompletionOptions, images: ArrayLike, known: ArrayLike, labels: ArrayLike | None
     ) -> Completion:
-        """`AutoregressiveModel.complete` by one part: the one in whose order the most known sub-pixels come first.
+        """Completes each image by one part: the one in whose order the most known sub-pixels come first.
 
         If all of them do, the draws are exact for that part. They are not draws of the mixture, whose conditional would
         weight the parts by the probability each gives the known sub-pixels; the log-evidence, too, is the part's.
@@ -244,18 +220,11 @@ class OrderEnsemble(AutoregressiveModel):
         for part in sorted(set(found)):
             own = [k for k, other in enumerate(found) if other == part]
             order = self.config.orders[part]
-            ends[part] = self._network(self.config.members[part]).complete(
+            ends[part] = self._network(self.config.members[part]).complete_with(
+                options,
                 rearranged(images[own], order).contiguous(),
                 rearranged(known[own], order).contiguous(),
-                n,
-                particles,
                 self._given(order, len(own), None if labels is None else labels[own]),
-                seed,
-                method=method,
-                moves=moves,
-                engine=engine,
-                progress=progress,
-                seconds=seconds,
             )
         places = [(part, found[:k].count(part)) for k, part in enumerate(found)]
         accepted = [ends[part].accepted for part in found]

@@ -30,7 +30,7 @@ from pixelcnn.arithmetic.precision import exact_products, in_exact_products
 from pixelcnn.config.engines import Engine
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling.autoregressive import Autoregressive, blank
-from pixelcnn.sampling.draws import Draw, checked_arguments, labels_in_turn
+from pixelcnn.sampling.draws import Draw, labels_in_turn
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.engines import Mixture, Sampler, engine_of
 from pixelcnn.sampling.graph import GraphSampler
@@ -45,7 +45,6 @@ __all__ = [
     "NativeSampler",
     "Sampler",
     "blank",
-    "checked_arguments",
     "engine_of",
     "labels_in_turn",
     "sample",
@@ -57,7 +56,6 @@ __all__ = [
 
 def sample(
     model: Autoregressive,
-    n: int,
     draw: Draw,
     *,
     engine: str,
@@ -65,73 +63,57 @@ def sample(
     drawn: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Draws images; see `AutoregressiveModel.sample`. `drawn` is called after each batch with the size of the batch."""
-    draw, n = draw.checked(model, n)
-    sampler_class = engine_of(model, engine, draw.precision, draw.labels is not None)
+    model, draw = draw.checked(model)
+    sampler_class = engine_of(model, engine, draw.precision)
     if isinstance(model, Mixture):
-        return model.draw_by_parts(n, draw, engine=engine, progress=progress, drawn=drawn)
-    with exact_products(draw.precision, model.device):
-        return _sample(model, n, draw, sampler_class, progress, drawn)
-
-
-def _sample(
-    model: Autoregressive,
-    n: int,
-    draw: Draw,
-    sampler_class: type[Sampler],
-    progress: bool,
-    drawn: Callable[[int], object] | None,
-) -> Tensor:
-    images = blank(model, n)
+        return model.draw_by_parts(draw, engine=engine, progress=progress, drawn=drawn)
+    images, n = blank(model, draw.n), draw.n
     batches = 1 if n == 1 else math.ceil(n / sampler_class.batch(model, draw.precision))
     size = math.ceil(n / batches)
     sampler: Sampler | None = None
-    with progress_bar(f"sampling {n}", None, "step", show=progress) as bar:
+    with (
+        exact_products(draw.precision, model.device),
+        progress_bar(f"sampling {n}", None, "step", show=progress) as bar,
+    ):
         for start in range(0, n, size):
-            chunk = images[start : start + size]
-            part = draw.part(start, start + len(chunk))
-            if sampler is None or part.labels is not None or len(chunk) != size:
-                condition = model.condition_of(part.labels, len(chunk))
-                sampler = sampler_class(model, len(chunk), condition, part.guidance, part.precision)
+            part = draw.part(start, min(start + size, n))
+            if sampler is None or part.n != size:
+                sampler = sampler_class(model, part)
                 bar.total = sampler.steps * math.ceil(n / size)
-            for _ in sampler.run(chunk, part.seed, part.first, part.temperature):
+            for _ in sampler.run(images[start : start + part.n], part):
                 bar.update()
             if drawn is not None:
-                drawn(len(chunk))
+                drawn(part.n)
     return images
 
 
 def sample_stream(
-    model: Autoregressive, n: int, draw: Draw, *, engine: str, progress: bool, chunk: int
+    model: Autoregressive, draw: Draw, *, engine: str, progress: bool, chunk: int = 1024
 ) -> Iterator[Tensor]:
     """Draws images a chunk at a time; see `AutoregressiveModel.sample_stream`."""
-    draw, n = draw.checked(model, n)
+    model, draw = draw.checked(model)
     chunk = integer("chunk", chunk, 1)
-    engine_of(model, engine, draw.precision, draw.labels is not None)
+    engine_of(model, engine, draw.precision)
 
     def chunks() -> Iterator[Tensor]:
-        with progress_bar(f"sampling {n}", n, "img", show=progress) as bar:
-            for start in range(0, n, chunk):
-                stop = min(start + chunk, n)
-                part = draw.part(start, stop)
-                yield sample(model, stop - start, part, engine=engine, progress=False, drawn=bar.update).cpu()
+        with progress_bar(f"sampling {draw.n}", draw.n, "img", show=progress) as bar:
+            for start in range(0, draw.n, chunk):
+                part = draw.part(start, min(start + chunk, draw.n))
+                yield sample(model, part, engine=engine, progress=False, drawn=bar.update).cpu()
 
     return chunks()
 
 
-def sample_steps(model: Autoregressive, n: int, draw: Draw) -> Iterator[Tensor]:
+def sample_steps(model: Autoregressive, draw: Draw) -> Iterator[Tensor]:
     """Draws images in one batch and yields the canvas after every step; see `AutoregressiveModel.sample_steps`."""
-    draw, n = draw.checked(model, n)
-    images = blank(model, n)
-    condition = model.condition_of(draw.labels, n)
+    model, draw = draw.checked(model)
+    images = blank(model, draw.n)
     # Not every engine can pause after a step.
     sampler_class = engine_of(model, "fast", draw.precision)
-    if sampler_class is GraphSampler:
-        sampler_class = EagerSampler
     with exact_products(draw.precision, model.device):
-        sampler = (
-            NativeSampler(model, n, condition, draw.guidance, lockstep=True)
-            if sampler_class is NativeSampler
-            else sampler_class(model, n, condition, draw.guidance, draw.precision)
-        )
-    steps = sampler.run(images, draw.seed, draw.first, draw.temperature)
-    return (images for _ in in_exact_products(steps, draw.precision, model.device))
+        if sampler_class is NativeSampler:
+            sampler: Sampler = NativeSampler(model, draw, lockstep=True)
+        else:
+            sampler = (EagerSampler if sampler_class is GraphSampler else sampler_class)(model, draw)
+    steps = in_exact_products(sampler.run(images, draw), draw.precision, model.device)
+    return (images for _ in steps)

@@ -1,4 +1,4 @@
-"""Which images to draw: the arguments of sampling, validated once and in the form that every engine takes."""
+"""Which images to draw: the arguments of sampling, in the one form in which they go from the command line to C."""
 
 from __future__ import annotations
 
@@ -14,52 +14,85 @@ from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.randomness import check_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
 
-__all__ = ["Draw", "checked_arguments", "labels_in_turn"]
+__all__ = ["Draw", "labels_in_turn"]
 
 _MAX_GUIDANCE = 1e6  # must not overflow when multiplied by logits
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Draw:
-    """Which images to draw from which distribution; see `AutoregressiveModel.sample` for the fields."""
+    """Which images to draw from which distribution; the fields are arguments of `AutoregressiveModel.sample`."""
 
-    seed: int
-    first: int
-    temperature: float
-    labels: ArrayLike | None
-    guidance: float
-    precision: Precision | None
+    n: int
+    labels: ArrayLike | None = None
+    seed: int = 0
+    temperature: float = 1.0
+    first: int = 0
+    guidance: float = 1.0
+    precision: Precision | None = None
+    exact: bool = False
 
-    def checked(self, model: Autoregressive, n: int) -> tuple[Draw, int]:
-        """This draw in the types that the samplers compute with, and n, validated before anything is computed.
+    def plain(self) -> Draw:
+        """This draw with its numbers as Python's, each within its range.
 
         Raises:
-            ValueError: If a field is out of range.
+            ValueError: If one is out of range.
         """
-        n, seed, temperature, first = checked_arguments(n, self.seed, self.temperature, self.first)
-        guidance = number("guidance", self.guidance)
+        n, seed, first = (
+            integer("n", self.n, 1, 2**63 - 1),
+            check_seed(self.seed),
+            integer("first", self.first, 0, 2**62),
+        )
+        temperature, guidance = number("temperature", self.temperature), number("guidance", self.guidance)
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be positive and finite, got {temperature!r}")
         if not math.isfinite(guidance):
             raise ValueError(f"guidance must be finite, got {guidance!r}")
         if abs(guidance) > _MAX_GUIDANCE:
             raise ValueError(f"guidance must be in -1e6..1e6, got {guidance!r}")
-        labels = None if self.labels is None else model.checked_labels(self.labels, n).detach()
-        if model.exact and (temperature, guidance, self.precision) != (1, 1, None):
+        return replace(self, n=n, seed=seed, first=first, temperature=temperature, guidance=guidance)
+
+    def checked(self, model: Autoregressive) -> tuple[Autoregressive, Draw]:
+        """The model to draw from, which is the exact twin if `exact`, and this draw in the types that engines take.
+
+        Everything is validated before anything is computed.
+
+        Raises:
+            ValueError: If a field is out of range or does not fit the model.
+        """
+        draw = self.plain()
+        labels = None if draw.labels is None else model.checked_labels(draw.labels, draw.n).detach()
+        model = model.prepared() if draw.exact else model
+        if model.exact and (draw.temperature, draw.guidance, draw.precision) != (1, 1, None):
             raise ValueError(
                 "exact samples are of the model's own distribution: temperature and guidance must be 1 and precision "
-                f"None, got {temperature!r}, {guidance!r} and {self.precision!r}"
+                f"None, got {draw.temperature!r}, {draw.guidance!r} and {draw.precision!r}"
             )
-        check_precision(self.precision, model.dtype)
-        if guidance != 1 and labels is None:
-            raise ValueError(f"guidance must be 1 without labels, got {guidance!r}")
-        if guidance != 1 and not isinstance(model.likelihood, Bernoulli | Categorical):
-            raise ValueError(f"guidance must be 1 for a likelihood without logits, got {guidance!r}")
-        draw = replace(self, seed=seed, temperature=temperature, first=first, guidance=guidance, labels=labels)
-        return draw, n
+        check_precision(draw.precision, model.dtype)
+        if draw.guided and labels is None:
+            raise ValueError(f"guidance must be 1 without labels, got {draw.guidance!r}")
+        if draw.guided and not isinstance(model.likelihood, Bernoulli | Categorical):
+            raise ValueError(f"guidance must be 1 for a likelihood without logits, got {draw.guidance!r}")
+        return model, replace(draw, labels=labels, precision="bf16" if draw.precision == "bf16" else None)
+
+    @property
+    def guided(self) -> bool:
+        """Whether each image needs an unconditional copy."""
+        return self.guidance != 1
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the images are conditioned on something."""
+        return self.labels is not None
+
+    def condition(self, model: Autoregressive) -> Tensor | None:
+        """What the images are conditioned on, (n, D); None for nothing."""
+        return model.condition_of(self.labels, self.n)
 
     def part(self, start: int, stop: int) -> Draw:
         """The part of this draw that covers images start .. stop-1."""
         labels = None if self.labels is None else tensor("labels", self.labels)[start:stop]
-        return replace(self, first=self.first + start, labels=labels)
+        return replace(self, n=stop - start, first=self.first + start, labels=labels)
 
 
 def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> Tensor | None:
@@ -72,16 +105,3 @@ def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> T
     if classes is None:
         return None
     return torch.tensor(classes, device="cpu")[torch.arange(first, first + count, device="cpu") % len(classes)]
-
-
-def checked_arguments(n: int, seed: int, temperature: float, first: int = 0) -> tuple[int, int, float, int]:
-    """A sampler's arguments as Python numbers, validated before anything is computed.
-
-    Raises:
-        ValueError: If one is out of range.
-    """
-    n, seed, first = integer("n", n, 1, 2**63 - 1), check_seed(seed), integer("first", first, 0, 2**62)
-    temperature = number("temperature", temperature)
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature!r}")
-    return n, seed, temperature, first

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from pixelcnn import likelihoods
 from pixelcnn.arithmetic import Precision
-from pixelcnn.likelihoods import draw
 from pixelcnn.operations import Attention
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.program import RecordingError, record
-from pixelcnn.sampling.walk import Choose, Walk, guided, numbers_of
+from pixelcnn.sampling.walk import Choose, Walk, numbers_of
 from pixelcnn.threads import in_parallel
 
 __all__ = ["EagerSampler", "cache_bytes", "drawing", "why_not_eager"]
@@ -23,7 +24,7 @@ _MAX_BYTES = 2**29
 _MIN_SHARE = 16  # images per thread: with fewer, the interpreter's lock costs more than a thread gains
 
 
-def why_not_eager(model: Autoregressive, _precision: Precision | None = None, _conditional: bool = False) -> str | None:
+def why_not_eager(model: Autoregressive, _precision: Precision | None = None, _particles: bool = False) -> str | None:
     """Why the eager engine cannot sample from a model; None if it can."""
     try:
         record(model)
@@ -38,56 +39,44 @@ def drawing(
     """Chooses levels by the uniform numbers of `numbers_of`; with guidance if the images have unconditional copies."""
 
     def choose(channel: int, pixels: slice, params: Tensor) -> Tensor:
-        params = params if guidance is None else guided(params, guidance)
-        return draw(model.likelihood, params, u[channel, pixels], temperature)
+        if guidance is not None:
+            conditional, unconditional = params.chunk(2, 1)
+            params = unconditional + guidance * (conditional - unconditional)
+        return likelihoods.draw(model.likelihood, params, u[channel, pixels], temperature)
 
     return choose
 
 
 class EagerSampler:
-    """Draws batches of `n` images; caches and packed weights are made once and reused.
+    """Draws batches of images; caches and packed weights are made once and reused.
 
     Args:
-        model: Any model; its masked convolutions' weights are copied, so changing them later has no effect.
-        n: Number of images per batch.
-        condition: What each image is conditioned on, (n, D); None for nothing.
-        guidance: See `AutoregressiveModel.sample`.
-        precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
+        model: A model for which `why_not_eager` returns None.
+        draw: See `pixelcnn.sampling.engines.Sampler`.
         slope: Slope of the wavefront, by default the smallest that the network allows; `width` is raster order.
     """
 
     name = "eager"
 
-    def __init__(
-        self,
-        model: Autoregressive,
-        n: int,
-        condition: Tensor | None = None,
-        guidance: float = 1.0,
-        precision: Precision | None = None,
-        *,
-        slope: int | None = None,
-    ) -> None:
+    def __init__(self, model: Autoregressive, draw: Draw, *, slope: int | None = None) -> None:
         self._model = model
-        self._guidance = guidance
-        shares = max(1, min(torch.get_num_threads(), n // _MIN_SHARE)) if model.device.type == "cpu" else 1
+        n, on_host = draw.n, model.device.type == "cpu"
+        shares = max(1, min(torch.get_num_threads(), n // _MIN_SHARE)) if on_host else 1
         self._shares = [slice(n * k // shares, n * (k + 1) // shares) for k in range(shares)]
         """The images that each thread draws."""
         self._walks = [
             Walk(
                 model,
                 share.stop - share.start,
-                conditional=condition is not None,
-                copied=guidance != 1,
+                conditional=draw.conditional,
+                copied=draw.guided,
                 slope=slope,
-                precision=precision,
+                precision=draw.precision,
             )
             for share in self._shares
         ]
         self.steps = self._walks[0].schedule.wavefront.steps
         """Number of steps per batch."""
-        for share, walk in zip(self._shares, self._walks, strict=True):
-            walk.start(None if condition is None else condition[share])
 
     @staticmethod
     def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
@@ -95,28 +84,28 @@ class EagerSampler:
         return max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
 
     @torch.inference_mode()
-    def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
-        """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
-        model, guidance = self._model, None if self._guidance == 1 else self._guidance
+    def run(self, images: Tensor, draw: Draw) -> Iterator[None]:
+        """See `pixelcnn.sampling.engines.Sampler.run`."""
+        model, guidance = self._model, draw.guidance if draw.guided else None
+        condition = draw.condition(model)
         assert images.shape == (self._shares[-1].stop, *model.image_shape), images.shape
         work = []
         for share, walk in zip(self._shares, self._walks, strict=True):
-            u = numbers_of(model, seed, first + share.start, share.stop - share.start)
-            work.append((walk, images[share], drawing(model, u, temperature, guidance)))
-
-        def take(step: int) -> None:
-            def fill(one: tuple[Walk, Tensor, Choose]) -> None:
-                walk, share, choose = one
-                walk.step(model, step, share, choose)
-
-            if model.device.type == "cpu":
-                in_parallel(fill, work, pool)
-            else:
-                fill(work[0])
+            walk.start(None if condition is None else condition[share])
+            u = numbers_of(model, draw.seed, draw.first + share.start, share.stop - share.start)
+            work.append((walk, images[share], drawing(model, u, draw.temperature, guidance)))
 
         with ThreadPoolExecutor(len(work)) as pool:
             for step in self._walks[0].steps:
-                take(step)
+
+                def fill(one: tuple[Walk, Tensor, Choose], step: int = step) -> None:
+                    walk, share, choose = one
+                    walk.step(model, step, share, choose)
+
+                if model.device.type == "cpu":
+                    in_parallel(fill, work, pool)
+                else:
+                    fill(work[0])
                 if step >= 0:
                     yield
 

@@ -1,8 +1,8 @@
 """The engines: what an engine is, and which one draws from a given model.
 
 An engine is a module of this package, named in `pixelcnn.config.engines`. It has a class `SAMPLER`, see `Sampler`, and
-a function `why_not`, which returns the reason why the engine cannot draw from a model at a given precision, with or
-without labels, or None if it can.
+a function `why_not`, which returns the reason why the engine cannot draw from a model at a given precision, or run
+particles of it (`pixelcnn.sampling.particles`), or None if it can.
 """
 
 from __future__ import annotations
@@ -28,30 +28,26 @@ WhyNot = Callable[[Autoregressive, Precision | None, bool], str | None]
 
 
 class Sampler(Protocol):
-    """Draws batches of `n` images, each in the same number of steps."""
+    """Draws batches of images, each in the same number of steps.
+
+    A sampler is made for draws that are alike: the number of images, the precision, and whether there are labels and
+    guidance are those of `draw`. It keeps the weights as they were when it was made.
+    """
 
     name: str
     """Name of the engine."""
     steps: int
     """Number of steps per batch."""
 
-    def __init__(
-        self,
-        model: Autoregressive,
-        n: int,
-        condition: Tensor | None = None,
-        guidance: float = 1.0,
-        precision: Precision | None = None,
-        /,
-    ) -> None: ...
+    def __init__(self, model: Autoregressive, draw: Draw, /) -> None: ...
 
     @staticmethod
     def batch(model: Autoregressive, precision: Precision | None = None, /) -> int:
-        """The best `n` for drawing many images."""
+        """The best number of images per batch for drawing many."""
         ...
 
-    def run(self, images: Tensor, seed: int, first: int, temperature: float, /) -> Iterator[None]:
-        """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step."""
+    def run(self, images: Tensor, draw: Draw, /) -> Iterator[None]:
+        """Fills `images`, level 0 everywhere, (n, C, H, W), with those of the draw; yields after every step."""
         ...
 
 
@@ -60,12 +56,12 @@ class Mixture(Protocol):
     """A model whose images are drawn part by part, each part by an engine of its own."""
 
     def draw_by_parts(
-        self, n: int, draw: Draw, *, engine: str, progress: bool, drawn: Callable[[int], object] | None
+        self, draw: Draw, *, engine: str, progress: bool, drawn: Callable[[int], object] | None
     ) -> Tensor:
-        """What `sample` does, given validated arguments."""
+        """What `sample` does, given a validated draw."""
         ...
 
-    def engines(self, engine: str, precision: Precision | None, conditional: bool) -> set[type[Sampler]]:
+    def engines(self, engine: str, precision: Precision | None) -> set[type[Sampler]]:
         """The result of `engine_of` for each part."""
         ...
 
@@ -88,9 +84,9 @@ def engine_of(
     model: Autoregressive,
     engine: str,
     precision: Precision | None = None,
-    conditional: bool = False,
+    particles: bool = False,
 ) -> type[Sampler]:
-    """The class that an engine's name stands for, given the model, this machine, the precision, and labels or not.
+    """The class that an engine's name stands for, given the model, this machine and the precision, or for particles.
 
     For a mixture whose parts use different engines, it is the one of them that can draw from the most models.
 
@@ -103,12 +99,12 @@ def engine_of(
     if engine not in ("fast", *ENGINES):
         raise ValueError(f"engine must be one of fast, {', '.join(ENGINES)}, got {engine!r}")
     if isinstance(model, Mixture):
-        found = model.engines(engine, precision, conditional)
+        found = model.engines(engine, precision)
         return [sampler_class for sampler_class, _ in map(engine_named, ENGINES) if sampler_class in found][-1]
     reasons: list[str] = []
     for name in ENGINES if engine == "fast" else [engine]:
         sampler_class, why_not = engine_named(name)
-        reason = why_not(model, precision, conditional)
+        reason = why_not(model, precision, particles)
         if reason is None:
             if reasons and name == "reference":
                 _warn_of_reference(model, reasons[-1])

@@ -24,6 +24,7 @@ from torch import Tensor
 from pixelcnn.arithmetic.precision import Precision, exact_products
 from pixelcnn.devices import cuda_graph
 from pixelcnn.sampling.autoregressive import Autoregressive, blank
+from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.eager import cache_bytes, drawing, why_not_eager
 from pixelcnn.sampling.walk import Walk, numbers_of
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
@@ -35,8 +36,10 @@ _MAX_BYTES = 2**28  # for a capture's caches, as long as one image fits; at most
 _ROUND = 64  # a capture's batch size is a multiple of this, or a power of two below it
 
 
-def why_not_graph(model: Autoregressive, _precision: Precision | None = None, _conditional: bool = False) -> str | None:
+def why_not_graph(model: Autoregressive, _precision: Precision | None = None, particles: bool = False) -> str | None:
     """Why the graph engine cannot sample from a model here; None if it can."""
+    if particles:
+        return "it has no particles"
     if model.device.type != "cuda":
         return f"the model is on {model.device}"
     if model.exact:
@@ -45,32 +48,16 @@ def why_not_graph(model: Autoregressive, _precision: Precision | None = None, _c
 
 
 class GraphSampler:
-    """Draws batches of `n` images on a CUDA device.
-
-    Args:
-        model: A model for which `why_not_graph` returns None; its masked convolutions' weights are copied.
-        n: Number of images per batch.
-        condition: What each image is conditioned on, (n, D); None for nothing.
-        guidance: See `AutoregressiveModel.sample`.
-        precision: What operands are rounded to, see `pixelcnn.arithmetic.precision`.
+    """Draws batches of images on a CUDA device, from a model for which `why_not_graph` returns None; see
+    `pixelcnn.sampling.engines.Sampler`.
     """
 
     name = "graph"
 
-    def __init__(
-        self,
-        model: Autoregressive,
-        n: int,
-        condition: Tensor | None = None,
-        guidance: float = 1.0,
-        precision: Precision | None = None,
-    ) -> None:
-        key = (_size(n), condition is not None, guidance != 1, precision == "bf16")
-        size, conditional, guided, _ = key
-        self._capture = _captures.get(model, key, lambda: Capture(model, size, conditional, guided, precision))
+    def __init__(self, model: Autoregressive, draw: Draw) -> None:
+        key = _size(draw.n), draw.conditional, draw.guided, draw.precision
+        self._capture = _captures.get(model, key, lambda: Capture(model, *key))
         self._model = model
-        self._condition = condition
-        self._guidance = guidance
         self.steps = self._capture.steps
         """Number of steps per batch."""
 
@@ -80,9 +67,9 @@ class GraphSampler:
         most = max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
         return most // _ROUND * _ROUND if most >= _ROUND else 2 ** (most.bit_length() - 1)
 
-    def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
-        """Fills `images`, uint8 (n, C, H, W), with images `first ..` of the seed; then yields once per step."""
-        self._capture.draw(self._model, images, seed, first, temperature, self._condition, self._guidance)
+    def run(self, images: Tensor, draw: Draw) -> Iterator[None]:
+        """See `pixelcnn.sampling.engines.Sampler.run`: yields once all steps are done."""
+        self._capture.draw(self._model, images, draw)
         for _ in range(self.steps):
             yield
 
@@ -128,24 +115,16 @@ class Capture:
             self._replay = cuda_graph(steps, steps, 1, device)
 
     @torch.inference_mode()
-    def draw(
-        self,
-        model: Autoregressive,
-        images: Tensor,
-        seed: int,
-        first: int,
-        temperature: float,
-        condition: Tensor | None = None,
-        guidance: float = 1.0,
-    ) -> None:
-        """Fills `images`, at most n of them, with images `first ..` of the seed."""
+    def draw(self, model: Autoregressive, images: Tensor, draw: Draw) -> None:
+        """Fills `images`, at most n of them, with those of the draw."""
         with self._lock, exact_products(self._precision, model.device):
+            condition = draw.condition(model)
             if condition is not None:
                 condition = F.pad(condition, (0, 0, 0, self._n - len(condition)))
             self._walk.start(condition)
-            self._u.copy_(numbers_of(model, seed, first, self._n))
-            self._temperature.fill_(temperature)
-            self._guidance.fill_(guidance)
+            self._u.copy_(numbers_of(model, draw.seed, draw.first, self._n))
+            self._temperature.fill_(draw.temperature)
+            self._guidance.fill_(draw.guidance)
             self._replay()
             images.copy_(self._images[: len(images)])
 

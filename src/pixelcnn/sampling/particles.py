@@ -8,17 +8,17 @@ copied over others, together with everything that their later steps read. `pixel
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pixelcnn.likelihoods import draw
+from pixelcnn import likelihoods
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
-from pixelcnn.sampling.eager import drawing, why_not_eager
-from pixelcnn.sampling.native import warn_of_slower, why_not_native
+from pixelcnn.sampling.draws import Draw
+from pixelcnn.sampling.eager import drawing
+from pixelcnn.sampling.engines import engine_of
 from pixelcnn.sampling.native.particles import NativeParticles
 from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
@@ -33,9 +33,7 @@ class Particles(Protocol):
 
     Args of the implementations:
         model: Any model of the package except a mixture.
-        n: Number of particles.
-        conditional: Whether they are conditioned on something.
-        seed: Seed of the uniforms.
+        draw: The number of particles, and whether they are conditioned on something.
     """
 
     images: Tensor
@@ -46,14 +44,13 @@ class Particles(Protocol):
     wavefront: Wavefront
     """Which pixels belong to each step."""
 
-    def start(self, images: Tensor, known: Tensor, first: int, condition: Tensor | None = None) -> None:
+    def start(self, images: Tensor, known: Tensor, draw: Draw) -> None:
         """Starts over.
 
         Args:
             images: uint8 levels (n, C, H, W), of which only the known ones matter; drawn into in place.
             known: bool (C, H, W), the same for all particles.
-            first: Particle k draws with the uniforms of image `first + k`.
-            condition: What each particle is conditioned on, (n, D); None for nothing.
+            draw: Particle k draws with the uniforms of its image `first + k`, and is conditioned on its label k.
         """
         ...
 
@@ -69,18 +66,17 @@ class Particles(Protocol):
 class EagerParticles:
     """Particles of the eager engine: in PyTorch, on any device."""
 
-    def __init__(self, model: Autoregressive, n: int, conditional: bool, seed: int) -> None:
+    def __init__(self, model: Autoregressive, draw: Draw) -> None:
         self._model = model
-        self._seed = seed
-        self._walk = Walk(model, n, conditional=conditional)
+        self._walk = Walk(model, draw.n, conditional=draw.conditional)
         self.wavefront = self._walk.schedule.wavefront
-        self.evidence = torch.zeros(n, dtype=torch.float64, device=model.device)
+        self.evidence = torch.zeros(draw.n, dtype=torch.float64, device=model.device)
 
-    def start(self, images: Tensor, known: Tensor, first: int, condition: Tensor | None = None) -> None:
+    def start(self, images: Tensor, known: Tensor, draw: Draw) -> None:
         """See `Particles.start`."""
-        self._walk.start(condition)
+        self._walk.start(draw.condition(self._model))
         self.images, self._known = images, known.flatten(1)
-        self._draw = drawing(self._model, numbers_of(self._model, self._seed, first, len(images)))
+        self._draw = drawing(self._model, numbers_of(self._model, draw.seed, draw.first, draw.n))
         self.evidence.zero_()
 
     @torch.inference_mode()
@@ -106,23 +102,22 @@ class EagerParticles:
 class ReferenceParticles:
     """Particles by one full forward pass per step and channel: the definition that the other engines must match."""
 
-    def __init__(self, model: Autoregressive, n: int, conditional: bool, seed: int) -> None:
+    def __init__(self, model: Autoregressive, draw: Draw) -> None:
         check_weights(model.named_parameters())
         self._model = model
-        self._seed = seed
         _, h, w = model.image_shape
         try:
-            self.wavefront = schedule_of(model, conditional=conditional).wavefront
+            self.wavefront = schedule_of(model, conditional=draw.conditional).wavefront
         except RecordingError:
             self.wavefront = Wavefront(h, w, w)  # raster order
-        self.evidence = torch.zeros(n, dtype=torch.float64, device=model.device)
+        self.evidence = torch.zeros(draw.n, dtype=torch.float64, device=model.device)
 
-    def start(self, images: Tensor, known: Tensor, first: int, condition: Tensor | None = None) -> None:
+    def start(self, images: Tensor, known: Tensor, draw: Draw) -> None:
         """See `Particles.start`."""
         c, h, w = self._model.image_shape
-        self._condition = condition
+        self._condition = draw.condition(self._model)
         self.images, self._known = images, known.flatten(1)
-        self._uniforms = uniforms(self._seed, first, len(images), h * w * c, self._model.device).view(-1, h * w, c)
+        self._uniforms = uniforms(draw.seed, draw.first, draw.n, h * w * c, self._model.device).view(-1, h * w, c)
         self.evidence.zero_()
 
     @torch.inference_mode()
@@ -132,7 +127,7 @@ class ReferenceParticles:
         canvas = self.images.flatten(2)
         for channel in range(model.image_shape[0]):
             params = model.raw_params(self.images, self._condition)[:, channel].flatten(1, 2)[:, pixels]
-            drawn = draw(model.likelihood, params, self._uniforms[:, pixels, channel])
+            drawn = likelihoods.draw(model.likelihood, params, self._uniforms[:, pixels, channel])
             known = self._known[channel, pixels]
             levels = torch.where(known, canvas[:, channel, pixels], drawn)
             self.evidence += (_log_probs(model, params, levels) * known).sum(1)
@@ -148,40 +143,13 @@ def _log_probs(model: Autoregressive, params: Tensor, levels: Tensor) -> Tensor:
     return model.likelihood.log_prob(params.double(), levels).double()
 
 
-def particles_of(
-    model: Autoregressive, n: int, conditional: bool, seed: int, engine: str
-) -> NativeParticles | EagerParticles | ReferenceParticles:
-    """The particles of an engine.
-
-    Args:
-        model: See `Particles`, also for `n`, `conditional` and `seed`.
-        n: See above.
-        conditional: See above.
-        seed: See above.
-        engine: `native`, `eager` or `reference`; `fast` is the first of them that can run this model.
-
-    Raises:
-        ValueError: If the engine cannot run this model here.
-    """
-    choices: dict[str, tuple[type[NativeParticles | EagerParticles | ReferenceParticles], _WhyNot]] = {
-        "native": (NativeParticles, _why_not_native),
-        "eager": (EagerParticles, why_not_eager),
-        "reference": (ReferenceParticles, lambda _: None),
-    }
-    if engine not in ("fast", *choices):
-        raise ValueError(f"engine must be one of fast, {', '.join(choices)}, got {engine!r}")
-    for name in choices if engine == "fast" else [engine]:
-        kind, why_not = choices[name]
-        reason = why_not(model)
-        if reason is None:
-            return kind(model, n, conditional, seed)
-        if engine == "fast" and name == "native":
-            warn_of_slower(model, reason)
-    raise ValueError(f"engine {engine!r} cannot run this model here: {reason}")
+_KINDS: dict[str, type[NativeParticles | EagerParticles | ReferenceParticles]] = {
+    "native": NativeParticles,
+    "eager": EagerParticles,
+    "reference": ReferenceParticles,
+}
 
 
-_WhyNot = Callable[[Autoregressive], str | None]
-
-
-def _why_not_native(model: Autoregressive) -> str | None:
-    return "it has no particles in exact arithmetic" if model.exact else why_not_native(model)
+def particles_of(model: Autoregressive, engine: str) -> type[NativeParticles | EagerParticles | ReferenceParticles]:
+    """The class of an engine's particles; see `pixelcnn.sampling.engines.engine_of`, also for warnings and errors."""
+    return _KINDS[engine_of(model, engine, particles=True).name]

@@ -18,18 +18,10 @@ from torch import Tensor
 from pixelcnn.arithmetic import Arithmetic
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.operations import IMAGE, Condition, Node
-from pixelcnn.sampling.front import Front, WavefrontFront
+from pixelcnn.sampling.front import Front
 from pixelcnn.sampling.schedule import Schedule
 
-__all__ = ["RowFront", "front_of"]
-
-
-def front_of(
-    schedule: Schedule, channels: int, n: int, like: Tensor, arithmetic: Arithmetic
-) -> WavefrontFront | RowFront:
-    """The front that runs a schedule; see `Front` for the arguments."""
-    kind = RowFront if schedule.rows else WavefrontFront
-    return kind(schedule, channels, n, like, arithmetic)
+__all__ = ["RowFront"]
 
 
 class RowFront(Front):

@@ -19,10 +19,11 @@ from torch import Tensor
 from pixelcnn.arithmetic import Precision
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
-from pixelcnn.sampling.rows import front_of
+from pixelcnn.sampling.front import WavefrontFront
+from pixelcnn.sampling.rows import RowFront
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["Choose", "Walk", "guided", "numbers_of"]
+__all__ = ["Choose", "Walk", "numbers_of"]
 
 Choose = Callable[[int, slice, Tensor], Tensor]
 """Takes a channel, the raster indices of the front's P pixels and their parameters, (P, N, params), where N includes
@@ -63,7 +64,8 @@ class Walk:
         with torch.inference_mode():
             channels, like = model.image_shape[0], model.masked_layers[0].weight
             arithmetic = model.arithmetic_of(precision)
-            self._front = front_of(self.schedule, channels, n * self._copies, like, arithmetic)
+            front = RowFront if self.schedule.rows else WavefrontFront
+            self._front = front(self.schedule, channels, n * self._copies, like, arithmetic)
 
     @property
     def steps(self) -> range:
@@ -108,14 +110,6 @@ class Walk:
             if drawn is not None:
                 drawn[..., channel] = seen
             front.observe(channel, front.arithmetic.rounded(seen.to(model.dtype) / (model.levels - 1)))
-
-
-def guided(params: Tensor, guidance: float | Tensor) -> Tensor:
-    """The guided parameters of n images, (P, n, params), from those of the images and of their unconditional copies,
-    (P, 2 n, params).
-    """
-    conditional, unconditional = params.chunk(2, 1)
-    return unconditional + guidance * (conditional - unconditional)
 
 
 def numbers_of(model: Autoregressive, seed: int, first: int, n: int) -> Tensor:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arithmetic import Precision
-from pixelcnn.likelihoods import LogisticMixture
+from pixelcnn.arithmetic.mixture import MAX_MIXTURES
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.native.compiler import NativeError
 from pixelcnn.sampling.native.layout import plan_of
 from pixelcnn.sampling.native.packing import packed
@@ -29,22 +30,23 @@ __all__ = ["NativeSampler", "warn_of_slower", "why_not_native"]
 
 _MAX_ROWS = 224  # in a thread's front, so that their features stay in a core's caches
 _MAX_EXACT_IMAGES = 16  # per thread in exact arithmetic, for the same reason
-_MAX_MIXTURES = 64  # as in engine.c
 _BURSTS = 64  # approximate calls of compiled code per batch: between them progress is shown and Ctrl-C handled
 _MAX_BYTES = 2**26  # of memory per thread, as long as one image fits
 
 
-def why_not_native(model: Autoregressive, precision: Precision | None = None, _conditional: bool = False) -> str | None:
+def why_not_native(model: Autoregressive, precision: Precision | None = None, particles: bool = False) -> str | None:
     """Why the native engine cannot sample from a model here; None if it can."""
-    if model.device.type != "cpu":
-        return f"the model is on {model.device}"
-    if precision == "bf16":
-        return "it computes in float32 and float64, not in bf16"
     likelihood = model.likelihood
-    if likelihood.tag is None:
-        return f"it does not know the likelihood {type(likelihood).__name__}"
-    if isinstance(likelihood, LogisticMixture) and likelihood.mixtures > _MAX_MIXTURES:
-        return f"a mixture may have at most {_MAX_MIXTURES} distributions"
+    obstacles = {
+        f"the model is on {model.device}": model.device.type != "cpu",
+        "it computes in float32 and float64, not in bf16": precision == "bf16",
+        "it has no particles in exact arithmetic": particles and model.exact,
+        f"it does not know the likelihood {type(likelihood).__name__}": likelihood.tag is None,
+        f"a mixture may have at most {MAX_MIXTURES} distributions": getattr(likelihood, "mixtures", 1) > MAX_MIXTURES,
+    }
+    for reason, holds in obstacles.items():
+        if holds:
+            return reason
     try:
         record(model)
         library_of(model)
@@ -60,15 +62,11 @@ def warn_of_slower(model: Autoregressive, reason: str) -> None:
 
 
 class NativeSampler:
-    """Draws batches of `n` images on the CPU.
+    """Draws batches of images on the CPU.
 
     Args:
-        model: A model for which `why_not_native` returns None; its weights are copied, so changing them later has no
-            effect.
-        n: Number of images per batch.
-        condition: What each image is conditioned on, (n, D); None for nothing.
-        guidance: See `AutoregressiveModel.sample`.
-        precision: Not "bf16": it computes in the model's own type.
+        model: A model for which `why_not_native` returns None.
+        draw: See `pixelcnn.sampling.engines.Sampler`.
         slope: Slope of the wavefront, by default the smallest that the network allows; `width` is raster order.
         threads: Maximum number of threads; `torch.get_num_threads()` by default.
         lockstep: Whether the threads wait for each other after every step.
@@ -79,24 +77,20 @@ class NativeSampler:
     def __init__(
         self,
         model: Autoregressive,
-        n: int,
-        condition: Tensor | None = None,
-        guidance: float = 1.0,
-        precision: Precision | None = None,
+        draw: Draw,
         *,
         slope: int | None = None,
         threads: int | None = None,
         lockstep: bool = False,
     ) -> None:
-        assert precision != "bf16", precision
+        assert draw.precision is None, draw.precision
+        self._model = model
         self._lockstep = lockstep
-        self._condition = condition
-        self._guidance = guidance
         self._walk = NativeWalk(
             model,
-            n,
-            conditional=condition is not None,
-            copies=1 if guidance == 1 else 2,
+            draw.n,
+            conditional=draw.conditional,
+            copies=1 + draw.guided,
             slope=slope,
             threads=threads or torch.get_num_threads(),
         )
@@ -114,13 +108,13 @@ class NativeSampler:
         images = min(rows // plan.rows, _MAX_BYTES // plan.arena().nbytes)
         return torch.get_num_threads() * max(1, images)
 
-    def run(self, images: Tensor, seed: int, first: int, temperature: float) -> Iterator[None]:
-        """Fills `images`, uint8 zeros (n, C, H, W), with images `first ..` of the seed; yields after every step.
+    def run(self, images: Tensor, draw: Draw) -> Iterator[None]:
+        """See `pixelcnn.sampling.engines.Sampler.run`.
 
         Except in lockstep, images may be ahead of the steps yielded, and other threads behind, until the last step.
         """
         walk, steps, lockstep = self._walk, self.steps, self._lockstep
-        walk.begin(images, self._condition, seed=seed, first=first, temperature=temperature, guidance=self._guidance)
+        walk.begin(images, draw.condition(self._model), draw)
         jobs = walk.jobs
         allowed = ctypes.c_int64(0 if lockstep else steps)
         done = [ctypes.c_int64(0) for _ in jobs[1:]]

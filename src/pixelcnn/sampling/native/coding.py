@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.native.compiler import native_library
 from pixelcnn.sampling.native.structures import CoderStruct
 from pixelcnn.sampling.native.walk import NativeWalk
@@ -44,7 +45,7 @@ class NativeCoder:
 
     def _run(self, images: Tensor, condition: Tensor | None, coder: CoderStruct) -> None:
         walk = self._walk
-        walk.begin(images, condition, coder=coder)
+        walk.begin(images, condition, Draw(len(images)), coder=coder)
         all_here, lacking = threading.Event(), False
 
         def fill(member: int) -> None:

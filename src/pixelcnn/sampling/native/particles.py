@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.native.walk import NativeWalk
 
 __all__ = ["NativeParticles"]
@@ -17,26 +18,25 @@ class NativeParticles:
     All particles are identical up to the first unknown sub-pixel, so one particle takes these steps for all of them.
     """
 
-    def __init__(self, model: Autoregressive, n: int, conditional: bool, seed: int) -> None:
-        self._walk = NativeWalk(model, n, conditional=conditional)
-        self._first = NativeWalk(model, 1, conditional=conditional)
+    def __init__(self, model: Autoregressive, draw: Draw) -> None:
+        self._model = model
+        self._walk = NativeWalk(model, draw.n, conditional=draw.conditional)
+        self._first = NativeWalk(model, 1, conditional=draw.conditional)
         self.wavefront = self._walk.wavefront
-        self._seed = seed
         self._last_step: int | None = None
-        self.evidence = torch.zeros(n, dtype=torch.float64, device="cpu")
+        self.evidence = torch.zeros(draw.n, dtype=torch.float64, device="cpu")
 
-    def start(self, images: Tensor, known: Tensor, first: int, condition: Tensor | None = None) -> None:
+    def start(self, images: Tensor, known: Tensor, draw: Draw) -> None:
         """See `Particles.start`."""
         self.images, known = images.contiguous(), known.to(torch.uint8).contiguous()
         self.evidence.zero_()
         self._last_step = None
-        self._walk.begin(self.images, condition, seed=self._seed, first=first, known=known, evidence=self.evidence)
+        condition = draw.condition(self._model)
+        self._walk.begin(self.images, condition, draw, known=known, evidence=self.evidence)
         self._alone = self._known_steps(known) if _alike(self.images) and _alike(condition) else 0
         if self._alone:
             head = None if condition is None else condition[:1]
-            self._first.begin(
-                self.images[:1].clone(), head, seed=self._seed, first=first, known=known, evidence=self.evidence[:1]
-            )
+            self._first.begin(self.images[:1].clone(), head, draw.part(0, 1), known=known, evidence=self.evidence[:1])
 
     def step(self, step: int) -> None:
         """See `Particles.step`."""

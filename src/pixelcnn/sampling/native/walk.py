@@ -20,6 +20,7 @@ from torch import Tensor
 from pixelcnn.arithmetic import grid
 from pixelcnn.randomness import mixed_seed
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.native.compiler import native_library
 from pixelcnn.sampling.native.layout import Numbers, Plan, plan_of
 from pixelcnn.sampling.native.packing import packed
@@ -92,12 +93,9 @@ class NativeWalk:
     def begin(
         self,
         images: Tensor,
-        condition: Tensor | None = None,
+        condition: Tensor | None,
+        draw: Draw,
         *,
-        seed: int = 0,
-        first: int = 0,
-        temperature: float = 1.0,
-        guidance: float = 1.0,
         known: Tensor | None = None,
         evidence: Tensor | None = None,
         coder: CoderStruct | None = None,
@@ -107,15 +105,12 @@ class NativeWalk:
         Args:
             images: Contiguous uint8 (n, C, H, W), filled in by the steps that follow.
             condition: What each image is conditioned on, (n, D); None for nothing.
-            seed: Seed of the uniform numbers.
-            first: Index of the first image.
-            temperature: See `AutoregressiveModel.sample`, also for `guidance`.
-            guidance: See above.
+            draw: Which images they are, and from which distribution.
             known: bool (C, H, W), which levels are already in `images`; None for none.
             evidence: float64 (n,), to which the log-probability of known levels is added.
             coder: The payload to decode, or where to write the frequency intervals of given levels.
         """
-        assert len(images) == self._n, images.shape
+        assert len(images) == draw.n == self._n, images.shape
         assert images.is_contiguous()
         subpixels, size = images[0].numel(), self._members_of_team
         self._shares = (ShareStruct * len(self._members))()
@@ -134,8 +129,8 @@ class NativeWalk:
             plan.begin(member.arena, None if condition is None else condition[start : start + plan.images])
             self._shares[k] = ShareStruct(
                 arena=member.arena.ctypes.data, images=images.data_ptr() + start * subpixels * images.itemsize,
-                count=plan.images, n=plan.n, first=first + start, root=mixed_seed(seed),
-                temperature=temperature, guidance=guidance,
+                count=plan.images, n=plan.n, first=draw.first + start, root=mixed_seed(draw.seed),
+                temperature=draw.temperature, guidance=draw.guidance,
                 known=None if known is None else known.data_ptr(),
                 evidence=None if evidence is None else evidence.data_ptr() + start * evidence.itemsize,
                 team=ctypes.addressof(teams[k // size]) if self._exact else None,
