@@ -49,7 +49,7 @@ def attentive(dtype=torch.float32):
 
 def drawn(model, draw):
     sampler, images = GraphSampler(model, draw), blank(model, draw.n)
-    assert len(list(sampler.run(images, draw))) == sampler.steps
+    assert sum(sampler.run(images, draw)) == sampler.steps
     return images
 
 

@@ -80,8 +80,8 @@ def sample(
             if sampler is None or part.n != size:
                 sampler = sampler_class(model, part)
                 bar.total = sampler.steps * math.ceil(n / size)
-            for _ in sampler.run(images[start : start + part.n], part):
-                bar.update()
+            for steps in sampler.run(images[start : start + part.n], part):
+                bar.update(steps)
             if drawn is not None:
                 drawn(part.n)
     return images

@@ -84,7 +84,7 @@ class EagerSampler:
         return max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
 
     @torch.inference_mode()
-    def run(self, images: Tensor, draw: Draw) -> Iterator[None]:
+    def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
         """See `pixelcnn.sampling.engines.Sampler.run`."""
         model, guidance = self._model, draw.guidance if draw.guided else None
         condition = draw.condition(model)
@@ -107,7 +107,7 @@ class EagerSampler:
                 else:
                     fill(work[0])
                 if step >= 0:
-                    yield
+                    yield 1
 
 
 def cache_bytes(model: Autoregressive) -> int:

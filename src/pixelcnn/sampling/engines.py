@@ -46,8 +46,8 @@ class Sampler(Protocol):
         """The best number of images per batch for drawing many."""
         ...
 
-    def run(self, images: Tensor, draw: Draw, /) -> Iterator[None]:
-        """Fills `images`, level 0 everywhere, (n, C, H, W), with those of the draw; yields after every step."""
+    def run(self, images: Tensor, draw: Draw, /) -> Iterator[int]:
+        """Fills `images`, level 0 everywhere, (n, C, H, W), with those of the draw; yields how many steps were done."""
         ...
 
 

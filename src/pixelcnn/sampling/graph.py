@@ -67,11 +67,10 @@ class GraphSampler:
         most = max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
         return most // _ROUND * _ROUND if most >= _ROUND else 2 ** (most.bit_length() - 1)
 
-    def run(self, images: Tensor, draw: Draw) -> Iterator[None]:
-        """See `pixelcnn.sampling.engines.Sampler.run`: yields once all steps are done."""
+    def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
+        """See `pixelcnn.sampling.engines.Sampler.run`: yields once, when all are done."""
         self._capture.draw(self._model, images, draw)
-        for _ in range(self.steps):
-            yield
+        yield self.steps
 
 
 class Capture:

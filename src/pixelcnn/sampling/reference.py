@@ -40,7 +40,7 @@ class ReferenceSampler:
         return max(1, _MAX_PIXELS // (h * w))
 
     @torch.inference_mode()
-    def run(self, images: Tensor, draw: Draw) -> Iterator[None]:
+    def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
         """See `pixelcnn.sampling.engines.Sampler.run`."""
         model = self._model
         c, _, w = model.image_shape
@@ -53,7 +53,7 @@ class ReferenceSampler:
                 unconditional = model.raw_params(images, None, view)[:, channel, i, j]
                 params = unconditional + draw.guidance * (params - unconditional)
             images[:, channel, i, j] = likelihoods.draw(model.likelihood, params, u[:, k], draw.temperature)
-            yield
+            yield 1
 
 
 def why_not(_model: Autoregressive, _precision: Precision | None = None, _particles: bool = False) -> str | None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,9 +58,9 @@ class _Results(Generic[T]):
     def __init__(self, model: Autoregressive) -> None:
         check_weights(model.named_parameters())
         self._kind = (model.dtype, model.device)
-        self._weights: list[np.ndarray[Any, Any]] | Tensor
+        self._weights: list[bytes] | Tensor
         if model.device.type == "cpu":
-            self._weights = [bits.numpy().copy() for bits in _bits(model)]
+            self._weights = [weights.numpy().tobytes() for weights in _bytes(model)]
         else:
             self._weights = _in_one_piece(model)
         self.made: dict[Hashable, T] = {}
@@ -72,17 +71,18 @@ class _Results(Generic[T]):
             return False
         if isinstance(self._weights, Tensor):
             return torch.equal(self._weights, _in_one_piece(model))
-        # NumPy: torch would split each small comparison over threads, and wait for one that a busy machine holds up.
-        now = [bits.numpy() for bits in _bits(model)]
-        return len(now) == len(self._weights) and all(map(np.array_equal, self._weights, now))
+        # Not by torch, which shares out small comparisons, and then waits for a thread that a busy machine holds up.
+        now = _bytes(model)
+        return len(now) == len(self._weights) and all(
+            weights.numpy().tobytes() == before for weights, before in zip(now, self._weights, strict=True)
+        )
 
 
-def _bits(model: Autoregressive) -> list[Tensor]:
-    """The weights as integers, so that a NaN equals itself."""
-    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-    return [parameter.detach().view(kinds[parameter.itemsize]) for parameter in model.parameters()]
+def _bytes(model: Autoregressive) -> list[Tensor]:
+    """The weights as bytes, so that a NaN equals itself."""
+    return [parameter.detach().reshape(-1).view(torch.uint8) for parameter in model.parameters()]
 
 
 def _in_one_piece(model: Autoregressive) -> Tensor:
     """A copy of all weights in one tensor, which a GPU compares in a single call."""
-    return torch.cat([bits.flatten() for bits in _bits(model)])
+    return torch.cat(_bytes(model))

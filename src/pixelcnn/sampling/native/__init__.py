@@ -7,10 +7,10 @@ memory, and `walk` runs a batch.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Iterator
 
 import torch
@@ -32,6 +32,7 @@ _MAX_ROWS = 224  # in a thread's front, so that their features stay in a core's 
 _MAX_EXACT_IMAGES = 16  # per thread in exact arithmetic, for the same reason
 _BURSTS = 64  # approximate calls of compiled code per batch: between them progress is shown and Ctrl-C handled
 _MAX_BYTES = 2**26  # of memory per thread, as long as one image fits
+_RECORDABLE: weakref.WeakSet[Autoregressive] = weakref.WeakSet()  # whose networks need not be recorded again to know it
 
 
 def why_not_native(model: Autoregressive, precision: Precision | None = None, particles: bool = False) -> str | None:
@@ -48,7 +49,9 @@ def why_not_native(model: Autoregressive, precision: Precision | None = None, pa
         if holds:
             return reason
     try:
-        record(model)
+        if model not in _RECORDABLE:
+            record(model)
+            _RECORDABLE.add(model)
         library_of(model)
     except (RecordingError, NativeError) as error:
         return str(error)
@@ -108,7 +111,7 @@ class NativeSampler:
         images = min(rows // plan.rows, _MAX_BYTES // plan.arena().nbytes)
         return torch.get_num_threads() * max(1, images)
 
-    def run(self, images: Tensor, draw: Draw) -> Iterator[None]:
+    def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
         """See `pixelcnn.sampling.engines.Sampler.run`.
 
         Except in lockstep, images may be ahead of the steps yielded, and other threads behind, until the last step.
@@ -138,7 +141,7 @@ class NativeSampler:
                 if lockstep or stop == steps:
                     while any(each.value < stop for each in done):
                         time.sleep(0)
-                yield from itertools.repeat(None, stop - step)
+                yield stop - step
         finally:
             allowed.value = -1
             for thread in threads:
