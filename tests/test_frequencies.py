@@ -6,7 +6,7 @@ import torch
 import pixelcnn
 from pixelcnn.arithmetic import grid
 from pixelcnn.arithmetic.mixture import mixture_of
-from pixelcnn.frequencies import TOTAL_BITS, cumulative_frequencies
+from pixelcnn.frequencies import TOTAL_BITS, Frequencies
 from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
 
 
@@ -31,7 +31,7 @@ def on_grid(likelihood, params):
 def test_they_rise_and_are_complete(likelihood, spread):
     generator = torch.Generator().manual_seed(0)
     params = torch.randn(200, likelihood.params, generator=generator, dtype=torch.float64) * spread
-    checked(cumulative_frequencies(likelihood, on_grid(likelihood, grid.clamped(params))), likelihood.levels)
+    checked(Frequencies(likelihood).cumulative(on_grid(likelihood, grid.clamped(params))), likelihood.levels)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_they_rise_and_are_complete(likelihood, spread):
 def test_they_are_the_likelihoods_probabilities(likelihood):
     generator = torch.Generator().manual_seed(0)
     params = grid.rounded(torch.randn(500, likelihood.params, generator=generator, dtype=torch.float64))
-    found = checked(cumulative_frequencies(likelihood, on_grid(likelihood, params)), likelihood.levels)
+    found = checked(Frequencies(likelihood).cumulative(on_grid(likelihood, params)), likelihood.levels)
     expected = likelihood.cdf(params).view(500, -1)
     torch.testing.assert_close(found[:, 1:-1].double() * 2.0**-TOTAL_BITS, expected, atol=1e-4, rtol=0)
 
@@ -52,11 +52,11 @@ def test_later_channels_of_a_mixture_know_the_earlier_ones():
     raw = grid.rounded(torch.randn(300, 4 * (1 + 6 + 3), generator=generator, dtype=torch.float64))
     x = torch.randint(32, (300, 3), generator=generator).to(torch.uint8)
     for channel in range(3):
-        found = checked(cumulative_frequencies(model.likelihood, model.subpixel_params_on_grid(raw, x, channel)), 32)
+        found = checked(Frequencies(model.likelihood).cumulative(model.subpixel_params_on_grid(raw, x, channel)), 32)
         expected = model.likelihood.cdf(model.subpixel_params(raw, x, channel))
         torch.testing.assert_close(found[:, 1:-1].double() * 2.0**-TOTAL_BITS, expected, atol=3e-3, rtol=0)
 
 
 def test_an_unknown_likelihood_is_refused():
     with pytest.raises(TypeError, match="no frequencies are known for the likelihood object"):
-        cumulative_frequencies(object(), torch.zeros(1, 1))
+        Frequencies(object())

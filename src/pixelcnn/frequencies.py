@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pixelcnn.likelihoods import Likelihood
 
-__all__ = ["TOTAL_BITS", "Frequencies", "cumulative_frequencies"]
+__all__ = ["TOTAL_BITS", "Frequencies"]
 
 TOTAL_BITS = 24
 """The frequencies of a sub-pixel's levels sum to 2^24."""
@@ -29,16 +29,34 @@ class Frequencies:
 
     Args:
         of: The likelihood that interprets the parameters.
+
+    Raises:
+        TypeError: If it has no distribution on the grid.
     """
 
     def __init__(self, of: Likelihood) -> None:
+        if not hasattr(of, "on_grid"):
+            raise TypeError(f"no frequencies are known for the likelihood {type(of).__name__}")
         self.of = of
         self.levels, self.params, self.tag = of.levels, of.params, of.tag
         self.mixtures = getattr(of, "mixtures", 0)
 
     def cumulative(self, params: Tensor) -> Tensor:
-        """See `cumulative_frequencies`."""
-        return cumulative_frequencies(self.of, params)
+        """0, C_0, ..., C_levels-1 = 2^24: int64 (..., levels + 1), increasing.
+
+        Args:
+            params: Raw parameters of sub-pixels on the activations' grid, float64 (..., params); see
+                `Likelihood.on_grid`.
+        """
+        flat, count = params.flatten(0, -2), self.levels
+        most = max(1, _NUMBERS // (count * max(1, self.mixtures)))
+        parts = []
+        for part in torch.split(flat, most) if len(flat) else [flat]:
+            sums, total = self.of.on_grid(part)
+            within = torch.floor(sums / total * (2**TOTAL_BITS - count)).long()
+            within = within + torch.arange(1, count, device=within.device)
+            parts.append(F.pad(F.pad(within, (1, 0)), (0, 1), value=2**TOTAL_BITS))
+        return torch.cat(parts).view(*params.shape[:-1], count + 1)
 
     def log_prob(self, params: Tensor, levels: Tensor) -> Tensor:
         """See `Likelihood.log_prob`: float64."""
@@ -54,23 +72,3 @@ class Frequencies:
     def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """See `Likelihood.on_grid`."""
         return self.of.on_grid(params)
-
-
-def cumulative_frequencies(likelihood: Likelihood, params: Tensor) -> Tensor:
-    """0, C_0, ..., C_levels-1 = 2^24: int64 (..., levels + 1), increasing.
-
-    Args:
-        likelihood: What the parameters mean.
-        params: Raw parameters of sub-pixels on the activations' grid, float64 (..., params); see `Likelihood.on_grid`.
-    """
-    if not hasattr(likelihood, "on_grid"):
-        raise TypeError(f"no frequencies are known for the likelihood {type(likelihood).__name__}")
-    flat, count = params.flatten(0, -2), likelihood.levels
-    most = max(1, _NUMBERS // (count * max(1, getattr(likelihood, "mixtures", 1))))
-    parts = []
-    for part in torch.split(flat, most) if len(flat) else [flat]:
-        sums, total = likelihood.on_grid(part)
-        within = torch.floor(sums / total * (2**TOTAL_BITS - count)).long()
-        within = within + torch.arange(1, count, device=within.device)
-        parts.append(F.pad(F.pad(within, (1, 0)), (0, 1), value=2**TOTAL_BITS))
-    return torch.cat(parts).view(*params.shape[:-1], count + 1)

@@ -292,7 +292,7 @@ def test_settings_come_back(engine):
 @pytest.mark.parametrize("engine", ["graph", "eager"])
 def test_memory_does_not_grow_with_the_images(engine, precision):
     model = pixelcnn.load("mnist-seed").cuda()
-    n = engine_of(model, engine).batch(model, precision)
+    n = engine_of(model, engine).batch(model)
     peaks = []
     for images in (n, 5 * n + 1):
         torch.cuda.reset_peak_memory_stats()

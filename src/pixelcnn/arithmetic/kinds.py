@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.arithmetic import grid
-from pixelcnn.arithmetic.precision import Precision, as_operand
+from pixelcnn.arithmetic.precision import Precision
 
 __all__ = ["GRID", "Arithmetic", "Grid"]
 
@@ -38,7 +38,7 @@ class Arithmetic:
 
     def operand(self, x: Tensor) -> Tensor:
         """A feature or weight as it enters a product."""
-        return as_operand(x, self.precision)
+        return x.bfloat16().to(x.dtype) if self.precision == "bf16" else x
 
     def settled(self, x: Tensor) -> Tensor:
         """A layer's sum, as the next layer reads it."""

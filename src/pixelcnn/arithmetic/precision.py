@@ -16,16 +16,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
-from torch import Tensor
 
-__all__ = ["Precision", "as_operand", "check_precision", "default_factories", "exact_products", "in_exact_products"]
+__all__ = ["Precision", "check_precision", "default_factories", "exact_products", "in_exact_products"]
 
 Precision = Literal["float32", "bf16"]
-
-
-def as_operand(x: Tensor, precision: Precision | None) -> Tensor:
-    """`x` as an operand of a product, in its own dtype: rounded to bfloat16 for "bf16"."""
-    return x.bfloat16().to(x.dtype) if precision == "bf16" else x
 
 
 def check_precision(precision: str | None, dtype: torch.dtype) -> None:

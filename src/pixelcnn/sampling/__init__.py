@@ -68,7 +68,7 @@ def sample(
     if isinstance(model, Mixture):
         return model.draw_by_parts(draw, engine=engine, progress=progress, drawn=drawn)
     images, n = blank(model, draw.n), draw.n
-    batches = 1 if n == 1 else math.ceil(n / sampler_class.batch(model, draw.precision))
+    batches = 1 if n == 1 else math.ceil(n / sampler_class.batch(model))
     size = math.ceil(n / batches)
     sampler: Sampler | None = None
     with (

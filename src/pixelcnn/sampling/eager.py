@@ -79,7 +79,7 @@ class EagerSampler:
         """Number of steps per batch."""
 
     @staticmethod
-    def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
+    def batch(model: Autoregressive) -> int:
         """The best `n` for drawing many images: at most 64, and few enough to keep the caches below 512 MB."""
         return max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
 

@@ -42,7 +42,7 @@ class Sampler(Protocol):
     def __init__(self, model: Autoregressive, draw: Draw, /) -> None: ...
 
     @staticmethod
-    def batch(model: Autoregressive, precision: Precision | None = None, /) -> int:
+    def batch(model: Autoregressive, /) -> int:
         """The best number of images per batch for drawing many."""
         ...
 

@@ -62,7 +62,7 @@ class GraphSampler:
         """Number of steps per batch."""
 
     @staticmethod
-    def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
+    def batch(model: Autoregressive) -> int:
         """The best `n` for drawing many images: as many as keep the caches below 256 MiB, at most 4096."""
         most = max(1, min(_MAX_IMAGES, _MAX_BYTES // cache_bytes(model)))
         return most // _ROUND * _ROUND if most >= _ROUND else 2 ** (most.bit_length() - 1)

@@ -34,7 +34,7 @@ class ReferenceSampler:
         """Number of steps per batch, each a full forward pass."""
 
     @staticmethod
-    def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
+    def batch(model: Autoregressive) -> int:
         """The best `n` for drawing many images: 64 of MNIST's size, more if they are smaller."""
         _, h, w = model.image_shape
         return max(1, _MAX_PIXELS // (h * w))

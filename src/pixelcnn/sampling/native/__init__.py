@@ -101,7 +101,7 @@ class NativeSampler:
         """Number of steps per batch."""
 
     @staticmethod
-    def batch(model: Autoregressive, _precision: Precision | None = None) -> int:
+    def batch(model: Autoregressive) -> int:
         """The best `n` for drawing many images: as many per thread as fit a core's caches, and 64 MB of memory."""
         if model.exact:
             return torch.get_num_threads() * _MAX_EXACT_IMAGES
