@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pixelcnn.completion import Completion
     from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
-    from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, PixelCNN, PixelCNNPlusPlus
+    from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, NegativeLogLikelihood, PixelCNN, PixelCNNPlusPlus
     from pixelcnn.models.base import load, register
     from pixelcnn.reweighting import EnergyEstimate, reweight
     from pixelcnn.training import fit_energy, train
@@ -33,6 +33,7 @@ __all__ = [
     "EnergyEstimate",
     "GatedPixelCNN",
     "GatedPixelCNNConfig",
+    "NegativeLogLikelihood",
     "PixelCNN",
     "PixelCNNConfig",
     "PixelCNNPlusPlus",
@@ -58,6 +59,7 @@ _HOMES = {
     "EnergyEstimate": "pixelcnn.reweighting",
     "GatedPixelCNN": "pixelcnn.models",
     "GatedPixelCNNConfig": "pixelcnn.config",
+    "NegativeLogLikelihood": "pixelcnn.models",
     "PixelCNN": "pixelcnn.models",
     "PixelCNNConfig": "pixelcnn.config",
     "PixelCNNPlusPlus": "pixelcnn.models",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-__all__ = ["ArrayLike", "bounds", "integer", "number", "plain", "tensor", "whole"]
+__all__ = ["ArrayLike", "bounds", "integer", "number", "plain", "readable", "tensor", "whole"]
 
 ArrayLike: TypeAlias = "Tensor | npt.ArrayLike"
 """What `tensor` accepts."""
@@ -102,6 +102,18 @@ def tensor(name: str, value: object, kind: str = "torch.Tensor or an array of nu
     except (TypeError, ValueError, RuntimeError):  # lists of different lengths, or a type that torch does not have
         pass
     raise ValueError(f"{name} must be a {kind}, got {type(value).__name__}")
+
+
+def readable(values: Tensor) -> bool:
+    """Whether a tensor's values can be looked at, to check them: not while PyTorch compiles, exports or transforms the
+    function that does (`torch.compile`, `torch.export`, `torch.func`), nor on the device "meta".
+    """
+    import torch
+
+    if torch.compiler.is_compiling() or values.is_meta:
+        return False
+    transformed: bool = torch._C._functorch.is_functorch_wrapped_tensor(values)
+    return not transformed
 
 
 def bounds(values: Tensor) -> tuple[int, int]:

@@ -11,13 +11,14 @@ and so do their reproducible twins in exact arithmetic (`pixelcnn.exact`).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from pixelcnn import sampling
-from pixelcnn.arguments import ArrayLike, tensor
+from pixelcnn.arguments import ArrayLike, readable, tensor
 from pixelcnn.arithmetic import Precision
 from pixelcnn.arithmetic.precision import check_precision, exact_products
 from pixelcnn.completion import Completion, CompletionOptions, Method, complete
@@ -26,6 +27,8 @@ from pixelcnn.threads import in_parallel
 
 __all__ = ["DensityModel"]
 
+_KEPT = 2  # times the features of all layers, for gradients: those before and after the activations
+_MANY_BYTES = 2.0**31  # for gradients
 _CACHE_BYTES = 3.2e6  # of one layer's features that stay in the caches of one or two cores
 _DEVICE_BYTES = 2.0**28  # of one layer's features that a GPU computes at a time
 
@@ -107,7 +110,8 @@ class DensityModel(Autoregressive):
 
     def _log_prob_map(self, images: Tensor, condition: Tensor | None, view: MakeView) -> Tensor:
         """Computes the map in one piece if gradients are needed, otherwise in parts with bounded memory."""
-        if (torch.is_grad_enabled() and not self.exact) or len(images) == 0:
+        if (torch.is_grad_enabled() and not self.exact) or len(images) == 0 or not readable(images):
+            self._warn_of_memory(images)
             return self.unchecked_log_prob_map(images, condition, view)
         on_host = self.device.type == "cpu"
         size = self.slice_size if on_host else self._images_within(_DEVICE_BYTES)
@@ -119,6 +123,20 @@ class DensityModel(Autoregressive):
         if on_host and len(both) > 1:
             return torch.cat(in_parallel(lambda part: self.unchecked_log_prob_map(*part, view), both))
         return torch.cat([self.unchecked_log_prob_map(*part, view) for part in both])
+
+    def _warn_of_memory(self, images: Tensor) -> None:
+        """Warns if gradients are kept that take much memory."""
+        if not readable(images) or self.exact or not any(parameter.requires_grad for parameter in self.parameters()):
+            return
+        _, h, w = self.image_shape
+        features = sum(layer.out_channels for layer in self.masked_layers)
+        size = _KEPT * len(images) * h * w * features * self.dtype.itemsize
+        if size > _MANY_BYTES:
+            warnings.warn(
+                f"{len(images)} images with gradients keep about {size / 2**30:.1f} GiB: without gradients, within "
+                "torch.inference_mode(), memory does not grow with their number",
+                stacklevel=4,
+            )
 
     @torch.no_grad()
     def classify(self, images: ArrayLike, prior: ArrayLike | None = None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pixelcnn.arguments import bounds, whole
+from pixelcnn.arguments import bounds, readable, whole
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ def levels_of(name: str, values: torch.Tensor, levels: int) -> torch.Tensor:
     flags = values.dtype == torch.bool and levels > 2  # is True level 1, or white?
     if values.is_floating_point() or values.is_complex() or flags:
         raise ValueError(f"{name} must be of dtype {dtype}, got {values.dtype}")
-    low, top = bounds(values) if values.numel() else (0, 0)
+    low, top = bounds(values) if readable(values) and values.numel() else (0, 0)
     if low < 0 or top >= levels:
         raise ValueError(f"{name} must hold levels 0..{levels - 1}, got {low if low < 0 else top}")
     return values.to(dtype)

@@ -76,12 +76,13 @@ def exact_products(precision: Precision | None, device: torch.device) -> Iterato
 
     Autocast is off, and so are reduced-precision products of float32 numbers (TensorFloat-32, which rounds operands to
     11 bits, on a GPU; bfloat16 on a CPU). The exception is "bf16" on a GPU: there operands have 8 bits, so that
-    TensorFloat-32 changes nothing and is several times faster. The caller's settings are restored afterwards.
+    TensorFloat-32 changes nothing and is several times faster. The caller's settings are restored afterwards. Code that
+    PyTorch compiles multiplies as the caller has set.
     """
     with ExitStack() as stack:
-        if torch.is_autocast_enabled(device.type):
+        if device.type != "meta" and torch.is_autocast_enabled(device.type):
             stack.enter_context(torch.autocast(device.type, enabled=False))
-        if (backends := _FP32_PRECISIONS.get(device.type)) is not None:
+        if not torch.compiler.is_compiling() and (backends := _FP32_PRECISIONS.get(device.type)) is not None:
             fast = precision == "bf16" and device.type == "cuda"
             stack.enter_context(backends.at("tf32" if fast else "ieee"))
         yield

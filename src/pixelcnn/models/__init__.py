@@ -5,6 +5,7 @@ from __future__ import annotations
 from pixelcnn.models.base import AutoregressiveModel, model_of, register
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.models.gated import GatedPixelCNN
+from pixelcnn.models.loss import NegativeLogLikelihood
 from pixelcnn.models.pixelcnn import PixelCNN
 from pixelcnn.models.plusplus import PixelCNNPlusPlus
 
@@ -12,6 +13,7 @@ __all__ = [
     "MODELS",
     "AutoregressiveModel",
     "GatedPixelCNN",
+    "NegativeLogLikelihood",
     "OrderEnsemble",
     "PixelCNN",
     "PixelCNNPlusPlus",

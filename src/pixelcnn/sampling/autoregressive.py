@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.arguments import ArrayLike, bounds, tensor
+from pixelcnn.arguments import ArrayLike, bounds, readable, tensor
 from pixelcnn.arithmetic import Arithmetic, Precision
 from pixelcnn.config import ModelConfig, conditions_of
 from pixelcnn.layers import MaskedConv2d
@@ -213,7 +213,7 @@ class Autoregressive(ABC):
                 )
             labels = labels.to(torch.float64) if whole else labels
             usable = labels.isfinite().all(1) | labels.isnan().all(1)
-            if not usable.all():
+            if readable(labels) and not usable.all():
                 raise ValueError(
                     "labels must be finite, or NaN in all of a vector for none, got "
                     f"{labels[~usable][0].tolist()} for image {int((~usable).nonzero()[0])}"
@@ -221,7 +221,7 @@ class Autoregressive(ABC):
             return labels
         if labels.shape != (n,) or not whole:
             raise ValueError(f"labels must be torch.int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}")
-        low, top = bounds(labels) if n else (0, 0)
+        low, top = bounds(labels) if n and readable(labels) else (0, 0)
         if low < -1 or top >= classes:
             raise ValueError(f"labels must be in 0..{classes - 1}, got {low}..{top}")
         return labels.to(torch.int64)
@@ -251,7 +251,7 @@ def check_weights(weights: Iterable[tuple[str, Tensor]], where: str = "") -> Non
     Raises:
         ValueError: If a value is NaN or infinite; the message names the tensor.
     """
-    named = list(weights)
+    named = [(name, weight) for name, weight in weights if readable(weight)]
     finite = [weight.isfinite().all() for _, weight in named]
     if finite and not torch.stack(finite).all():  # all at once: synchronises with the device only once
         name = next(name for (name, _), each in zip(named, finite, strict=True) if not each)

@@ -1,0 +1,121 @@
+"""PyTorch's own machinery: compilation, export, transforms, meta tensors, and training by DistributedDataParallel."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch.func import functional_call, grad, vmap
+
+import pixelcnn
+from pixelcnn.models import OrderEnsemble
+
+MODELS = {
+    "pixelcnn": lambda: pixelcnn.PixelCNN((1, 4, 5), filters=4, blocks=1),
+    "gated": lambda: pixelcnn.GatedPixelCNN(
+        (1, 4, 5), 3, filters=4, layers=2, num_classes=2, places=True, context=(2,)
+    ),
+    "plusplus": lambda: pixelcnn.PixelCNNPlusPlus((2, 3, 3), 7, filters=4, blocks=1, mixtures=2),
+}
+
+
+def given(model, n=3):
+    """Arguments of `log_prob`."""
+    images = torch.randint(model.levels, (n, *model.image_shape), dtype=torch.uint8)
+    return (images,) if model.num_classes is None else (images, torch.arange(n) % 2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_log_prob_is_one_graph(name):
+    """Traced whole; what a compiler makes of it is PyTorch's business, and takes minutes."""
+    model = MODELS[name]()
+    arguments = given(model)
+    traced = torch.compile(model.log_prob, fullgraph=True, backend="eager")
+    assert torch.allclose(traced(*arguments), model.log_prob(*arguments))
+    with torch.inference_mode():
+        assert torch.allclose(traced(*arguments), model.log_prob(*arguments))
+
+
+def test_log_prob_is_exported():
+    model = MODELS["pixelcnn"]()
+    arguments = given(model)
+    loss = pixelcnn.NegativeLogLikelihood(model, "none")
+    exported = torch.export.export(loss, arguments)
+    assert torch.allclose(exported.module()(*arguments), loss(*arguments))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_per_image(name):
+    model = MODELS[name]().double()
+    arguments = given(model)
+    loss = pixelcnn.NegativeLogLikelihood(model)
+    parameters = {key: value.detach() for key, value in loss.named_parameters()}
+
+    def one(parameters, *each):
+        return functional_call(loss, parameters, tuple(value[None] for value in each))
+
+    found = vmap(grad(one), (None, *[0] * len(arguments)))(parameters, *arguments)
+    for k in range(3):
+        loss.zero_grad()
+        loss(*(value[k : k + 1] for value in arguments)).backward()
+        for key, parameter in loss.named_parameters():
+            assert torch.allclose(found[key][k], parameter.grad), key
+
+
+def test_shapes_on_the_meta_device():
+    model = MODELS["pixelcnn"]().to("meta")
+    assert model.log_prob(torch.zeros(2, 1, 4, 5, dtype=torch.uint8, device="meta")).shape == (2,)
+
+
+def test_the_loss_is_nats():
+    model = MODELS["gated"]()
+    arguments = given(model)
+    nats = -model.log_prob(*arguments)
+    for reduction, expected in (("none", nats), ("mean", nats.mean()), ("sum", nats.sum())):
+        assert torch.allclose(pixelcnn.NegativeLogLikelihood(model, reduction)(*arguments), expected)
+    network = MODELS["pixelcnn"]()
+    both = OrderEnsemble([network, network], ["right-down", "left-up"])
+    images = given(network)[0]
+    assert torch.allclose(pixelcnn.NegativeLogLikelihood(both)(images), -both.log_prob(images).mean())
+    with pytest.raises(ValueError, match=r"reduction.*'max'"):
+        pixelcnn.NegativeLogLikelihood(model, "max")
+    with pytest.raises(ValueError, match=r"model.*Linear"):
+        pixelcnn.NegativeLogLikelihood(torch.nn.Linear(1, 1))
+
+
+def test_it_trains_within_distributed_data_parallel(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        model = MODELS["pixelcnn"]()
+        expected = copy.deepcopy(model)
+        images = given(model)[0]
+        wrapped = torch.nn.parallel.DistributedDataParallel(pixelcnn.NegativeLogLikelihood(model))
+        for loss, parameters in (
+            (wrapped, model.parameters()),
+            (pixelcnn.NegativeLogLikelihood(expected), expected.parameters()),
+        ):
+            optimizer = torch.optim.SGD(parameters, lr=0.1)
+            loss(images).backward()
+            optimizer.step()
+        assert all(map(torch.allclose, model.parameters(), expected.parameters()))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_many_images_with_gradients_are_warned_of(monkeypatch):
+    monkeypatch.setattr(pixelcnn.density, "_MANY_BYTES", 2**10)
+    model = MODELS["pixelcnn"]()
+    images = given(model)[0]
+    with pytest.warns(UserWarning, match=r"3 images with gradients.*inference_mode"):
+        model.log_prob(images)
+    with warnings.catch_warnings(action="error"):
+        with torch.inference_mode():
+            model.log_prob(images)
+        model.requires_grad_(False).log_prob(images)
+
+
+def test_models_are_loaded_for_evaluation_and_with_gradients(tmp_path):
+    MODELS["pixelcnn"]().save_pretrained(tmp_path / "model")
+    model = pixelcnn.load(tmp_path / "model")
+    assert not model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
