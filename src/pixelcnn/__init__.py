@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from pixelcnn.completion import Completion
     from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
-    from pixelcnn.models import AutoregressiveModel, GatedPixelCNN, NegativeLogLikelihood, PixelCNN, PixelCNNPlusPlus
+    from pixelcnn.models import (
+        AutoregressiveModel,
+        GatedPixelCNN,
+        NegativeLogLikelihood,
+        PixelCNN,
+        PixelCNNPlusPlus,
+        Symmetrised,
+    )
     from pixelcnn.models.base import load, register
     from pixelcnn.reweighting import EnergyEstimate, reweight
     from pixelcnn.training import fit_energy, train
@@ -38,6 +45,7 @@ __all__ = [
     "PixelCNNConfig",
     "PixelCNNPlusPlus",
     "PixelCNNPlusPlusConfig",
+    "Symmetrised",
     "TrainConfig",
     "__version__",
     "compress",
@@ -64,6 +72,7 @@ _HOMES = {
     "PixelCNNConfig": "pixelcnn.config",
     "PixelCNNPlusPlus": "pixelcnn.models",
     "PixelCNNPlusPlusConfig": "pixelcnn.config",
+    "Symmetrised": "pixelcnn.models",
     "TrainConfig": "pixelcnn.config",
     "compress": "pixelcnn.codec",
     "decompress": "pixelcnn.codec",

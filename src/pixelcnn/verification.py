@@ -28,7 +28,7 @@ from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.config.checks import check_images
 from pixelcnn.levels import levels_of
 from pixelcnn.likelihoods import draw, likelihood_of
-from pixelcnn.models import AutoregressiveModel, OrderEnsemble
+from pixelcnn.models import AutoregressiveModel, MixtureModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.engines import engine_named
@@ -176,8 +176,8 @@ def verify(
         ('causal', 'trained', 'enumerated')
     """
     started = time.perf_counter()
-    if isinstance(model, OrderEnsemble):
-        raise ValueError("model must have one scan order; verify each of the ensemble's `networks`")
+    if isinstance(model, MixtureModel):
+        raise ValueError("model must have one scan order; verify each of the mixture's `networks`")
     if isinstance(model, AutoregressiveModel):
         if not (image_shape, levels, scale, log_prob) == (None, None, None, None):
             raise ValueError("image_shape, levels, scale and log_prob must be left out for a model of this package")

@@ -331,7 +331,7 @@ def test_a_model_that_cannot_be_prepared_is_a_message():
     both = Served(name="both", model=OrderEnsemble([member, member], ["right-down", "left-up"]), card="", losses={})
     one = Served(name="one", model=member, card="", losses={})
     images = torch.zeros(2, 1, 6, 6, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="an OrderEnsemble mixes scan orders"):
+    with pytest.raises(ValueError, match="a model of class OrderEnsemble is a mixture"):
         compressed(both, images, None, LIMITS)
     data = compressed(one, images, None, LIMITS).data
     assert decompressed([both, one], data, LIMITS).served is one  # it is passed over

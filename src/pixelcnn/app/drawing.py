@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pixelcnn.app.parts import whole
 from pixelcnn.app.served import Limits, Served
-from pixelcnn.models import OrderEnsemble
+from pixelcnn.models import MixtureModel, OrderEnsemble
 from pixelcnn.sampling import labels_in_turn
 from pixelcnn.sampling.schedule import schedule_of
 
@@ -90,7 +90,7 @@ def draw(
     steps = steps_of(served, conditional=conditional)
     begun = resumed = shown = clock()
     spent = 0.0
-    if isinstance(served.model, OrderEnsemble):  # its networks have no steps in common to take snapshots at
+    if isinstance(served.model, MixtureModel):  # its networks have no steps in common to take snapshots at
         parts: list[Tensor] = []
         for first in range(0, request.images, _PART):
             if clock() - begun > limits.seconds:

@@ -16,7 +16,7 @@ from torch import Tensor
 from pixelcnn.datasets import mnist
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.likelihoods import Bernoulli, Categorical
-from pixelcnn.models import AutoregressiveModel, OrderEnsemble
+from pixelcnn.models import AutoregressiveModel, MixtureModel
 from pixelcnn.models.base import load, local_folder
 from pixelcnn.sampling.eager import cache_bytes
 
@@ -91,8 +91,8 @@ class Served:
 
     @property
     def networks(self) -> list[AutoregressiveModel]:
-        """The model itself, or an ensemble's networks."""
-        if isinstance(self.model, OrderEnsemble):
+        """The model itself, or a mixture's networks."""
+        if isinstance(self.model, MixtureModel):
             return [network for network in self.model.networks if isinstance(network, AutoregressiveModel)]
         return [self.model]
 

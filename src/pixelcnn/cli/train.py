@@ -116,15 +116,15 @@ class Train:
 
     def _initial(self) -> AutoregressiveModel:
         """The model of --init, for which the network's options must have been left out."""
-        from pixelcnn.models import OrderEnsemble
+        from pixelcnn.models import MixtureModel
         from pixelcnn.models.base import load
 
         assert self.init is not None
         if self.model is not None or self.config.model != recipe(self.preset).model:
             raise ValueError("--init decides the network: leave out --model and the network's options")
         found = load(self.init)
-        if isinstance(found, OrderEnsemble):
-            raise ValueError(f"--init must have one scan order, {self.init} is an OrderEnsemble")
+        if isinstance(found, MixtureModel):
+            raise ValueError(f"--init must have one scan order, {self.init} is of class {type(found).__name__}")
         return found
 
     def _same_model(self, init: AutoregressiveModel, data: TrainingData) -> ModelConfig:

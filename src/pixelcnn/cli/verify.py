@@ -22,11 +22,11 @@ class Verify:
 
     def run(self) -> int:
         """Prints the report; returns the exit code."""
-        from pixelcnn.models import OrderEnsemble
+        from pixelcnn.models import MixtureModel
         from pixelcnn.verification import verify
 
         model = options.loaded(self.model, self.device)
-        members = list(model.networks) if isinstance(model, OrderEnsemble) else [model]
+        members = list(model.networks) if isinstance(model, MixtureModel) else [model]
         reports = [verify(member, progress=True) for member in members]
         if self.json:
             found = [report.to_dict() for report in reports]

@@ -20,11 +20,13 @@ from pixelcnn.config.models import (
     kernel_sizes,
 )
 from pixelcnn.config.own import add_architecture
+from pixelcnn.config.symmetry import GROUPS, SymmetrisedConfig
 from pixelcnn.config.training import PRESETS, TrainConfig, recipe
 from pixelcnn.config.values import from_dict, to_dict
 
 __all__ = [
     "FAMILIES",
+    "GROUPS",
     "ORDERS",
     "PRESETS",
     "DataConfig",
@@ -35,6 +37,7 @@ __all__ = [
     "OrderEnsembleConfig",
     "PixelCNNConfig",
     "PixelCNNPlusPlusConfig",
+    "SymmetrisedConfig",
     "TrainConfig",
     "add_architecture",
     "architecture_of",

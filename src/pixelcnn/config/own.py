@@ -11,6 +11,7 @@ import tyro
 
 from pixelcnn.config.ensemble import OrderEnsembleConfig
 from pixelcnn.config.models import FAMILIES
+from pixelcnn.config.symmetry import SymmetrisedConfig
 from pixelcnn.config.training import TrainConfig
 
 __all__ = ["add_architecture"]
@@ -19,7 +20,7 @@ _BY_DATA = ("image_shape", "levels", "num_classes", "condition_dim")  # so they 
 
 
 def add_architecture(config: type[Any]) -> None:
-    """Lets training runs and ensembles hold a configuration of this class, which is a family on the command line.
+    """Lets training runs and mixtures hold a configuration of this class, which is a family on the command line.
 
     The family is called as the class variable `family` of the class itself says, or else by the class's name. It
     replaces an earlier family of that name.
@@ -44,3 +45,4 @@ def add_architecture(config: type[Any]) -> None:
     every: Any = Union[tuple(FAMILIES.values())]  # noqa: UP007 - built from values
     TrainConfig.__annotations__["model"] = avoiding[every]
     OrderEnsembleConfig.__annotations__["networks"] = types.GenericAlias(tuple, (every, ...))
+    SymmetrisedConfig.__annotations__["network"] = every

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pixelcnn.config import OrderEnsembleConfig
+from pixelcnn.config import OrderEnsembleConfig, SymmetrisedConfig
 from pixelcnn.density import DensityModel
 from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
@@ -142,6 +142,8 @@ def _sampling(model: DensityModel) -> str:
     """The number of steps that an image takes."""
     if isinstance(model.config, OrderEnsembleConfig):
         return f"It is a mixture over {len(model.config.orders)} scan orders."
+    if isinstance(model.config, SymmetrisedConfig):
+        return f"It is exactly symmetric: a mixture over all elements of {', '.join(model.config.group)}."
     _, h, w = model.image_shape
     try:
         steps = schedule_of(model).wavefront.steps
@@ -187,6 +189,6 @@ def _limitations(model: DensityModel) -> str:
         "kind can have higher ones than those of the training data.",
         "- Whatever is in the training data, bias and private content included, can show in samples.",
     ]
-    if isinstance(model.config, OrderEnsembleConfig):
-        lines.append("- A mixture over scan orders has no likelihood of single pixels.")
+    if isinstance(model.config, OrderEnsembleConfig | SymmetrisedConfig):
+        lines.append("- A mixture has no likelihood of single pixels.")
     return "\n".join(lines) + "\n"

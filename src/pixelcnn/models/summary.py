@@ -14,6 +14,8 @@ from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.layers import MaskedConv2d, PositionTable
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
+from pixelcnn.models.mixture import MixtureModel
+from pixelcnn.models.symmetrised import Symmetrised
 from pixelcnn.operations import Conv, FullView, Operation, Position
 from pixelcnn.sampling import why_not_native
 from pixelcnn.sampling.program import RecordingError
@@ -126,9 +128,9 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
 
 
 def summary(model: AutoregressiveModel) -> str:
-    """The layer table, receptive field and schedule as text; for an ensemble, its parts and then each network."""
-    if isinstance(model, OrderEnsemble):
-        return _ensemble(model)
+    """The layer table, receptive field and schedule as text; for a mixture, its parts and then each network."""
+    if isinstance(model, MixtureModel):
+        return _mixture(model)
     c, h, w = model.image_shape
     likelihood = type(model.likelihood).__name__
     lines = [
@@ -187,18 +189,21 @@ def summary(model: AutoregressiveModel) -> str:
     return "\n".join(lines)
 
 
-def _ensemble(model: OrderEnsemble) -> str:
-    config = model.config
+def _mixture(model: MixtureModel) -> str:
     c, h, w = model.image_shape
-    condition = ", on which the networks are conditioned" if config.order_conditioned else ""
-    lines = [
-        f"OrderEnsemble: {c}x{h}x{w} images of {model.levels} levels, {len(config.orders)} scan orders{condition}",
-        "",
-        *(
-            f"{order:<18}network {member}, weight {weight / sum(config.weights):.4g}"
-            for order, member, weight in zip(config.orders, config.members, config.weights, strict=True)
-        ),
-    ]
+    lines = [f"{type(model).__name__}: {c}x{h}x{w} images of {model.levels} levels"]
+    if isinstance(model, OrderEnsemble):
+        config, condition = model.config, ", on which the networks are conditioned"
+        lines[0] += f", {len(config.orders)} scan orders{condition if config.order_conditioned else ''}"
+        lines += [
+            "",
+            *(
+                f"{order:<18}network {member}, weight {weight / sum(config.weights):.4g}"
+                for order, member, weight in zip(config.orders, config.members, config.weights, strict=True)
+            ),
+        ]
+    elif isinstance(model, Symmetrised):
+        lines[0] += f", {len(model.parts)} elements of {', '.join(model.config.group)}"
     for k, network in enumerate(model.networks):
         assert isinstance(network, AutoregressiveModel)
         lines += ["", f"network {k}", "", summary(network)]

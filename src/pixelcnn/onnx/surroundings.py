@@ -10,7 +10,7 @@ import numpy as np
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.likelihoods import MAX_LOG_SCALE, MIN_LOG_SCALE, LogisticMixture
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.models.ensemble import OrderEnsemble
+from pixelcnn.models.mixture import MixtureModel
 from pixelcnn.onnx.graph import Graph
 from pixelcnn.sampling.autoregressive import check_weights
 
@@ -25,8 +25,9 @@ def check_model(model: AutoregressiveModel) -> None:
     Raises:
         ValueError: If it cannot.
     """
-    if isinstance(model, OrderEnsemble):
-        raise ValueError("an OrderEnsemble has no forward of its own and is not exported to ONNX; export its members")
+    if isinstance(model, MixtureModel):
+        kind = f"a model of class {type(model).__name__}"
+        raise ValueError(f"{kind} has no forward of its own and is not exported to ONNX; export its networks")
     if attention := getattr(model.config, "attention", 0):
         raise ValueError(f"models with attention are not exported to ONNX, got attention {attention}")
     if str(model.dtype) != "torch.float32":

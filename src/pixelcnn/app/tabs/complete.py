@@ -30,8 +30,7 @@ from pixelcnn.app.served import TEST_IMAGES, Limits, Served
 from pixelcnn.app.uploads import as_image, from_base64, max_bytes
 from pixelcnn.completion import FEW, Completion, comes_first
 from pixelcnn.images import completion_panel, encoded, hidden, shades, to_pil
-from pixelcnn.models import OrderEnsemble
-from pixelcnn.orders import rearranged
+from pixelcnn.models import MixtureModel
 
 __all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "result_html", "to_editor"]
 
@@ -201,8 +200,9 @@ def complete(
         edited.image[None], edited.known[None], n, particles, labels, seed, seconds=limits.seconds
     )
     seconds = time.monotonic() - begun
-    orders = served.model.config.orders if isinstance(served.model, OrderEnsemble) else ("right-down",)
-    exact = any(comes_first(rearranged(edited.known, order)) for order in orders)
+    model = served.model
+    seen = [p.transform.moved(edited.known) for p in model.parts] if isinstance(model, MixtureModel) else [edited.known]
+    exact = any(map(comes_first, seen))
     few = not exact and completion.ess.item() < min(FEW, particles)
     return Result(completion=completion, exact=exact, few=few, particles=particles, seconds=seconds)
 

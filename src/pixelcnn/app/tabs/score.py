@@ -18,7 +18,7 @@ from pixelcnn.app import parts
 from pixelcnn.app.served import TEST_IMAGES, Served
 from pixelcnn.app.uploads import as_image, picture_field, received
 from pixelcnn.images import encoded, grid, surprise_map
-from pixelcnn.models import OrderEnsemble
+from pixelcnn.models import MixtureModel
 from pixelcnn.scoring import score
 
 __all__ = ["TITLE", "build", "score_html", "share_below"]
@@ -115,7 +115,7 @@ def score_html(served: Served, image: Tensor, label: int | None, title: str) -> 
     bits = nats / math.log(2)
     given = "" if label is None else f", given class {label}"
     alt = f"the image as {served.name} sees it"
-    if isinstance(model, OrderEnsemble):  # its factors have no order in common
+    if isinstance(model, MixtureModel):  # its factors have no order in common
         picture = encoded(grid(images, model.levels, side=340))
     else:
         picture = surprise_map(image, model.log_prob_map(images, labels)[0], model.levels, title)

@@ -1,0 +1,97 @@
+"""Physics without data: train on the energy of the Ising model at its critical point, compare with the exact solution.
+
+    python examples/ising.py [--size 16] [--steps 600] [--batch-size 128] [--out ising] ...
+
+The lattice is periodic, so that Kaufman's formula gives its free energy. The network is symmetrised over the sign of
+the spins. Stopped, the same command goes on. Writes the run and a picture of draws into the folder `--out`; `--help`
+shows the other options, and runs/ising.sh has those of a long run.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor
+
+import pixelcnn
+from pixelcnn.energies import Ising, kaufman_log_z, magnetisation
+from pixelcnn.images import grid, save_png
+
+CRITICAL = math.log(1 + math.sqrt(2)) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to train on what."""
+
+    size: int = 16
+    """Rows and columns of the lattice."""
+    beta: float = CRITICAL
+    """Inverse temperature."""
+    steps: int = 600
+    """Length of the run."""
+    batch_size: int = 128
+    """Images per step."""
+    learning_rate: float = 5e-3
+    """The peak learning rate."""
+    ema: float | None = 0.99
+    """Decay of the average of the weights."""
+    filters: int = 16
+    """Features of the network."""
+    layers: int = 4
+    """Its layers."""
+    group: tuple[str, ...] = ("flip",)
+    """Symmetries, of `pixelcnn.symmetries.GROUPS`."""
+    n: int = 10_000
+    """Draws for the estimate."""
+    seed: int = 0
+    """Of the weights and of the images."""
+    out: Path = Path("ising")
+    """Folder of the run."""
+
+
+def main(options: Options) -> None:
+    """Trains, estimates and compares."""
+    started = time.monotonic()
+    size, beta, sites = options.size, options.beta, options.size**2
+    member = pixelcnn.GatedPixelCNN(
+        (1, size, size), filters=options.filters, layers=options.layers, first_kernel=9, kernel_size=7, places=True,
+        generator=torch.Generator().manual_seed(options.seed),
+    )  # fmt: skip
+    model = pixelcnn.Symmetrised(member, options.group)
+
+    def size_of_magnetisation(images: Tensor) -> Tensor:
+        return magnetisation(images).abs()
+
+    found = pixelcnn.fit_energy(
+        model, Ising(), beta=beta, steps=options.steps, batch_size=options.batch_size, seed=options.seed,
+        learning_rate=options.learning_rate, ema=options.ema, n=options.n,
+        observables={"size of magnetisation": size_of_magnetisation}, out=options.out,
+    )  # fmt: skip
+    save_png(grid(model.sample(64, seed=options.seed), model.levels, columns=16), options.out / "draws.png")
+
+    exact = -kaufman_log_z(size, size, beta) / beta / sites
+    rows = [
+        ("exact", exact, None),
+        ("variational", found.variational_free_energy / sites, found.variational_free_energy_error / sites),
+        ("reweighted", found.free_energy / sites, found.free_energy_error / sites),
+    ]
+    print(f"\n{size} x {size} spins at beta = {beta:.6f}, free energy per spin:")
+    for name, value, error in rows:
+        compared = "" if error is None else f" +- {error:.7f}, off by {abs(value / exact - 1):.1e}"
+        print(f"  {name:<12}{value:.7f}{compared}")
+    mean, error = found.observables["size of magnetisation"]
+    print(
+        f"effective sample size {found.ess:.3f} of the draws; energy {found.energy / sites:.5f} and heat capacity "
+        f"{found.heat_capacity / sites:.3f} per spin; size of magnetisation {mean:.4f} +- {error:.4f}\n"
+        f"{time.monotonic() - started:.0f} s; {options.out / 'draws.png'} shows 64 draws"
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
