@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -172,6 +173,40 @@ class DensityModel(Autoregressive):
 
     # Sampling --------------------------------------------------------------------------------------------------
 
+    @overload
+    def sample(
+        self,
+        n: int,
+        labels: ArrayLike | None = ...,
+        seed: int = ...,
+        temperature: float = ...,
+        engine: sampling.Engine = ...,
+        progress: bool = ...,
+        first: int = ...,
+        guidance: float = ...,
+        precision: Precision | None = ...,
+        exact: bool = ...,
+        *,
+        with_log_prob: Literal[False] = ...,
+    ) -> Tensor: ...
+
+    @overload
+    def sample(
+        self,
+        n: int,
+        labels: ArrayLike | None = ...,
+        seed: int = ...,
+        temperature: float = ...,
+        engine: sampling.Engine = ...,
+        progress: bool = ...,
+        first: int = ...,
+        guidance: float = ...,
+        precision: Precision | None = ...,
+        exact: bool = ...,
+        *,
+        with_log_prob: Literal[True],
+    ) -> tuple[Tensor, Tensor]: ...
+
     def sample(
         self,
         n: int,
@@ -184,7 +219,9 @@ class DensityModel(Autoregressive):
         guidance: float = 1.0,
         precision: Precision | None = None,
         exact: bool = False,
-    ) -> Tensor:
+        *,
+        with_log_prob: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
         Memory beyond the result and a second copy of the weights does not grow with n: images are drawn in batches
@@ -212,15 +249,33 @@ class DensityModel(Autoregressive):
             exact: Draw from `pixelcnn.exact.prepare(model)`, the model rounded to a fixed grid (docs/results.md shows
                 how little that changes): the same images, bit for bit, on any machine, device and engine. About half as
                 fast; engines "native", "eager" and "reference" only; without temperature or guidance.
+            with_log_prob: Return the images' log-likelihoods too, without gradients; for temperature and guidance 1.
+                The native engine knows them from drawing, for nearly nothing; the others compute them afterwards. They
+                are those of `log_prob` up to the order of sums, and with `exact` the same to the bit.
 
         Returns:
-            uint8 levels (n, C, H, W) on the model's device.
+            uint8 levels (n, C, H, W) on the model's device; with `with_log_prob` a pair of them and their
+            log-likelihoods in nats, (n,), as `log_prob` returns them.
 
         Raises:
             ValueError: If an argument is out of range, or a weight is not finite.
         """
         draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact)
-        return sampling.sample(self, draw, engine=engine, progress=progress)
+        if not with_log_prob:
+            return sampling.sample(self, draw, engine=engine, progress=progress)
+        draw = draw.plain()
+        if (draw.temperature, draw.guidance) != (1, 1):
+            raise ValueError(
+                "with_log_prob needs the model's own distribution: temperature and guidance must be 1, got "
+                f"{draw.temperature!r} and {draw.guidance!r}"
+            )
+        found = torch.zeros(draw.n, dtype=torch.float64, device=self.device)
+        images = sampling.sample(self, draw, engine=engine, progress=progress, log_prob=found)
+        if found.count_nonzero() == draw.n:
+            return images, found.to(torch.promote_types(self.dtype, torch.float32))
+        model = self.prepared() if draw.exact else self
+        with torch.no_grad():
+            return images, model.log_prob(images, labels, draw.precision)
 
     def sample_stream(
         self,

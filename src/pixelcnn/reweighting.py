@@ -114,8 +114,8 @@ def reweight(
         for start in range(0, n, _CHUNK):
             count = min(_CHUNK, n - start)
             labels = beta_labels(model, torch.full((count,), beta, dtype=torch.float64, device="cpu"))
-            images = model.sample(count, labels, seed=seed, first=start)
-            found["log_q"].append(model.log_prob(images, labels).double().cpu())
+            images, log_q = model.sample(count, labels, seed, first=start, with_log_prob=True)
+            found["log_q"].append(log_q.double().cpu())
             found["energy"].append(energies_of(energy, images).cpu())
             for name, function in (observables or {}).items():
                 found[name].append(energies_of(function, images, name).cpu())

@@ -31,10 +31,11 @@ from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.arithmetic.precision import Precision, check_precision
 from pixelcnn.completion import Completion, CompletionOptions, checked_mask
 from pixelcnn.config import ModelConfig
-from pixelcnn.density import DensityModel, MakeView
+from pixelcnn.density import DensityModel
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.operations import View
 from pixelcnn.randomness import part_uniforms
+from pixelcnn.sampling.autoregressive import MakeView
 from pixelcnn.symmetries import Transform
 
 __all__ = ["MixtureModel", "Part"]
@@ -82,7 +83,7 @@ class MixtureModel(AutoregressiveModel):
         check_precision(precision, self.dtype)
         labels = None if labels is None else self.checked_labels(labels, len(images))
         return self._mixed(
-            lambda part: self._network(part.network).log_prob(
+            lambda part: self._drawn_from(part.network).log_prob(
                 part.transform.applied(images), self._given(part, len(images), labels), precision
             )
         )
@@ -166,7 +167,7 @@ class MixtureModel(AutoregressiveModel):
         return {sampling.engine_of(network, engine, precision) for network in networks}
 
     def prepared(self) -> Self:  # type: ignore[override]
-        """The same mixture of networks that draw in exact arithmetic, which provides no codec and no likelihood."""
+        """The same mixture of networks that draw in exact arithmetic, which provides no codec."""
         mixture = copy.copy(self)
         mixture.exact = True
         return mixture

@@ -61,8 +61,19 @@ def sample(
     engine: str,
     progress: bool,
     drawn: Callable[[int], object] | None = None,
+    log_prob: Tensor | None = None,
 ) -> Tensor:
-    """Draws images; see `AutoregressiveModel.sample`. `drawn` is called after each batch with the size of the batch."""
+    """Draws images; see `AutoregressiveModel.sample`.
+
+    Args:
+        model: Any model.
+        draw: Which images.
+        engine: The engine's name.
+        progress: Show a progress bar.
+        drawn: Called after each batch with the size of the batch.
+        log_prob: float64 zeros (n,): becomes the images' log-probabilities where the engine knows them, the native one
+            in floating point, and stays zero otherwise.
+    """
     model, draw = draw.checked(model)
     sampler_class = engine_of(model, engine, draw.precision)
     if isinstance(model, Mixture):
@@ -80,7 +91,12 @@ def sample(
             if sampler is None or part.n != size:
                 sampler = sampler_class(model, part)
                 bar.total = sampler.steps * math.ceil(n / size)
-            for steps in sampler.run(images[start : start + part.n], part):
+            chunk = images[start : start + part.n]
+            if log_prob is not None and isinstance(sampler, NativeSampler) and not model.exact:
+                counts = sampler.run(chunk, part, log_prob[start : start + part.n])
+            else:
+                counts = sampler.run(chunk, part)
+            for steps in counts:
                 bar.update(steps)
             if drawn is not None:
                 drawn(part.n)

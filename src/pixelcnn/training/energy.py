@@ -224,9 +224,9 @@ class EnergyStepper(Optimizer):
         """One step at a learning rate."""
         model, n, betas = self.model, self.config.batch_size, self.betas(self.steps)
         labels = beta_labels(model, betas)
-        images = model.sample(n, labels, seed=self.config.seed, first=_FIRST + self.steps * n)
-        with torch.no_grad():
-            log_q = model.log_prob(images, labels).double().cpu()
+        first = _FIRST + self.steps * n
+        images, log_q = model.sample(n, labels, self.config.seed, first=first, with_log_prob=True)
+        log_q = log_q.double().cpu()
         energies = energies_of(self._energy, images).cpu()
         reduced = betas * energies + log_q
         centred = self._centred(reduced)

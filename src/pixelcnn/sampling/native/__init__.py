@@ -111,13 +111,14 @@ class NativeSampler:
         images = min(rows // plan.rows, _MAX_BYTES // plan.arena().nbytes)
         return torch.get_num_threads() * max(1, images)
 
-    def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
-        """See `pixelcnn.sampling.engines.Sampler.run`.
+    def run(self, images: Tensor, draw: Draw, log_prob: Tensor | None = None) -> Iterator[int]:
+        """See `pixelcnn.sampling.engines.Sampler.run`. The images' log-probabilities are added to `log_prob`, float64
+        (n,), if that is given; not in exact arithmetic.
 
         Except in lockstep, images may be ahead of the steps yielded, and other threads behind, until the last step.
         """
         walk, steps, lockstep = self._walk, self.steps, self._lockstep
-        walk.begin(images, draw.condition(self._model), draw)
+        walk.begin(images, draw.condition(self._model), draw, evidence=log_prob)
         jobs = walk.jobs
         allowed = ctypes.c_int64(0 if lockstep else steps)
         done = [ctypes.c_int64(0) for _ in jobs[1:]]

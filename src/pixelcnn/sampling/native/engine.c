@@ -114,7 +114,8 @@ struct share {
     double temperature, guidance;
     const uint8_t *known;                            /* (channels, height, width): which levels of `images` are given,
                                                         the same for all images; null for none */
-    double *evidence;                                /* per image; the log-probability of known levels is added */
+    double *evidence;                                /* per image; the log-probability of known levels is added, or of
+                                                        drawn ones if none is known; null for neither */
     struct team *team;                               /* EXACT: the threads that fill a group of images together */
 };
 
@@ -576,6 +577,10 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
                 x = mixture ? mixture_level(plan, &logistics, u, share->temperature)
                             : level(plan, given, u, share->temperature);
                 drawn[0] = (image_level)x;
+                if (share->evidence && !share->known) {
+                    if (mixture) unpack(plan, params, seen - channel, channel, &logistics); /* drawing weighs it */
+                    share->evidence[n] += mixture ? mixture_log_prob(plan, &logistics, x) : log_prob(plan, given, x);
+                }
             }
             seen[0] = seen[copy * image->stride] = (real)x / (real)(plan->levels - 1);
         }

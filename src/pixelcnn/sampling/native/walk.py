@@ -107,7 +107,7 @@ class NativeWalk:
             condition: What each image is conditioned on, (n, D); None for nothing.
             draw: Which images they are, and from which distribution.
             known: bool (C, H, W), which levels are already in `images`; None for none.
-            evidence: float64 (n,), to which the log-probability of known levels is added.
+            evidence: float64 (n,), to which the log-probability of known levels is added; of all, without `known`.
             coder: The payload to decode, or where to write the frequency intervals of given levels.
         """
         assert len(images) == draw.n == self._n, images.shape
