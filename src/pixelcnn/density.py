@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Literal, overload
+from typing import Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -273,7 +273,7 @@ class DensityModel(Autoregressive):
         images = sampling.sample(self, draw, engine=engine, progress=progress, log_prob=found)
         if found.count_nonzero() == draw.n:
             return images, found.to(torch.promote_types(self.dtype, torch.float32))
-        model = self.prepared() if draw.exact else self
+        model = cast(DensityModel, self.prepared()) if draw.exact else self
         with torch.no_grad():
             return images, model.log_prob(images, labels, draw.precision)
 

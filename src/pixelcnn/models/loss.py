@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pixelcnn.arguments import ArrayLike
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.models.ensemble import OrderEnsemble
+from pixelcnn.models.mixture import MixtureModel
 
 __all__ = ["NegativeLogLikelihood"]
 
@@ -54,7 +54,7 @@ class NegativeLogLikelihood(nn.Module):
             A scalar, or (N,) for the reduction "none", in nats per image.
         """
         model = self.model
-        if isinstance(model, OrderEnsemble):
+        if isinstance(model, MixtureModel):
             nats = -model.log_prob(images, labels)
         else:
             levels = model.checked_images(images).to(model.device)
