@@ -28,21 +28,22 @@ def cdf(likelihood: str, levels: int, params: Any) -> Any:
     weights = np.exp(weights - weights.max(-1, keepdims=True))
     if not rest:
         return weights.cumsum(-1)[..., :-1] / weights.sum(-1, keepdims=True)
-    means, inverse = rest[0][..., None, :], np.exp(-np.maximum(rest[1], -7))[..., None, :]
+    least = -7 - 0.75 * max(0, (levels - 1).bit_length() - 8)  # of the logarithms of scales
+    means, inverse = rest[0][..., None, :], np.exp(-np.maximum(rest[1], least))[..., None, :]
     edges = (2 * np.arange(levels - 1)[:, None] + 1) / (levels - 1) - 1
     each = 0.5 + 0.5 * np.tanh(0.5 * (edges - means) * inverse)
     return (each * weights[..., None, :]).sum(-1) / weights.sum(-1, keepdims=True)
 
 
 def sample(path: str, n: int, seed: int = 0, label: Any = -1) -> Any:
-    """Images 0 .. n-1 of a seed, uint8 (n, C, H, W)."""
+    """Images 0 .. n-1 of a seed, uint8 (n, C, H, W), or int32 if there are more than 256 levels."""
     session = onnxruntime.InferenceSession(path)
     about = session.get_modelmeta().custom_metadata_map
     shapes = {value.name: [n if size == "N" else size for size in value.shape] for value in session.get_inputs()}
     feed = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name.startswith("cache")}
     (_, c, h, w), caches = shapes["images"], list(feed)
     feed |= {"labels": np.full(shapes["labels"], label)} if "labels" in shapes else {}
-    feed["images"] = images = np.zeros((n, c, h, w), np.uint8)
+    feed["images"] = images = np.zeros((n, c, h, w), np.uint8 if int(about["levels"]) <= 256 else np.int32)
     canvas, u = images.reshape(n, c, h * w), uniforms(seed, n, h * w * c).reshape(n, h * w, c)
     for step in range(-int(about["prelude"]), int(about["steps"])):
         for k in range(c):  # each call sees the channels drawn by those before it

@@ -145,11 +145,12 @@ def in_many_digits(levels, weights, means, log_scales, level):
         def slope(z):
             return sigmoid(z) * sigmoid(-z)
 
+        least = -13 if levels == 65536 else -7  # three quarters per bit beyond 8
         x, half = mpmath.mpf(2 * level) / (levels - 1) - 1, mpmath.mpf(1) / (levels - 1)
         shares = [mpmath.exp(mpmath.mpf(w) - max(weights)) for w in weights]
         each, by_mean, by_scale = [], [], []
         for mean, log_scale in zip(means, log_scales, strict=True):
-            inverse = mpmath.exp(-mpmath.mpf(min(max(log_scale, -7), 100)))
+            inverse = mpmath.exp(-mpmath.mpf(min(max(log_scale, least), 100)))
             lower, upper = ((x + edge - mpmath.mpf(mean)) * inverse for edge in (-half, half))
             of_lower, of_upper = (0 if level == 0 else 1), (0 if level == levels - 1 else 1)
             if lower > 0:  # by the tails, which many digits can tell apart
@@ -157,7 +158,7 @@ def in_many_digits(levels, weights, means, log_scales, level):
             else:
                 each.append((sigmoid(upper) if of_upper else 1) - of_lower * sigmoid(lower))
             by_mean.append(-inverse * (of_upper * slope(upper) - of_lower * slope(lower)))
-            free = -7 <= log_scale <= 100
+            free = least <= log_scale <= 100
             by_scale.append(free * (of_lower * lower * slope(lower) - of_upper * upper * slope(upper)))
         total = mpmath.fdot(shares, each)
         gradient = [share * (p / total - 1 / mpmath.fsum(shares)) for share, p in zip(shares, each, strict=True)]

@@ -48,7 +48,8 @@ class DensityModel(Autoregressive):
     def _images_within(self, size: float) -> int:
         """The number of images whose features of one layer take `size` bytes in float32; at least 1."""
         _, h, w = self.image_shape
-        widest = max(layer.out_channels for layer in self.masked_layers)
+        in_parts = self.logit_layer if self._many_logits else None
+        widest = max(layer.out_channels for layer in self.masked_layers if layer is not in_parts)
         return max(1, int(size / (4 * h * w * widest)))
 
     # Likelihood ------------------------------------------------------------------------------------------------
@@ -57,8 +58,8 @@ class DensityModel(Autoregressive):
         """Raw distribution parameters of every sub-pixel, each given the ones before it.
 
         Args:
-            images: uint8 levels (N, C, H, W); or floating-point levels of the model's dtype, for gradients with respect
-                to them.
+            images: uint8 levels (N, C, H, W); or, without an embedding, floating-point levels of the model's dtype, for
+                gradients with respect to them.
             labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
                 unconditional distribution.
             precision: As for `sample`.

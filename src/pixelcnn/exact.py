@@ -55,6 +55,7 @@ class PreparedModel(DensityModel):
         self.identity = identity
         self.largest = largest
         self.config = model.config
+        self.level_embedding = model.level_embedding
         self.likelihood = Frequencies(model.likelihood)
 
     @property
@@ -67,8 +68,17 @@ class PreparedModel(DensityModel):
         return self
 
     def network(self, view: View) -> Tensor:
-        """See `DensityModel.network`."""
+        """See `Autoregressive.network`."""
         return self.model.network(view)
+
+    @property
+    def logit_layer(self) -> MaskedConv2d | None:
+        """See `Autoregressive.logit_layer`."""
+        return self.model.logit_layer
+
+    def penultimate(self, view: View) -> Tensor:
+        """See `Autoregressive.penultimate`."""
+        return self.model.penultimate(view)
 
     def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
         """See `DensityModel.subpixel_params`: on the grid."""
@@ -118,6 +128,18 @@ class PreparedModel(DensityModel):
         """
         images = self.checked_images(images).to(self.device)
         return self.likelihood.cumulative(self.raw_params(images, self.condition_of(labels, len(images))))
+
+    @torch.no_grad()
+    def edges(self, images: Tensor, condition: Tensor | None) -> Tensor:
+        """Where the frequencies of the images' own levels start and stop: int64 (N, C, H, W, 2).
+
+        Args:
+            images: Levels (N, C, H, W), not checked.
+            condition: The result of `condition_of` for their labels.
+        """
+        if self._many_logits:
+            return self._by_parts(self.likelihood.edges, images, condition, None)
+        return self.likelihood.edges(self.raw_params(images, condition), images)
 
     @torch.no_grad()
     def bits(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
@@ -170,7 +192,8 @@ def _largest_sum(twin: DensityModel) -> float:
     _, h, w = twin.image_shape
     names = {id(module): name for name, module in cast(nn.Module, twin).named_modules()}
     program = record(twin)
-    bounds, largest = {IMAGE: 1.0}, 0.0
+    image = 1.0 if twin.level_embedding is None else float(twin.level_embedding.weight.abs().max())
+    bounds, largest = {IMAGE: image}, 0.0
     for node in program.nodes:
         if isinstance(node.op, Attention) and h * w > MAX_EXACT_PIXELS:
             raise ValueError(f"attention is exact for images of at most {MAX_EXACT_PIXELS} pixels, got {h} x {w}")

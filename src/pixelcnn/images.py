@@ -19,6 +19,7 @@ from pixelcnn.levels import GREY_LEVELS, checked_levels, grey_values, level_dtyp
 __all__ = [
     "completion_panel",
     "encoded",
+    "exact_picture",
     "grid",
     "hidden",
     "panel",
@@ -44,6 +45,21 @@ def to_pil(image: ArrayLike, levels: int) -> Image.Image:
     table = grey_values(checked_levels(levels))
     values = table[tensor("image", image).cpu().numpy().astype(np.intp)]
     return Image.fromarray(values.transpose(1, 2, 0).copy() if len(values) == 3 else values[0])
+
+
+def exact_picture(image: ArrayLike, levels: int) -> Image.Image:
+    """One image of levels (C, H, W) as a picture that keeps every level: above 256 of them, 16 bits that hold the level
+    itself.
+
+    Raises:
+        ValueError: If there are more than 256 levels and more than one channel.
+    """
+    if levels <= GREY_LEVELS:
+        return to_pil(image, levels)
+    values = tensor("image", image).cpu().numpy()
+    if len(values) != 1:
+        raise ValueError(f"pictures of more than {GREY_LEVELS} levels must have one channel, got {len(values)}")
+    return Image.fromarray(values[0].astype(np.uint16))
 
 
 def grid(images: ArrayLike, levels: int, columns: int | None = None, side: int = 56) -> Image.Image:

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Activation", "MaskType", "MaskedConv2d", "PositionTable", "Window", "group_bounds"]
+__all__ = ["Activation", "LevelEmbedding", "MaskType", "MaskedConv2d", "PositionTable", "Window", "group_bounds"]
 
 MaskType = Literal["A", "B", "all"]
 Activation = Literal["relu", "none"]
@@ -208,3 +209,28 @@ class PositionTable(nn.Module):
     def forward(self) -> Tensor:
         """All positions: (ceil(H / scale), ceil(W / scale), features)."""
         return self.table if self.full else self.rows[:, None] + self.columns
+
+
+class LevelEmbedding(nn.Module):
+    """A learned vector for each level of each channel: how a network reads levels that are categories, not numbers.
+
+    Args:
+        channels: Channels of the image; each has vectors of its own.
+        levels: Number of levels.
+        features: Size of a vector.
+        generator: Source of the initial values: normal, with a standard deviation of 1.
+    """
+
+    def __init__(self, channels: int, levels: int, features: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.channels, self.levels, self.features = channels, levels, features
+        self.weight = nn.Parameter(torch.empty(channels * levels, features).normal_(generator=generator))
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Levels (..., channels), integer, to the vectors of all channels side by side, (..., channels * features)."""
+        first = torch.arange(0, len(self.weight), self.levels, device=levels.device)
+        return F.embedding(levels.long() + first, self.weight).flatten(-2)
+
+    def of_channel(self, levels: Tensor, channel: int) -> Tensor:
+        """Levels (...) of one channel to their vectors, (..., features)."""
+        return F.embedding(levels.long() + channel * self.levels, self.weight)

@@ -26,7 +26,7 @@ __all__ = [
     "quantised",
 ]
 
-MAX_LEVELS = 256
+MAX_LEVELS = 2**16
 """The most levels that a model can have."""
 
 GREY_LEVELS = 256
@@ -50,7 +50,7 @@ def checked_levels(levels: object) -> int:
     """The number of levels that an argument is.
 
     Raises:
-        ValueError: If it is not an integer in 2..256.
+        ValueError: If it is not an integer in 2..65,536.
     """
     found = whole(levels)
     if found is None or not 2 <= found <= MAX_LEVELS:
@@ -59,26 +59,31 @@ def checked_levels(levels: object) -> int:
 
 
 def levels_of(name: str, values: torch.Tensor, levels: int) -> torch.Tensor:
-    """An argument that holds levels, of any shape and integer type, as `level_dtype`; for two levels, bool is accepted
-    too.
+    """An argument that holds levels, of any shape and integer type or bool, as `level_dtype`.
 
     Raises:
-        ValueError: If it holds something else.
+        ValueError: If it holds something else; the message names the first value that is no level, and its index.
     """
-    import torch
-
     dtype = level_dtype(levels)
-    flags = values.dtype == torch.bool and levels > 2  # is True level 1, or white?
-    if values.is_floating_point() or values.is_complex() or flags:
+    if values.is_floating_point() or values.is_complex():
         raise ValueError(f"{name} must be of dtype {dtype}, got {values.dtype}")
     low, top = bounds(values) if readable(values) and values.numel() else (0, 0)
     if low < 0 or top >= levels:
-        raise ValueError(f"{name} must hold levels 0..{levels - 1}, got {low if low < 0 else top}")
+        wide = values.long()  # 2**63 and more become negative
+        index = ((wide < 0) | (wide >= levels)).nonzero()[0].tolist()
+        value = int(wide[tuple(index)])
+        raise ValueError(f"{name} must hold levels 0..{levels - 1}, got {value} at {index}")
     return values.to(dtype)
 
 
 def quantised(grey: np.ndarray, levels: int) -> np.ndarray:
-    """Grey values, uint8 of any shape, as levels: floor(grey * levels / 256), of the same type and shape."""
+    """Grey values, uint8 of any shape, as levels: floor(grey * levels / 256), of the same type and shape.
+
+    Raises:
+        ValueError: If there are more levels than grey values.
+    """
+    if levels > GREY_LEVELS:
+        raise ValueError(f"levels must be in 2..{GREY_LEVELS}, got {levels}, for pictures of 8 bits")
     if levels == GREY_LEVELS:
         return grey
     table = (np.arange(GREY_LEVELS) * levels // GREY_LEVELS).astype(array_dtype(levels))

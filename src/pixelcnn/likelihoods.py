@@ -13,14 +13,16 @@ probability beyond the lowest and the highest level is added to theirs.
 Logarithms and their gradients are finite and correct whatever a network in float32 outputs, including logits of 1e38,
 means of 1e30 and any scales.
 
-A draw inverts the cumulative distribution: `x` is the number of levels `k` with CDF(k) <= u, for a uniform `u` in
-[0, 1). It is computed in float64 whatever the network's type, so that two ways of computing the same parameters
-disagree only where `u` falls between two nearly equal thresholds. The largest logit is subtracted before dividing by
-the temperature, so that no temperature overflows.
+A draw inverts the cumulative distribution: `x` is the number of levels `k` with CDF(k) <= u, for a uniform `u` in [0,
+1); it is counted or, for a mixture, found by bisection, since CDF(k) does not need those below. It is computed in
+float64 whatever the network's type, so that two ways of computing the same parameters disagree only where `u` falls
+between two nearly equal thresholds. The largest logit is subtracted before dividing by the temperature, so that no
+temperature overflows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -28,12 +30,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.arithmetic import grid
-from pixelcnn.arithmetic.mixture import Mixture
+from pixelcnn.arithmetic.mixture import Mixture, Resolution
 from pixelcnn.levels import level_dtype
 
 __all__ = [
     "MAX_LOG_SCALE",
-    "MIN_LOG_SCALE",
     "Bernoulli",
     "Categorical",
     "Likelihood",
@@ -42,9 +43,10 @@ __all__ = [
     "likelihood_of",
 ]
 
-MIN_LOG_SCALE, MAX_LOG_SCALE = -7.0, 100.0
-"""The log-scales of logistic distributions are clamped to this range. At its upper end, a level other than the lowest
-and highest has a probability below exp(-100); far above it, terms that depend on the scale would underflow."""
+MAX_LOG_SCALE = 100.0
+"""The log-scales of logistic distributions are at most this, where a level other than the lowest and highest has a
+probability below exp(-100); far above it, terms that depend on the scale would underflow."""
+_DRAWN = 2**22  # numbers of distributions from which levels are drawn at a time
 
 
 class Likelihood(Protocol):
@@ -123,9 +125,9 @@ class LogisticMixture:
     """Any number of levels from a mixture of discretised logistic distributions.
 
     The raw parameters of a sub-pixel are the mixture's logits, the means and the logarithms of the scales, `mixtures`
-    of each; the scales are clamped to exp(-7)..exp(100). Probabilities are differences of sigmoids, computed as
-    products in which nothing cancels, in float64 whatever the network's type: a narrow distribution far away, or a wide
-    one, keeps its precision.
+    of each; the scales are clamped to exp(min_log_scale)..exp(100). Probabilities are differences of sigmoids, computed
+    as products in which nothing cancels, in float64 whatever the network's type: a narrow distribution far away, or a
+    wide one, keeps its precision.
 
     References:
         | PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
@@ -137,6 +139,8 @@ class LogisticMixture:
         self.levels = levels
         self.mixtures = mixtures
         self.params = 3 * mixtures
+        self.min_log_scale = Resolution(levels).min_log_scale
+        """Logarithm of the smallest scale."""
 
     def log_prob(self, params: Tensor, levels: Tensor) -> Tensor:
         """See `Likelihood.log_prob`."""
@@ -163,23 +167,36 @@ class LogisticMixture:
 
     def cdf(self, params: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """See `Likelihood.cdf`; the temperature divides the mixture's logits and multiplies the scales."""
+        every = torch.arange(self.levels - 1, device=params.device)
+        return self.cdf_at(params.unsqueeze(-2), every, temperature)
+
+    def cdf_at(self, params: Tensor, levels: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        """CDF(k) for levels k (...) except the last, float64 (...), given `params` (..., params); see `cdf`."""
         weights, means, log_scales = self._unpack(params)
-        steps = torch.arange(1, 2 * (self.levels - 1), 2, dtype=torch.float64, device=params.device)
-        edges = steps / (self.levels - 1) - 1  # exactly 0 in the middle, where an untrained mixture has a mean
+        edges = (2 * levels.double() + 1) / (self.levels - 1) - 1  # exactly 0 in the middle, as an untrained mean
         inverse = (torch.exp(-log_scales) / temperature).clamp(max=1e300)  # finite: a mean can lie on an edge
-        each = torch.sigmoid((edges.unsqueeze(-1) - means.unsqueeze(-2)) * inverse.unsqueeze(-2))
-        return (each * _tempered(weights, temperature).unsqueeze(-2)).sum(-1)
+        each = torch.sigmoid((edges.unsqueeze(-1) - means) * inverse)
+        return (each * _tempered(weights, temperature)).sum(-1)
 
     def on_grid(self, params: Tensor) -> tuple[Tensor, Tensor]:
         """See `Likelihood.on_grid`; takes weights in 0..1 instead of logits, see `pixelcnn.arithmetic.mixture`."""
-        mixture = Mixture(*params.chunk(3, -1))
-        sums = (mixture.weights.unsqueeze(-2) * mixture.values(self.levels)).sum(-1)
+        mixture = self._on_grid(params)
+        sums = (mixture.weights.unsqueeze(-2) * mixture.values()).sum(-1)
         return sums, mixture.weights.sum(-1, keepdim=True)
+
+    def on_grid_at(self, params: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """`on_grid` for one level k each, (...), but the last: the sum of the weights of levels 0 .. k, and of all."""
+        mixture = self._on_grid(params)
+        return (mixture.weights * mixture.values_at(levels)).sum(-1), mixture.weights.sum(-1)
+
+    def _on_grid(self, params: Tensor) -> Mixture:
+        weights, means, log_scales = params.chunk(3, -1)
+        return Mixture(weights, means, log_scales, self.levels)
 
     def _unpack(self, params: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, means and logarithms of scales, in float64."""
         weights, means, log_scales = params.double().chunk(3, -1)
-        return weights, means, log_scales.clamp(MIN_LOG_SCALE, MAX_LOG_SCALE)
+        return weights, means, log_scales.clamp(self.min_log_scale, MAX_LOG_SCALE)
 
 
 def _tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
@@ -202,6 +219,27 @@ def draw(likelihood: Likelihood, params: Tensor, uniforms: Tensor, temperature: 
         temperature: The logits are divided by it; above 1 flattens, below 1 sharpens. If a tensor, a float64 scalar.
 
     Returns:
-        uint8 levels, (...).
+        Levels (...), in their `level_dtype`.
     """
-    return (uniforms.unsqueeze(-1) >= likelihood.cdf(params, temperature)).sum(-1, dtype=level_dtype(likelihood.levels))
+    cdf_at = getattr(likelihood, "cdf_at", None)
+    if cdf_at is not None:
+        return _bisected(likelihood.levels, uniforms, lambda k: cdf_at(params, k, temperature))
+    flat, u = params.flatten(0, -2), uniforms.flatten()
+    rows = max(1, _DRAWN // likelihood.levels)
+    found = [
+        (given.unsqueeze(-1) >= likelihood.cdf(part, temperature)).sum(-1, dtype=level_dtype(likelihood.levels))
+        for part, given in zip(torch.split(flat, rows), torch.split(u, rows), strict=True)
+    ]
+    return torch.cat(found).view(uniforms.shape)
+
+
+def _bisected(levels: int, uniforms: Tensor, cdf_at: Callable[[Tensor], Tensor]) -> Tensor:
+    """The number of levels k with CDF(k) <= u, for a cumulative distribution that never falls."""
+    low = torch.zeros_like(uniforms, dtype=torch.int64)
+    high = torch.full_like(low, levels - 1)
+    for _ in range((levels - 1).bit_length()):
+        middle = (low + high) // 2
+        above = (uniforms >= cdf_at(middle.clamp(max=levels - 2))) & (low < high)
+        low = torch.where(above, middle + 1, low)
+        high = torch.where(above, high, middle)
+    return low.to(level_dtype(levels))

@@ -419,6 +419,8 @@ def _trained(subject: _Subject, images: Tensor) -> Check:
 
 @torch.no_grad()
 def _normalised(subject: _Subject, images: Tensor) -> Check:
+    if subject.levels > _WAYS:
+        return Check(name="normalised", ok=None, message=f"more than {_WAYS} levels")
     module = _in_double(subject, images)
     outputs = subject.outputs(module, images.to(_dtype(module)))
     totals = torch.zeros(images.shape, dtype=torch.float64, device=images.device)
@@ -499,6 +501,8 @@ def _dependence(
     """
     c, h, w = subject.shape
     size = max(1, min(len(positions), _CELLS // (h * w)))
+    if subject.model is not None and subject.model.level_embedding is not None:
+        return _changes(subject, module, images, positions, size), "changed images"
     values = images.to(_dtype(module)).expand(size, c, h, w).clone().requires_grad_()
     rows = []
     with torch.enable_grad():

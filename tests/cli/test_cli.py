@@ -293,7 +293,7 @@ WRONG = [
     (["train", "mnist", "--finish", "first"], "invalid choice 'first' for argument '--finish'"),
     (["train", "mnist", "--keep-last", "1"], "keep_last must be an integer of at least 2, got 1"),
     (["train", "mnist", "--tensorboard"], "tensorboard is not installed: pip install 'pixelcnn[tensorboard]'"),
-    (["train", "mnist", "--levels", "1"], "levels must be in 2..256, got 1"),
+    (["train", "mnist", "--levels", "1"], "levels must be in 2..65536, got 1"),
     (["train", "mnist", "--device", "tpu"], "device must be auto, cpu, cuda or cuda:N, got 'tpu'"),
     (["train", "mnist", "--device", "cuda:99"], "device 'cuda:99' is not there"),
     (["train", "cifar"], "unknown data 'cifar'; known: mnist"),

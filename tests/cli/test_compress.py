@@ -472,3 +472,30 @@ def test_pictures_are_kept_by_their_own_bytes(tmp_path):
     assert len(with_notes) - len(bare) == 8 + len(zlib.compress(text, 9))
     assert struct.unpack_from("<B", with_notes, 5) == (2,)
     assert io.BytesIO(with_notes).read(4) == b"PXCN"
+
+
+def test_pictures_of_sixteen_bits_come_back(models, tmp_path, capsys):
+    """PNG and TIFF files whose values are the model's levels, turned ones too; others are refused."""
+    source, model = tmp_path / "in", tmp_path / "deep"
+    source.mkdir()
+    pixelcnn.PixelCNNPlusPlus((1, *SHAPE), 4096, filters=4, blocks=1, mixtures=2).save_pretrained(model)
+    values = np.random.default_rng(0).integers(0, 4096, (3, *SHAPE)).astype(np.uint16)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(values[0]).save(source / "1.png")
+    Image.fromarray(values[1]).save(source / "2.tiff")
+    Image.fromarray(np.ascontiguousarray(np.rot90(values[2]))).save(source / "3.png", exif=turned)
+    code, out, _ = run(capsys, "compress", model, source, "--out", tmp_path / "x.pxcn")
+    assert code == 0, out
+    assert (tmp_path / "x.pxcn").read_bytes()[4] == 2
+    assert run(capsys, "decompress", model, tmp_path / "x.pxcn", "--out", tmp_path / "out")[0] == 0
+    for path in source.iterdir():
+        before, after = Image.open(path), Image.open(tmp_path / "out" / path.name)
+        assert np.array_equal(np.asarray(before), np.asarray(after))
+        assert before.getexif().get(0x0112) == after.getexif().get(0x0112)
+    Image.fromarray(values[0] + 4096).save(source / "1.png")
+    assert "has the value" in run(capsys, "compress", model, source, "--out", tmp_path / "y.pxcn")[2]
+    picture("L").save(source / "1.png")
+    assert "8 bits" in run(capsys, "compress", model, source, "--out", tmp_path / "y.pxcn")[2]
+    assert "of 16 bits" in run(capsys, "compress", models / "gray", source / "2.tiff", "--out", tmp_path / "y.pxcn")[2]
+    assert not (tmp_path / "y.pxcn").exists()

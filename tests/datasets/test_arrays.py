@@ -136,3 +136,26 @@ def test_shapes_that_a_model_does_not_have():
         open_for_model("z.npy", (3, 3, 3), 256, progress=False)
     found = open_for_model("z.npy", (3, 3, 3), 256, layout="nhwc", progress=False).images
     assert np.array_equal(found[0, :, 0, 1], np.load("z.npy")[0, 0, 1])
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+@pytest.mark.parametrize("dtype", ["<u2", ">i4", "i4", "<i8"])
+def test_codes_of_many_levels(name, dtype):
+    """Above 256 levels images are int32; where they have few, they are uint8 whatever the file's type is."""
+    values = noise(40, 4, 5, top=255).astype(np.int64) * 257
+    save(name, images=values.astype(dtype))
+    data = open_data(name, None, progress=False)
+    assert (data.images.dtype, data.levels) == (torch.int32, values.max() + 1)
+    assert np.array_equal(by_name(data)[:, 0], values)
+    assert open_data(name, 65_536, progress=False).levels == 65_536
+    save(name, images=(values // 257).astype(dtype))
+    assert open_data(name, None, progress=False).images.dtype == torch.uint8
+    assert open_data(name, 300, progress=False).images.dtype == torch.int32
+
+
+def test_the_split_does_not_depend_on_the_number_of_levels():
+    """The hash is of the levels themselves, in whichever type they are held."""
+    save("x.npy", images=noise(60, 4, 4).astype(np.int32))
+    few, many = (opened("x.npy", levels) for levels in (256, 300))
+    assert few.validation.dtype != many.validation.dtype
+    assert torch.equal(few.validation.int(), many.validation)

@@ -141,7 +141,12 @@ CASES = {
         {"levels": 9},
         r"data\.npy holds 9 at \[3, 1, 2\], but levels are 0\.\.8",
     ),
-    "over all levels": (a_value(512), "data.npy", {}, r"holds 512 at \[3, 1, 2\], .* a model has at most 256 levels"),
+    "over all levels": (
+        a_value(65536),
+        "data.npy",
+        {},
+        r"holds 65536 at \[3, 1, 2\], .* a model has at most 65536 levels",
+    ),
     "negative": (a_value(-1, np.int8), "data.npy", {}, r"holds -1 at \[3, 1, 2\].*become levels by \(x \+ 1\) // 2"),
     "floating point": (
         array(np.zeros((9, 4, 4))),
@@ -221,7 +226,13 @@ CASES = {
     "negative labels": (archive(images=noise(50, 4, 4), labels=LABELS - 1), "data.npz", {}, r"0\.\.65535.*, got -1"),
     "size of an array": (array(noise(50, 4, 4)), "data.npy", {"size": 8}, "size must be left out for data, which is"),
     "size of MNIST": (None, "mnist", {"size": 8}, "size must be left out for mnist, which is taken as it is, got 8"),
-    "levels": (small_pictures, "data", {"levels": 257}, r"levels must be in 2\.\.256, got 257"),
+    "levels": (small_pictures, "data", {"levels": 65537}, r"levels must be in 2\.\.65536, got 65537"),
+    "levels beyond the pictures' bits": (
+        small_pictures,
+        "data",
+        {"levels": 257},
+        "at most 8 bits, and 257 levels need more",
+    ),
 }
 
 

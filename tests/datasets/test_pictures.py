@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from made import noise, picture
 from pixelcnn.config import DataConfig
@@ -220,3 +220,35 @@ def test_patches():
         assert np.array_equal(found[k], pixels[y : y + 3, x : x + 5].transpose(2, 0, 1))
     with pytest.raises(ValueError, match="it is 7 x 11, smaller than a patch of 8 x 8"):
         levels_of(Image.fromarray(pixels), 3, config=DataConfig(size=8, crop="patches"))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_more_than_256_levels_are_the_values_of_deep_grey(tmp_path, ending):
+    """With as many levels as the bits have values; fewer cut them; the picture is scaled and turned like any other."""
+    values = np.random.default_rng(0).integers(0, 4096, (6, 8)).astype(np.uint16)
+    values[0, 0] = 4095
+    path = tmp_path / f"x.{ending}"
+    Image.fromarray(values).save(path)
+    twelve = DataConfig(bit_depth=12)
+    found = levels_of(path, levels=4096, config=twelve)
+    assert (found.dtype, found.shape) == (np.int32, (1, 1, 6, 8))
+    assert np.array_equal(found[0, 0], values)
+    assert np.array_equal(levels_of(path, levels=4096)[0, 0], values)  # 12 bits by its largest value
+    assert np.array_equal(levels_of(path, levels=1000, config=twelve)[0, 0], values.astype(int) * 1000 >> 12)
+    assert np.array_equal(levels_of(path, levels=65_536, config=DataConfig(bit_depth=16))[0, 0], values)
+    half = levels_of(path, levels=4096, config=DataConfig(bit_depth=12, size=(3, 4)))[0, 0]
+    assert np.abs(half - values.reshape(3, 2, 4, 2).mean((1, 3))).mean() < 600
+    tiles = levels_of(path, levels=4096, config=DataConfig(bit_depth=12, size=(3, 4), crop="patches"))
+    assert np.array_equal(tiles[0, 0], values[:3, :4])
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    Image.fromarray(values).save(path, exif=turned)
+    assert np.array_equal(levels_of(path, levels=4096, config=twelve)[0, 0], np.rot90(values, -1))
+
+
+def test_eight_bits_or_colour_are_too_few_for_more_than_256_levels(tmp_path):
+    with pytest.raises(ValueError, match="its values have at most 8 bits, and 4096 levels need more"):
+        levels_of(Image.new("L", (4, 4)), levels=4096)
+    (tmp_path / "x.png").write_bytes(sixteen_bit_colours(np.full((4, 4, 3), 40_000, np.uint16)))
+    with pytest.raises(ValueError, match="in colour or transparent, of which 8 bits can be read"):
+        levels_of(tmp_path / "x.png", 3, levels=4096)

@@ -44,7 +44,7 @@ def test_the_shipped_model():
 def test_contents(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert json.loads((folder / "config.json").read_text()) == {
-        "model": "PixelCNN", "image_shape": [1, 4, 5], "levels": 3, "filters": 4, "blocks": 1,
+        "model": "PixelCNN", "image_shape": [1, 4, 5], "levels": 3, "embedding": 0, "filters": 4, "blocks": 1,
     }  # fmt: skip
     assert "pixelcnn.load" in (folder / "README.md").read_text()
 
@@ -142,13 +142,16 @@ def test_weights_never_load_when_flipped(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colour": 1}, "unknown field 'colour' for PixelCNNConfig, known: blocks, filters, image_shape, levels"),
+        (
+            {"colour": 1},
+            "unknown field 'colour' for PixelCNNConfig, known: blocks, embedding, filters, image_shape, levels",
+        ),
         (
             {"model": "PixelRNN"},
             "field 'model' must be one of .*PixelCNNPlusPlus.* got 'PixelRNN'",
         ),
-        ({"levels": 300}, r"levels must be in 2\.\.256, got 300"),
-        ({"levels": "3"}, r"levels must be in 2\.\.256, got '3'"),
+        ({"levels": 70000}, r"levels must be in 2\.\.65536, got 70000"),
+        ({"levels": "3"}, r"levels must be in 2\.\.65536, got '3'"),
         ({"image_shape": [1, 4]}, r"image_shape must be three positive integers \(C, H, W\), got \(1, 4\)"),
         ({"image_shape": [1, 4, 6]}, "is not the configuration that .* was saved with"),
         ({"filters": 8}, "is not the configuration that .* was saved with"),

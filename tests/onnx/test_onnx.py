@@ -10,6 +10,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.cli import main
+from pixelcnn.levels import array_dtype, level_dtype
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.onnx.full import full_graph
 from pixelcnn.randomness import uniforms
@@ -37,6 +38,9 @@ MODELS = {
     "mixture with context": lambda: pixelcnn.PixelCNNPlusPlus(
         (3, 5, 6), filters=4, blocks=1, mixtures=2, places=True, context=(3,)
     ),
+    "codes": lambda: pixelcnn.GatedPixelCNN((2, 4, 5), levels=300, filters=6, layers=2, embedding=3, context=(2,)),
+    "codes of few levels": lambda: pixelcnn.PixelCNN((1, 4, 5), levels=3, filters=6, blocks=1, embedding=2),
+    "deep mixture": lambda: pixelcnn.PixelCNNPlusPlus((2, 4, 5), levels=4096, filters=6, blocks=1, mixtures=2),
     "mixture of two levels": lambda: pixelcnn.PixelCNNPlusPlus((2, 4, 5), levels=2, filters=6, blocks=1, mixtures=2),
 }
 
@@ -72,14 +76,20 @@ def labels_of(model, n):
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 def test_the_forward(model, kind, tmp_path, capsys):
     file = tmp_path / "forward.onnx"
+    if kind == "float32" and model.level_embedding is not None:
+        assert main(["export-onnx", str(tmp_path / "model"), str(file), "--input", kind]) == 2
+        assert "embedding" in capsys.readouterr().err
+        return
     assert main(["export-onnx", str(tmp_path / "model"), str(file), "--input", kind]) == 0
     assert capsys.readouterr().out == f"wrote {file}: the forward, {file.stat().st_size:,} bytes\n"
     checker.check_model(str(file), full_check=True)
     session = onnxruntime.InferenceSession(str(file))
     for n in (1, 5):
-        images = torch.randint(0, model.levels, (n, *model.image_shape), dtype=torch.uint8)
+        images = torch.randint(0, model.levels, (n, *model.image_shape)).to(level_dtype(model.levels))
         labels = labels_of(model, n)
-        feed = {"images": images.numpy().astype(kind)} | ({} if labels is None else {"labels": labels.numpy()})
+        feed = {"images": images.numpy() if kind == "uint8" else images.numpy().astype(kind)} | (
+            {} if labels is None else {"labels": labels.numpy()}
+        )
         (params,) = session.run(None, feed)
         expected = model(images, labels).detach().numpy()
         assert np.abs(expected).max() > 1e-2
@@ -110,7 +120,7 @@ def test_the_step_draws_the_same_images(model, example, tmp_path, capsys):
     checker.check_model(str(file), full_check=True)
     labels = labels_of(model, 4)
     images = example.sample(str(file), 4, 3, -1 if labels is None else labels.numpy())
-    assert images.dtype == np.uint8
+    assert images.dtype == array_dtype(model.levels)
     assert np.array_equal(images, model.sample(4, labels, seed=3, engine="reference").numpy())
 
 

@@ -247,7 +247,7 @@ def test_wrong_configurations(change, message):
     ("field", "value", "message"),
     [
         ("image_shape", (0, 4, 4), r"image_shape must be three positive integers \(C, H, W\), got \(0, 4, 4\)"),
-        ("levels", 1, r"levels must be in 2\.\.256, got 1"),
+        ("levels", 1, r"levels must be in 2\.\.65536, got 1"),
         ("filters", 1, r"filters must be at least 2, .* got 1"),
         ("blocks", -1, "blocks must be an integer of at least 0, got -1"),
     ],

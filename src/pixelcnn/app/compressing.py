@@ -19,7 +19,7 @@ from pixelcnn.app.served import Limits, Served
 from pixelcnn.codec import StreamError, decompress_with_labels
 from pixelcnn.codec.container import Header, unpack
 from pixelcnn.images import encoded, to_pil
-from pixelcnn.levels import grey_values
+from pixelcnn.levels import grey_values, level_dtype
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.scoring import score
 
@@ -109,7 +109,9 @@ def decompressed(models: Iterable[Served], data: bytes, limits: Limits) -> Decom
     if together > 1 and together * cache_bytes(model.model) > limits.memory:
         raise StreamError(f"the stream has groups of {together} images, which need more memory than this page may use")
     begun = time.monotonic()
-    images, labels = decompress_with_labels(model, data, most_bytes=most * served.model.subpixels)
+    images, labels = decompress_with_labels(
+        model, data, most_bytes=most * served.model.subpixels * level_dtype(header.levels).itemsize
+    )
     seconds = time.monotonic() - begun
     return Decompressed(served=served, images=images, labels=labels, bytes=len(data), seconds=seconds)
 

@@ -156,7 +156,7 @@ class Complete:
             if self.layout is not None:
                 raise ValueError(f"--layout must be left out for picture files, got {self.layout}")
             paths = [Path(path) for path in self.image]
-            depth = Depth(DataConfig(bit_depth=self.bit_depth), lambda: opened(paths))
+            depth = Depth(DataConfig(bit_depth=self.bit_depth), model.levels, lambda: opened(paths))
             images = torch.stack([self._read_picture(path, model.image_shape, model.levels, depth) for path in paths])
             names = [printable(path) for path in self.image]
             for remark in depth.remarks:

@@ -132,7 +132,7 @@ def _verify(prepared: PreparedModel, data: bytes, images: Tensor, labels: Tensor
 
     from pixelcnn.codec import decompress_with_labels
 
-    found, classes = decompress_with_labels(prepared, data, progress=True, most_bytes=images.numel() + 8 * len(images))
+    found, classes = decompress_with_labels(prepared, data, progress=True, most_bytes=images.nbytes + 8 * len(images))
     same = torch.equal(found, images) and (labels is None or (classes is not None and torch.equal(classes, labels)))
     if not same:
         raise ValueError(

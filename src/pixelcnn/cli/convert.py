@@ -134,7 +134,7 @@ class ExportOnnx:
     step: bool = False
     """Write one step of the sampler, all pixels of a wavefront, instead of the forward."""
     input: Literal["uint8", "float32"] = "uint8"
-    """Type of the forward's `images`; either way they hold levels."""
+    """Type of the forward's `images`; either way they hold levels. For more than 256 levels, int32 instead of uint8."""
 
     def run(self) -> None:
         """Writes."""

@@ -64,7 +64,7 @@ class Sample:
     shard_size: int | None = None
     """Images per shard, by default 10,000, or as many as fit into 64 MiB."""
     separate: bool = False
-    """Write one PNG file per image, in its own size, instead of a grid."""
+    """Write one PNG file per image, in its own size, instead of a grid; with more than 256 levels, of 16 bits."""
     steps: bool = False
     """Show the images growing instead of the finished grid: --out ending in .gif is an animation of up to 64 images,
     ending in .png a strip of moments for each of up to 8."""
@@ -140,13 +140,13 @@ class Sample:
 
     def _write_separate(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:
         """Writes one file per image, as they are drawn."""
-        from pixelcnn.images import save_png, to_pil
+        from pixelcnn.images import exact_picture, save_png
         from pixelcnn.sampling import sample_stream
 
         started = time.perf_counter()
         chunks = sample_stream(model, self._draw(classes), engine=self.engine, progress=True)
         for k, image in enumerate((image for chunk in chunks for image in chunk), start=self.first):
-            save_png(to_pil(image, model.levels), folder / options.picture_name(k, self.first + self.n - 1))
+            save_png(exact_picture(image, model.levels), folder / options.picture_name(k, self.first + self.n - 1))
         print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
 
     def _write_shards(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:

@@ -47,7 +47,7 @@ class Train:
     conditional: bool = False
     """Condition the model on the data's classes; for the families gated and plusplus."""
     levels: int | None = None
-    """Number of values of a sub-pixel, 2..256; by default 256 for pictures, and 2 for mnist (`plusplus`: 256)."""
+    """Number of values of a sub-pixel, 2..65,536; by default 256 for pictures, and 2 for mnist (`plusplus`: 256)."""
     out: Path | None = None
     """The run's folder, by default trained/DATA-PRESET; the finished model is in its sub-folder `model`."""
     init: str | None = None

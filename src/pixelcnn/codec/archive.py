@@ -2,9 +2,9 @@
 
 A picture keeps its pixels, its mode (black and white, grey or colour) and the orientation that its file records; the
 image is the upright one, as in training. Refused is whatever changes a picture and cannot be kept: several frames,
-transparency, more than 8 bits, colours or a gamma other than sRGB's. What can be dropped without changing a visible
-pixel (a palette, an opaque alpha channel, fewer bits) is counted. Other metadata are dropped; files of formats that are
-not in `KEPT_SUFFIXES` come back as PNG.
+transparency, more than 8 bits (kept where the model has more than 256 levels, as the values themselves), colours or a
+gamma other than sRGB's. What can be dropped without changing a visible pixel (a palette, an opaque alpha channel, fewer
+bits) is counted. Other metadata are dropped; files of formats that are not in `KEPT_SUFFIXES` come back as PNG.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pixelcnn.config import Layout
 from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
-from pixelcnn.datasets.pictures import SUFFIXES, frames_left_out, open_picture, stored_bits
-from pixelcnn.images import encoded, to_pil
+from pixelcnn.datasets.pictures import SUFFIXES, deep_values, frames_left_out, open_picture, stored_bits
+from pixelcnn.images import encoded, exact_picture, to_pil
 from pixelcnn.levels import GREY_LEVELS, array_dtype, grey_values
 from pixelcnn.progress import progress_bar
 from pixelcnn.threads import in_order
@@ -81,7 +81,8 @@ def read_files(
         sources: Picture files; folders of them, at any depth; .npy and .npz files as for `pixelcnn.datasets`; or names
             of published data, such as mnist:test.
         shape: Channels, height and width that all images must have.
-        levels: Number of levels, 2..256; grey values must be those of the levels, evenly spaced from black to white.
+        levels: Number of levels; up to 256, grey values must be those of the levels, evenly spaced from black to white;
+            above, pictures have more than 8 bits, and their values are the levels.
         classes: Number of classes of the model; without any, those of published data are left out.
         layout: What the axes of arrays are; None if the shape tells.
         progress: Show a bar on standard error.
@@ -204,7 +205,9 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
     if Path(name).suffix.lower() not in KEPT_SUFFIXES:
         name += ".png"
     try:
-        picture, orientation, dropped = _upright(path, (width, height))
+        picture, orientation, dropped = _upright(path, (width, height), deep=levels > GREY_LEVELS)
+        if picture.mode == "I;16" and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
+            raise ValueError("16 bits are kept in PNG and TIFF files; save it as one")
         if orientation > 1 and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
             raise ValueError("it has an orientation, which files of its ending do not have; rename it")
         values = np.atleast_3d(np.asarray(picture.convert("L") if picture.mode == "1" else picture))
@@ -217,6 +220,8 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
             raise ValueError(f"{path} is in colour, and the model's images have one channel")
         values = values[..., :1]
     values = np.broadcast_to(values, (height, width, channels))
+    if levels > GREY_LEVELS:
+        return _deep_part(path, Entry(name, "I;16", orientation=orientation), values, levels, dropped)
     found = _levels_of_greys(levels)[values]
     if (found < 0).any():
         raise ValueError(
@@ -227,8 +232,18 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
     return _Part(Entry(name, picture.mode, orientation=orientation), image[None], None, path.stat().st_size, dropped)
 
 
-def _upright(path: Path, size: tuple[int, int]) -> tuple[Image.Image, int, tuple[str, ...]]:
-    """A picture in mode 1, L or RGB, the orientation in which its file holds it, and what of it is dropped.
+def _deep_part(path: Path, entry: Entry, values: np.ndarray, levels: int, dropped: tuple[str, ...]) -> _Part:
+    """A picture whose values are its levels, for models with more than 256 of them; (height, width, 1)."""
+    if values.shape[2] != 1:
+        raise ValueError(f"{path} is a picture, and the model has {levels} levels in several channels: give it arrays")
+    if (largest := int(values.max())) >= levels:
+        raise ValueError(f"{path} has the value {largest}, but the model's levels are 0..{levels - 1}")
+    image = torch.from_numpy(values.astype(array_dtype(levels)).transpose(2, 0, 1).copy())
+    return _Part(entry, image[None], None, path.stat().st_size, dropped)
+
+
+def _upright(path: Path, size: tuple[int, int], *, deep: bool = False) -> tuple[Image.Image, int, tuple[str, ...]]:
+    """A picture in mode 1, L or RGB, or if `deep` in I;16; its file's orientation; and what of it is dropped.
 
     Raises:
         ValueError: If it has another size, upright, or cannot be kept exactly. Damaged ones may raise anything.
@@ -237,18 +252,20 @@ def _upright(path: Path, size: tuple[int, int]) -> tuple[Image.Image, int, tuple
         if frames_left_out(file):
             raise ValueError("it has several frames or pages")
         bits = stored_bits(file)
-        if bits > 8:
+        if deep != (bits > 8):
+            if deep:
+                raise ValueError(f"its values have {bits} bits, and the model is of pictures with more than 8")
             raise ValueError(f"its pixels are stored as {file.mode}, of {bits} bits, and not in grey or RGB of 8 bits")
         _check_colours(file)
         upright, orientation = file, 1
         if sorted(file.size) == sorted(size):  # else its pixels need not be read
             recorded = file.getexif().get(ExifTags.Base.Orientation)
             orientation = recorded if isinstance(recorded, int) and 1 <= recorded <= 8 else 1
-            upright = ImageOps.exif_transpose(file)
+            upright = ImageOps.exif_transpose(_deep(file) if deep else file)
         if upright.size != size:
             turned = " upright" if orientation > 1 else ""
             raise ValueError(f"it is {upright.width} x {upright.height} pixels{turned}, and not {size[0]} x {size[1]}")
-        return _plain(upright), orientation, tuple(_dropped(upright, bits))
+        return (upright if deep else _plain(upright)), orientation, tuple(_dropped(upright, bits))
 
 
 def _check_colours(picture: Image.Image) -> None:
@@ -263,7 +280,8 @@ def _check_colours(picture: Image.Image) -> None:
             raise ValueError("it has a colour profile other than sRGB, which would be lost; convert it")
     elif "srgb" not in picture.info:
         white = picture.info.get("chromaticity", _SRGB)
-        if abs(gamma - 1 / 2.2) > 0.01 or (picture.mode != "L" and np.abs(np.subtract(white, _SRGB)).max() > 0.01):
+        grey = picture.mode.startswith(("L", "I"))
+        if abs(gamma - 1 / 2.2) > 0.01 or (not grey and np.abs(np.subtract(white, _SRGB)).max() > 0.01):
             raise ValueError("it has a gamma or colours other than sRGB's, which would be lost; convert it")
 
 
@@ -291,6 +309,20 @@ def _plain(picture: Image.Image) -> Image.Image:
             raise ValueError("it is transparent in places")
         return full.convert("L" if picture.mode in ("LA", "L", "1") else "RGB")
     raise ValueError(f"its pixels are stored as {picture.mode}, and not in grey or RGB of 8 bits")
+
+
+def _deep(picture: Image.Image) -> Image.Image:
+    """The same pixels in mode I;16, with the orientation that the file records.
+
+    Raises:
+        ValueError: If that mode cannot hold them.
+    """
+    values, _ = deep_values(picture)
+    if values is None or "transparency" in picture.info:
+        raise ValueError("its pixels are in colour or transparent, and of more than 8 bits only grey is kept")
+    found = Image.fromarray(values)
+    found.getexif()[ExifTags.Base.Orientation] = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return found
 
 
 def _levels_of_greys(levels: int) -> np.ndarray:
@@ -324,12 +356,15 @@ def _array(
         raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")
     labels = None if classes is None or data.labels is None else data.labels.long().clone()
     name = name_of(source) + (".npy" if labels is None else ".npz")
-    return _Part(Entry(name, "uint8", len(data.images), 4), data.images.clone(), labels, 0)
+    return _Part(Entry(name, array_dtype(levels).name, len(data.images), 4), data.images.clone(), labels, 0)
 
 
 def _picture_file(entry: Entry, image: Tensor, levels: int) -> bytes:
-    picture = to_pil(image if entry.kind == "RGB" else image[:1], levels)
-    picture = picture.convert(entry.kind, dither=Image.Dither.NONE)
+    if entry.kind == "I;16":
+        picture = exact_picture(image, levels)
+    else:
+        picture = to_pil(image if entry.kind == "RGB" else image[:1], levels)
+        picture = picture.convert(entry.kind, dither=Image.Dither.NONE)
     options: dict[str, Image.Exif] = {}
     if entry.orientation > 1:
         picture = picture.transpose(_TURNS[entry.orientation])

@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pixelcnn.levels import GREY_LEVELS
+
 __all__ = ["Header", "StreamError", "block", "pack_header", "payload_of", "read_header", "unpack"]
 
 _MAGIC = b"PXCN"
-_VERSION = 1
+_VERSION, _VERSION_OF_MANY = 1, 2
+"""The version of streams with up to 256 levels, and that of streams with more, whose header holds levels - 1."""
 _HEADER = struct.Struct("<4sBB16sHHHHQIH8s")  # without the checksum at its end
 _CHECKSUM = struct.Struct("<I")
 _BLOCK = struct.Struct("<II")
@@ -78,9 +81,11 @@ def pack_header(header: Header) -> bytes:
         ValueError: If the notes cannot be written as JSON, or are too long.
     """
     notes = block(_deflated(header.notes)) if header.notes else b""
+    many = header.levels > GREY_LEVELS
     begin = _HEADER.pack(
-        _MAGIC, _VERSION, _LABELLED * header.labelled + _NOTED * bool(notes), header.identity, *header.shape,
-        header.levels, header.count, header.per_chunk, header.per_group, header.digest,
+        _MAGIC, _VERSION_OF_MANY if many else _VERSION, _LABELLED * header.labelled + _NOTED * bool(notes),
+        header.identity, *header.shape, header.levels - many, header.count, header.per_chunk, header.per_group,
+        header.digest,
     )  # fmt: skip
     return begin + _CHECKSUM.pack(zlib.crc32(begin)) + notes
 
@@ -150,11 +155,17 @@ def _read_header(data: bytes) -> tuple[Header, int]:
         raise StreamError(f"the stream ends within its header: {len(data)} of {offset} bytes")
     (checksum,) = _CHECKSUM.unpack_from(data, _HEADER.size)
     _, version, flags, identity, c, h, w, levels, count, per_chunk, per_group, digest = _HEADER.unpack_from(data)
-    if version != _VERSION:
-        raise StreamError(f"the stream has version {version}, and this program reads version {_VERSION}")
+    if version not in (_VERSION, _VERSION_OF_MANY):
+        raise StreamError(
+            f"the stream has version {version}, and this program reads versions {_VERSION} and {_VERSION_OF_MANY}"
+        )
+    many = version == _VERSION_OF_MANY
+    levels += many
     if zlib.crc32(data[: _HEADER.size]) != checksum:
         raise StreamError("the header is damaged: its checksum does not match")
-    valid = 0 < per_group <= per_chunk and count > 0 and 2 <= levels <= 256 and c * h * w > 0
+    valid = (
+        0 < per_group <= per_chunk and count > 0 and levels >= 2 and many == (levels > GREY_LEVELS) and c * h * w > 0
+    )
     if not valid or flags > _LABELLED | _NOTED or (per_group > 1 and per_group * c * h * w > _MAX_SUBPIXELS):
         raise StreamError("the header has values that no encoder writes")
     notes: dict[str, Any] = {}

@@ -26,6 +26,7 @@ from pixelcnn.sampling.walk import Walk
 
 __all__ = ["GroupCoder"]
 
+_NUMBERS = 2**22  # of cumulative frequencies that a decoder has at a time
 _DEVICE_BYTES = 2**28  # on a GPU: of cumulative frequencies, and of one layer's features, at a time
 
 
@@ -94,8 +95,11 @@ class GroupCoder:
             return
 
         def choose(_channel: int, _pixels: slice, params: Tensor) -> Tensor:
-            cumulative = model.likelihood.cumulative(params).flatten(0, 1)
-            return torch.from_numpy(decoder.take(cumulative.cpu().numpy())).view(params.shape[:2]).to(params.device)
+            found = [
+                torch.from_numpy(decoder.take(model.likelihood.cumulative(part).cpu().numpy()))
+                for part in torch.split(params.flatten(0, 1), max(1, _NUMBERS // model.levels))
+            ]
+            return torch.cat(found).view(params.shape[:2]).to(params.device)
 
         drawn = images.to(model.device)
         walk = Walk(model, len(images), conditional=condition is not None)
@@ -131,8 +135,7 @@ class GroupCoder:
         for k in range(0, len(images), size):
             x = images[k : k + size].to(model.device)
             given = None if labels is None else labels[k : k + size].to(model.device)
-            cumulative, levels = self._prepared.cumulative(x, given), x.long().unsqueeze(-1)
-            edges = torch.cat([cumulative.gather(-1, levels), cumulative.gather(-1, levels + 1)], -1).cpu()
+            edges = model.edges(x, model.condition_of(given, len(x))).cpu()
             parts.append(edges.flatten(1, 3)[:, self._walk_order])
         groups = torch.split(torch.cat(parts), per_group)
         found: NDArray[np.uint32] = torch.cat([group.transpose(0, 1).reshape(-1, 2) for group in groups]).numpy()

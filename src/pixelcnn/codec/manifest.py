@@ -2,12 +2,13 @@
 
     {"files": [["a/007.png", "1", 3], ["codes.npy", "int64", 100, 3]], "labels": "chosen", "model": "mnist"}
 
-A picture is one image, with a name and a mode (Pillow's: "1" black and white, "L" grey, "RGB"). A number after them
-stands for that many pictures whose names count up, here to a/009.png. A second number, 2..8, is the EXIF orientation of
-their files, which hold them turned. An array has a name, a NumPy type, its number of images, and how many dimensions it
-had, or "nhwc" if its channels came last. `labels` says what the stream's classes are: "given" with the files, or
-"chosen" to save bytes; or it is a list of classes that are not coded, since the model does not have them. `model` is
-what the model was called. A stream may come from anyone, so nothing of this is trusted.
+A picture is one image, with a name and a mode (Pillow's: "1" black and white, "L" grey, "RGB"; "I;16" grey with more
+than 256 levels, which are its values). A number after them stands for that many pictures whose names count up, here to
+a/009.png. A second number, 2..8, is the EXIF orientation of their files, which hold them turned. An array has a name, a
+NumPy type, its number of images, and how many dimensions it had, or "nhwc" if its channels came last. `labels` says
+what the stream's classes are: "given" with the files, or "chosen" to save bytes; or it is a list of classes that are
+not coded, since the model does not have them. `model` is what the model was called. A stream may come from anyone, so
+nothing of this is trusted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from pixelcnn.codec.container import Header, StreamError
+from pixelcnn.levels import GREY_LEVELS, array_dtype
 
 __all__ = ["KEPT_SUFFIXES", "Entry", "Labels", "check_names", "entries_of", "labels_of", "notes_of"]
 
@@ -31,7 +33,7 @@ KEPT_SUFFIXES = {
     ".ppm": "PPM",
 }
 """Suffixes of pictures that are restored in their own format, and Pillow's name of it; others become PNG files."""
-_MODES = ("1", "L", "RGB")
+_MODES = ("1", "L", "RGB", "I;16")
 _DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
 Labels = Literal["given", "chosen"] | list[int] | None
@@ -83,8 +85,9 @@ def entries_of(header: Header) -> list[Entry]:
     Raises:
         StreamError: If the notes contradict themselves or the header, or a name leads out of the folder.
     """
+    kind = array_dtype(header.levels).name
     if "files" not in header.notes:
-        return [Entry("images.npz" if header.labelled else "images.npy", "uint8", header.count, 4)]
+        return [Entry("images.npz" if header.labelled else "images.npy", kind, header.count, 4)]
     files = header.notes["files"]
     if not isinstance(files, list):
         raise StreamError("the notes are damaged: files is no list")
@@ -94,7 +97,10 @@ def entries_of(header: Header) -> list[Entry]:
     entries = [entry for run in runs for entry in _expanded(run)]
     check_names(entry.name for entry in entries)
     for entry in entries:
-        if not entry.is_array and header.shape[0] not in (1, 3):
+        deep = entry.kind == "I;16"
+        if not entry.is_array and (
+            header.shape[0] not in ((1,) if deep else (1, 3)) or deep != (header.levels > GREY_LEVELS)
+        ):
             raise StreamError(f"the notes are damaged: {entry.name!r} cannot be a picture of mode {entry.kind}")
         if entry.is_array and entry.dimensions == 3 and header.shape[0] != 1:
             raise StreamError(f"the notes are damaged: {entry.name!r} cannot have 3 dimensions")

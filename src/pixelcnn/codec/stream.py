@@ -171,7 +171,7 @@ def decompress_with_labels(
     wanted = range(first, first + (most if n is None else integer("n", n, 1, most)))
     chunks = range(wanted.start // header.per_chunk, (wanted.stop - 1) // header.per_chunk + 1)
     members = range(header.images_of(chunks[0]).start, header.images_of(chunks[-1]).stop)
-    size = len(members) * (math.prod(header.shape) + 8 * header.labelled)
+    size = len(members) * (math.prod(header.shape) * array_dtype(header.levels).itemsize + 8 * header.labelled)
     if size > most_bytes:
         raise StreamError(f"the images have {size} bytes, and most_bytes is {most_bytes}")
     images = torch.from_numpy(np.zeros((len(members), *header.shape), array_dtype(header.levels)))
@@ -319,5 +319,6 @@ def _matches_digest(header: Header, images: Tensor, labels: Tensor | None) -> bo
 def _digest(images: Tensor, labels: Tensor | None) -> bytes:
     """The first 8 bytes of the SHA-256 of labels and levels."""
     digest = hashlib.sha256(b"" if labels is None else labels.numpy().astype("<i8").data)
-    digest.update(images.contiguous().numpy().data)
+    levels = images.contiguous().numpy()
+    digest.update(levels.astype(levels.dtype.newbyteorder("<"), copy=False).data)
     return digest.digest()[:8]

@@ -26,8 +26,8 @@ class DataConfig:
     """How pictures get their size: `centre` scales a picture until it just covers the size, and crops the centre;
     `patches` cuts an unscaled picture into adjacent tiles of the size, and drops what is left at the edges."""
     bit_depth: Annotated[int | None, Range(8, 16)] = None
-    """Bits used per value, 8..16, in pictures stored with 16 bits; the upper 8 of them are kept. `None`: as many as the
-    largest value of all such pictures needs."""
+    """Bits used per value, 8..16, in pictures stored with 16 bits; the upper 8 of them are kept, or all with more than
+    256 levels. `None`: as many as the largest value of all such pictures needs."""
     layout: Layout | None = None
     """Axes of an array: n images of height h, width w and c channels. `None`: `nhw` for three axes, `nchw` for four;
     required where the last axis could be channels."""

@@ -26,7 +26,7 @@ class OrderEnsembleConfig:
     image_shape: tuple[int, int, int]
     """Channels, height and width of an image."""
     levels: int
-    """Number of values that a sub-pixel can take, 2..256."""
+    """Number of values that a sub-pixel can take, 2..65,536."""
     networks: tuple[ModelConfig, ...]
     """The distinct networks. Height and width are swapped for a network that scans columns."""
     members: tuple[int, ...]

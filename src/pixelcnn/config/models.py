@@ -39,11 +39,19 @@ class _ImageModelConfig:
     image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (1, 28, 28)
     """Channels, height and width of an image; the command line takes them from the data."""
     levels: Annotated[int, tyro.conf.Suppress] = 2
-    """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
+    """How many values a sub-pixel can take, 2..65,536; images hold 0 .. levels-1."""
+    embedding: Annotated[int, Range(0, 2**10)] = 0
+    """Size of the learned vector as which the network reads each level, for levels that are categories, such as the
+    codes of a VQ-VAE; 0 reads a level as a number."""
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_images(self.image_shape, self.levels)
+
+    @property
+    def image_features(self) -> int:
+        """Number of features by which the network reads a pixel: one per channel, or the channels' embeddings."""
+        return self.image_shape[0] * max(1, self.embedding)
 
     @property
     def conditions(self) -> tuple[int | None, int | None]:
@@ -164,7 +172,7 @@ class PixelCNNPlusPlusConfig(_WideFieldConfig):
     image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (3, 32, 32)
     """Channels, height and width of an image; the command line takes them from the data."""
     levels: Annotated[int, tyro.conf.Suppress] = 256
-    """How many values a sub-pixel can take, 2..256; images hold 0 .. levels-1."""
+    """How many values a sub-pixel can take, 2..65,536; images hold 0 .. levels-1."""
     filters: Annotated[int, Range(1, 2**16)] = 64
     """Features of each of the two streams."""
     blocks: Annotated[int, Range(0, 2**16)] = 3
@@ -186,7 +194,13 @@ ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
 """The architecture of any model."""
 
 
-_LATER = ("first_kernel", "kernel_size", "places", "context")  # options unknown to streams of earlier models
+_LATER = (
+    "first_kernel",
+    "kernel_size",
+    "places",
+    "context",
+    "embedding",
+)  # options unknown to streams of earlier models
 
 
 def architecture_of(config: ModelConfig) -> dict[str, object]:

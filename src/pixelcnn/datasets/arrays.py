@@ -17,6 +17,7 @@ Arrays are read as a stream, even compressed ones, so that memory does not grow 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import tokenize
 import zipfile
@@ -33,7 +34,7 @@ from torch import Tensor
 from pixelcnn.config import Layout
 from pixelcnn.datasets.cache import MAX_CLASSES, Contents, Source, Writer, stamp_of
 from pixelcnn.files import check_no_pointer, sample_digest
-from pixelcnn.levels import MAX_LEVELS, array_dtype
+from pixelcnn.levels import GREY_LEVELS, MAX_LEVELS, array_dtype
 from pixelcnn.progress import progress_bar
 
 __all__ = ["ArraySource"]
@@ -50,7 +51,7 @@ class ArraySource(Source):
 
     Args:
         path: The file.
-        levels: 2..256; None for the largest value plus one, at least 2.
+        levels: 2..65,536; None for the largest value plus one, at least 2.
         layout: What its axes are, see `DataConfig`.
         image_shape: Channels, height and width that its images must have.
 
@@ -94,12 +95,12 @@ class ArraySource(Source):
         return {"levels": self.levels, "layout": self.layout}
 
     def in_place(self) -> Tensor | None:
-        """The file's own array, memory-mapped, as images: uint8 (N, C, H, W); None if it has to be converted.
+        """The file's own array, memory-mapped, as images: levels (N, C, H, W); None if it has to be converted.
 
         Raises:
             ValueError: If a value is not in 0 .. levels-1.
         """
-        if self._key is not None or self.dtype != array_dtype(self.levels or MAX_LEVELS) or self.layout == "nhwc":
+        if self._key is not None or self.dtype != self._image_dtype or self.layout == "nhwc":
             return None
         with _opened(self.path, None) as array:
             for start, chunk in array.chunks():
@@ -122,7 +123,7 @@ class ArraySource(Source):
         return Contents(levels=self.levels or max(2, top + 1), classes=tuple(map(str, range(classes))) or None)
 
     def parts(self, *, progress: bool) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-        """All images in parts: index of the first; images, uint8 (n, C, H, W); their labels, int64 (n,), or None.
+        """All images in parts: index of the first; images, levels (n, C, H, W); their labels, int64 (n,), or None.
 
         Raises:
             ValueError: If a value is not in 0 .. levels-1, the labels do not fit, or the file is damaged.
@@ -133,9 +134,21 @@ class ArraySource(Source):
                 for start, chunk in array.chunks():
                     self._check(chunk, start, array.where)
                     nchw = chunk.transpose(0, 3, 1, 2) if self.layout == "nhwc" else chunk.reshape(-1, *self.shape)
-                    images = np.ascontiguousarray(nchw, dtype=array_dtype(self.levels or MAX_LEVELS))
+                    images = np.ascontiguousarray(nchw, dtype=self._image_dtype)
                     yield start, images, None if labels is None else labels[start : start + len(chunk)]
                     bar.update(len(chunk))
+
+    @functools.cached_property
+    def _image_dtype(self) -> np.dtype[Any]:
+        """The type that holds the levels, for which an array of wide integers is read once if `levels` is not given."""
+        if self.levels is not None or self.dtype.itemsize == 1:
+            return array_dtype(self.levels or GREY_LEVELS)
+        top = 0
+        with _opened(self.path, self._key) as array:
+            for start, chunk in array.chunks():
+                self._check(chunk, start, array.where)
+                top = max(top, int(chunk.max()))
+        return array_dtype(top + 1)
 
     def _check(self, chunk: np.ndarray, start: int, where: str) -> None:
         """Checks the values of a part of the array that begins with image `start`."""

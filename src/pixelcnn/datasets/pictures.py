@@ -5,6 +5,9 @@ pictures use (`Depth`); turn the picture upright as its EXIF data say; lay trans
 "L" (ITU-R 601-2 luma) or RGB; scale with a Lanczos filter, which averages where it reduces; and quantise:
 level = floor(value * levels / 256).
 
+With more than 256 levels, pictures must be stored in grey with more than 8 bits, and all of these are used:
+level = floor(value * levels / 2^bits), which is the value itself for 2^bits levels.
+
 Colour profiles and gamma are not applied. Pixels of 32 bits, integer or floating point, have no known range and are
 refused. Formats for drawings, textures or several sizes of one picture are not read.
 """
@@ -28,7 +31,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import Contents, Source, Writer
 from pixelcnn.files import check_no_pointer
-from pixelcnn.levels import GREY_LEVELS, quantised
+from pixelcnn.levels import GREY_LEVELS, array_dtype, quantised
 
 __all__ = [
     "SUFFIXES",
@@ -36,6 +39,7 @@ __all__ = [
     "Depth",
     "PictureSource",
     "Pictures",
+    "deep_values",
     "frames_left_out",
     "is_grey",
     "open_picture",
@@ -142,11 +146,13 @@ class Depth:
 
     Args:
         config: How the pictures are read; a given `bit_depth` is used as it is.
+        levels: Number of levels of the images.
         pictures: Opens the pictures, one after another.
     """
 
-    def __init__(self, config: DataConfig, pictures: Callable[[], Iterable[Image.Image]]) -> None:
+    def __init__(self, config: DataConfig, levels: int, pictures: Callable[[], Iterable[Image.Image]]) -> None:
         self._config = config
+        self._levels = levels
         self._pictures = pictures
         self._lock = threading.Lock()
         self._bits: int | None = None
@@ -165,7 +171,10 @@ class Depth:
         if self._bits is None:
             return ()
         why = "as bit_depth says" if self._config.bit_depth else "as many as they use; bit_depth can say how many"
-        cut = "" if self._bits == 8 else f", of which the upper 8 are kept: a model has at most {GREY_LEVELS} levels"
+        cut = ""
+        if 2**self._bits > max(self._levels, GREY_LEVELS):
+            few = "of which the upper 8 are kept: more than 256 levels keep more"
+            cut = f", {few if self._levels <= GREY_LEVELS else f'cut to {self._levels} levels'}"
         return (f"pictures stored with 16 bits are read as {self._bits} bits, 0..{2**self._bits - 1} ({why}){cut}",)
 
     def _of_all(self) -> int:
@@ -173,7 +182,7 @@ class Depth:
         for image in self._pictures():
             with contextlib.suppress(Exception):  # reported when it is decoded
                 if 8 < stored_bits(image) <= 16:
-                    bits = max(bits, _deep(image)[1])
+                    bits = max(bits, deep_values(image)[1])
             if bits >= 16:
                 break
         return bits
@@ -184,7 +193,7 @@ class PictureSource(Source):
 
     Args:
         name: The source's name in messages.
-        levels: 2..256; None for 256.
+        levels: 2..65,536; None for 256.
         config: How the pictures are read.
     """
 
@@ -245,7 +254,7 @@ class PictureSource(Source):
         """
         first = first_animated = ""
         animated = left_out = 0
-        depth = Depth(self.config, self.opened)
+        depth = Depth(self.config, self.levels, self.opened)
         with (
             warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities in files
             contextlib.closing(self.decoded(depth, progress=progress)) as pictures,
@@ -287,16 +296,18 @@ def to_levels(image: Image.Image, channels: int, levels: int, config: DataConfig
     Args:
         image: The picture.
         channels: 1 or 3.
-        levels: 2..256.
+        levels: 2..65,536.
         config: Size, crop and bit depth; without a bit depth, as many bits as this picture uses.
 
     Returns:
-        uint8 (N, channels, H, W) holding 0 .. levels-1.
+        Levels (N, channels, H, W).
 
     Raises:
-        ValueError: If the picture is smaller than a patch, or its pixels have 32 bits or values that `bit_depth` does
-            not allow. Damaged pictures may raise anything.
+        ValueError: If the picture is smaller than a patch, its pixels have 32 bits or values that `bit_depth` does not
+            allow, or they have not enough bits for more than 256 levels. Damaged pictures may raise anything.
     """
+    if levels > GREY_LEVELS:
+        return _cut(_deep_levels(image, levels, config)[..., None].repeat(channels, -1), config)
     image = _eight_bits(image, config.bit_depth)
     image = ImageOps.exif_transpose(image)
     if image.mode in _ALPHA or "transparency" in image.info:
@@ -306,10 +317,37 @@ def to_levels(image: Image.Image, channels: int, levels: int, config: DataConfig
     size = config.height_and_width
     if size is not None and config.crop == "centre":
         image = ImageOps.fit(image, size[::-1], Image.Resampling.LANCZOS)
-    values = quantised(np.asarray(image).reshape(image.height, image.width, channels), levels)
+    return _cut(quantised(np.asarray(image).reshape(image.height, image.width, channels), levels), config)
+
+
+def _cut(values: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Levels (H, W, channels) as images, (N, channels, H, W): one, or patches."""
+    size = config.height_and_width
     if size is None or config.crop == "centre":
         return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
     return _patches(values, *size)
+
+
+def _deep_levels(image: Image.Image, levels: int, config: DataConfig) -> np.ndarray:
+    """A picture of more than 8 bits as more than 256 levels, int32 (H, W), upright and in the size asked for."""
+    if stored_bits(image) <= 8:
+        raise ValueError(f"its values have at most 8 bits, and {levels} levels need more")
+    values, used = deep_values(image)
+    if values is None:
+        raise ValueError(f"it is in colour or transparent, of which 8 bits can be read, and {levels} levels need more")
+    bits = config.bit_depth or max(8, used)
+    _check_depth(values, bits)
+    if "transparency" in image.info:
+        values[values == image.info["transparency"]] = 0
+    upright = Image.fromarray(values.astype(np.float32))  # which holds 16 bits exactly, and can be scaled
+    upright.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+    upright = ImageOps.exif_transpose(upright)
+    size = config.height_and_width
+    if size is not None and config.crop == "centre":
+        upright = ImageOps.fit(upright, size[::-1], Image.Resampling.LANCZOS)
+    whole = np.rint(np.asarray(upright)).clip(0, 2**bits - 1).astype(np.int64)
+    found: np.ndarray = (whole * levels >> bits).astype(array_dtype(levels))
+    return found
 
 
 def _reason(error: Exception) -> str:
@@ -324,7 +362,7 @@ def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:
     """The picture with 8 bits per value: the upper 8 of `bit_depth`, or of those that it uses."""
     if stored_bits(image) <= 8:
         return image
-    values, used = _deep(image)
+    values, used = deep_values(image)
     bits = bit_depth or max(8, used)
     if values is None:
         if bits < 16:
@@ -333,8 +371,7 @@ def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:
                 "with 8 bits per channel"
             )
         return image
-    if (largest := int(values.max())) >> bits:
-        raise ValueError(f"it holds the value {largest}, and bit_depth = {bits} allows 0..{2**bits - 1}")
+    _check_depth(values, bits)
     exif = image.getexif()
     upper = (values >> (bits - 8)).astype(np.uint8)
     if "transparency" in image.info:
@@ -344,7 +381,12 @@ def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:
     return high
 
 
-def _deep(image: Image.Image) -> tuple[np.ndarray | None, int]:
+def _check_depth(values: np.ndarray, bits: int) -> None:
+    if (largest := int(values.max())) >> bits:
+        raise ValueError(f"it holds the value {largest}, and bit_depth = {bits} allows 0..{2**bits - 1}")
+
+
+def deep_values(image: Image.Image) -> tuple[np.ndarray | None, int]:
     """The values of a picture stored with more than 8 bits, uint16 (H, W), and the number of bits that they use.
 
     If the file itself says fewer than 16 bits, that number counts, whatever the values are. Colours give no values.

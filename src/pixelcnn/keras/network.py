@@ -113,11 +113,17 @@ def to_keras(model: AutoregressiveModel) -> Weights:
     Raises:
         ValueError: If the example has no such network, or a weight is not finite.
     """
-    if not isinstance(model, PixelCNN) or model.image_shape[0] != 1 or model.levels != 2:
+    if (
+        not isinstance(model, PixelCNN)
+        or model.image_shape[0] != 1
+        or model.levels != 2
+        or model.level_embedding is not None
+    ):
         c, h, w = model.image_shape
+        kind = type(model).__name__ + ("" if model.level_embedding is None else " with an embedding")
         raise ValueError(
             "the Keras example's network is a PixelCNN for images of 1 channel and 2 levels, got a "
-            f"{type(model).__name__} for images of {c} x {h} x {w} and {model.levels} levels"
+            f"{kind} for images of {c} x {h} x {w} and {model.levels} levels"
         )
     check_weights(model.named_parameters())
     convolutions = []

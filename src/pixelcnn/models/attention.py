@@ -32,6 +32,7 @@ class AttentionBlock(nn.Module):
 
     Args:
         image_shape: Channels, height and width.
+        image_features: Number of features by which the image is read.
         filters: Number of features of the stream.
         groups: Number of colour groups of the stream.
         heads: Number of attention heads.
@@ -42,6 +43,7 @@ class AttentionBlock(nn.Module):
     def __init__(
         self,
         image_shape: tuple[int, int, int],
+        image_features: int,
         filters: int,
         groups: int,
         heads: int,
@@ -49,7 +51,7 @@ class AttentionBlock(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        c, height, width = image_shape
+        _, height, width = image_shape
         features = heads * size
         self.heads = heads
         self._groups = groups
@@ -63,7 +65,7 @@ class AttentionBlock(nn.Module):
             )
 
         self.query = conv(filters, groups * features, (groups, groups))
-        self.image = conv(c, filters, (groups, 1), "all")
+        self.image = conv(image_features, filters, (groups, 1), "all")
         self.finished = conv(filters, filters, (groups, 1), "all", relu=True)
         self.keys = conv(filters, features, (1, 1))
         self.values = conv(filters, features, (1, 1))
@@ -102,7 +104,13 @@ def attention_blocks(
     """
     return {
         (k + 1) * layers // (config.attention + 1): AttentionBlock(
-            config.image_shape, filters, groups, config.attention_heads, config.attention_size, generator
+            config.image_shape,
+            config.image_features,
+            filters,
+            groups,
+            config.attention_heads,
+            config.attention_size,
+            generator,
         )
         for k in range(config.attention)
     }

@@ -37,7 +37,7 @@ from pixelcnn.config import (
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
-from pixelcnn.layers import MaskedConv2d
+from pixelcnn.layers import LevelEmbedding, MaskedConv2d
 from pixelcnn.likelihoods import Likelihood, likelihood_of
 from pixelcnn.models.card import HERE, describe, with_license, with_name
 from pixelcnn.models.checkpoints import checkpoints, read_checkpoint
@@ -66,10 +66,14 @@ class AutoregressiveModel(DensityModel, nn.Module):
     classes: ClassVar[dict[str, type[AutoregressiveModel]]] = {}
     """The classes that can be saved, loaded and trained, by name: the shipped ones and those of `register`."""
 
-    def __init__(self, config: ModelConfig, likelihood: Likelihood | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, likelihood: Likelihood | None = None, *, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.likelihood = likelihood or likelihood_of(config.levels)
+        size: int = getattr(config, "embedding", 0)
+        self.level_embedding = LevelEmbedding(config.image_shape[0], config.levels, size, generator) if size else None
         self.class_names: tuple[str, ...] | None = None
         """Names of the classes, if they are known."""
         self.history: Any = None

@@ -42,6 +42,7 @@ class CoarseContext(nn.Module):
 
     Args:
         image_shape: Channels, height and width.
+        image_features: Number of features by which the image is read.
         scale: Side of a cell in pixels.
         filters: Number of features of each cell.
         streams: The streams to which terms are added.
@@ -52,6 +53,7 @@ class CoarseContext(nn.Module):
     def __init__(
         self,
         image_shape: tuple[int, int, int],
+        image_features: int,
         scale: int,
         filters: int,
         streams: Sequence[Stream],
@@ -59,10 +61,12 @@ class CoarseContext(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        c, height, width = image_shape
+        _, height, width = image_shape
         self.scale = scale
         above = Window(-3 * scale, -1, -scale, 2 * scale - 1)
-        self.first = MaskedConv2d(c, filters, above, mask_type="A", groups=1, stride=scale, generator=generator)
+        self.first = MaskedConv2d(
+            image_features, filters, above, mask_type="A", groups=1, stride=scale, generator=generator
+        )
         self.places = PositionTable(height, width, filters, generator, full=True, scale=scale)
         cells = Window(-1, 0, -1, 1)
         more = [MaskedConv2d(filters, filters, cells, mask_type="B", generator=generator) for _ in range(_LAYERS - 1)]
@@ -114,7 +118,13 @@ class FirstLayerTerms(nn.Module):
         scales = sorted(config.context, reverse=True)
         contexts = [
             CoarseContext(
-                config.image_shape, scale, max(1, 3 * config.filters * scale // 4), streams, condition, generator
+                config.image_shape,
+                config.image_features,
+                scale,
+                max(1, 3 * config.filters * scale // 4),
+                streams,
+                condition,
+                generator,
             )
             for scale in scales
         ]

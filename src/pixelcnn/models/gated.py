@@ -47,7 +47,7 @@ class GatedLayer(nn.Module):
         filters: Features of each stack, a multiple of `channels`.
         kernel_size: Odd width of the kernels; the height of the vertical one is half of it, rounded up.
         channels: Channels of the image.
-        first: Whether the layer reads the image.
+        image: Number of features by which the layer reads the image; 0 if it reads the layer before it.
         last: Whether only the skip connections read the layer's output.
         condition: Size of what the image is conditioned on; 0 for nothing.
         generator: Source of the initial weights.
@@ -59,14 +59,14 @@ class GatedLayer(nn.Module):
         kernel_size: int,
         channels: int,
         *,
-        first: bool,
+        image: int,
         last: bool,
         condition: int,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        r, c = kernel_size // 2, channels
-        inputs = channels if first else filters
+        r, c, first = kernel_size // 2, channels, image > 0
+        inputs = image or filters
         mask: MaskType = "A" if first else "B"
         above = Window(-r, -1 if first else 0, -r, r)
         beside = Window(0, 0, -r, -1 if first and c == 1 else 0)
@@ -129,7 +129,7 @@ class GatedPixelCNN(AutoregressiveModel):
 
     Args:
         image_shape: Channels, height and width.
-        levels: Number of values that a sub-pixel can take, 2..256.
+        levels: Number of values that a sub-pixel can take, 2..65,536.
         filters: Features of each stack, a multiple of the channels.
         layers: Number of gated layers.
         first_kernel: Odd width of the kernels that read the image, 3..31.
@@ -141,6 +141,7 @@ class GatedPixelCNN(AutoregressiveModel):
         attention: Number of attention blocks, 0..layers - 1.
         attention_heads: Heads per attention block.
         attention_size: Features of each head's queries, keys and values.
+        embedding: Size of the learned vector as which each level is read; 0 reads it as a number.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -171,6 +172,7 @@ class GatedPixelCNN(AutoregressiveModel):
         kernel_size: int | typing.Sequence[int] = GatedPixelCNNConfig.kernel_size,
         places: bool = GatedPixelCNNConfig.places,
         context: typing.Sequence[int] = GatedPixelCNNConfig.context,
+        embedding: int = GatedPixelCNNConfig.embedding,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -190,7 +192,9 @@ class GatedPixelCNN(AutoregressiveModel):
                 kernel_size=plain(kernel_size),
                 places=places,
                 context=tuple(context),
-            )
+                embedding=embedding,
+            ),
+            generator=generator,
         )
         c, filters, layers = self.image_shape[0], self.config.filters, self.config.layers
         condition = self.config.condition_features
@@ -200,7 +204,7 @@ class GatedPixelCNN(AutoregressiveModel):
                 filters,
                 kernels[k],
                 c,
-                first=k == 0,
+                image=self.image_features if k == 0 else 0,
                 last=k == layers - 1,
                 condition=condition if k == 0 or not self.config.context else 0,
                 generator=generator,
@@ -217,8 +221,8 @@ class GatedPixelCNN(AutoregressiveModel):
         self._attention = between
         self.terms = FirstLayerTerms(self.config, ((2 * filters, 1), (2 * filters, c)), condition, generator)
 
-    def network(self, view: View) -> Tensor:
-        """See `AutoregressiveModel.network`."""
+    def penultimate(self, view: View) -> Tensor:
+        """See `Autoregressive.penultimate`."""
         v: Tensor | None = None
         h: Tensor | None = None
         skip: Tensor | None = None
@@ -230,4 +234,13 @@ class GatedPixelCNN(AutoregressiveModel):
                 assert h is not None
                 h = self._attention[k].forward(h, view)
         assert skip is not None
-        return view(Conv(self.output), view(Conv(self.head), skip))
+        return view(Conv(self.head), skip)
+
+    def network(self, view: View) -> Tensor:
+        """See `Autoregressive.network`."""
+        return view(Conv(self.output), self.penultimate(view))
+
+    @property
+    def logit_layer(self) -> MaskedConv2d:
+        """See `Autoregressive.logit_layer`."""
+        return self.output

@@ -34,7 +34,7 @@ class ResidualBlock(nn.Module):
         self.conv1 = MaskedConv2d(filters, filters, 1, mask_type="B", groups=groups, generator=generator)
         self.masked = MaskedConv2d(filters, half, 3, mask_type="B", groups=groups, generator=generator)
         self.conv2 = MaskedConv2d(half, filters, 1, mask_type="B", groups=groups, generator=generator)
-        self._layers = (self.conv1, self.masked, self.conv2)  # see PixelCNN.network
+        self._layers = (self.conv1, self.masked, self.conv2)  # see PixelCNN.penultimate
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         """Features (..., filters) to features of the same shape."""
@@ -47,9 +47,10 @@ class PixelCNN(AutoregressiveModel):
 
     Args:
         image_shape: Channels, height and width.
-        levels: Number of values that a sub-pixel can take, 2..256.
+        levels: Number of values that a sub-pixel can take, 2..65,536.
         filters: Features of each layer, at least two per channel.
         blocks: Number of residual blocks.
+        embedding: Size of the learned vector as which each level is read; 0 reads it as a number.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -73,13 +74,17 @@ class PixelCNN(AutoregressiveModel):
         levels: int = PixelCNNConfig.levels,
         filters: int = PixelCNNConfig.filters,
         blocks: int = PixelCNNConfig.blocks,
+        embedding: int = PixelCNNConfig.embedding,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
         shape = typing.cast("tuple[int, int, int]", tuple(image_shape))
-        super().__init__(PixelCNNConfig(image_shape=shape, levels=levels, filters=filters, blocks=blocks))
+        super().__init__(
+            PixelCNNConfig(image_shape=shape, levels=levels, filters=filters, blocks=blocks, embedding=embedding),
+            generator=generator,
+        )
         c, filters, blocks = self.image_shape[0], self.config.filters, self.config.blocks
-        self.input = MaskedConv2d(c, filters, 7, mask_type="A", groups=c, generator=generator)
+        self.input = MaskedConv2d(self.image_features, filters, 7, mask_type="A", groups=c, generator=generator)
         blocks_ = [ResidualBlock(filters, c, generator) for _ in range(blocks)]
         self.blocks = nn.ModuleList(blocks_)
         head = [MaskedConv2d(filters, filters, 1, mask_type="B", groups=c, generator=generator) for _ in range(2)]
@@ -87,10 +92,10 @@ class PixelCNN(AutoregressiveModel):
         params = c * self.likelihood.params
         self.output = MaskedConv2d(filters, params, 1, mask_type="B", groups=c, activation="none", generator=generator)
 
-        self._blocks, self._head = tuple(blocks_), tuple(head)  # see `network`
+        self._blocks, self._head = tuple(blocks_), tuple(head)  # see `penultimate`
 
-    def network(self, view: View) -> Tensor:
-        """See `AutoregressiveModel.network`.
+    def penultimate(self, view: View) -> Tensor:
+        """See `Autoregressive.penultimate`.
 
         The sampler runs this for every front. Looking up submodules and calling them through `nn.Module` took a tenth
         of its time, so it iterates over plain tuples.
@@ -100,4 +105,13 @@ class PixelCNN(AutoregressiveModel):
             h = block.forward(h, view)
         for layer in self._head:
             h = view(Conv(layer), h)
-        return view(Conv(self.output), h)
+        return h
+
+    def network(self, view: View) -> Tensor:
+        """See `Autoregressive.network`."""
+        return view(Conv(self.output), self.penultimate(view))
+
+    @property
+    def logit_layer(self) -> MaskedConv2d:
+        """See `Autoregressive.logit_layer`."""
+        return self.output

@@ -33,9 +33,10 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn.arguments import plain
-from pixelcnn.arithmetic.mixture import mixture_of
+from pixelcnn.arithmetic.mixture import Resolution, mixture_of
 from pixelcnn.config import PixelCNNPlusPlusConfig, kernel_sizes
 from pixelcnn.layers import MaskedConv2d, Window
+from pixelcnn.levels import GREY_LEVELS
 from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
@@ -104,7 +105,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
 
     Args:
         image_shape: Channels, height and width.
-        levels: Number of values that a sub-pixel can take, 2..256.
+        levels: Number of values that a sub-pixel can take, 2..65,536.
         filters: Features of each stream.
         blocks: Residual blocks of each stream in each of the two halves.
         mixtures: Logistic distributions per mixture.
@@ -117,6 +118,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         attention: Number of attention blocks, 0..2 * blocks.
         attention_heads: Heads per attention block.
         attention_size: Features of each head's queries, keys and values.
+        embedding: Size of the learned vector as which each level is read; 0 reads it as a number.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -148,6 +150,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         kernel_size: int | typing.Sequence[int] = PixelCNNPlusPlusConfig.kernel_size,
         places: bool = PixelCNNPlusPlusConfig.places,
         context: typing.Sequence[int] = PixelCNNPlusPlusConfig.context,
+        embedding: int = PixelCNNPlusPlusConfig.embedding,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -167,10 +170,11 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             kernel_size=plain(kernel_size),
             places=places,
             context=tuple(context),
+            embedding=embedding,
         )
         filters, blocks, mixtures = config.filters, config.blocks, config.mixtures
-        super().__init__(config, LogisticMixture(config.levels, mixtures))
-        c = self.image_shape[0]
+        super().__init__(config, LogisticMixture(config.levels, mixtures), generator=generator)
+        c, image = self.image_shape[0], self.image_features
         condition = config.condition_features
 
         kernels = kernel_sizes(config, 2 * blocks)
@@ -180,9 +184,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             return [ResidualBlock(filters, window, shortcuts, condition, generator) for window in windows]
 
         r = config.first_kernel // 2
-        self.input_u = _conv(c, filters, Window(-r - 1, -1, -r, r), generator, first=True)
-        self.input_above = _conv(c, filters, Window(-r, -1, -r, r), generator, first=True)
-        self.input_left = _conv(c, filters, Window(-r, 0, -r, -1), generator, first=True)
+        self.input_u = _conv(image, filters, Window(-r - 1, -1, -r, r), generator, first=True)
+        self.input_above = _conv(image, filters, Window(-r, -1, -r, r), generator, first=True)
+        self.input_left = _conv(image, filters, Window(-r, 0, -r, -1), generator, first=True)
         halves = [
             row(map(_down, up), 0),
             row(map(_down_right, up), 1),
@@ -190,6 +194,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             row(map(_down_right, down), 2),
         ]
         self.up_u, self.up_ul, self.down_u, self.down_ul = map(nn.ModuleList, halves)
+        self._resolution = Resolution(config.levels)
         self.output = _conv(2 * filters, _raw_features(c, mixtures), 1, generator)
         self._halves = tuple(map(tuple, halves))
         between = attention_blocks(config, 2 * blocks + 1, filters, 1, generator)
@@ -198,7 +203,8 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         self.terms = FirstLayerTerms(config, ((filters, 1), (filters, 1)), condition, generator)
         with torch.no_grad():  # the mixture begins spread over all levels
             means = self.output.bias[mixtures : mixtures * (1 + c)].view(c, mixtures)
-            means.copy_(torch.linspace(-0.9, 0.9, mixtures).expand(c, mixtures))
+            middles = torch.linspace(-0.9, 0.9, mixtures) * 2.0**self._resolution.mean_bits
+            means.copy_(middles.expand(c, mixtures))
             self.output.bias[mixtures * (1 + c) : mixtures * (1 + 2 * c)] = -1.5
 
     def network(self, view: View) -> Tensor:
@@ -226,8 +232,10 @@ class PixelCNNPlusPlus(AutoregressiveModel):
     def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
         """See `AutoregressiveModel.subpixel_params`: the mixture of one channel given the earlier ones, (..., 3 m)."""
         c, m = self.image_shape[0], self.likelihood.mixtures
+        raw = raw.double() if self.levels > GREY_LEVELS else raw  # so many levels need more digits than float32 has
         weights, rest = raw[..., :m], raw[..., m:]
-        means, log_scales, slopes = rest[..., : c * m], rest[..., c * m : 2 * c * m], torch.tanh(rest[..., 2 * c * m :])
+        means = rest[..., : c * m] * 2.0**-self._resolution.mean_bits
+        log_scales, slopes = rest[..., c * m : 2 * c * m], torch.tanh(rest[..., 2 * c * m :])
         pairs = {pair: slice(k * m, (k + 1) * m) for k, pair in enumerate(itertools.combinations(range(c), 2))}
         values = 2 * levels.to(raw.dtype) / (self.levels - 1) - 1
 

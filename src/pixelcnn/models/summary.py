@@ -56,8 +56,8 @@ class _TracingView(FullView):
 
 def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
     """Every masked convolution and position table, in the order of the forward pass; masked weights are counted."""
-    c, h, w = model.image_shape
-    view = _TracingView(torch.zeros(1, h, w, c, dtype=model.dtype, device=model.device))
+    _, h, w = model.image_shape
+    view = _TracingView(torch.zeros(1, h, w, model.image_features, dtype=model.dtype, device=model.device))
     with torch.inference_mode():
         model.network(view)
     names = {module: name for name, module in model.named_modules()}
@@ -105,7 +105,7 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
         bool (rows, columns); the pixel itself is in the middle of the last row.
     """
     c, config = model.image_shape[0], model.config
-    beyond: dict[str, Any] = {"attention": 0, "places": False, "context": ()}
+    beyond: dict[str, Any] = {"attention": 0, "places": False, "context": (), "embedding": 0}
     config = dataclasses.replace(config, **{name: off for name, off in beyond.items() if hasattr(config, name)})
     with torch.device("meta"):
         windows = [layer.window for layer in type(model).from_config(config).masked_layers]

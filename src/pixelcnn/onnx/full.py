@@ -1,6 +1,6 @@
 """The whole forward pass as an ONNX graph.
 
-images   uint8 or float32 levels (N, C, H, W), for any N
+images   uint8 levels, int32 if there are more than 256, or float32 levels (N, C, H, W), for any N
 labels   for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
 params   float32 (N, C, H, W, params), what the model itself returns
 """
@@ -11,9 +11,17 @@ import numpy as np
 from torch import Tensor
 
 from pixelcnn.layers import MaskedConv2d
+from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.onnx.graph import Graph
-from pixelcnn.onnx.surroundings import check_model, condition_input, kernel_rows, kind_of, mixture_params, scaled
+from pixelcnn.onnx.surroundings import (
+    check_model,
+    condition_input,
+    image_features,
+    kernel_rows,
+    kind_of,
+    mixture_params,
+)
 from pixelcnn.operations import Node
 from pixelcnn.sampling.program import record
 
@@ -76,19 +84,21 @@ def full_graph(model: AutoregressiveModel, *, floating: bool = False) -> bytes:
 
     Args:
         model: A model of any family, in float32 and without attention.
-        floating: Whether the images are float32 levels instead of uint8.
+        floating: Whether the images are float32 levels instead of uint8 or int32.
 
     Raises:
         ValueError: If the model cannot be exported, or onnx is not installed.
     """
     check_model(model)
+    if floating and model.level_embedding is not None:
+        raise ValueError("a model with an embedding reads levels as integers: --input float32 is for those without")
     graph, likelihood = _Everywhere(model), model.likelihood
     c, h, w = model.image_shape
-    images = graph.input("images", np.float32 if floating else np.uint8, ["N", c, h, w])
+    images = graph.input("images", np.float32 if floating else array_dtype(model.levels).type, ["N", c, h, w])
     graph.condition = condition_input(graph, model)
     levels = graph.node("Transpose", images if floating else graph.cast(images, np.float32), perm=[0, 2, 3, 1])
     program = record(model, conditional=graph.condition is not None)
-    graph.begin(program, scaled(graph, levels, model))
+    graph.begin(program, image_features(graph, levels, model, [-1, h, w, model.image_features]))
     for node in program.nodes:
         graph.values[node.target] = node.op.exported(graph, node)
     raw = graph.values[program.output]

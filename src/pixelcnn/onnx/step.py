@@ -3,7 +3,7 @@
 Inputs, for N images of C channels and H * W pixels:
 
     step        int64 (), from -prelude on, in order; nothing is drawn before step 0
-    images      uint8 (N, C, H, W): levels drawn so far, arbitrary values elsewhere
+    images      uint8 (N, C, H, W), int32 for more than 256 levels: those drawn so far, any levels elsewhere
     labels      for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
     cache_K     float32 (H * W + 2, N, features): zeros before the first step, then what the last call returned
 
@@ -32,9 +32,17 @@ import torch
 from torch import Tensor
 
 from pixelcnn.layers import MaskedConv2d
+from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.onnx.graph import Graph
-from pixelcnn.onnx.surroundings import check_model, condition_input, kernel_rows, kind_of, mixture_params, scaled
+from pixelcnn.onnx.surroundings import (
+    check_model,
+    condition_input,
+    image_features,
+    kernel_rows,
+    kind_of,
+    mixture_params,
+)
 from pixelcnn.operations import IMAGE, Node
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 
@@ -157,12 +165,14 @@ def step_graph(model: AutoregressiveModel) -> bytes:
     program, wavefront = schedule.program, schedule.wavefront
     graph = _Front(schedule)
     step = graph.input("step", np.int64, [])
-    images = graph.input("images", np.uint8, ["N", c, h, w])
+    images = graph.input("images", array_dtype(model.levels).type, ["N", c, h, w])
     graph.condition = condition_input(graph, model)
 
     levels = graph.reshape(graph.node("Transpose", images, perm=[2, 3, 0, 1]), [h * w, -1, c])
-    levels = graph.node("Pad", graph.cast(levels, np.float32), graph.constant([0, 0, 0, 2, 0, 0]))
-    graph.start(step, scaled(graph, levels, model))
+    levels, margin = graph.cast(levels, np.float32), graph.constant([0, 0, 0, 2, 0, 0])
+    image = image_features(graph, levels, model, [h * w, -1, model.image_features])
+    levels = graph.node("Pad", levels, margin)
+    graph.start(step, graph.node("Pad", image, margin))
     stored = set(range(len(program.features))) - program.conditions - {IMAGE}
     kept = [value for value in sorted(stored) if any(reading.later for reading in schedule.readings[value])]
     shapes: dict[int, list[int | str]] = {}

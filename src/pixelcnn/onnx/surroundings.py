@@ -7,14 +7,15 @@ import math
 
 import numpy as np
 
+from pixelcnn.arithmetic.mixture import Resolution
 from pixelcnn.layers import MaskedConv2d
-from pixelcnn.likelihoods import MAX_LOG_SCALE, MIN_LOG_SCALE, LogisticMixture
+from pixelcnn.likelihoods import MAX_LOG_SCALE, LogisticMixture
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.mixture import MixtureModel
 from pixelcnn.onnx.graph import Graph
 from pixelcnn.sampling.autoregressive import check_weights
 
-__all__ = ["check_model", "condition_input", "kernel_rows", "kind_of", "mixture_params", "scaled"]
+__all__ = ["check_model", "condition_input", "image_features", "kernel_rows", "kind_of", "mixture_params"]
 
 _SMALL = -40.0  # log w below which 1 - exp(-w) equals w
 
@@ -53,9 +54,13 @@ def condition_input(graph: Graph, model: AutoregressiveModel) -> str | None:
     return graph.cast(graph.node("Equal", labels, graph.constant(list(range(classes)))), np.float32)
 
 
-def scaled(graph: Graph, levels: str, model: AutoregressiveModel) -> str:
-    """Float32 levels scaled to 0..1, as the network reads them."""
-    return graph.node("Div", levels, graph.constant(float(model.levels - 1)))
+def image_features(graph: Graph, levels: str, model: AutoregressiveModel, shape: list[int]) -> str:
+    """Float32 levels (..., C) as the network reads them: scaled to 0..1 or embedded, of the given shape."""
+    if model.level_embedding is None:
+        return graph.node("Div", levels, graph.constant(float(model.levels - 1)))
+    first = np.arange(model.image_shape[0]) * model.levels
+    rows = graph.node("Add", graph.cast(levels, np.int64), graph.constant(first))
+    return graph.reshape(graph.node("Gather", graph.constant(model.level_embedding.weight), rows), shape)
 
 
 def kernel_rows(layer: MaskedConv2d, taps: list[tuple[int, int]]) -> np.ndarray:
@@ -86,6 +91,8 @@ def mixture_params(graph: Graph, model: AutoregressiveModel, raw: str, levels: s
     c = model.image_shape[0]
     pairs = list(itertools.combinations(range(c), 2))
     weights, *parts = graph.nodes("Split", 1 + 2 * c + len(pairs), raw, axis=-1)
+    unit = 2.0 ** -Resolution(model.levels).mean_bits
+    parts[:c] = [part if unit == 1 else _times(graph, part, unit) for part in parts[:c]]
     means, log_scales, slopes = parts[:c], parts[c : 2 * c], parts[2 * c :]
     each = [graph.node("Gather", levels, graph.constant([k]), axis=-1) for k in range(c)]  # (..., 1)
     top = float(model.levels - 1)
@@ -98,14 +105,14 @@ def mixture_params(graph: Graph, model: AutoregressiveModel, raw: str, levels: s
         mixture = graph.node("Concat", weights, means[k], log_scales[k], axis=-1)
         found.append(graph.node("Unsqueeze", mixture, graph.constant([-2])))
         if k < c - 1:
-            terms = _log_prob_terms(graph, values[k], means[k], log_scales[k], 1 / top)
+            terms = _log_prob_terms(graph, values[k], means[k], log_scales[k], 1 / top, likelihood.min_log_scale)
             weights = graph.node("LogSoftmax", graph.node("Add", weights, terms), axis=-1)
     return found[0] if c == 1 else graph.node("Concat", *found, axis=-2)
 
 
-def _log_prob_terms(graph: Graph, x: str, mean: str, log_scale: str, half: float) -> str:
+def _log_prob_terms(graph: Graph, x: str, mean: str, log_scale: str, half: float, least: float) -> str:
     """Log-probability of the scaled values x under each distribution, see `LogisticMixture`."""
-    log_scale = graph.node("Clip", log_scale, graph.constant(MIN_LOG_SCALE), graph.constant(MAX_LOG_SCALE))
+    log_scale = graph.node("Clip", log_scale, graph.constant(least), graph.constant(MAX_LOG_SCALE))
     inverse = graph.node("Exp", graph.node("Neg", log_scale))
     centred = graph.node("Sub", x, mean)
     upper, lower = (graph.node("Mul", _plus(graph, centred, edge), inverse) for edge in (half, -half))

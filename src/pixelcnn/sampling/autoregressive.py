@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pixelcnn.arguments import ArrayLike, bounds, readable, tensor
 from pixelcnn.arithmetic import Arithmetic, Precision
 from pixelcnn.config import ModelConfig, conditions_of
-from pixelcnn.layers import MaskedConv2d
-from pixelcnn.levels import level_dtype, levels_of
+from pixelcnn.layers import LevelEmbedding, MaskedConv2d
+from pixelcnn.levels import GREY_LEVELS, level_dtype, levels_of
 from pixelcnn.likelihoods import Likelihood
-from pixelcnn.operations import FullView, View
+from pixelcnn.operations import Conv, FullView, View
 
 __all__ = ["Autoregressive", "MakeView", "blank", "check_weights"]
 
 MakeView = Callable[[Tensor, Tensor | None], FullView]
+
+_LOGITS = 2**21  # logits that are made at a time where a sub-pixel has many
 
 
 class Autoregressive(ABC):
@@ -32,6 +35,8 @@ class Autoregressive(ABC):
     """The architecture."""
     likelihood: Likelihood
     """What the network's outputs mean."""
+    level_embedding: LevelEmbedding | None
+    """The vectors as which the network reads levels; None if it reads them as numbers."""
     exact: bool = False
     """Whether the model computes in exact arithmetic, see `pixelcnn.exact`."""
     grouped: ClassVar[bool] = True
@@ -58,6 +63,30 @@ class Autoregressive(ABC):
 
         If the model is not `grouped`, the input of `subpixel_params` instead.
         """
+
+    @property
+    def logit_layer(self) -> MaskedConv2d | None:
+        """The 1 x 1 layer that `network` applies to what `penultimate` returns; None if the network is not cut in two.
+
+        With many levels the last layer's result would not fit into memory for all pixels, so it is computed in parts.
+        """
+        return None
+
+    def penultimate(self, view: View) -> Tensor:  # noqa: ARG002 - of those that have one
+        """What `logit_layer` reads, (..., features)."""
+        raise AssertionError(f"{type(self).__name__} has no last layer of its own")
+
+    def read_levels(self, levels: Tensor) -> Tensor:
+        """Levels (..., C) as the network reads them: scaled to 0..1, (..., C), or embedded, (..., C * embedding)."""
+        if self.level_embedding is None:
+            return levels.to(self.dtype) / (self.levels - 1)
+        return self.level_embedding.forward(levels)
+
+    def read_channel(self, levels: Tensor, channel: int) -> Tensor:
+        """Levels (...) of one channel as the network reads them: (..., 1) or (..., embedding)."""
+        if self.level_embedding is None:
+            return (levels.to(self.dtype) / (self.levels - 1)).unsqueeze(-1)
+        return self.level_embedding.of_channel(levels, channel)
 
     @abstractmethod
     def prepared(self) -> Autoregressive:
@@ -93,6 +122,11 @@ class Autoregressive(ABC):
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
         return self.config.image_shape
+
+    @property
+    def image_features(self) -> int:
+        """Number of features by which the network reads a pixel: one per channel, or the channels' embeddings."""
+        return self.image_shape[0] * (1 if self.level_embedding is None else self.level_embedding.features)
 
     @property
     def levels(self) -> int:
@@ -135,7 +169,9 @@ class Autoregressive(ABC):
             condition: The result of `condition_of` for the labels.
             view: Makes the view that the network runs over, from the scaled images (N, H, W, C) and the condition.
         """
-        return self.likelihood.log_prob(self.raw_params(images, condition, view), images)
+        if self._many_logits:
+            return self._by_parts(self.likelihood.log_prob, images, condition, view)
+        return self.likelihood.log_prob(self.raw_params(images, condition, view), images).to(self._wide)
 
     def unchecked_log_prob(
         self, images: Tensor, condition: Tensor | None = None, view: MakeView | None = None
@@ -145,25 +181,77 @@ class Autoregressive(ABC):
 
     def raw_params(self, images: Tensor, condition: Tensor | None = None, view: MakeView | None = None) -> Tensor:
         """`forward` without validating its arguments; see `unchecked_log_prob_map`."""
-        view = self.view_of(None) if view is None else view
         c, h, w = self.image_shape
-        image_nhwc = images.permute(0, 2, 3, 1).to(self.dtype) / (self.levels - 1)
-        raw = self.network(view(image_nhwc.contiguous(), condition))
-        raw = raw.to(torch.promote_types(self.dtype, torch.float32))  # under autocast, or if the model is in float16
+        raw = self.network(self._seen(images, condition, view)).to(self._wide)  # if under autocast, or in float16
         if self.grouped:
             return raw.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
         levels_nhwc = images.permute(0, 2, 3, 1)
         return torch.stack([self.subpixel_params(raw, levels_nhwc, k) for k in range(c)], 1)
 
+    def pixel_params(
+        self, images: Tensor, pixels: slice, condition: Tensor | None = None, view: MakeView | None = None
+    ) -> Tensor:
+        """`raw_params` of P pixels, by their raster indices: (N, C, P, params). No other pixels' logits are made if
+        there are many levels.
+        """
+        if not self._many_logits:
+            return self.raw_params(images, condition, view).flatten(2, 3)[:, :, pixels]
+        assert self.logit_layer is not None
+        seen = self._seen(images, condition, view)
+        x = self.penultimate(seen).flatten(1, 2)[:, None, pixels]
+        raw = seen(Conv(self.logit_layer), x).to(self._wide)
+        return raw.view(*raw.shape[:1], -1, self.image_shape[0], self.likelihood.params).transpose(1, 2)
+
+    def _seen(self, images: Tensor, condition: Tensor | None, view: MakeView | None) -> FullView:
+        """The view of whole images."""
+        make = self.view_of(None) if view is None else view
+        return make(self.read_levels(images.permute(0, 2, 3, 1)).contiguous(), condition)
+
+    @property
+    def _wide(self) -> torch.dtype:
+        """Type of raw parameters and log-probabilities."""
+        return torch.promote_types(self.dtype, torch.float32)
+
+    @property
+    def _many_logits(self) -> bool:
+        """Whether a sub-pixel has so many logits that they are not made for all pixels at once."""
+        return self.logit_layer is not None and self.likelihood.params > GREY_LEVELS
+
+    def _by_parts(
+        self, of: Callable[[Tensor, Tensor], Tensor], images: Tensor, condition: Tensor | None, view: MakeView | None
+    ) -> Tensor:
+        """A function of raw parameters (P, C, params) and levels (P, C), for all pixels but some at a time.
+
+        It returns (P, C, ...), and this (N, C, H, W, ...). The last layer's result exists for these pixels only, also
+        where gradients are needed.
+        """
+        (c, h, w), layer = self.image_shape, self.logit_layer
+        assert layer is not None
+        seen = self._seen(images, condition, view)
+
+        def of_part(x: Tensor, levels: Tensor) -> Tensor:
+            raw = seen(Conv(layer), x[None, None]).to(self._wide)
+            return of(raw.view(*levels.shape, -1), levels)
+
+        rows = max(1, _LOGITS // (c * self.likelihood.params))
+        inputs, levels = self.penultimate(seen).flatten(0, 2), images.permute(0, 2, 3, 1).flatten(0, 2)
+        parts = zip(torch.split(inputs, rows), torch.split(levels, rows), strict=True)
+        if torch.is_grad_enabled():  # logits are computed once more in the backward pass, instead of being kept
+            found = [checkpoint(of_part, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        else:
+            found = [of_part(*part) for part in parts]
+        whole = torch.cat(found)
+        return whole.view(-1, h, w, *whole.shape[1:]).movedim(3, 1)
+
     # Errors ----------------------------------------------------------------------------------------------------
 
     def checked_images(self, images: object, *, floating: bool = False) -> Tensor:
-        """The images, validated, as uint8 (N, C, H, W) on their own device.
+        """The images, validated, as levels (N, C, H, W) on their own device: uint8, or int32 above 256.
 
         Args:
-            images: A tensor or an array, integers of any type (N, C, H, W) holding 0 .. levels-1; also booleans if
-                there are two levels.
-            floating: Whether floating-point levels of the model's dtype are accepted as well, and returned unchanged.
+            images: A tensor or an array, integers of any type or booleans (N, C, H, W) holding 0 .. levels-1.
+            floating: Whether floating-point levels of the model's dtype are accepted as well, and returned unchanged,
+                if the network reads levels as numbers.
 
         Raises:
             ValueError: If they are anything else.
@@ -174,7 +262,7 @@ class Autoregressive(ABC):
             raise ValueError(
                 f"images must have shape (N, {shape[0]}, {shape[1]}, {shape[2]}), got {tuple(images.shape)}"
             )
-        if floating and images.dtype == self.dtype:
+        if floating and images.dtype == self.dtype and self.level_embedding is None:
             return images
         return levels_of("images", images, self.levels)
 

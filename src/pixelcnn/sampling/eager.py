@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pixelcnn import likelihoods
 from pixelcnn.arithmetic import Precision
+from pixelcnn.levels import GREY_LEVELS
 from pixelcnn.operations import Attention
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.draws import Draw
@@ -121,6 +122,8 @@ def cache_bytes(model: Autoregressive) -> int:
     program = record(model)
     attentions = (node for node in program.nodes if isinstance(node.op, Attention))
     numbers += sum(h * w * program.features[value] for node in attentions for value in node.inputs[1:])
+    if model.likelihood.params > GREY_LEVELS:  # logits of the front's pixels
+        numbers += h * program.features[program.output]
     return numbers * model.dtype.itemsize + 1
 
 

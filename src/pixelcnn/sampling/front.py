@@ -139,8 +139,8 @@ class WavefrontFront(Front):
         return self._now[self.schedule.program.output]
 
     def observe(self, channel: int, values: Tensor) -> None:
-        """Stores the scaled values (P, N) of a channel, so that later sub-pixels can see them."""
-        self._operands[IMAGE].write(self.step, self.arithmetic.operand(values).unsqueeze(-1), channel)
+        """Stores what the network reads of a channel, (P, N, features), so that later sub-pixels can see it."""
+        self._operands[IMAGE].write(self.step, self.arithmetic.operand(values), channel * values.shape[-1])
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """Copies images `sources` over images `targets`, in everything that later steps read."""

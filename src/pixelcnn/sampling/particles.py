@@ -126,7 +126,7 @@ class ReferenceParticles:
         model, pixels = self._model, self.wavefront.pixels(step)
         canvas = self.images.flatten(2)
         for channel in range(model.image_shape[0]):
-            params = model.raw_params(self.images, self._condition)[:, channel].flatten(1, 2)[:, pixels]
+            params = model.pixel_params(self.images, pixels, self._condition)[:, channel]
             drawn = likelihoods.draw(model.likelihood, params, self._uniforms[:, pixels, channel])
             known = self._known[channel, pixels]
             levels = torch.where(known, canvas[:, channel, pixels], drawn)

@@ -61,7 +61,7 @@ def record(model: Autoregressive, *, conditional: bool = True) -> Program:
         RecordingError: If the network does more than ask its view for operations and add their results; it says which
             line of it did.
     """
-    recorder = _Recorder(model.image_shape[0], conditional)
+    recorder = _Recorder(model.image_shape[0], model.image_features, conditional)
     try:
         output: object = model.network(typing.cast(View, recorder))
     except (TypeError, AttributeError) as error:
@@ -104,9 +104,9 @@ class Features:
 class _Recorder:
     """A `View` whose features are symbols."""
 
-    def __init__(self, channels: int, conditional: bool) -> None:
+    def __init__(self, channels: int, features: int, conditional: bool) -> None:
         self.nodes: list[Node] = []
-        self.features = [channels]
+        self.features = [features]
         self.conditional = conditional
         self.image = Features(IMAGE, channels, self)
 

@@ -48,9 +48,10 @@ class ReferenceSampler:
         condition, view = draw.condition(model), model.view_of(draw.precision)
         for k in range(self.steps):
             i, j, channel = k // (w * c), k // c % w, k % c
-            params = model.raw_params(images, condition, view)[:, channel, i, j]
+            pixel = slice(k // c, k // c + 1)
+            params = model.pixel_params(images, pixel, condition, view)[:, channel, 0]
             if draw.guided:
-                unconditional = model.raw_params(images, None, view)[:, channel, i, j]
+                unconditional = model.pixel_params(images, pixel, None, view)[:, channel, 0]
                 params = unconditional + draw.guidance * (params - unconditional)
             images[:, channel, i, j] = likelihoods.draw(model.likelihood, params, u[:, k], draw.temperature)
             yield 1

@@ -84,8 +84,9 @@ class RowFront(Front):
         return self._values[self.schedule.program.output][..., self._outputs[channel]]
 
     def observe(self, channel: int, values: Tensor) -> None:
-        """Stores the scaled values (1, N) of a channel, so that later sub-pixels can see them."""
-        self._maps[IMAGE].pixel(*self._at)[:, channel] = values[0]
+        """Stores what the network reads of a channel, (1, N, features), so that later sub-pixels can see it."""
+        features = values.shape[-1]
+        self._maps[IMAGE].pixel(*self._at)[:, channel * features : (channel + 1) * features] = values[0]
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """Copies images `sources` over images `targets`, in everything that later steps read."""

@@ -109,7 +109,7 @@ class Walk:
             seen = levels.repeat(1, self._copies)
             if drawn is not None:
                 drawn[..., channel] = seen
-            front.observe(channel, front.arithmetic.rounded(seen.to(model.dtype) / (model.levels - 1)))
+            front.observe(channel, front.arithmetic.rounded(model.read_channel(seen, channel)))
 
 
 def numbers_of(model: Autoregressive, seed: int, first: int, n: int) -> Tensor:

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 from pixelcnn.files import cache_home, private_folder, write_file
-from pixelcnn.levels import GREY_LEVELS, MAX_LEVELS, array_dtype
+from pixelcnn.levels import array_dtype
 
 __all__ = ["NativeError", "native_library"]
 
@@ -34,7 +34,6 @@ _SOURCE = Path(__file__).with_name("engine.c")
 _SOURCES = sorted(_SOURCE.parent.glob("*.[ch]"))
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 _FLAGS = {"float": ["-DREAL=float"], "double": ["-DREAL=double"], "exact": ["-DREAL=double", "-DEXACT"]}
-_MAX_LEVELS = {"uint8": GREY_LEVELS, "int32": MAX_LEVELS}
 _OPTIONS = ["-O3", "-ffp-contract=fast", "-fPIC", "-shared"]
 _SECONDS = 120  # time limit for the compiler
 
@@ -61,7 +60,7 @@ def native_library(dtype: torch.dtype, levels: int = 2, *, exact: bool = False) 
 def _library(kind: str, level: str) -> ctypes.CDLL | str:
     """The library, or the reason why there is none: a failure is not retried."""
     try:
-        flags = (*_OPTIONS, *_FLAGS[kind], f"-DLEVEL={level}_t", f"-DMAX_LEVELS={_MAX_LEVELS[level]}")
+        flags = (*_OPTIONS, *_FLAGS[kind], f"-DLEVEL={level}_t")
         return _load(kind, flags)
     except NativeError as error:
         return str(error)

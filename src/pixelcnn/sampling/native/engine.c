@@ -49,7 +49,7 @@
 #define VECTORS ((int)(BLOCK / LANES))               /* vectors that hold them */
 
 typedef REAL real;
-typedef LEVEL image_level;                            /* how images hold levels, and MAX_LEVELS: see compiler.py */
+typedef LEVEL image_level;                            /* how images hold levels, see compiler.py */
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); /* unaligned */
 
@@ -102,7 +102,23 @@ struct plan {
     int64_t prelude, origin;                         /* steps before the first pixel; `rows` starts at time -origin */
     int64_t reach;                                   /* zero columns to the right that some convolution sees */
     int64_t by_rows;                                 /* a pixel per step in raster order, some operations row by row */
+    int64_t image_features;                          /* numbers by which the network reads a pixel, of all channels */
+    int64_t embedding;                               /* where the levels' vectors start in `weights`; -1 for none */
 };
+
+#define MAX_BLOCKS 256                               /* of levels whose weights are summed up together */
+#define PER_BLOCK(plan) (((plan)->levels + MAX_BLOCKS - 1) / MAX_BLOCKS)
+
+/* How fine mixtures are, see `Resolution` in arithmetic/mixture.py. */
+static int64_t extra_bits(const struct plan *plan)
+{
+    int64_t bits = 0;
+    for (int64_t most = plan->levels - 1; most >> (8 + bits);) bits++;
+    return bits;
+}
+
+static int64_t mean_bits(const struct plan *plan) { return extra_bits(plan) > 4 ? extra_bits(plan) - 4 : 0; }
+static double min_log_scale(const struct plan *plan) { return -7 - 0.75 * (double)extra_bits(plan); }
 
 struct coder;
 
@@ -315,6 +331,22 @@ static void multiply(const struct product *p, int64_t all)
 }
 
 #include "operations.h"
+
+/* The channel's level as the network reads it, into the image's slot: scaled to 0..1, or its row of the embedding. */
+static ALWAYS void show(const struct plan *plan, real *seen, int64_t channel, int64_t x)
+{
+    if (plan->embedding < 0) {
+        real scaled = (real)x / (real)(plan->levels - 1);
+#ifdef EXACT
+        scaled = ON_GRID(scaled, 12);
+#endif
+        seen[0] = scaled;
+        return;
+    }
+    const int64_t size = plan->image_features / plan->channels;
+    memcpy(seen, plan->weights + plan->embedding + (channel * plan->levels + x) * size, size * sizeof(real));
+}
+
 #ifdef EXACT
 #include "exact.h"
 #endif
@@ -440,17 +472,109 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
 }
 
 #ifndef EXACT
-/* The number of levels k with CDF(k) <= u, computed in double, see likelihoods.py. */
-static int64_t level(const struct plan *plan, const double *params, double u, double temperature)
+/* The logits of a sub-pixel: those given, or with guidance free + guidance * (given - free), in the network's precision
+ * as in the other engines. */
+struct logits {
+    const real *given, *free;                        /* free: null without guidance */
+    real guidance;
+};
+
+/* Copies logits first .. first + count - 1, and -INFINITY after them up to a multiple of 8; returns the largest. */
+static ALWAYS double copy_logits(const struct logits *l, int64_t first, int64_t count, double *x)
 {
-    if (plan->likelihood == BERNOULLI) return u >= 1 / (1 + exp(params[0] / temperature));
-    double most = params[0], sum = 0, below = 0, terms[MAX_LEVELS];
-    for (int64_t k = 1; k < plan->levels; k++)
-        if (params[k] > most) most = params[k];
-    for (int64_t k = 0; k < plan->levels; k++) sum += terms[k] = exp((params[k] - most) / temperature);
-    int64_t x = 0;
-    while (x < plan->levels - 1 && u >= (below += terms[x] / sum)) x++;
-    return x;
+    const real *given = l->given + first, *free = l->free ? l->free + first : 0;
+    if (free)
+        for (int64_t k = 0; k < count; k++) x[k] = free[k] + l->guidance * (given[k] - free[k]);
+    else
+        for (int64_t k = 0; k < count; k++) x[k] = given[k];
+    for (int64_t k = count; k % 8; k++) x[k] = -INFINITY;
+    double tops[8], top;
+    for (int j = 0; j < 8; j++) tops[j] = x[j];
+    for (int64_t k = 8; k < count; k += 8)
+        for (int j = 0; j < 8; j++) tops[j] = x[k + j] > tops[j] ? x[k + j] : tops[j];
+    top = tops[0];
+    for (int j = 1; j < 8; j++) top = tops[j] > top ? tops[j] : top;
+    return top;
+}
+
+/* x[k] = exp((x[k] - top) / temperature) for `count` numbers of at most `top`, without calls so that compilers use
+ * vectors; exp(-700) for what is less. Sums them, eight partial sums side by side. */
+static ALWAYS double exponentials(double *x, int64_t count, double top, double temperature)
+{
+    const double shift = 0x1.8p52;                   /* rounds to integers, which the low bits then hold */
+    double sums[8] = {0}, sum = 0;
+    for (int64_t k = 0; k < count; k++) {
+        double t = (x[k] - top) / temperature, held = t > -700 ? t : -700;
+        double shifted = held * 0x1.71547652b82fep0 + shift, n = shifted - shift;
+        double r = held - n * 0x1.62e42fefa38p-1 - n * 0x1.ef35793c7673p-45;
+        double y = 0x1.6124613a86d09p-33;            /* 1 / 13!, and so on */
+        y = y * r + 0x1.1eed8eff8d898p-29;
+        y = y * r + 0x1.ae64567f544e4p-26;
+        y = y * r + 0x1.27e4fb7789f5cp-22;
+        y = y * r + 0x1.71de3a556c734p-19;
+        y = y * r + 0x1.a01a01a01a01ap-16;
+        y = y * r + 0x1.a01a01a01a01ap-13;
+        y = y * r + 0x1.6c16c16c16c17p-10;
+        y = y * r + 0x1.1111111111111p-7;
+        y = y * r + 0x1.5555555555555p-5;
+        y = y * r + 0x1.5555555555555p-3;
+        y = y * r + 0.5;
+        y = y * r + 1;
+        y = y * r + 1;
+        int64_t bits;
+        double power;
+        memcpy(&bits, &shifted, sizeof(bits));
+        bits = (int64_t)(((uint64_t)bits << 52) + (1023ULL << 52));
+        memcpy(&power, &bits, sizeof(power));
+        x[k] = y * power;
+    }
+    for (int64_t k = count; k % 8; k++) x[k] = 0;
+    for (int64_t k = 0; k < count; k += 8)
+        for (int j = 0; j < 8; j++) sums[j] += x[k + j];
+    for (int j = 0; j < 8; j++) sum += sums[j];
+    return sum;
+}
+
+/* The softmax of logits divided by a temperature, in blocks of PER_BLOCK levels, by one pass over them. */
+struct softmax {
+    double tops[MAX_BLOCKS];                         /* the largest logit of each block */
+    double sums[MAX_BLOCKS];                         /* of exp((logit - most) / temperature) in each block */
+    double most, sum;
+};
+
+static void weigh_blocks(const struct plan *plan, const struct logits *l, double temperature, struct softmax *s)
+{
+    const int64_t per = PER_BLOCK(plan), blocks = (plan->levels + per - 1) / per;
+    double x[MAX_BLOCKS + 8];
+    s->sum = 0;
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t count = b < blocks - 1 ? per : plan->levels - b * per;
+        s->tops[b] = copy_logits(l, b * per, count, x);
+        if (b == 0 || s->tops[b] > s->most) s->most = s->tops[b];
+        s->sums[b] = per == 1 ? 1 : exponentials(x, count, s->tops[b], temperature);
+    }
+    for (int64_t b = 0; b < blocks; b++) s->sum += s->sums[b] *= exp((s->tops[b] - s->most) / temperature);
+}
+
+/* The number of levels k with CDF(k) <= u, computed in double, see likelihoods.py. */
+static int64_t level(const struct plan *plan, const struct logits *l, double u, double temperature)
+{
+    double x[MAX_BLOCKS + 8], below = 0, before = 0;
+    if (plan->likelihood == BERNOULLI) {
+        copy_logits(l, 0, 1, x);
+        return u >= 1 / (1 + exp(x[0] / temperature));
+    }
+    struct softmax s;
+    weigh_blocks(plan, l, temperature, &s);
+    const int64_t per = PER_BLOCK(plan), blocks = (plan->levels + per - 1) / per;
+    int64_t b = 0, k = 0;
+    while (b < blocks - 1 && u >= (below += s.sums[b] / s.sum)) b++, before = below;
+    if (per == 1) return b;
+    int64_t count = b < blocks - 1 ? per : plan->levels - b * per;
+    copy_logits(l, b * per, count, x);
+    double share = s.sums[b] / exponentials(x, count, s.tops[b], temperature) / s.sum;
+    while (k < count - 1 && u >= (before += x[k] * share)) k++;
+    return b * per + k;
 }
 
 static double log_sigmoid(double x) { return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x)); }
@@ -460,6 +584,12 @@ struct mixture {
     double weights[MAX_MIXTURES];                   /* logits */
     double mean[MAX_MIXTURES], inverse[MAX_MIXTURES];
 };
+
+/* A level scaled to 0..1: up to 256 of them in the network's precision, as in the other engines. */
+static double scaled_level(const struct plan *plan, int64_t x)
+{
+    return sizeof(image_level) == 1 ? (double)((real)x / (real)(plan->levels - 1)) : (double)x / (double)(plan->levels - 1);
+}
 
 /* The log-probability of a scaled level, 0..1, under one distribution. */
 static double term(const struct mixture *mixture, int64_t k, double level, double half)
@@ -473,24 +603,25 @@ static double term(const struct mixture *mixture, int64_t k, double level, doubl
     return log_sigmoid(upper) + log_sigmoid(-lower) + log(-expm1(-width));
 }
 
-static void unpack(const struct plan *plan, const real *raw, const real *seen, int64_t channel, struct mixture *mixture)
+static void unpack(const struct plan *plan, const real *raw, const image_level *x, int64_t apart, int64_t channel,
+                   struct mixture *mixture)
 {
     const int64_t m = plan->mixtures, channels = plan->channels;
     const real *means = raw + m, *log_scales = means + channels * m, *slopes = log_scales + channels * m;
-    const double half = 1.0 / (plan->levels - 1);
+    const double half = 1.0 / (plan->levels - 1), unit = 1.0 / (1LL << mean_bits(plan));
     double most = -INFINITY;
     for (int64_t k = 0; k < m; k++) most = fmax(most, raw[k]);
     for (int64_t k = 0; k < m; k++) mixture->weights[k] = raw[k] - most; /* before anything small is added */
     for (int64_t c = 0; c <= channel; c++)
         for (int64_t k = 0; k < m; k++) {
-            double mean = means[c * m + k];
+            double mean = means[c * m + k] * unit;
             for (int64_t j = 0; j < c; j++) {
                 int64_t pair = j * (2 * channels - j - 1) / 2 + c - j - 1;
-                mean += tanh(slopes[pair * m + k]) * (2.0 * (double)seen[j] - 1);
+                mean += tanh(slopes[pair * m + k]) * (2.0 * scaled_level(plan, x[j * apart]) - 1);
             }
             mixture->mean[k] = mean;
-            mixture->inverse[k] = exp(-fmin(fmax(log_scales[c * m + k], -7), 100));
-            if (c < channel) mixture->weights[k] += term(mixture, k, seen[c], half);
+            mixture->inverse[k] = exp(-fmin(fmax(log_scales[c * m + k], min_log_scale(plan)), 100));
+            if (c < channel) mixture->weights[k] += term(mixture, k, scaled_level(plan, x[c * apart]), half);
         }
 }
 
@@ -521,14 +652,17 @@ static int64_t mixture_level(const struct plan *plan, struct mixture *mixture, d
 }
 
 /* The log-probability of a level in nats. */
-static double log_prob(const struct plan *plan, const double *params, int64_t x)
+static double log_prob(const struct plan *plan, const struct logits *l, int64_t x)
 {
-    if (plan->likelihood == BERNOULLI) return log_sigmoid(x ? params[0] : -params[0]);
-    double most = params[0], sum = 0;
-    for (int64_t k = 1; k < plan->levels; k++)
-        if (params[k] > most) most = params[k];
-    for (int64_t k = 0; k < plan->levels; k++) sum += exp(params[k] - most);
-    return params[x] - most - log(sum);
+    double own[8];
+    if (plan->likelihood == BERNOULLI) {
+        copy_logits(l, 0, 1, own);
+        return log_sigmoid(x ? own[0] : -own[0]);
+    }
+    struct softmax s;
+    weigh_blocks(plan, l, 1, &s);
+    copy_logits(l, x, 1, own);
+    return own[0] - s.most - log(s.sum);
 }
 
 static double mixture_log_prob(const struct plan *plan, struct mixture *mixture, int64_t x)
@@ -551,38 +685,32 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
 {
     const struct slot *output = plan->slots + plan->output, *image = plan->slots;
     const int mixture = plan->likelihood == MIXTURE;  /* has one output for all channels */
+    const int64_t area = plan->height * plan->width, size = plan->image_features / plan->channels;
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
-    real *seen = at(image, share->arena, step, first_row) + channel;
+    real *seen = at(image, share->arena, step, first_row) + channel * size;
     int64_t copy = share->n > share->count ? share->count : 0; /* rows from an image to its unconditional copy */
-    double given[MAX_LEVELS];
     for (int64_t i = first_row; i < end; i++, params += copy * output->stride, seen += copy * image->stride)
         for (int64_t n = 0; n < share->count; n++, params += output->stride, seen += image->stride) {
-            int64_t pixel = i * plan->width + step - plan->slope * i;
+            int64_t pixel = i * plan->width + step - plan->slope * i, x;
             double u = uniform(share->root, share->first + n, pixel * plan->channels + channel);
-            for (int64_t k = 0; k < plan->params && !mixture; k++) {
-                given[k] = params[k];
-                if (copy) {                          /* in the network's precision, as in the other engines */
-                    real free = params[copy * output->stride + k];
-                    given[k] = free + (real)share->guidance * (params[k] - free);
-                }
-            }
+            struct logits logits = {params, copy ? params + copy * output->stride : 0, (real)share->guidance};
             struct mixture logistics;
-            if (mixture) unpack(plan, params, seen - channel, channel, &logistics);
-            int64_t subpixel = channel * plan->height * plan->width + pixel, x;
-            image_level *drawn = share->images + n * plan->channels * plan->height * plan->width + subpixel;
-            if (share->known && share->known[subpixel]) {
+            image_level *levels = share->images + n * plan->channels * area + pixel, *drawn = levels + channel * area;
+            if (mixture) unpack(plan, params, levels, area, channel, &logistics);
+            if (share->known && share->known[channel * area + pixel]) {
                 x = drawn[0];
-                share->evidence[n] += mixture ? mixture_log_prob(plan, &logistics, x) : log_prob(plan, given, x);
+                share->evidence[n] += mixture ? mixture_log_prob(plan, &logistics, x) : log_prob(plan, &logits, x);
             } else {
                 x = mixture ? mixture_level(plan, &logistics, u, share->temperature)
-                            : level(plan, given, u, share->temperature);
+                            : level(plan, &logits, u, share->temperature);
                 drawn[0] = (image_level)x;
                 if (share->evidence && !share->known) {
-                    if (mixture) unpack(plan, params, seen - channel, channel, &logistics); /* drawing weighs it */
-                    share->evidence[n] += mixture ? mixture_log_prob(plan, &logistics, x) : log_prob(plan, given, x);
+                    if (mixture) unpack(plan, params, levels, area, channel, &logistics); /* drawing weighs it */
+                    share->evidence[n] += mixture ? mixture_log_prob(plan, &logistics, x) : log_prob(plan, &logits, x);
                 }
             }
-            seen[0] = seen[copy * image->stride] = (real)x / (real)(plan->levels - 1);
+            show(plan, seen, channel, x);
+            if (copy) show(plan, seen + copy * image->stride, channel, x);
         }
 }
 #endif
@@ -636,7 +764,7 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
         real *seen = other->arena + source->offset + plan->slope * i * source->per_step + i * source->per_row;
         for (int64_t k = 0; k < count; k++)
             memcpy(row + to[k] * target->stride, seen + from[k] * source->stride,
-                   plan->width * plan->channels * sizeof(real));
+                   plan->width * plan->image_features * sizeof(real));
     }
     for (int64_t k = 0; k < count; k++)
         memcpy(share->images + to[k] * subpixels, other->images + from[k] * subpixels,

@@ -5,9 +5,10 @@
 
 /* A sub-pixel's distribution: the weights whose sums give its frequencies, see frequencies.py. */
 struct distribution {
-    double total;
+    double total, top;
+    const real *params;
     union {
-        double sums[MAX_LEVELS];                           /* of the weights up to each level; not for a mixture */
+        double sums[MAX_BLOCKS];                     /* of the weights up to each block of levels; not for a mixture */
         struct { double weights[MAX_MIXTURES], means[MAX_MIXTURES], inverses[MAX_MIXTURES]; };
     };
 };
@@ -28,19 +29,22 @@ static void mix_logistics(const struct plan *plan, const real *raw, const image_
 {
     const int64_t m = plan->mixtures, channels = plan->channels, levels = plan->levels;
     const real *means = raw + m, *log_scales = means + channels * m, *slopes = log_scales + channels * m;
+    const int64_t extra = extra_bits(plan), bits = 12 + mean_bits(plan);
+    const double least = min_log_scale(plan), unit = 1.0 / (1LL << mean_bits(plan));
     double top = -INFINITY;
     for (int64_t k = 0; k < m; k++) top = raw[k] > top ? raw[k] : top;
     for (int64_t k = 0; k < m; k++) d->weights[k] = ON_GRID(exp_negative(top - raw[k]), 24);
     for (int64_t c = 0; c <= channel; c++) {
         double largest = 0;
         for (int64_t k = 0; k < m; k++) {
-            double mean = means[c * m + k], log_scale = held(log_scales[c * m + k], 7), e = exp_negative(fabs(log_scale));
+            double log_scale = log_scales[c * m + k], e, mean = means[c * m + k] * unit;
+            log_scale = log_scale > 7 ? 7 : log_scale < least ? least : log_scale, e = exp_negative(fabs(log_scale));
             for (int64_t j = 0; j < c; j++) {
                 int64_t pair = j * (2 * channels - j - 1) / 2 + c - j - 1;
-                mean += tanh_on_grid(slopes[pair * m + k]) * ON_GRID(2.0 * x[j * apart] / (double)(levels - 1) - 1, 12);
+                mean += tanh_on_grid(slopes[pair * m + k]) * ON_GRID(2.0 * x[j * apart] / (double)(levels - 1) - 1, bits);
             }
-            d->means[k] = held(ON_GRID(mean, 12), 4);
-            d->inverses[k] = ON_GRID(log_scale > 0 ? e : 1 / e, 20);
+            d->means[k] = held(ON_GRID(mean, bits), 4);
+            d->inverses[k] = ON_GRID(log_scale > 0 ? e : 1 / e, 20 - extra);
             if (c == channel) continue;
             int64_t level = x[c * apart];
             double above = level == levels - 1 ? 1 : logistic(edge_of(level, levels), d->means[k], d->inverses[k]);
@@ -60,10 +64,21 @@ static void weigh_levels(const struct plan *plan, const real *params, struct dis
         d->sums[0] = 1 - sigmoid(params[0]), d->total = 1;
         return;
     }
+    const int64_t per = PER_BLOCK(plan);
     double top = params[0], sum = 0;
     for (int64_t k = 1; k < plan->levels; k++) top = params[k] > top ? params[k] : top;
-    for (int64_t k = 0; k < plan->levels; k++) d->sums[k] = sum += exp_negative(top - params[k]);
-    d->total = sum;
+    for (int64_t k = 0, b = 0; k < plan->levels; d->sums[b++] = sum)
+        for (int64_t end = k + per; k < end && k < plan->levels; k++) sum += exp_negative(top - params[k]);
+    d->total = sum, d->top = top, d->params = params;
+}
+
+/* The sum of the weights of levels 0 .. k-1, exact in any order. */
+static double weight_below(const struct plan *plan, const struct distribution *d, int64_t k)
+{
+    const int64_t per = PER_BLOCK(plan), blocks = k / per;
+    double sum = blocks ? d->sums[blocks - 1] : 0;
+    for (int64_t j = blocks * per; j < k; j++) sum += exp_negative(d->top - d->params[j]);
+    return sum;
 }
 
 /* Start of level k's frequency interval. */
@@ -72,7 +87,7 @@ static int64_t start_of(const struct plan *plan, const struct distribution *d, i
     if (k == 0) return 0;
     if (k == plan->levels) return 1LL << SLOT_BITS;
     double sum = 0;
-    if (plan->likelihood != MIXTURE) sum = d->sums[k - 1];
+    if (plan->likelihood != MIXTURE) sum = weight_below(plan, d, k);
     else
         for (int64_t m = 0; m < plan->mixtures; m++)
             sum += d->weights[m] * logistic(edge_of(k - 1, plan->levels), d->means[m], d->inverses[m]);
@@ -176,7 +191,7 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
     const int64_t area = plan->height * plan->width, subpixels = plan->channels * area;
     const int mixture = plan->likelihood == MIXTURE; /* has one output for all channels */
     const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
-    real *seen = at(image, share->arena, step, first_row) + channel;
+    real *seen = at(image, share->arena, step, first_row) + channel * (plan->image_features / plan->channels);
     struct team *team = share->team;
     struct distribution *d = team->found + (share - team->shares) * team->room;
 #define LEVELS (share->images + n * subpixels + i * plan->width + step - plan->slope * i)
@@ -189,6 +204,6 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
     meet(team);
     for (int64_t i = first_row; i < end; i++)
         for (int64_t n = 0; n < share->count; n++, seen += image->stride)
-            seen[0] = ON_GRID((double)LEVELS[channel * area] / (double)(plan->levels - 1), 12);
+            show(plan, seen, channel, LEVELS[channel * area]);
 #undef LEVELS
 }

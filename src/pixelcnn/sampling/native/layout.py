@@ -84,6 +84,7 @@ class Plan:
             levels=network.levels, params=network.params,
             likelihood=network.likelihood[0], mixtures=network.likelihood[1],
             prelude=schedule.prelude, origin=origin, reach=network.reach, by_rows=network.by_rows,
+            image_features=network.image_features, embedding=network.embedding,
         )  # fmt: skip
 
     def arena(self) -> Numbers:
@@ -187,7 +188,7 @@ class Plan:
         return self._slot(offset=offset, stride=features, per_row=per_row, per_step=per_step, lead=lead, ring=above + 1)
 
     def _image_slot(self) -> int:
-        network, n, c = self._network, self.n, self._network.image_shape[0]
+        network, n, c = self._network, self.n, self._network.image_features
         wavefront = network.schedule.wavefront
         layers = [
             node.op.layer for node in network.program.nodes if isinstance(node.op, Conv) and node.inputs[0] == IMAGE

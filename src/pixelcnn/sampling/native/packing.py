@@ -54,6 +54,8 @@ class PackedNetwork:
         self.program = program = schedule.program
         self.image_shape = model.image_shape
         self.levels = model.levels
+        self.image_features = model.image_features
+        """Number of features by which the network reads a pixel."""
         self.params = model.likelihood.params
         self.likelihood = model.likelihood.tag, getattr(model.likelihood, "mixtures", 0)
         """Its number in `engine.c`, and the number of distributions in a mixture."""
@@ -78,6 +80,9 @@ class PackedNetwork:
         self.kept_rows = self._kept_rows(stored - {IMAGE}) if self.by_rows else {}
         """If run row by row, the values to keep after their operation, and how far each is read up, left and right."""
         with torch.inference_mode():
+            table = None if model.level_embedding is None else self.arithmetic.rounded(model.level_embedding.weight)
+            self.embedding = -1 if table is None else self.keep(table)
+            """Where the vectors of the levels start among the weights; -1 if there are none."""
             self.groups = [
                 [(node, self._fields(node, group)) for node, group in self._nodes_of(channel)]
                 for channel in range(self.image_shape[0])

@@ -36,7 +36,7 @@ class PlanStruct(ctypes.Structure):
     _fields_ = _fields(
         pointers="slots runs ops ends weights rows",
         integers="slot_count output channels height width slope levels params likelihood mixtures prelude origin reach "
-        "by_rows",
+        "by_rows image_features embedding",
     )
 
 
