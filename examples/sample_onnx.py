@@ -42,7 +42,7 @@ def sample(path: str, n: int, seed: int = 0, label: Any = -1) -> Any:
     shapes = {value.name: [n if size == "N" else size for size in value.shape] for value in session.get_inputs()}
     feed = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name.startswith("cache")}
     (_, c, h, w), caches = shapes["images"], list(feed)
-    feed |= {"labels": np.full(shapes["labels"], label)} if "labels" in shapes else {}
+    feed |= {name: np.full(shapes[name], label) for name in ("labels", "condition") if name in shapes}
     feed["images"] = images = np.zeros((n, c, h, w), np.uint8 if int(about["levels"]) <= 256 else np.int32)
     canvas, u = images.reshape(n, c, h * w), uniforms(seed, n, h * w * c).reshape(n, h * w, c)
     for step in range(-int(about["prelude"]), int(about["steps"])):

@@ -105,7 +105,12 @@ class CompletionOptions:
 
 
 def complete(
-    model: Autoregressive, images: ArrayLike, known: ArrayLike, labels: ArrayLike | None, options: CompletionOptions
+    model: Autoregressive,
+    images: ArrayLike,
+    known: ArrayLike,
+    labels: ArrayLike | None,
+    options: CompletionOptions,
+    condition: ArrayLike | None = None,
 ) -> Completion:
     """Draws from the distribution of the unknown sub-pixels given the known ones; see `AutoregressiveModel.complete`.
 
@@ -115,16 +120,18 @@ def complete(
         known: See above.
         labels: See above.
         options: Everything else.
+        condition: See above.
     """
     images = model.checked_images(images)
     known = checked_mask(known, images.shape)
     options = options.checked()
-    labels = None if labels is None else model.checked_labels(labels, len(images)).to(model.device)
+    checked = model.checked_given(labels, condition, len(images))
+    given = tuple(None if each is None else each.to(model.device) for each in checked)
     images = images.to(model.device)
     if len(images) == 0:
         raise ValueError("images must be at least one, got 0")
     with exact_products(None, model.device):
-        work = _Work(model, images, known, labels, options)
+        work = _Work(model, images, known, given, options)
         ends = work.run()
     few = min(FEW, options.particles)
     collapsed = [k for k, end in enumerate(ends) if end.ess < few and not work.is_exact(k)]
@@ -187,12 +194,17 @@ class _Work:
     """Completes all images, each with a batch of particles that is free."""
 
     def __init__(
-        self, model: Autoregressive, images: Tensor, known: Tensor, labels: Tensor | None, options: CompletionOptions
+        self,
+        model: Autoregressive,
+        images: Tensor,
+        known: Tensor,
+        given: tuple[Tensor | None, ...],
+        options: CompletionOptions,
     ) -> None:
         self._model = model
         self._images = images
         self._known = known
-        self._labels = labels
+        self._given = given
         self._options = options
         self._ends_at = time.monotonic() + options.seconds
         self._kind = particles_of(model, options.engine)
@@ -237,8 +249,8 @@ class _Work:
 
     def _draw(self, k: int, size: int, first: int = 0) -> Draw:
         """The draw of copies of image k by the uniforms of images `first ..`."""
-        labels = None if self._labels is None else self._labels[k].expand(size, *self._labels[k].shape)
-        return Draw(size, labels, self._options.seed, first=first)
+        labels, condition = (None if each is None else each[k].expand(size, *each[k].shape) for each in self._given)
+        return Draw(size, labels, self._options.seed, first=first, condition=condition)
 
     @contextmanager
     def _particles_of(self, size: int) -> Iterator[Particles]:
@@ -312,7 +324,7 @@ class _Work:
                 for step in range(particles.wavefront.steps):
                     particles.step(step)
                 with torch.inference_mode():
-                    old = (model.unchecked_log_prob_map(draws, draw.condition(model)).double() * kept).flatten(1).sum(1)
+                    old = (model.unchecked_log_prob_map(draws, draw.given(model)).double() * kept).flatten(1).sum(1)
                 taken = u[4:].to(draws.device).log() < particles.evidence - old
                 draws = torch.where(taken.view(-1, 1, 1, 1), particles.images, draws)
             accepted += int(taken.sum())

@@ -54,15 +54,24 @@ class DensityModel(Autoregressive):
 
     # Likelihood ------------------------------------------------------------------------------------------------
 
-    def forward(self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None) -> Tensor:
+    def forward(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        precision: Precision | None = None,
+        *,
+        condition: ArrayLike | None = None,
+    ) -> Tensor:
         """Raw distribution parameters of every sub-pixel, each given the ones before it.
 
         Args:
             images: uint8 levels (N, C, H, W); or, without an embedding, floating-point levels of the model's dtype, for
                 gradients with respect to them.
-            labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
-                unconditional distribution.
+            labels: For a class-conditional model, classes, int64 (N,); None, or -1 for one image, leaves them open.
             precision: As for `sample`.
+            condition: For a model that is conditional on one, a vector, floating (N, condition_dim), or a map, (N,
+                condition_channels and one more with condition_levels, h, w), see `pixelcnn.conditions`; None, or NaN
+                throughout for one image, leaves it open.
 
         Returns:
             (N, C, H, W, params): the logit of P(x = 1) for 2 levels, `levels` logits for more, or a mixture's
@@ -74,18 +83,23 @@ class DensityModel(Autoregressive):
         images = self.checked_images(images, floating=True).to(self.device)
         check_precision(precision, self.dtype)
         check_weights(self.named_parameters())
-        return self.raw_params(images, self.condition_of(labels, len(images)), self.view_of(precision))
+        return self.raw_params(images, self.condition_of(labels, len(images), condition), self.view_of(precision))
 
     def log_prob(
-        self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None
+        self,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        precision: Precision | None = None,
+        *,
+        condition: ArrayLike | None = None,
     ) -> Tensor:
         """Exact log-likelihood of each image in nats.
 
         Args:
             images: uint8 levels (N, C, H, W).
-            labels: For a conditional model, classes, int64 (N,), or vectors, floating (N, condition_dim); None is its
-                unconditional distribution.
+            labels: For a class-conditional model, classes, int64 (N,); None, or -1 for one image, leaves them open.
             precision: As for `sample`: the likelihood under the model that is sampled in that precision.
+            condition: As for `forward`.
 
         Returns:
             (N,), float32 (float64 for a model in float64). Without gradients, memory does not grow with N beyond the
@@ -94,10 +108,15 @@ class DensityModel(Autoregressive):
         Raises:
             ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.
         """
-        return self.log_prob_map(images, labels, precision).flatten(1).sum(1)
+        return self.log_prob_map(images, labels, precision, condition=condition).flatten(1).sum(1)
 
     def log_prob_map(
-        self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None
+        self,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        precision: Precision | None = None,
+        *,
+        condition: ArrayLike | None = None,
     ) -> Tensor:
         """Exact log-likelihood in nats of each sub-pixel given the ones before it: (N, C, H, W).
 
@@ -106,9 +125,9 @@ class DensityModel(Autoregressive):
         images = self.checked_images(images).to(self.device)
         check_precision(precision, self.dtype)
         check_weights(self.named_parameters())
-        condition, view = self.condition_of(labels, len(images)), self.view_of(precision)
+        given, view = self.condition_of(labels, len(images), condition), self.view_of(precision)
         with exact_products(precision, self.device):
-            return self._log_prob_map(images, condition, view)
+            return self._log_prob_map(images, given, view)
 
     def _log_prob_map(self, images: Tensor, condition: Tensor | None, view: MakeView) -> Tensor:
         """Computes the map in one piece if gradients are needed, otherwise in parts with bounded memory."""
@@ -189,6 +208,7 @@ class DensityModel(Autoregressive):
         exact: bool = ...,
         *,
         with_log_prob: Literal[False] = ...,
+        condition: ArrayLike | None = ...,
     ) -> Tensor: ...
 
     @overload
@@ -206,6 +226,7 @@ class DensityModel(Autoregressive):
         exact: bool = ...,
         *,
         with_log_prob: Literal[True],
+        condition: ArrayLike | None = ...,
     ) -> tuple[Tensor, Tensor]: ...
 
     def sample(
@@ -222,6 +243,7 @@ class DensityModel(Autoregressive):
         exact: bool = False,
         *,
         with_log_prob: bool = False,
+        condition: ArrayLike | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
@@ -231,8 +253,7 @@ class DensityModel(Autoregressive):
 
         Args:
             n: Number of images, at least 1.
-            labels: For a conditional model, classes, int64 (n,), or vectors, floating (n, condition_dim); None is its
-                unconditional distribution.
+            labels: As for `forward`, (n,).
             seed: 0..2**63-1.
             temperature: Positive; the logits are divided by it, and 1 samples the model's own distribution.
             engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
@@ -253,6 +274,7 @@ class DensityModel(Autoregressive):
             with_log_prob: Return the images' log-likelihoods too, without gradients; for temperature and guidance 1.
                 The native engine knows them from drawing, for nearly nothing; the others compute them afterwards. They
                 are those of `log_prob` up to the order of sums, and with `exact` the same to the bit.
+            condition: As for `forward`, for n images.
 
         Returns:
             uint8 levels (n, C, H, W) on the model's device; with `with_log_prob` a pair of them and their
@@ -261,7 +283,7 @@ class DensityModel(Autoregressive):
         Raises:
             ValueError: If an argument is out of range, or a weight is not finite.
         """
-        draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact)
+        draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact, condition=condition)
         if not with_log_prob:
             return sampling.sample(self, draw, engine=engine, progress=progress)
         draw = draw.plain()
@@ -276,7 +298,7 @@ class DensityModel(Autoregressive):
             return images, found.to(torch.promote_types(self.dtype, torch.float32))
         model = cast(DensityModel, self.prepared()) if draw.exact else self
         with torch.no_grad():
-            return images, model.log_prob(images, labels, draw.precision)
+            return images, model.log_prob(images, labels, draw.precision, condition=condition)
 
     def sample_stream(
         self,
@@ -291,6 +313,8 @@ class DensityModel(Autoregressive):
         precision: Precision | None = None,
         chunk: int = 1024,
         exact: bool = False,
+        *,
+        condition: ArrayLike | None = None,
     ) -> Iterator[Tensor]:
         """Draws any number of images, a chunk at a time, in memory that does not depend on their number.
 
@@ -306,7 +330,7 @@ class DensityModel(Autoregressive):
             >>> [len(images) for images in model.sample_stream(25, chunk=10)]
             [10, 10, 5]
         """
-        draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact)
+        draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact, condition=condition)
         return sampling.sample_stream(self, draw, engine=engine, progress=progress, chunk=chunk)
 
     def sample_steps(
@@ -319,6 +343,8 @@ class DensityModel(Autoregressive):
         guidance: float = 1.0,
         precision: Precision | None = None,
         exact: bool = False,
+        *,
+        condition: ArrayLike | None = None,
     ) -> Iterator[Tensor]:
         """Draws images with the fast engine and yields the canvas after every step.
 
@@ -327,7 +353,7 @@ class DensityModel(Autoregressive):
         Yields:
             uint8 (n, C, H, W), the same tensor each time, in which pixels not yet drawn are 0. Clone it to keep a step.
         """
-        draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact)
+        draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact, condition=condition)
         return sampling.sample_steps(self, draw)
 
     # Completion ------------------------------------------------------------------------------------------------
@@ -346,6 +372,7 @@ class DensityModel(Autoregressive):
         engine: str = "fast",
         progress: bool = False,
         seconds: float = math.inf,
+        condition: ArrayLike | None = None,
     ) -> Completion:
         """Draws from the exact conditional distribution of unknown sub-pixels given any known ones.
 
@@ -367,6 +394,7 @@ class DensityModel(Autoregressive):
             engine: `fast`, `native`, `eager` or `reference`, as for `sample`.
             progress: Show a progress bar on standard error.
             seconds: Time limit in seconds.
+            condition: As for `log_prob`.
 
         Returns:
             The draws on the model's device.
@@ -391,10 +419,15 @@ class DensityModel(Autoregressive):
             n=n, particles=particles, seed=seed, method=method, moves=moves, engine=engine, progress=progress,
             seconds=seconds,
         )  # fmt: skip
-        return self.complete_with(options, images, known, labels)
+        return self.complete_with(options, images, known, labels, condition)
 
     def complete_with(
-        self, options: CompletionOptions, images: ArrayLike, known: ArrayLike, labels: ArrayLike | None
+        self,
+        options: CompletionOptions,
+        images: ArrayLike,
+        known: ArrayLike,
+        labels: ArrayLike | None,
+        condition: ArrayLike | None = None,
     ) -> Completion:
         """`complete`, with its other arguments as options."""
-        return complete(self, images, known, labels, options)
+        return complete(self, images, known, labels, options, condition)

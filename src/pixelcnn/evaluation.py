@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike
+from pixelcnn.conditions import Given
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
@@ -48,6 +49,7 @@ def evaluate(
     images: ArrayLike,
     labels: ArrayLike | None = None,
     *,
+    condition: ArrayLike | None = None,
     progress: bool = False,
     processes: Processes = ALONE,
 ) -> Evaluation:
@@ -57,6 +59,7 @@ def evaluate(
         model: Any model of the package.
         images: uint8 levels (N, C, H, W), N at least 1, on any device.
         labels: As for `AutoregressiveModel.log_prob`.
+        condition: As for `AutoregressiveModel.log_prob`.
         progress: Show a progress bar on standard error.
         processes: The processes that call this with the same arguments and evaluate a share each. Slices are cut as for
             one process, and each process gets the result for all images.
@@ -64,11 +67,12 @@ def evaluate(
     Raises:
         ValueError: If there is no image, or an argument does not fit the model.
     """
-    images, labels = checked_data(model, images, labels)
+    images, labels, condition = checked_data(model, images, labels, condition)
     started = time.perf_counter()
     share = processes.share(len(images), _slice_size(model))
-    part_labels = None if labels is None else labels[share]
-    each = -processes.gather(log_probs(model, images[share], part_labels, "evaluating", progress=progress))
+    part_labels, part_condition = (None if tensor is None else tensor[share] for tensor in (labels, condition))
+    own = log_probs(model, images[share], (part_labels, part_condition), "evaluating", progress=progress)
+    each = -processes.gather(own)
     images_per_second = len(each) / (time.perf_counter() - started)
     classes: list[int] = [] if labels is None or labels.is_floating_point() else torch.unique(labels).tolist()
 
@@ -89,9 +93,13 @@ def evaluate(
 
 
 def checked_data(
-    model: AutoregressiveModel, images: ArrayLike, labels: ArrayLike | None, name: str = "images"
-) -> tuple[Tensor, Tensor | None]:
-    """Images, at least one, and labels as tensors.
+    model: AutoregressiveModel,
+    images: ArrayLike,
+    labels: ArrayLike | None,
+    condition: ArrayLike | None,
+    name: str = "images",
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Images, at least one, labels and condition as tensors.
 
     Raises:
         ValueError: If they do not fit the model, or there is no image.
@@ -99,18 +107,23 @@ def checked_data(
     images = model.checked_images(images)
     if len(images) == 0:
         raise ValueError(f"{name} must hold at least one image, got 0")
-    return images, None if labels is None else model.checked_labels(labels, len(images))
+    return images, *model.checked_given(labels, condition, len(images))
 
 
 def log_probs(
-    model: AutoregressiveModel, images: Tensor, labels: Tensor | None, description: str, *, progress: bool
+    model: AutoregressiveModel,
+    images: Tensor,
+    given: Given,
+    description: str,
+    *,
+    progress: bool,
 ) -> Tensor:
     """Log-likelihoods in nats, computed one slice at a time.
 
     Args:
         model: Any model of the package.
         images: uint8 levels (N, C, H, W) that fit the model, on any device.
-        labels: As for `AutoregressiveModel.log_prob`.
+        given: Labels and condition, as for `AutoregressiveModel.log_prob`.
         description: Of the progress bar.
         progress: Show a progress bar on standard error.
 
@@ -122,7 +135,8 @@ def log_probs(
     with torch.inference_mode(), progress_bar(description, len(images), "img", show=progress) as bar:
         for start in range(0, len(images), size):
             part = images[start : start + size].to(model.device)
-            found.append(model.log_prob(part, None if labels is None else labels[start : start + size]).double())
+            some, maps = (None if each is None else each[start : start + size] for each in given)
+            found.append(model.log_prob(part, some, condition=maps).double())
             bar.update(len(part))
             if model.device.type == "cpu":
                 bar.set_postfix(nats=f"{-torch.cat(found[-100:]).mean():.2f}", refresh=False)

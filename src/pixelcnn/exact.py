@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -107,18 +107,31 @@ class PreparedModel(DensityModel):
         """All weights, by name."""
         return self.model.named_parameters()
 
+    @property
+    def any_size(self) -> bool:
+        """See `AutoregressiveModel.any_size`."""
+        return bool(cast(Any, self.model).any_size)
+
+    def resized(self, size: tuple[int, int]) -> PreparedModel:
+        """See `AutoregressiveModel.resized`: the twin of the model of that size, with that one's identity."""
+        resized = cast(Any, self.model).resized(size)
+        return PreparedModel(resized, _identity(resized), self.largest)
+
     def to(self, device: torch.device | str) -> PreparedModel:
         """The same model on another device, which must support float64."""
         moved = copy.deepcopy(cast(nn.Module, self.model)).to(device)
         return PreparedModel(cast(DensityModel, moved), self.identity, self.largest)
 
     @torch.no_grad()
-    def cumulative(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
+    def cumulative(
+        self, images: ArrayLike, labels: ArrayLike | None = None, *, condition: ArrayLike | None = None
+    ) -> Tensor:
         """The cumulative frequencies of every sub-pixel, each given the ones before it, in one forward pass.
 
         Args:
             images: uint8 levels (N, C, H, W).
             labels: As for `log_prob`.
+            condition: As for `log_prob`.
 
         Returns:
             int64 (N, C, H, W, levels + 1): 0, ..., 2^24, increasing.
@@ -127,7 +140,8 @@ class PreparedModel(DensityModel):
             ValueError: If the shape, type or range of an argument is wrong.
         """
         images = self.checked_images(images).to(self.device)
-        return self.likelihood.cumulative(self.raw_params(images, self.condition_of(labels, len(images))))
+        given = self.condition_of(labels, len(images), condition)
+        return self.likelihood.cumulative(self.raw_params(images, given))
 
     @torch.no_grad()
     def edges(self, images: Tensor, condition: Tensor | None) -> Tensor:
@@ -142,12 +156,12 @@ class PreparedModel(DensityModel):
         return self.likelihood.edges(self.raw_params(images, condition), images)
 
     @torch.no_grad()
-    def bits(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
+    def bits(self, images: ArrayLike, labels: ArrayLike | None = None, *, condition: ArrayLike | None = None) -> Tensor:
         """The code length of each image under an ideal coder with these frequencies, in bits: float64 (N,).
 
         Arguments and errors as for `cumulative`. Memory does not grow with N.
         """
-        return -self.log_prob(images, labels) / math.log(2)
+        return -self.log_prob(images, labels, condition=condition) / math.log(2)
 
 
 def prepare(model: DensityModel) -> PreparedModel:

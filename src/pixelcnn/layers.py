@@ -84,11 +84,14 @@ class MaskedConv2d(nn.Module):
         stride: Pixels from one output to the next, in both directions: output (i, j) lies at the input's pixel
             (i * stride, j * stride), and there are as many outputs as it takes to cover the input.
         activation: What follows the convolution: "relu" or "none".
+        bias: Whether something is added for each output; without, `bias` is a constant of zeros.
         generator: Source of the initial weights: Glorot uniform over the full, unmasked fans; zero biases.
     """
 
     mask: Tensor
     """(out, in, height, width), 1 where the kernel sees and 0 where it does not."""
+    bias: Tensor
+    """(out,): what is added, a parameter or zeros."""
     window: Window
     """The rectangle that the kernel covers."""
     taps: list[tuple[int, int]]
@@ -106,6 +109,7 @@ class MaskedConv2d(nn.Module):
         groups: int | tuple[int, int] = 1,
         stride: int = 1,
         activation: Activation = "relu",
+        bias: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -141,7 +145,10 @@ class MaskedConv2d(nn.Module):
         bound = math.sqrt(6 / (window.height * window.width * (in_channels + out_channels)))
         weight = torch.empty_like(mask).uniform_(-bound, bound, generator=generator)
         self.weight = nn.Parameter(weight * mask)
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(out_channels))
+        else:
+            self.register_buffer("bias", torch.zeros(out_channels), persistent=False)
 
     @property
     def pointwise(self) -> bool:

@@ -60,6 +60,7 @@ def score(
     images: ArrayLike,
     labels: ArrayLike | None = None,
     *,
+    condition: ArrayLike | None = None,
     method: Score = "likelihood",
     background: AutoregressiveModel | None = None,
     reference: ArrayLike | None = None,
@@ -72,6 +73,7 @@ def score(
         model: Any model of the package.
         images: uint8 levels (N, C, H, W).
         labels: As for `AutoregressiveModel.log_prob`.
+        condition: As for `AutoregressiveModel.log_prob`.
         method: Which score; see the module's docstring.
         background: For `ratio`: a model of the same images that knows only their background, such as one trained with
             `TrainConfig.mutate`.
@@ -91,23 +93,25 @@ def score(
     batch = integer("batch", batch, 1)
     if batch > 1 and method != "typicality":
         raise ValueError(f"batch must be 1 unless the score is typicality, got {batch!r}")
-    images, labels = checked_data(model, images, labels)
+    images, labels, condition = checked_data(model, images, labels, condition)
     if background is not None and _kind_of(background) != _kind_of(model):
         raise ValueError(
             f"background must be for {_kind_of(model)}, as the model is, got one for {_kind_of(background)}"
         )
-    log_prob = log_probs(model, images, labels, "scoring", progress=progress)
+    log_prob = log_probs(model, images, (labels, condition), "scoring", progress=progress)
     dims = model.subpixels * math.log(2)
     bits = -log_prob / dims
     if method == "ratio":
         assert background is not None
-        found = bits + log_probs(background, images, None, "scoring by the background", progress=progress) / dims
+        found = (
+            bits + log_probs(background, images, (None, None), "scoring by the background", progress=progress) / dims
+        )
     elif method == "complexity":
         found = bits - compressed_bits(images, model.levels, progress=progress) / model.subpixels
     elif method == "typicality":
         assert reference is not None
-        reference, _ = checked_data(model, reference, None, "reference")
-        typical = -log_probs(model, reference, None, "scoring the reference", progress=progress).mean() / dims
+        reference, *_ = checked_data(model, reference, None, None, "reference")
+        typical = -log_probs(model, reference, (None, None), "scoring the reference", progress=progress).mean() / dims
         parts = torch.split(bits, batch)
         found = torch.cat([(part.mean() - typical).abs().expand(len(part)) for part in parts])
     else:

@@ -30,6 +30,7 @@ def models(tmp_path_factory):
         "colour": pixelcnn.PixelCNNPlusPlus((3, *SHAPE), filters=6, blocks=1, mixtures=2),
         "classes": pixelcnn.GatedPixelCNN((1, *SHAPE), 4, filters=4, layers=2, num_classes=3),
         "two": pixelcnn.PixelCNN((2, *SHAPE), 4, filters=4, blocks=1),
+        "placed": pixelcnn.GatedPixelCNN((1, *SHAPE), filters=4, layers=2, places=True),
     }.items():
         model.save_pretrained(folder / name)
     return folder
@@ -281,6 +282,36 @@ def test_salvage(models, tmp_path, capsys):
     assert len(np.load(tmp_path / "back" / "x.npy")) == 3
 
 
+def test_pictures_of_any_size(models, tmp_path, capsys):
+    """A network without places compresses each in its own size; a damaged byte is confined to one of them."""
+    sizes = [(6, 5), (1, 9), (12, 4), (6, 5), (7, 1)]
+    (tmp_path / "odd").mkdir()
+    for k, size in enumerate(sizes):
+        picture("1", k, size).save(tmp_path / "odd" / f"{k}.png")
+    stream = tmp_path / "odd.pxcn"
+    code, out, _ = run(capsys, "compress", models / "binary", tmp_path / "odd", "--out", stream)
+    assert code == 0
+    assert out.startswith("5 images of 4 sizes in 2 levels, 5 files")
+    assert run(capsys, "decompress", models / "binary", stream, "--out", tmp_path / "again")[0] == 0
+    for k in range(len(sizes)):
+        pair = [np.asarray(Image.open(tmp_path / folder / f"{k}.png")) for folder in ("odd", "again")]
+        assert np.array_equal(*pair)
+    data = bytearray(stream.read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "damaged.pxcn").write_bytes(data)
+    arguments = "decompress", models / "binary", tmp_path / "damaged.pxcn", "--out", tmp_path / "rest"
+    assert run(capsys, *arguments)[0] == 2
+    assert run(capsys, *arguments, "--salvage")[0] == 0
+    assert len(list((tmp_path / "rest").iterdir())) == 4
+    for place in (5, 12, 60):  # the number of streams, a length, and a stream's own header
+        data = bytearray(stream.read_bytes())
+        data[place] ^= 1
+        (tmp_path / "damaged.pxcn").write_bytes(data)
+        assert run(capsys, "decompress", models / "binary", tmp_path / "damaged.pxcn", "--out", tmp_path / "no")[0] == 2
+        assert not (tmp_path / "no").exists()
+    assert run(capsys, "compress", models / "placed", tmp_path / "odd", "--out", stream)[0] == 2
+
+
 def bad_sources(folder):
     """What cannot be compressed, and why."""
     picture("L").save(folder / "grey.png")
@@ -334,7 +365,7 @@ def bad_sources(folder):
 def test_what_cannot_be_kept_is_refused(models, tmp_path, capsys):
     for arguments, said in bad_sources(tmp_path):
         given = [tmp_path / each if k == 0 or "." in str(each) else each for k, each in enumerate(arguments)]
-        code, _, err = run(capsys, "compress", models / "binary", *given, "--out", tmp_path / "out.pxcn")
+        code, _, err = run(capsys, "compress", models / "placed", *given, "--out", tmp_path / "out.pxcn")
         assert code == 2, arguments
         lines = [line for line in err.splitlines() if line.startswith("pixelcnn: ")]
         assert len(lines) == 1, err

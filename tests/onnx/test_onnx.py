@@ -65,6 +65,11 @@ def model(request, tmp_path):
     return built.eval()
 
 
+def name_of(model):
+    """The input for the labels of `labels_of`."""
+    return "labels" if getattr(model.config, "condition_dim", None) is None else "condition"
+
+
 def labels_of(model, n):
     """Every class in turn, -1 among them, or vectors; None for unconditional models."""
     if (size := getattr(model.config, "condition_dim", None)) is not None:
@@ -88,7 +93,7 @@ def test_the_forward(model, kind, tmp_path, capsys):
         images = torch.randint(0, model.levels, (n, *model.image_shape)).to(level_dtype(model.levels))
         labels = labels_of(model, n)
         feed = {"images": images.numpy() if kind == "uint8" else images.numpy().astype(kind)} | (
-            {} if labels is None else {"labels": labels.numpy()}
+            {} if labels is None else {name_of(model): labels.numpy()}
         )
         (params,) = session.run(None, feed)
         expected = model(images, labels).detach().numpy()

@@ -55,6 +55,7 @@ class Complete:
     """Metropolis-Hastings moves of each completion at the end: they correct the error of too few particles."""
     method: Literal["auto", "particles", "raster"] = "auto"
     """`raster` ignores known pixels that come after unknown ones, and pastes them in: for comparison, not exact."""
+    condition: options.Condition = None
     label: str | None = None
     """The images' class, by its number or name, for a class-conditional model; by default a data source's own,
     otherwise left open."""
@@ -81,6 +82,8 @@ class Complete:
         model = options.loaded(self.model, self.device)
         known = self._known(model)
         images, labels, names = self._read_images(model)
+        plain = [name.removeprefix("image ") for name in names]
+        condition = options.condition_of(self.condition, model, self.model, images, plain)
         for path in (self.out, self.arrays):
             if path is not None:
                 writable_file(path)
@@ -95,6 +98,7 @@ class Complete:
             moves=self.moves,
             engine=self.engine,
             progress=True,
+            condition=condition,
         )
         known = known.expand(images.shape)
         draws = result.images.cpu()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,7 +28,8 @@ class Compress:
     """Compress images without loss, to about as many bytes as the model's likelihood implies.
 
     With the same model, `pixelcnn decompress` restores the files on any machine. What cannot be kept exactly is
-    refused: pictures must have the model's size and its levels (a model of 2 levels takes black and white). Names,
+    refused: pictures must have the model's levels (a model of 2 levels takes black and white) and, unless its network
+    is good for any, its size. Names,
     pixels, orientation, and whether pictures are black and white, grey or in colour are kept; other metadata are not,
     and files other than PNG, TIFF, BMP and PNM come back as PNG. The bytes are the same on every device.
     """
@@ -51,7 +53,7 @@ class Compress:
 
     def run(self) -> None:
         """Compresses, verifies and writes."""
-        from pixelcnn.codec import compress
+        from pixelcnn.codec import compress, joined
         from pixelcnn.codec.archive import read_files
         from pixelcnn.codec.manifest import notes_of
         from pixelcnn.datasets import name_of
@@ -70,16 +72,26 @@ class Compress:
             raise ValueError(f"--out must be a file, and {out} is a folder")
         writable_file(out)
         prepared = prepare(model)
-        files = read_files(self.sources, model.image_shape, model.levels, classes, self.layout, progress=True)
-        labels, noted = self._labels(model, files, classes)
-        started = time.perf_counter()
-        notes = notes_of(files.entries, noted, printable(self.model))
-        data = compress(prepared, files.images, labels, chunk=self.chunk, notes=notes, progress=True)
-        seconds = time.perf_counter() - started
-        if self.verify:
-            _verify(prepared, data, files.images, labels)
+        groups = read_files(
+            self.sources, model.image_shape, model.levels, classes, self.layout, any_size=model.any_size, progress=True
+        )
+        streams, seconds, bits = [], 0.0, 0.0
+        for files in groups:
+            height, width = files.images.shape[2:]
+            own, exact = model, prepared
+            if (height, width) != model.image_shape[1:]:
+                own, exact = model.resized((height, width)), prepared.resized((height, width))
+            labels, noted = self._labels(own, files, classes)
+            started = time.perf_counter()
+            notes = notes_of(files.entries, noted, printable(self.model))
+            streams.append(compress(exact, files.images, labels, chunk=self.chunk, notes=notes, progress=True))
+            seconds += time.perf_counter() - started
+            if self.verify:
+                _verify(exact, streams[-1], files.images, labels)
+            bits += _ideal_bits(own, files, labels)
+        data = joined(streams)
         write_file(out, data)
-        self._report(model, files, labels, data, seconds, out)
+        self._report(model, groups, bits, data, seconds, out)
 
     def _labels(
         self, model: AutoregressiveModel, files: FileImages, classes: int | None
@@ -97,33 +109,44 @@ class Compress:
     def _report(
         self,
         model: AutoregressiveModel,
-        files: FileImages,
-        labels: Tensor | None,
+        groups: list[FileImages],
+        bits: float,
         data: bytes,
         seconds: float,
         out: Path,
     ) -> None:
-        from pixelcnn.scoring import score
-
-        count, values, size = len(files.images), files.images.numel(), len(data)
-        bits = -float(score(model, files.images, labels, progress=True).log_prob.sum()) / math.log(2)
-        if labels is not None:
-            bits += count * math.log2(model.num_classes or 1)
-        c, h, w = model.image_shape
-        print(f"{count:,} images of {c} x {h} x {w} in {model.levels} levels, {len(files.entries):,} files: {out}")
+        count, size = sum(len(files.images) for files in groups), len(data)
+        values, file_bytes = (
+            sum(column) for column in zip(*((f.images.numel(), f.file_bytes) for f in groups), strict=True)
+        )
+        c, h, w = groups[0].images.shape[1:]
+        shape = f"{c} x {h} x {w}" if len(groups) == 1 else f"{len(groups)} sizes"
+        number = sum(len(files.entries) for files in groups)
+        print(f"{count:,} images of {shape} in {model.levels} levels, {number:,} files: {out}")
         print(f"{size:,} bytes, {size / count:.2f} per image, {8 * size / values:.4f} bits/dim")
         print(
             f"{bits / 8:,.0f} bytes, {bits / values:.4f} bits/dim by the model's likelihood: {8 * size / bits - 1:+.2%}"
         )
         bare = math.ceil(values * math.log2(model.levels) / 8)
         ratios = f"1 : {bare / size:.1f} of the bare values ({bare:,} bytes)"
-        if files.file_bytes:
-            ratios += f", 1 : {files.file_bytes / size:.1f} of the files ({files.file_bytes:,} bytes)"
+        if file_bytes:
+            ratios += f", 1 : {file_bytes / size:.1f} of the files ({file_bytes:,} bytes)"
         print(ratios)
-        if files.dropped:
-            print("not kept: " + "; ".join(f"{what} of {n:,} files" for what, n in files.dropped.items()))
+        dropped: Counter[str] = Counter()
+        for files in groups:
+            dropped.update(files.dropped)
+        if dropped:
+            print("not kept: " + "; ".join(f"{what} of {n:,} files" for what, n in dropped.items()))
         checked = "decoded again and compared" if self.verify else "not verified"
         print(f"{seconds:.1f} s, {count / seconds:,.0f} images/s; {checked}")
+
+
+def _ideal_bits(model: AutoregressiveModel, files: FileImages, labels: Tensor | None) -> float:
+    """What images and labels take by the model's likelihood, in bits."""
+    from pixelcnn.scoring import score
+
+    bits = -float(score(model, files.images, labels, progress=True).log_prob.sum()) / math.log(2)
+    return bits if labels is None else bits + len(files.images) * math.log2(model.num_classes or 1)
 
 
 def _verify(prepared: PreparedModel, data: bytes, images: Tensor, labels: Tensor | None) -> None:
@@ -159,9 +182,9 @@ class Decompress:
 
     def run(self) -> None:
         """Decodes and writes."""
-        from pixelcnn.codec import find_model, read_header
+        from pixelcnn.codec import find_model, read_header, separated
         from pixelcnn.codec.archive import restored_files
-        from pixelcnn.codec.manifest import entries_of, labels_of
+        from pixelcnn.codec.manifest import check_names, entries_of, labels_of
         from pixelcnn.devices import device_of
         from pixelcnn.files import check_no_pointer, new_folder, write_file
 
@@ -176,27 +199,30 @@ class Decompress:
             raise ValueError(f"{out} exists and is not an empty folder; choose another with --out")
         data = path.read_bytes()
         check_no_pointer(data, path)
-        header = read_header(data)
-        name, prepared = find_model(header, models, device=device_of(self.device))
-        images, classes = (_salvaged if self.salvage else _decoded)(prepared, data, header)
-        entries, noted = entries_of(header), labels_of(header)
-        labels = dict(enumerate(noted)) if isinstance(noted, list) else classes if noted == "given" else {}
-        written = lost = 0
+        streams = [(stream, read_header(stream)) for stream in separated(data)]
+        found = [find_model(header, models, device=device_of(self.device)) for _, header in streams]
+        every = [entries_of(header) for _, header in streams]
+        check_names(entry.name for entries in every for entry in entries)
+        written = lost = count = 0
         with new_folder(out) as folder:
-            for entry, content, missing in restored_files(entries, images, labels, header.levels):
-                lost += missing
-                if missing:
-                    print(f"pixelcnn: lost: {missing} of {entry.count} images of {entry.name}", file=sys.stderr)
-                if content is None:
-                    continue
-                target = folder / entry.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                write_file(target, content)
-                written += 1
+            for (stream, header), (_, prepared), entries in zip(streams, found, every, strict=True):
+                images, classes = (_salvaged if self.salvage else _decoded)(prepared, stream, header)
+                count, noted = count + len(images), labels_of(header)
+                labels = dict(enumerate(noted)) if isinstance(noted, list) else classes if noted == "given" else {}
+                for entry, content, missing in restored_files(entries, images, labels, header.levels):
+                    lost += missing
+                    if missing:
+                        print(f"pixelcnn: lost: {missing} of {entry.count} images of {entry.name}", file=sys.stderr)
+                    if content is None:
+                        continue
+                    target = folder / entry.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    write_file(target, content)
+                    written += 1
             if written == 0:
                 raise ValueError("nothing of the stream can be decoded")
-        summary = f"{len(images):,} images in {written:,} files" + (f", {lost:,} images lost" if lost else "")
-        print(f"{summary}, decoded with {name}: {out}")
+        summary = f"{count:,} images in {written:,} files" + (f", {lost:,} images lost" if lost else "")
+        print(f"{summary}, decoded with {found[0][0]}: {out}")
 
 
 def _decoded(prepared: PreparedModel, data: bytes, _header: Header) -> tuple[dict[int, Tensor], dict[int, int]]:

@@ -42,6 +42,7 @@ class _OnData:
     """How pictures are brought to the model's size: scaled and cropped, or cut into patches; as in training."""
     bit_depth: options.BitDepth = None
     layout: options.Layout = None
+    condition: options.Condition = None
     device: options.Device = "auto"
 
     def _opened(self, data: str, model: AutoregressiveModel, **shares: float) -> Data:
@@ -84,12 +85,14 @@ class Evaluate(_OnData):
                 "without them"
             )
         images, labels = data.images[: self.images], None if labels is None else labels[: self.images]
-        result = evaluate(model, images, labels, progress=True, processes=job())
+        condition = options.condition_of(self.condition, model, self.model, images, data.names()[: len(images)])
+        result = evaluate(model, images, labels, condition=condition, progress=True, processes=job())
         if self.json:
             names = {"model": printable(self.model), "data": printable(self.data)}
             print(json.dumps({**names, **_values(result, tuple(map(printable, data.classes or ())))}, indent=2))
             return
-        given = "" if labels is None else ", given their classes"
+        conditions = [*([] if labels is None else ["their classes"]), *([self.condition] if self.condition else [])]
+        given = f", given {' and '.join(conditions)}" if conditions else ""
         low, high = result.interval
         print(f"{self.model} on {result.images:,} images of {self.data}{given}")
         print(f"  nats/image      {result.nats_per_image:.3f} +- {result.standard_error:.3f} (standard error)")
@@ -169,6 +172,7 @@ class ScoreCommand(_OnData):
             raise ValueError(
                 f"--labels needs the model's {classes} classes, and {self.data} has {len(data.classes or ())}"
             )
+        condition = options.condition_of(self.condition, model, self.model, images, data.names()[: len(images)])
         writable_file(self.out)
         if self.maps is not None:
             writable_folder(self.maps)
@@ -176,6 +180,7 @@ class ScoreCommand(_OnData):
             model,
             images,
             labels,
+            condition=condition,
             method=self.score,
             background=None if self.background is None else options.loaded(self.background, self.device),
             reference=None if self.reference is None else self._opened(self.reference, model).images,
@@ -188,7 +193,7 @@ class ScoreCommand(_OnData):
             f"score {found.score.min():.5f} .. {found.score.max():.5f} (median {found.score.median():.5f}): {self.out}"
         )
         if self.maps is not None:
-            self._write_maps(model, images, labels, names, self.maps)
+            self._write_maps(model, images, (labels, condition), names, self.maps)
 
     def _table(self, model: AutoregressiveModel, images: Tensor, data: Data, names: list[str], found: Scores) -> str:
         from pixelcnn.files import printable
@@ -212,7 +217,12 @@ class ScoreCommand(_OnData):
         return buffer.getvalue()
 
     def _write_maps(
-        self, model: AutoregressiveModel, images: Tensor, labels: Tensor | None, names: list[str], folder: Path
+        self,
+        model: AutoregressiveModel,
+        images: Tensor,
+        given: tuple[Tensor | None, Tensor | None],
+        names: list[str],
+        folder: Path,
     ) -> None:
         import torch
 
@@ -223,7 +233,8 @@ class ScoreCommand(_OnData):
         with torch.inference_mode(), progress_bar("drawing maps", len(images), "img", show=True) as bar:
             for start in range(0, len(images), 64):
                 part = images[start : start + 64].to(model.device)
-                maps = model.log_prob_map(part, None if labels is None else labels[start : start + 64])
+                labels, condition = (None if each is None else each[start : start + 64] for each in given)
+                maps = model.log_prob_map(part, labels, condition=condition)
                 for k, (image, log_probs) in enumerate(zip(part, maps, strict=True), start=start):
                     picture = surprise_map(image, log_probs, model.levels, names[k])
                     write_file(folder / options.picture_name(k, len(images) - 1), picture)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = [
-    "ENGINES", "MODEL", "BitDepth", "Device", "Layout", "ModelName", "check_limit", "check_suffix", "checked_classes",
-    "class_posteriors", "loaded", "picture_name",
+    "ENGINES", "MODEL", "BitDepth", "Condition", "Device", "Layout", "ModelName", "check_conditional", "check_limit",
+    "check_suffix", "checked_classes", "class_posteriors", "condition_of", "loaded", "picture_name", "resized",
 ]  # fmt: skip
 
 _MAX_NAMES = 20  # of classes, in an error
@@ -36,6 +36,14 @@ BitDepth = Annotated[
     int | None,
     tyro.conf.arg(help="Bits per value of pictures that are stored with 16 bits, as for `pixelcnn train`."),
 ]
+Condition = Annotated[
+    str | None,
+    tyro.conf.arg(
+        help="What the images are conditioned on beside a class: `shrink:S`, the images themselves, each S x S pixels "
+        "averaged; a folder of pictures with the same names as the images, or a .npy file of maps or vectors in their "
+        "order; `labels:PATH`, the same with categories. By default nothing."
+    ),
+]
 Layout = Annotated[
     config.Layout | None, tyro.conf.arg(help="Meaning of an array's axes, if the model's shape does not determine it.")
 ]
@@ -51,6 +59,48 @@ def loaded(name: str, device: str) -> AutoregressiveModel:
     from pixelcnn.models.base import load
 
     return load(name).to(device_of(device))
+
+
+def resized(model: AutoregressiveModel, size: str | None) -> AutoregressiveModel:
+    """The model for images of the size that --size names; the model itself without it.
+
+    Raises:
+        ValueError: If that is no size, or the model has its own.
+    """
+    if size is None:
+        return model
+    sides = size.split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"--size must be a height and a width, as in 48x64, got {size!r}")
+    return model.resized((int(sides[0]), int(sides[1])))
+
+
+def condition_of(
+    spec: str | None, model: AutoregressiveModel, name: str, images: Tensor, names: Sequence[str]
+) -> Tensor | None:
+    """What --condition says of images, which the model called `name` must be conditional on; None without it.
+
+    Raises:
+        ValueError: If it does not fit the images or the model.
+    """
+    if spec is None:
+        return None
+    from pixelcnn.datasets import read_condition
+
+    check_conditional(model, name, spec)
+    return model.conditions.checked_condition(
+        read_condition(spec, images, model.levels, names), len(images), "--condition"
+    )
+
+
+def check_conditional(model: AutoregressiveModel, name: str, spec: str) -> None:
+    """Raises ValueError if the model called `name` is not conditional on a vector or a map."""
+    if model.conditions.size is None and not model.conditions.channels:
+        raise ValueError(f"--condition must be left out, got {spec}: {name} is not conditional on a vector or a map")
+    categories = model.conditions.categories > 0
+    if spec.startswith("labels:") != categories:
+        kind = "categories, as in labels:PATH" if categories else "numbers, without labels:"
+        raise ValueError(f"--condition must name {kind}, on which {name} is conditional, got {spec}")
 
 
 def check_limit(images: int | None) -> None:

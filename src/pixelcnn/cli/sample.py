@@ -13,6 +13,8 @@ from pixelcnn.cli import options
 from pixelcnn.config.engines import Engine
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pixelcnn.models import AutoregressiveModel
     from pixelcnn.sampling import Draw
 
@@ -38,11 +40,16 @@ class Sample:
     """Which images: each seed gives an endless sequence of them."""
     first: int = 0
     """Index of the first image in that sequence: `--first 64` continues where `-n 64` ended."""
+    size: str | None = None
+    """Height and width of the images, as in 48x64, for a network that is good for any size; by default the model's."""
     label: tuple[str, ...] | None = None
     """Class to draw, by its number or name, for a class-conditional model; by default the class is left open. Several
     classes, or `all`, take turns image by image and become the columns of a grid."""
+    condition: str | None = None
+    """For a model that is conditional on a map or a vector: small pictures, as a file or a folder, a .npy file, or
+    `labels:PATH` for categories. Several take turns image by image; by default it is left open."""
     guidance: float = 1.0
-    """With --label: values above 1 exaggerate the features of the class (classifier-free guidance)."""
+    """With --label or --condition: values above 1 exaggerate the features of the class (classifier-free guidance)."""
     temperature: float = 1.0
     """1 draws from the model's distribution; lower values give more typical images, higher values wilder ones."""
     engine: Annotated[
@@ -89,19 +96,22 @@ class Sample:
                 f"--out must name a folder, for shards, if several processes draw, got {str(out)!r}; one process is "
                 "enough for pictures"
             )
-        model = options.loaded(self.model, self.device)
+        model = options.resized(options.loaded(self.model, self.device), self.size)
         classes = None if self.label is None else options.checked_classes(model, self.model, self.label)
+        maps = self._maps(model)
         if in_shards:
             self._write_shards(model, classes, out)
         elif self.separate:
-            self._write_separate(model, classes, writable_folder(out))
+            self._write_separate(model, classes, maps, writable_folder(out))
         elif self.steps:
-            self._show_growing(model, classes, writable_file(out))
+            self._show_growing(model, classes, maps, writable_file(out))
         else:
-            self._write_grid(model, classes, writable_file(out))
+            self._write_grid(model, classes, maps, writable_file(out))
 
     def _check_out(self, out: Path, in_shards: bool, special: bool) -> None:
         """Checks that --out and what goes with it fit the kind of output that was requested."""
+        if self.condition is not None and in_shards:
+            raise ValueError(f"--condition is for pictures, not for shards: let --out name a file, got {str(out)!r}")
         if self.shard_size is not None and not in_shards:
             raise ValueError(f"--shard-size is for shards: let --out name a folder, got {str(out)!r}")
         if self.steps:
@@ -118,33 +128,51 @@ class Sample:
                 "--out samples, or a .png file for one picture"
             )
 
-    def _draw(self, classes: tuple[int, ...] | None = None) -> Draw:
-        """Which images to draw; the classes take turns."""
+    def _maps(self, model: AutoregressiveModel) -> Tensor | None:
+        """All that --condition names."""
+        if self.condition is None:
+            return None
+        from pixelcnn.datasets import read_maps
+
+        options.check_conditional(model, self.model, self.condition)
+        maps = read_maps(self.condition)
+        return model.conditions.checked_condition(maps, len(maps), "--condition")
+
+    def _draw(self, classes: tuple[int, ...] | None = None, maps: Tensor | None = None) -> Draw:
+        """Which images to draw; classes and maps take turns."""
+        import torch
+
         from pixelcnn.sampling import Draw, labels_in_turn
 
         labels = labels_in_turn(classes, self.first, self.n)
+        turns = torch.arange(self.first, self.first + self.n, device="cpu")
         return Draw(
-            self.n, labels, self.seed, self.temperature, self.first, self.guidance, self.precision, exact=self.exact
-        )
+            self.n, labels, self.seed, self.temperature, self.first, self.guidance, self.precision, exact=self.exact,
+            condition=None if maps is None else maps[turns % len(maps)],
+        )  # fmt: skip
 
-    def _write_grid(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, path: Path) -> None:
+    def _write_grid(
+        self, model: AutoregressiveModel, classes: tuple[int, ...] | None, maps: Tensor | None, path: Path
+    ) -> None:
         from pixelcnn.images import grid, save_png
         from pixelcnn.sampling import sample
 
         started = time.perf_counter()
-        images = sample(model, self._draw(classes), engine=self.engine, progress=True).cpu()
+        images = sample(model, self._draw(classes, maps), engine=self.engine, progress=True).cpu()
         seconds = time.perf_counter() - started
         columns = len(classes) if classes is not None and len(classes) > 1 else None
         save_png(grid(images, model.levels, columns), path)
         print(f"{self.n} images in {seconds:.2f} s: {path}")
 
-    def _write_separate(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:
+    def _write_separate(
+        self, model: AutoregressiveModel, classes: tuple[int, ...] | None, maps: Tensor | None, folder: Path
+    ) -> None:
         """Writes one file per image, as they are drawn."""
         from pixelcnn.images import exact_picture, save_png
         from pixelcnn.sampling import sample_stream
 
         started = time.perf_counter()
-        chunks = sample_stream(model, self._draw(classes), engine=self.engine, progress=True)
+        chunks = sample_stream(model, self._draw(classes, maps), engine=self.engine, progress=True)
         for k, image in enumerate((image for chunk in chunks for image in chunk), start=self.first):
             save_png(exact_picture(image, model.levels), folder / options.picture_name(k, self.first + self.n - 1))
         print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
@@ -173,7 +201,9 @@ class Sample:
         )
         print(f"{drawn} images in {time.perf_counter() - started:.2f} s, {self.n} in all: {folder}")
 
-    def _show_growing(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, path: Path) -> None:
+    def _show_growing(
+        self, model: AutoregressiveModel, classes: tuple[int, ...] | None, maps: Tensor | None, path: Path
+    ) -> None:
         """Draws the first images, and shows moments spread evenly over the steps."""
         import torch
 
@@ -186,7 +216,7 @@ class Sample:
         total = schedule_of(model).wavefront.steps
         moments = min(_MAX_FRAMES if animated else _MAX_STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
-        canvases = sample_steps(model, self._draw(classes).part(0, n))
+        canvases = sample_steps(model, self._draw(classes, maps).part(0, n))
         shown = [canvas.cpu().clone() for step, canvas in enumerate(canvases, start=1) if step in wanted]
         if animated:
             save_gif([grid(canvas, model.levels) for canvas in shown], path)

@@ -15,6 +15,8 @@ from pixelcnn.config import FAMILIES, PRESETS, DataConfig, GatedPixelCNNConfig, 
 from pixelcnn.config.checks import Range
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pixelcnn.config import ModelConfig
     from pixelcnn.datasets import TrainingData
     from pixelcnn.models import AutoregressiveModel
@@ -46,6 +48,10 @@ class Train:
     blind spot, `plusplus` has a mixture of logistics for many levels; with --help, its options are shown."""
     conditional: bool = False
     """Condition the model on the data's classes; for the families gated and plusplus."""
+    condition: str | None = None
+    """Condition the model on maps or vectors as well: `shrink:S`, the images themselves, each S x S pixels averaged
+    (super-resolution); a folder of pictures with the same names as the images, or a .npy file in their order;
+    `labels:PATH`, the same with categories. For the families gated and plusplus."""
     levels: int | None = None
     """Number of values of a sub-pixel, 2..65,536; by default 256 for pictures, and 2 for mnist (`plusplus`: 256)."""
     out: Path | None = None
@@ -95,7 +101,8 @@ class Train:
         if job().count > 1:
             job().from_first(lambda: opened().levels)  # the first process decodes for all
         data = opened()
-        model = self._model_for(data) if init is None else self._same_model(init, data)
+        condition = self._condition(data)
+        model = self._model_for(data, condition) if init is None else self._same_model(init, data)
         config = dataclasses.replace(self.config, model=model, binarise=data.binarise)
         labels = (data.training_labels, data.validation_labels) if self.conditional else (None, None)
         out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
@@ -108,6 +115,8 @@ class Train:
             validation_labels=labels[1],
             class_names=data.classes if self.conditional else None,
             init=init,
+            training_condition=condition[0],
+            validation_condition=condition[1],
             data=data.description,
             summary=data.summary,
             resume=self.resume,
@@ -140,7 +149,23 @@ class Train:
                 raise ValueError(f"--init {self.init} has {what} {own}, and {self.data} {given}{wanted}")
         return init.config
 
-    def _model_for(self, data: TrainingData) -> ModelConfig:
+    def _condition(self, data: TrainingData) -> tuple[Tensor | None, Tensor | None]:
+        """What the training and the validation images are conditioned on."""
+        if self.condition is None:
+            return None, None
+        from pixelcnn.datasets import read_condition
+
+        if not hasattr(self.config.model, "condition_channels"):
+            raise ValueError("--condition needs a family that can have one: --model gated or --model plusplus")
+        if data.binarise:
+            raise ValueError(
+                f"--condition needs images that are the same in each epoch, and {self.data} are drawn anew"
+            )
+        sides = (data.training, data.training_names), (data.validation, data.validation_names)
+        training, validation = (read_condition(self.condition, images, data.levels, names()) for images, names in sides)
+        return training, validation
+
+    def _model_for(self, data: TrainingData, condition: tuple[Tensor | None, Tensor | None]) -> ModelConfig:
         """The architecture for the data's images, levels and classes."""
         changes: dict[str, object] = {"image_shape": data.image_shape, "levels": data.levels}
         channels = data.image_shape[0]
@@ -153,6 +178,10 @@ class Train:
             if data.classes is None:
                 raise ValueError(f"--conditional needs classes, and {self.data} has none: sub-folders, or labels")
             changes["num_classes"] = len(data.classes)
+        if self.condition is not None:
+            from pixelcnn.datasets import condition_fields
+
+            changes |= condition_fields(self.condition, *condition)
         if (orders := self.config.orders) > 1:
             if self.conditional or not hasattr(self.config.model, "num_classes"):
                 raise ValueError(

@@ -14,7 +14,7 @@ wavefront, as sampling does; the encoder reads the levels, and the decoder write
 The bytes are specified in docs/format.md.
 """
 
-from pixelcnn.codec.container import Header, StreamError, read_header
+from pixelcnn.codec.container import Header, StreamError, joined, read_header, separated
 from pixelcnn.codec.stream import Stream, compress, decompress, decompress_with_labels, find_model
 
 __all__ = [
@@ -25,5 +25,7 @@ __all__ = [
     "decompress",
     "decompress_with_labels",
     "find_model",
+    "joined",
     "read_header",
+    "separated",
 ]

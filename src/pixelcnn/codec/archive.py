@@ -73,9 +73,10 @@ def read_files(
     classes: int | None = None,
     layout: Layout | None = None,
     *,
+    any_size: bool = False,
     progress: bool = False,
-) -> FileImages:
-    """Reads files.
+) -> list[FileImages]:
+    """Reads files; those whose images have the same size are together, in the order of the first of them.
 
     Args:
         sources: Picture files; folders of them, at any depth; .npy and .npz files as for `pixelcnn.datasets`; or names
@@ -85,6 +86,7 @@ def read_files(
             above, pictures have more than 8 bits, and their values are the levels.
         classes: Number of classes of the model; without any, those of published data are left out.
         layout: What the axes of arrays are; None if the shape tells.
+        any_size: Whether pictures may have any height and width.
         progress: Show a bar on standard error.
 
     Warns:
@@ -103,7 +105,9 @@ def read_files(
     parts: list[_Part] = []
     with (
         progress_bar("reading pictures", count or None, "img", show=progress and count > 0) as bar,
-        in_order(lambda job: _picture(*job, shape, levels), jobs, threads=threads, ahead=4 * threads) as results,
+        in_order(
+            lambda job: _picture(*job, shape, levels, any_size), jobs, threads=threads, ahead=4 * threads
+        ) as results,
     ):
         for source, each in zip(sources, pictures, strict=True):
             if not each:
@@ -111,16 +115,23 @@ def read_files(
             for _ in each:
                 parts.append(next(results))
                 bar.update()
-    entries = [part.entry for part in parts]
     try:
-        check_names(entry.name for entry in entries)
+        check_names(part.entry.name for part in parts)
     except StreamError as error:
         raise ValueError(f"{error}; rename one, or compress them apart") from None
+    alike: dict[torch.Size, list[_Part]] = {}
+    for part in parts:
+        alike.setdefault(part.images.shape[1:], []).append(part)
+    return [_together(group) for group in alike.values()]
+
+
+def _together(parts: list[_Part]) -> FileImages:
+    """Files whose images have the same size."""
     labels = [part.labels for part in parts if part.labels is not None]
     return FileImages(
         torch.cat([part.images for part in parts]),
         torch.cat(labels) if len(labels) == len(parts) else None,
-        entries,
+        [part.entry for part in parts],
         sum(part.file_bytes for part in parts),
         dict(Counter(what for part in parts for what in part.dropped)),
     )
@@ -194,7 +205,7 @@ def _natural_key(name: str) -> list[tuple[str, int]]:
     return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]{0,18})", name)]
 
 
-def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) -> _Part:
+def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, any_size: bool) -> _Part:
     channels, height, width = shape
     try:
         name.encode()
@@ -205,7 +216,7 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
     if Path(name).suffix.lower() not in KEPT_SUFFIXES:
         name += ".png"
     try:
-        picture, orientation, dropped = _upright(path, (width, height), deep=levels > GREY_LEVELS)
+        picture, orientation, dropped = _upright(path, None if any_size else (width, height), deep=levels > GREY_LEVELS)
         if picture.mode == "I;16" and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
             raise ValueError("16 bits are kept in PNG and TIFF files; save it as one")
         if orientation > 1 and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
@@ -219,7 +230,7 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int) ->
         if (values != values[..., :1]).any():
             raise ValueError(f"{path} is in colour, and the model's images have one channel")
         values = values[..., :1]
-    values = np.broadcast_to(values, (height, width, channels))
+    values = np.broadcast_to(values, (*values.shape[:2], channels))
     if levels > GREY_LEVELS:
         return _deep_part(path, Entry(name, "I;16", orientation=orientation), values, levels, dropped)
     found = _levels_of_greys(levels)[values]
@@ -242,11 +253,14 @@ def _deep_part(path: Path, entry: Entry, values: np.ndarray, levels: int, droppe
     return _Part(entry, image[None], None, path.stat().st_size, dropped)
 
 
-def _upright(path: Path, size: tuple[int, int], *, deep: bool = False) -> tuple[Image.Image, int, tuple[str, ...]]:
+def _upright(
+    path: Path, size: tuple[int, int] | None, *, deep: bool = False
+) -> tuple[Image.Image, int, tuple[str, ...]]:
     """A picture in mode 1, L or RGB, or if `deep` in I;16; its file's orientation; and what of it is dropped.
 
     Raises:
-        ValueError: If it has another size, upright, or cannot be kept exactly. Damaged ones may raise anything.
+        ValueError: If it has another size than a given one, upright, or cannot be kept exactly. Damaged ones may raise
+            anything.
     """
     with open_picture(path) as file:
         if frames_left_out(file):
@@ -258,11 +272,11 @@ def _upright(path: Path, size: tuple[int, int], *, deep: bool = False) -> tuple[
             raise ValueError(f"its pixels are stored as {file.mode}, of {bits} bits, and not in grey or RGB of 8 bits")
         _check_colours(file)
         upright, orientation = file, 1
-        if sorted(file.size) == sorted(size):  # else its pixels need not be read
+        if size is None or sorted(file.size) == sorted(size):  # else its pixels need not be read
             recorded = file.getexif().get(ExifTags.Base.Orientation)
             orientation = recorded if isinstance(recorded, int) and 1 <= recorded <= 8 else 1
             upright = ImageOps.exif_transpose(_deep(file) if deep else file)
-        if upright.size != size:
+        if size is not None and upright.size != size:
             turned = " upright" if orientation > 1 else ""
             raise ValueError(f"it is {upright.width} x {upright.height} pixels{turned}, and not {size[0]} x {size[1]}")
         return (upright if deep else _plain(upright)), orientation, tuple(_dropped(upright, bits))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pixelcnn.levels import GREY_LEVELS
 
-__all__ = ["Header", "StreamError", "block", "pack_header", "payload_of", "read_header", "unpack"]
+__all__ = [
+    "Header", "StreamError", "block", "joined", "pack_header", "payload_of", "read_header", "separated", "unpack",
+]  # fmt: skip
 
 _MAGIC = b"PXCN"
 _VERSION, _VERSION_OF_MANY = 1, 2
@@ -24,7 +27,11 @@ _MIN_PAYLOAD = 8
 _MAX_NOTES = 2**24  # bytes, inflated
 _MAX_NOTES_VALUES = 2**20  # each may take a hundred bytes once parsed
 
-_LABELLED, _NOTED = 1, 2
+_LABELLED, _NOTED, _CONDITIONED = 1, 2, 4
+
+_JOINED = b"PXCS"  # several streams, one after another
+_COUNT = struct.Struct("<4sBI")
+_LENGTH = struct.Struct("<Q")
 
 
 class StreamError(ValueError):
@@ -49,6 +56,8 @@ class Header:
     """Images that are coded side by side."""
     labelled: bool
     """Whether each image has a class."""
+    conditioned: bool
+    """Whether the images are conditioned on vectors or maps, which the stream does not hold."""
     digest: bytes
     """The first 8 bytes of the SHA-256 of labels and levels."""
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -83,7 +92,8 @@ def pack_header(header: Header) -> bytes:
     notes = block(_deflated(header.notes)) if header.notes else b""
     many = header.levels > GREY_LEVELS
     begin = _HEADER.pack(
-        _MAGIC, _VERSION_OF_MANY if many else _VERSION, _LABELLED * header.labelled + _NOTED * bool(notes),
+        _MAGIC, _VERSION_OF_MANY if many else _VERSION,
+        _LABELLED * header.labelled + _NOTED * bool(notes) + _CONDITIONED * header.conditioned,
         header.identity, *header.shape, header.levels - many, header.count, header.per_chunk, header.per_group,
         header.digest,
     )  # fmt: skip
@@ -102,6 +112,37 @@ def read_header(data: bytes) -> Header:
         StreamError: If the data does not begin like an intact stream of this version.
     """
     return _read_header(data)[0]
+
+
+def joined(streams: Sequence[bytes]) -> bytes:
+    """Several streams, such as those of images of several sizes, as one; a single one as it is."""
+    if len(streams) == 1:
+        return streams[0]
+    begin = _COUNT.pack(_JOINED, _VERSION, len(streams)) + b"".join(_LENGTH.pack(len(each)) for each in streams)
+    return b"".join([begin, _CHECKSUM.pack(zlib.crc32(begin)), *streams])
+
+
+def separated(data: bytes) -> list[bytes]:
+    """The streams that were joined.
+
+    Raises:
+        StreamError: If the data begins like joined streams and is damaged, or of another version.
+    """
+    if not data.startswith(_JOINED):
+        return [data]
+    if len(data) < _COUNT.size:
+        raise StreamError("the stream is truncated: it ends within its header")
+    _, version, count = _COUNT.unpack_from(data)
+    start = _COUNT.size + count * _LENGTH.size
+    if version != _VERSION:
+        raise StreamError(f"the stream is of version {version}, and this reads version {_VERSION}")
+    if len(data) < start + _CHECKSUM.size or _CHECKSUM.unpack_from(data, start)[0] != zlib.crc32(data[:start]):
+        raise StreamError("the header of the joined streams is damaged or truncated")
+    lengths = [_LENGTH.unpack_from(data, _COUNT.size + k * _LENGTH.size)[0] for k in range(count)]
+    ends = list(itertools.accumulate(lengths, initial=start + _CHECKSUM.size))
+    if ends[-1] != len(data):
+        raise StreamError(f"the joined streams must have {ends[-1]} bytes, got {len(data)}")
+    return [data[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
@@ -166,7 +207,8 @@ def _read_header(data: bytes) -> tuple[Header, int]:
     valid = (
         0 < per_group <= per_chunk and count > 0 and levels >= 2 and many == (levels > GREY_LEVELS) and c * h * w > 0
     )
-    if not valid or flags > _LABELLED | _NOTED or (per_group > 1 and per_group * c * h * w > _MAX_SUBPIXELS):
+    known = flags <= _LABELLED | _NOTED | _CONDITIONED
+    if not valid or not known or (per_group > 1 and per_group * c * h * w > _MAX_SUBPIXELS):
         raise StreamError("the header has values that no encoder writes")
     notes: dict[str, Any] = {}
     if flags & _NOTED:
@@ -175,7 +217,7 @@ def _read_header(data: bytes) -> tuple[Header, int]:
         offset = sum(span)
     header = Header(
         identity=identity, shape=(c, h, w), levels=levels, count=count, per_chunk=per_chunk, per_group=per_group,
-        labelled=bool(flags & _LABELLED), digest=digest, notes=notes,
+        labelled=bool(flags & _LABELLED), conditioned=bool(flags & _CONDITIONED), digest=digest, notes=notes,
     )  # fmt: skip
     return header, offset
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelcnn.codec.entropy import Decoder
+from pixelcnn.conditions import Given
 from pixelcnn.exact import PreparedModel
 from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.sampling.native import warn_of_slower, why_not_native
@@ -36,12 +37,13 @@ class GroupCoder:
     Args:
         prepared: The exact model.
         labelled: Whether images have classes, which are coded before the images.
+        conditioned: Whether they are conditioned on something else.
         threads: How many threads compute a group together, in compiled code.
     """
 
-    def __init__(self, prepared: PreparedModel, *, labelled: bool, threads: int = 1) -> None:
+    def __init__(self, prepared: PreparedModel, *, labelled: bool, conditioned: bool, threads: int = 1) -> None:
         self._prepared = prepared
-        self._labelled = labelled
+        self._conditional = labelled or conditioned
         self._threads = threads
         reason = why_not_native(prepared)
         if reason is not None:
@@ -61,33 +63,34 @@ class GroupCoder:
         return torch.from_numpy(decoder.take(np.broadcast_to(cumulative, (count, len(cumulative)))))
 
     @torch.inference_mode()
-    def edges(self, images: Tensor, labels: Tensor | None, per_group: int) -> NDArray[np.uint32]:
+    def edges(self, images: Tensor, given: Given, per_group: int) -> NDArray[np.uint32]:
         """Where the frequencies of sub-pixels start and stop, group by group in the order of the walk: (sub-pixels, 2).
 
         Args:
             images: One or more groups; the last one may have fewer images.
-            labels: Their classes.
+            given: Their classes, and what else they are conditioned on.
             per_group: Images per group.
         """
         if not self.native:
-            return self._edges_by_forwards(images, labels, per_group)
+            return self._edges_by_forwards(images, given, per_group)
         parts = []
         for k in range(0, len(images), per_group):
             group = images[k : k + per_group]
-            condition = self._prepared.condition_of(None if labels is None else labels[k : k + per_group], len(group))
+            labels, maps = (None if each is None else each[k : k + per_group] for each in given)
+            condition = self._prepared.condition_of(labels, len(group), maps)
             with self._native_coder(len(group)) as native:
                 parts.append(native.edges(group, condition))
         return np.concatenate(parts)
 
     @torch.inference_mode()
-    def decode(self, images: Tensor, labels: Tensor | None, decoder: Decoder) -> None:
+    def decode(self, images: Tensor, given: Given, decoder: Decoder) -> None:
         """Fills a group's images, uint8 zeros (n, C, H, W) on the CPU, with the decoder's next symbols.
 
         Raises:
             PayloadError: If there are too few of them.
         """
         model = self._prepared
-        condition = model.condition_of(labels, len(images))
+        condition = model.condition_of(given[0], len(images), given[1])
         if self.native:
             with self._native_coder(len(images)) as native:
                 native.decode(images, condition, state := decoder.state())
@@ -115,7 +118,7 @@ class GroupCoder:
         try:
             native = idle.pop()
         except IndexError:
-            native = NativeCoder(self._prepared, size, conditional=self._labelled, threads=self._threads)
+            native = NativeCoder(self._prepared, size, conditional=self._conditional, threads=self._threads)
         yield native
         idle.append(native)
 
@@ -126,7 +129,7 @@ class GroupCoder:
         edges: NDArray[np.int64] = np.arange(classes + 1, dtype=np.int64) * 2**TOTAL_BITS // classes
         return edges
 
-    def _edges_by_forwards(self, images: Tensor, labels: Tensor | None, per_group: int) -> NDArray[np.uint32]:
+    def _edges_by_forwards(self, images: Tensor, given: Given, per_group: int) -> NDArray[np.uint32]:
         """`edges` by forwards of whole images, which compute all sub-pixels at once."""
         model, parts = self._prepared, []
         c, h, w = model.image_shape
@@ -134,8 +137,8 @@ class GroupCoder:
         size = model.slice_size if model.device.type == "cpu" else max(1, _DEVICE_BYTES // (8 * h * w * widest))
         for k in range(0, len(images), size):
             x = images[k : k + size].to(model.device)
-            given = None if labels is None else labels[k : k + size].to(model.device)
-            edges = model.edges(x, model.condition_of(given, len(x))).cpu()
+            labels, maps = (None if each is None else each[k : k + size].to(model.device) for each in given)
+            edges = model.edges(x, model.condition_of(labels, len(x), maps)).cpu()
             parts.append(edges.flatten(1, 3)[:, self._walk_order])
         groups = torch.split(torch.cat(parts), per_group)
         found: NDArray[np.uint32] = torch.cat([group.transpose(0, 1).reshape(-1, 2) for group in groups]).numpy()
@@ -145,7 +148,7 @@ class GroupCoder:
     def _walk_order(self) -> Tensor:
         """The indices of sub-pixels, in (C, H, W), in the order of the walk."""
         c, h, w = self._prepared.image_shape
-        wavefront = schedule_of(self._prepared, conditional=self._labelled).wavefront
+        wavefront = schedule_of(self._prepared, conditional=self._conditional).wavefront
         steps = [range(h * w)[wavefront.pixels(step)] for step in range(wavefront.steps)]
         return torch.tensor([
             channel * h * w + pixel for pixels, channel in itertools.product(steps, range(c)) for pixel in pixels

@@ -16,6 +16,7 @@ from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.codec import entropy
 from pixelcnn.codec.container import Header, StreamError, block, pack_header, payload_of, unpack
 from pixelcnn.codec.groups import GroupCoder
+from pixelcnn.conditions import Given
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.levels import array_dtype
@@ -40,20 +41,22 @@ def compress(
     images: ArrayLike,
     labels: ArrayLike | None = None,
     *,
+    condition: ArrayLike | None = None,
     chunk: int | None = None,
     notes: Mapping[str, object] | None = None,
     progress: bool = False,
 ) -> bytes:
     """A stream from which `decompress` restores the same images.
 
-    The bytes are a function of model, images, labels, chunk and notes alone: not of threads, batches, device or
-    machine. Memory beyond images and stream does not grow with their number.
+    The bytes are a function of model, images, labels, condition, chunk and notes alone: not of threads, batches, device
+    or machine. Memory beyond images and stream does not grow with their number.
 
     Args:
         model: A model of such images; its exact twin, if it is prepared already.
         images: uint8 levels (N, C, H, W), N at least 1.
         labels: For a class-conditional model, classes, int64 (N,), which are coded too and cannot be -1; None codes by
             its unconditional distribution.
+        condition: As for `AutoregressiveModel.log_prob`; it is not stored, and decoding needs the same.
         chunk: Images per chunk. A chunk can be decoded without the rest, and damage is confined to it; each costs some
             16 bytes. By default as many as have 2^20 sub-pixels.
         notes: Anything that can be represented as JSON, to be stored with the images, such as their names; deflated.
@@ -67,12 +70,13 @@ def compress(
     if len(images) == 0:
         raise ValueError("images must be at least one, got none")
     chunk = None if chunk is None else integer("chunk", chunk, 1, 2**32 - 1)
-    labels = None if labels is None else prepared.checked_labels(labels, len(images))
+    labels, condition = prepared.checked_given(labels, condition, len(images))
     if labels is not None and (labels.is_floating_point() or (labels < 0).any()):
         raise ValueError("labels must be classes to be coded: neither vectors nor -1, which is none, can be")
     if max(prepared.image_shape) >= 2**16:
         raise ValueError(f"images must have sizes below 65536 to be coded, got {prepared.image_shape}")
     images, labels = images.cpu(), None if labels is None else labels.cpu()
+    condition = None if condition is None else condition.cpu()
     subpixels = math.prod(prepared.image_shape)
     per_chunk = min(chunk or max(1, _CHUNK_SUBPIXELS // subpixels), 2**32 - 1)
     header = Header(
@@ -83,28 +87,32 @@ def compress(
         per_chunk=per_chunk,
         per_group=min(per_chunk, _per_group(prepared, subpixels)),
         labelled=labels is not None,
+        conditioned=condition is not None,
         digest=_digest(images, labels),
         notes=dict(notes or {}),
     )
     begin = pack_header(header)  # raises for wrong notes before all the work
     with progress_bar(f"compressing {len(images)}", len(images), "img", show=progress) as bar:
-        return b"".join([begin, *map(block, _payloads(prepared, header, images, labels, bar.update))])
+        return b"".join([begin, *map(block, _payloads(prepared, header, images, (labels, condition), bar.update))])
 
 
 def _payloads(
-    prepared: PreparedModel, header: Header, images: Tensor, labels: Tensor | None, done: Callable[[int], object]
+    prepared: PreparedModel, header: Header, images: Tensor, given: Given, done: Callable[[int], object]
 ) -> Iterator[bytes]:
     """The chunks' payloads, in compiled code several groups at a time; `done` is called with numbers of images."""
     threads = torch.get_num_threads()
     groups = sum(1 for chunk in range(header.chunks) for _ in header.groups_of(chunk))
-    coder = GroupCoder(prepared, labelled=labels is not None, threads=max(1, threads // groups))
+    labels, condition = given
+    kinds = {"labelled": labels is not None, "conditioned": condition is not None}
+    coder = GroupCoder(prepared, **kinds, threads=max(1, threads // groups))
 
     def parts_of(chunk: int) -> list[slice]:
         members = header.images_of(chunk)
         return list(header.groups_of(chunk)) if coder.native else [slice(members.start, members.stop)]
 
     def edges_of(part: slice) -> NDArray[np.uint32]:
-        return coder.edges(images[part], None if labels is None else labels[part], header.per_group)
+        some, maps = (None if each is None else each[part] for each in given)
+        return coder.edges(images[part], (some, maps), header.per_group)
 
     parts = [parts_of(chunk) for chunk in range(header.chunks)]
     count = threads if coder.native else 1
@@ -128,6 +136,7 @@ def decompress(
     model: DensityModel,
     data: bytes,
     *,
+    condition: ArrayLike | None = None,
     first: int = 0,
     n: int | None = None,
     progress: bool = False,
@@ -138,6 +147,7 @@ def decompress(
     Args:
         model: The model that compressed them; its exact twin, if it is prepared already.
         data: What `compress` returned.
+        condition: What `compress` was given, for all of the stream's images.
         first: Index of the first image to return.
         n: How many images to return; by default all from `first` on. Only the chunks that hold them are decoded.
         progress: Show a progress bar on standard error.
@@ -151,20 +161,23 @@ def decompress(
             large. It is a ValueError.
         ValueError: If `first` or `n` is out of range.
     """
-    return decompress_with_labels(model, data, first=first, n=n, progress=progress, most_bytes=most_bytes)[0]
+    return decompress_with_labels(
+        model, data, condition=condition, first=first, n=n, progress=progress, most_bytes=most_bytes
+    )[0]
 
 
 def decompress_with_labels(
     model: DensityModel,
     data: bytes,
     *,
+    condition: ArrayLike | None = None,
     first: int = 0,
     n: int | None = None,
     progress: bool = False,
     most_bytes: int = _MAX_BYTES,
 ) -> tuple[Tensor, Tensor | None]:
     """The images of a stream, as `decompress` returns them, and their classes, int64 (N,), or None."""
-    stream = Stream(model, data)
+    stream = Stream(model, data, condition)
     header = stream.header
     first = integer("first", first, 0, header.count - 1)
     most = header.count - first
@@ -194,13 +207,14 @@ class Stream:
     Args:
         model: The model that compressed it; its exact twin, if it is prepared already.
         data: What `compress` returned: bytes, or another object that holds some, such as an array of uint8.
+        condition: What `compress` was given, for all images.
 
     Raises:
         ValueError: If the data does not consist of bytes.
         StreamError: If the data is no stream, its header is damaged, or it is not for this model.
     """
 
-    def __init__(self, model: DensityModel, data: bytes) -> None:
+    def __init__(self, model: DensityModel, data: bytes, condition: ArrayLike | None = None) -> None:
         self._prepared = prepared = prepare(model)
         try:
             self._data = data if isinstance(data, bytes) else memoryview(data).tobytes()
@@ -219,6 +233,9 @@ class Stream:
             raise StreamError("the header has values that no encoder writes for this model")
         if header.labelled and prepared.num_classes is None:
             raise StreamError("the stream has classes, and the model has none")
+        if header.conditioned != (condition is not None):
+            raise StreamError(f"condition must be {'given' if header.conditioned else 'None'}, as in compressing")
+        _, self._condition = prepared.checked_given(None, condition, header.count)
 
     def decode(
         self,
@@ -243,7 +260,12 @@ class Stream:
         """
         threads = torch.get_num_threads()
         apart = len(chunks) >= _CHUNKS_PER_THREAD * threads
-        coder = GroupCoder(self._prepared, labelled=self.header.labelled, threads=1 if apart else threads)
+        coder = GroupCoder(
+            self._prepared,
+            labelled=self.header.labelled,
+            conditioned=self.header.conditioned,
+            threads=1 if apart else threads,
+        )
 
         def decoded(chunk: int) -> tuple[Tensor, Tensor | None] | StreamError:
             try:
@@ -272,9 +294,11 @@ class Stream:
         labels = coder.decode_labels(len(members), decoder) if header.labelled else None
         # NumPy's zeros take no memory until they are written to
         images = torch.from_numpy(np.zeros((len(members), *header.shape), array_dtype(header.levels)))
+        maps = None if self._condition is None else self._condition[members.start : members.stop]
         for group in header.groups_of(chunk):
             part = slice(group.start - members.start, group.stop - members.start)
-            coder.decode(images[part], None if labels is None else labels[part], decoder)
+            given = None if labels is None else labels[part], None if maps is None else maps[part]
+            coder.decode(images[part], given, decoder)
             done(group.stop - group.start)
         decoder.end()
         return images, labels
@@ -297,6 +321,8 @@ def find_model(
     others = []
     for name in names or shipped_models():
         prepared = prepare(load(name).to(device))
+        if header.shape[1:] != prepared.image_shape[1:] and prepared.any_size:
+            prepared = prepared.resized(header.shape[1:])
         if header.needs(prepared.identity):
             return name, prepared
         others.append(f"{name} ({prepared.identity[:32]})")

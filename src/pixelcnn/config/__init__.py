@@ -18,6 +18,7 @@ from pixelcnn.config.models import (
     architecture_of,
     conditions_of,
     kernel_sizes,
+    map_of,
 )
 from pixelcnn.config.own import add_architecture
 from pixelcnn.config.symmetry import GROUPS, SymmetrisedConfig
@@ -44,6 +45,7 @@ __all__ = [
     "conditions_of",
     "from_dict",
     "kernel_sizes",
+    "map_of",
     "recipe",
     "to_dict",
 ]

@@ -21,6 +21,7 @@ __all__ = [
     "architecture_of",
     "conditions_of",
     "kernel_sizes",
+    "map_of",
 ]
 
 MAX_KERNEL = 31
@@ -52,11 +53,6 @@ class _ImageModelConfig:
     def image_features(self) -> int:
         """Number of features by which the network reads a pixel: one per channel, or the channels' embeddings."""
         return self.image_shape[0] * max(1, self.embedding)
-
-    @property
-    def conditions(self) -> tuple[int | None, int | None]:
-        """Number of classes, or size of a vector, that the model is conditional on; None for none."""
-        return None, None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +86,18 @@ class _WideFieldConfig(_ImageModelConfig):
     context: tuple[int, ...] = ()
     """Scales of coarse causal contexts, each 2..16, for example 4 2: the rows above, in cells of s x s pixels, seen
     whole by a small stack of convolutions at 1/s of the resolution. Sampling then goes row by row."""
+    context_places: bool = True
+    """Give each cell of a coarse context learned features of its own. Without them, and without places and attention,
+    the network has no size of its own and is good for images of any."""
     num_classes: Annotated[Annotated[int | None, Range(1, 2**16)], tyro.conf.Suppress] = None
     """Classes to condition on; None for none."""
     condition_dim: Annotated[Annotated[int | None, Range(1, 2**16)], tyro.conf.Suppress] = None
-    """Size of a vector to condition on instead of a class; None for none."""
+    """Size of a vector to condition on; None for none."""
+    condition_channels: Annotated[Annotated[int, Range(0, 2**10)], tyro.conf.Suppress] = 0
+    """Channels of a map of numbers to condition on, such as a smaller picture; 0 for none."""
+    condition_levels: Annotated[Annotated[int, Range(0, 2**16)], tyro.conf.Suppress] = 0
+    """Number of categories, 0 .. condition_levels - 1, of a map to condition on, such as labels of pixels or the codes
+    of a coarser grid: the map's last channel; 0 for none."""
     attention: Annotated[int, Range(0)] = 0
     """Attention blocks, by which a pixel sees all pixels before it, spread evenly between the layers: at most one
     fewer than there are layers (of `gated`), or twice the blocks (of `plusplus`). Sampling then takes one step per
@@ -129,8 +133,11 @@ class _WideFieldConfig(_ImageModelConfig):
             raise ValueError(f"kernel_size must be one integer or {name} = {count} of them, got {self.kernel_size!r}")
         if len(set(scales)) < len(scales):
             raise ValueError(f"context must hold each scale once, got {scales!r}")
-        if self.num_classes is not None and self.condition_dim is not None:
-            raise ValueError("num_classes and condition_dim exclude each other: leave one None")
+        if self.condition_dim is not None and any(map_of(self)):
+            raise ValueError(
+                "condition_dim, a vector, and condition_channels or condition_levels, a map, exclude each other, got "
+                f"{self.condition_dim!r}, {self.condition_channels!r} and {self.condition_levels!r}"
+            )
 
     @property
     def conditions(self) -> tuple[int | None, int | None]:
@@ -139,8 +146,8 @@ class _WideFieldConfig(_ImageModelConfig):
 
     @property
     def condition_features(self) -> int:
-        """How many numbers stand for a class (one each) or a vector (its own, and a 1, which tells zeros from none)."""
-        return self.num_classes or (0 if self.condition_dim is None else self.condition_dim + 1)
+        """How many numbers stand for classes, one each, and a vector: its own, and a 1, which tells it from none."""
+        return (self.num_classes or 0) + (0 if self.condition_dim is None else self.condition_dim + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,13 +201,10 @@ ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
 """The architecture of any model."""
 
 
-_LATER = (
-    "first_kernel",
-    "kernel_size",
-    "places",
-    "context",
-    "embedding",
-)  # options unknown to streams of earlier models
+_LATER = (  # options unknown to streams of earlier models
+    "first_kernel", "kernel_size", "places", "context", "embedding", "context_places", "condition_channels",
+    "condition_levels",
+)  # fmt: skip
 
 
 def architecture_of(config: ModelConfig) -> dict[str, object]:
@@ -219,6 +223,13 @@ def conditions_of(config: object) -> tuple[int | None, int | None]:
     """Number of classes, or size of a vector, that a model is conditional on, for any architecture; None for none."""
     absent = getattr(config, "num_classes", None), getattr(config, "condition_dim", None)
     found: tuple[int | None, int | None] = getattr(config, "conditions", absent)
+    return found
+
+
+def map_of(config: object) -> tuple[int, int]:
+    """Channels of numbers, and number of categories, of the map that a model is conditional on; 0 for none."""
+    absent = getattr(config, "condition_channels", 0), getattr(config, "condition_levels", 0)
+    found: tuple[int, int] = getattr(config, "condition_map", absent)
     return found
 
 

@@ -16,7 +16,9 @@ from pixelcnn.config.training import TrainConfig
 
 __all__ = ["add_architecture"]
 
-_BY_DATA = ("image_shape", "levels", "num_classes", "condition_dim")  # so they are no options of the command line
+_BY_DATA = (  # so they are no options of the command line
+    "image_shape", "levels", "num_classes", "condition_dim", "condition_channels", "condition_levels",
+)  # fmt: skip
 
 
 def add_architecture(config: type[Any]) -> None:

@@ -6,6 +6,7 @@ decoded once into a memory-mapped cache (`cache`), each by a module of its own (
 
 from __future__ import annotations
 
+from pixelcnn.datasets.condition import condition_fields, read_condition, read_maps, shrunk
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.sources import (
     Data,
@@ -23,6 +24,7 @@ __all__ = [
     "SPLITS",
     "Data",
     "TrainingData",
+    "condition_fields",
     "drawn_mnist",
     "mnist",
     "name_of",
@@ -30,4 +32,7 @@ __all__ = [
     "open_for_model",
     "open_split",
     "open_training",
+    "read_condition",
+    "read_maps",
+    "shrunk",
 ]

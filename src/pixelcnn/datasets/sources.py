@@ -66,6 +66,10 @@ class TrainingData:
     """The data in one line, without a path, for a run's record and a model's card."""
     summary: str = ""
     """What was found in the data, in one line to be read before training: numbers, shape, levels, classes."""
+    training_names: Callable[[], list[str]]
+    """Returns the names of the training images, see `Data`."""
+    validation_names: Callable[[], list[str]]
+    """The same for the validation images."""
     binarise: bool = False
     """Whether the training images are grey values, 0..255, to be drawn as black or white anew in each epoch
     (`TrainConfig.binarise`); the validation images are binary already."""
@@ -277,6 +281,8 @@ def _training_data(
         levels=validation.levels,
         description=description,
         summary=f"{printable(name)}: images: {numbers}; {shape} (channels, height, width); levels {values}{classed}",
+        training_names=training.names,
+        validation_names=validation.names,
         binarise=binarise,
     )
 

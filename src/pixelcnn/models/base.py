@@ -11,13 +11,14 @@ cache and read in the same way.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import inspect
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -25,6 +26,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pixelcnn.arguments import whole
 from pixelcnn.config import (
     ORDERS,
     ModelConfig,
@@ -34,6 +36,7 @@ from pixelcnn.config import (
     from_dict,
     to_dict,
 )  # fmt: skip
+from pixelcnn.config.models import MAX_SCALE
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
@@ -88,6 +91,40 @@ class AutoregressiveModel(DensityModel, nn.Module):
     def prepared(self) -> PreparedModel:
         """See `DensityModel.prepared`."""
         return prepare(self)
+
+    @property
+    def any_size(self) -> bool:
+        """Whether `resized` has a model for images of any size."""
+        _, height, width = self.image_shape
+        try:
+            self.resized((height + MAX_SCALE, width + MAX_SCALE))
+        except ValueError:
+            return False
+        return True
+
+    def resized(self, size: tuple[int, int]) -> Self:
+        """The model of images of another size, with the same weights: what changes one's changes the other's.
+
+        Args:
+            size: Height and width.
+
+        Raises:
+            ValueError: If they are no integers of at least 1, or the network has a size of its own: weights, as those
+                of places, attention or the places of a context, whose shapes depend on the images'.
+        """
+        sides = [side for side in map(whole, size) if side is not None] if isinstance(size, Sequence) else []
+        if len(sides) != 2 or min(sides) < 1:
+            raise ValueError(f"size must be a height and a width, integers of at least 1, got {size!r}")
+        resized = copy.copy(self)
+        resized.config = dataclasses.replace(self.config, image_shape=(self.image_shape[0], sides[0], sides[1]))
+        with torch.device("meta"):
+            needed = type(self).from_config(resized.config).state_dict()
+        for name, weight in self.state_dict().items():
+            if weight.shape != needed[name].shape:
+                raise ValueError(
+                    f"size must be {self.image_shape[1:]}, got {tuple(sides)}: the network's {name} is for that size"
+                )
+        return resized
 
     @classmethod
     def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:

@@ -8,7 +8,7 @@ A network can add two kinds of terms at its first layer, for each of its streams
 A cell's features come from the rows of cells above its own, which are complete when the first of its pixels is drawn,
 seen to both sides by a stack of convolutions over cells:
 
-    x = ReLU(conv(image) + place)          3 x 3 cells of pixels: those of the three rows above
+    x = ReLU(conv(image) + place)          3 x 3 cells of pixels: those of the three rows above (`context_places`)
     x = x + ReLU(conv(x) + A c)            2 x 3 cells: a cell's own features know only the rows above
     x = x + ReLU(conv(x))                  twice more
     term of a stream = conv_stream(x)      1 x 1, repeated over the cell's pixels
@@ -47,6 +47,7 @@ class CoarseContext(nn.Module):
         filters: Number of features of each cell.
         streams: The streams to which terms are added.
         condition: Size of what the image is conditioned on; 0 for nothing.
+        places: Whether each cell has learned features.
         generator: Source of the initial weights.
     """
 
@@ -58,6 +59,7 @@ class CoarseContext(nn.Module):
         filters: int,
         streams: Sequence[Stream],
         condition: int,
+        places: bool,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
@@ -67,7 +69,7 @@ class CoarseContext(nn.Module):
         self.first = MaskedConv2d(
             image_features, filters, above, mask_type="A", groups=1, stride=scale, generator=generator
         )
-        self.places = PositionTable(height, width, filters, generator, full=True, scale=scale)
+        self.places = PositionTable(height, width, filters, generator, full=True, scale=scale) if places else None
         cells = Window(-1, 0, -1, 1)
         more = [MaskedConv2d(filters, filters, cells, mask_type="B", generator=generator) for _ in range(_LAYERS - 1)]
         self.layers = nn.ModuleList(more)
@@ -85,7 +87,8 @@ class CoarseContext(nn.Module):
 
     def forward(self, view: View) -> list[Tensor]:
         """The term of each stream at each cell, (..., features)."""
-        x = view(Conv(self.first), view.image, view(Position(table=self.places)))
+        places = None if self.places is None else view(Position(table=self.places))
+        x = view(Conv(self.first), view.image, places)
         given = condition_term(view, self.condition, 1)
         for layer in self._layers:
             x = x + view(Conv(layer), x, given)
@@ -124,6 +127,7 @@ class FirstLayerTerms(nn.Module):
                 max(1, 3 * config.filters * scale // 4),
                 streams,
                 condition,
+                config.context_places,
                 generator,
             )
             for scale in scales

@@ -3,13 +3,14 @@
 The vertical stack sees the rows above; the horizontal stack sees its own row to the left and, by a link, the vertical
 stack:
 
-    v' = conv_v(v) + A c                             v  <- tanh(v'_1) * sigmoid(v'_2)
+    v' = conv_v(v) + A c + M m                       v  <- tanh(v'_1) * sigmoid(v'_2)
     h' = conv_h(h) + link(v') + B c,  g = tanh(h'_1) * sigmoid(h'_2)
     skip <- skip + conv_s(g)                         h  <- h + conv_r(g)
 
 and the parameters are 1x1(ReLU(1x1(ReLU(skip)))). c is what the image is conditioned on: a one-hot class, or a
 vector followed by a 1; it is zero where that is dropped, which is how the same network learns the unconditional
-distribution.
+distribution. m is the pixel's features of a map, if there is one (`pixelcnn.operations.condition_map`), which reach h'
+by the link.
 
 At the first layer `pixelcnn.models.context` can add to conv_v(v) and to link(v') what is known of the pixel's position
 and of the whole picture above it. With a coarse context, which knows c as well, the later layers are not conditioned on
@@ -35,7 +36,8 @@ from pixelcnn.layers import Activation, MaskedConv2d, MaskType, Window
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.context import FirstLayerTerms
-from pixelcnn.operations import Conv, Gate, View, condition_term
+from pixelcnn.models.maps import map_encoder, map_layer, map_term
+from pixelcnn.operations import Conv, Gate, View, condition_map, condition_term
 
 __all__ = ["GatedLayer", "GatedPixelCNN"]
 
@@ -49,7 +51,8 @@ class GatedLayer(nn.Module):
         channels: Channels of the image.
         image: Number of features by which the layer reads the image; 0 if it reads the layer before it.
         last: Whether only the skip connections read the layer's output.
-        condition: Size of what the image is conditioned on; 0 for nothing.
+        condition: Size of the class and vector that the image is conditioned on; 0 for nothing.
+        map_features: Features of the map that it is conditioned on; 0 for none.
         generator: Source of the initial weights.
     """
 
@@ -62,6 +65,7 @@ class GatedLayer(nn.Module):
         image: int,
         last: bool,
         condition: int,
+        map_features: int,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
@@ -91,6 +95,7 @@ class GatedLayer(nn.Module):
         self.residual = None if last else conv(filters, filters, 1, (c, c))
         self.condition_v = nn.Linear(condition, 2 * filters, bias=False) if condition else None
         self.condition_h = nn.Linear(condition, 2 * filters, bias=False) if condition else None
+        self.map = map_layer(map_features, 2 * filters, generator)
         self._channels = c
         for linear in (self.condition_v, self.condition_h):
             if linear is not None:
@@ -103,13 +108,14 @@ class GatedLayer(nn.Module):
         skip: Tensor | None,
         view: View,
         terms: typing.Sequence[Tensor | None] = (None, None),
+        known: Tensor | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """The two stacks and the sum of the skip connections, (..., filters) each, None before the first layer.
 
-        `terms` are added to the wide features of the two stacks, (..., 2 * filters).
+        `terms` are added to the wide features of the two stacks, (..., 2 * filters); `known` is the map's features.
         """
         of_v, of_h = terms
-        for_v = condition_term(view, self.condition_v, 1)
+        for_v = map_term(view, self.map, known, condition_term(view, self.condition_v, 1))
         for_h = condition_term(view, self.condition_h, self._channels)
         v_wide = view(Conv(self.vertical), view.image if v is None else v, for_v)
         v_wide = v_wide if of_v is None else v_wide + of_v
@@ -125,7 +131,7 @@ class GatedLayer(nn.Module):
 
 
 class GatedPixelCNN(AutoregressiveModel):
-    """Gated PixelCNN, conditional on a class or a vector if asked for.
+    """Gated PixelCNN, conditional on a class, a vector or a map if asked for.
 
     Args:
         image_shape: Channels, height and width.
@@ -137,11 +143,14 @@ class GatedPixelCNN(AutoregressiveModel):
         places: Whether each position has a learned bias for each feature of the first layer.
         context: Scales of coarse causal contexts, each 2..16, see `pixelcnn.models.context`.
         num_classes: Number of classes to condition on; None for none.
-        condition_dim: Size of a vector to condition on instead of a class; None for none.
+        condition_dim: Size of a vector to condition on; None for none.
         attention: Number of attention blocks, 0..layers - 1.
         attention_heads: Heads per attention block.
         attention_size: Features of each head's queries, keys and values.
         embedding: Size of the learned vector as which each level is read; 0 reads it as a number.
+        context_places: Whether each cell of a context has learned features of its own.
+        condition_channels: Channels of a map of numbers to condition on, see `pixelcnn.operations.condition_map`.
+        condition_levels: Number of categories of a map to condition on, its last channel.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -173,6 +182,9 @@ class GatedPixelCNN(AutoregressiveModel):
         places: bool = GatedPixelCNNConfig.places,
         context: typing.Sequence[int] = GatedPixelCNNConfig.context,
         embedding: int = GatedPixelCNNConfig.embedding,
+        context_places: bool = GatedPixelCNNConfig.context_places,
+        condition_channels: int = GatedPixelCNNConfig.condition_channels,
+        condition_levels: int = GatedPixelCNNConfig.condition_levels,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -193,11 +205,15 @@ class GatedPixelCNN(AutoregressiveModel):
                 places=places,
                 context=tuple(context),
                 embedding=embedding,
+                context_places=context_places,
+                condition_channels=condition_channels,
+                condition_levels=condition_levels,
             ),
             generator=generator,
         )
         c, filters, layers = self.image_shape[0], self.config.filters, self.config.layers
         condition = self.config.condition_features
+        self.map_encoder = map_encoder(self.config, generator)
         kernels = (self.config.first_kernel, *kernel_sizes(self.config, layers - 1))
         gated_layers = [
             GatedLayer(
@@ -207,6 +223,7 @@ class GatedPixelCNN(AutoregressiveModel):
                 image=self.image_features if k == 0 else 0,
                 last=k == layers - 1,
                 condition=condition if k == 0 or not self.config.context else 0,
+                map_features=0 if self.map_encoder is None else self.map_encoder.features,
                 generator=generator,
             )
             for k in range(layers)
@@ -227,8 +244,9 @@ class GatedPixelCNN(AutoregressiveModel):
         h: Tensor | None = None
         skip: Tensor | None = None
         terms: typing.Sequence[Tensor | None] = self.terms.forward(view)
+        known = condition_map(view, self.map_encoder)
         for k, layer in enumerate(self._layers, 1):
-            v, h, skip = layer.forward(v, h, skip, view, terms)
+            v, h, skip = layer.forward(v, h, skip, view, terms, known)
             terms = (None, None)
             if k in self._attention:
                 assert h is not None

@@ -69,6 +69,8 @@ class MixtureModel(AutoregressiveModel):
     """
 
     def __init__(self, config: ModelConfig, networks: Sequence[AutoregressiveModel], parts: Sequence[Part]) -> None:
+        if any(network.conditions.channels for network in networks):
+            raise ValueError(f"the networks of a {type(self).__name__} must not be conditional on a map")
         super().__init__(config, networks[0].likelihood)
         self.networks = nn.ModuleList(networks)
         self.parts = tuple(parts)
@@ -76,15 +78,20 @@ class MixtureModel(AutoregressiveModel):
     # Likelihood ------------------------------------------------------------------------------------------------
 
     def log_prob(
-        self, images: ArrayLike, labels: ArrayLike | None = None, precision: Precision | None = None
+        self,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        precision: Precision | None = None,
+        *,
+        condition: ArrayLike | None = None,
     ) -> Tensor:
         """Exact log-likelihood of each image in nats: (N,); see `AutoregressiveModel.log_prob`."""
         images = self.checked_images(images).to(self.device)
         check_precision(precision, self.dtype)
-        labels = None if labels is None else self.checked_labels(labels, len(images))
+        labels, condition = self.checked_given(labels, condition, len(images))
         return self._mixed(
             lambda part: self._drawn_from(part.network).log_prob(
-                part.transform.applied(images), self._given(part, len(images), labels), precision
+                part.transform.applied(images), self._given(part, len(images), labels), precision, condition=condition
             )
         )
 
@@ -179,7 +186,12 @@ class MixtureModel(AutoregressiveModel):
     # Completion ------------------------------------------------------------------------------------------------
 
     def complete_with(
-        self, options: CompletionOptions, images: ArrayLike, known: ArrayLike, labels: ArrayLike | None
+        self,
+        options: CompletionOptions,
+        images: ArrayLike,
+        known: ArrayLike,
+        labels: ArrayLike | None,
+        condition: ArrayLike | None = None,
     ) -> Completion:
         """Completes each image by one part: the one in whose order the most known sub-pixels come first.
 
@@ -188,16 +200,18 @@ class MixtureModel(AutoregressiveModel):
         """
         images = self.checked_images(images)
         known = checked_mask(known, images.shape)
-        labels = None if labels is None else self.checked_labels(labels, len(images))
+        given = self.checked_given(labels, condition, len(images))
         found = [self._part_for(mask) for mask in known]
         ends: dict[int, Completion] = {}
         for k in sorted(set(found)):
             own, part = [i for i, other in enumerate(found) if other == k], self.parts[k]
+            labels, condition = (None if each is None else each[own] for each in given)
             ends[k] = self._network(part.network).complete_with(
                 options,
                 part.transform.applied(images[own]),
                 part.transform.moved(known[own]),
-                self._given(part, len(own), None if labels is None else labels[own]),
+                self._given(part, len(own), labels),
+                condition,
             )
         places = [(part, found[:k].count(part)) for k, part in enumerate(found)]
         accepted = [ends[part].accepted for part in found]

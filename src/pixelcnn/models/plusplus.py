@@ -4,9 +4,10 @@ One stream, u, sees the rows above by down-shifted convolutions (2 x 3); the oth
 left by down-right-shifted ones (2 x 2) and, in each block, u. A block is
 
     c = conv(elu(x)) + sum of nin(elu(s)) over the short-cuts s
-    (a, b) = conv(elu(c)) + A h,        x <- x + a * sigmoid(b)
+    (a, b) = conv(elu(c)) + A h + M m,        x <- x + a * sigmoid(b)
 
-with elu(x) the exponential linear units of x and of -x, and h what the image is conditioned on. The first half of the
+with elu(x) the exponential linear units of x and of -x, h the class or vector that the image is conditioned on, and m
+the pixel's features of a map (`pixelcnn.operations.condition_map`). The first half of the
 blocks passes its results to the second half, in reverse order, as short-cuts. All blocks work at the image's
 resolution.
 
@@ -41,7 +42,8 @@ from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.context import FirstLayerTerms
-from pixelcnn.operations import GLU, ConcatELU, Conv, View, condition_term
+from pixelcnn.models.maps import map_encoder, map_layer, map_term
+from pixelcnn.operations import GLU, ConcatELU, Conv, View, condition_map, condition_term
 
 __all__ = ["PixelCNNPlusPlus", "ResidualBlock"]
 
@@ -71,12 +73,19 @@ class ResidualBlock(nn.Module):
         filters: Features of the stream.
         window: The window of its convolutions.
         shortcuts: Number of short-cuts that are added.
-        condition: Size of what the image is conditioned on; 0 for nothing.
+        condition: Size of the class and vector that the image is conditioned on; 0 for nothing.
+        map_features: Features of the map that it is conditioned on; 0 for none.
         generator: Source of the initial weights.
     """
 
     def __init__(
-        self, filters: int, window: Window, shortcuts: int, condition: int, generator: torch.Generator | None
+        self,
+        filters: int,
+        window: Window,
+        shortcuts: int,
+        condition: int,
+        map_features: int,
+        generator: torch.Generator | None,
     ) -> None:
         super().__init__()
         self.conv1 = _conv(2 * filters, filters, window, generator)
@@ -86,22 +95,23 @@ class ResidualBlock(nn.Module):
         self.condition = nn.Linear(condition, 2 * filters, bias=False) if condition else None
         if self.condition is not None:
             nn.init.normal_(self.condition.weight, std=0.05, generator=generator)
+        self.map = map_layer(map_features, 2 * filters, generator)
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)  # a block begins close to the identity
         self._joins = tuple(joins)
 
-    def forward(self, x: Tensor, shortcuts: typing.Sequence[Tensor], view: View) -> Tensor:
+    def forward(self, x: Tensor, shortcuts: typing.Sequence[Tensor], view: View, known: Tensor | None) -> Tensor:
         """Features (..., filters) to features of the same shape."""
         joined: Tensor | None = None
         for layer, shortcut in zip(self._joins, shortcuts, strict=True):
             joined = view(Conv(layer), view(ConcatELU(), shortcut), joined)
         c = view(Conv(self.conv1), view(ConcatELU(), x), joined)
-        given = condition_term(view, self.condition, 1)
+        given = map_term(view, self.map, known, condition_term(view, self.condition, 1))
         return x + view(GLU(), view(Conv(self.conv2), view.dropout(view(ConcatELU(), c)), given))
 
 
 class PixelCNNPlusPlus(AutoregressiveModel):
-    """PixelCNN++, conditional on a class or a vector if asked for.
+    """PixelCNN++, conditional on a class, a vector or a map if asked for.
 
     Args:
         image_shape: Channels, height and width.
@@ -114,11 +124,14 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         places: Whether each position has a learned bias for each feature of the first layer.
         context: Scales of coarse causal contexts, each 2..16, see `pixelcnn.models.context`.
         num_classes: Number of classes to condition on; None for none.
-        condition_dim: Size of a vector to condition on instead of a class; None for none.
+        condition_dim: Size of a vector to condition on; None for none.
         attention: Number of attention blocks, 0..2 * blocks.
         attention_heads: Heads per attention block.
         attention_size: Features of each head's queries, keys and values.
         embedding: Size of the learned vector as which each level is read; 0 reads it as a number.
+        context_places: Whether each cell of a context has learned features of its own.
+        condition_channels: Channels of a map of numbers to condition on, see `pixelcnn.operations.condition_map`.
+        condition_levels: Number of categories of a map to condition on, its last channel.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -151,6 +164,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         places: bool = PixelCNNPlusPlusConfig.places,
         context: typing.Sequence[int] = PixelCNNPlusPlusConfig.context,
         embedding: int = PixelCNNPlusPlusConfig.embedding,
+        context_places: bool = PixelCNNPlusPlusConfig.context_places,
+        condition_channels: int = PixelCNNPlusPlusConfig.condition_channels,
+        condition_levels: int = PixelCNNPlusPlusConfig.condition_levels,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -171,17 +187,22 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             places=places,
             context=tuple(context),
             embedding=embedding,
+            context_places=context_places,
+            condition_channels=condition_channels,
+            condition_levels=condition_levels,
         )
         filters, blocks, mixtures = config.filters, config.blocks, config.mixtures
         super().__init__(config, LogisticMixture(config.levels, mixtures), generator=generator)
         c, image = self.image_shape[0], self.image_features
         condition = config.condition_features
+        self.map_encoder = map_encoder(config, generator)
+        known = 0 if self.map_encoder is None else self.map_encoder.features
 
         kernels = kernel_sizes(config, 2 * blocks)
         up, down = kernels[:blocks], kernels[blocks:]
 
         def row(windows: typing.Iterable[Window], shortcuts: int) -> list[ResidualBlock]:
-            return [ResidualBlock(filters, window, shortcuts, condition, generator) for window in windows]
+            return [ResidualBlock(filters, window, shortcuts, condition, known, generator) for window in windows]
 
         r = config.first_kernel // 2
         self.input_u = _conv(image, filters, Window(-r - 1, -1, -r, r), generator, first=True)
@@ -215,14 +236,15 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         u = u if of_u is None else u + of_u
         ul = ul if of_ul is None else ul + of_ul
         up_u, up_ul, down_u, down_ul = self._halves
+        known = condition_map(view, self.map_encoder)
         us, uls = [u], [ul]
         for for_u, for_ul in zip(up_u, up_ul, strict=True):
-            us.append(for_u.forward(us[-1], (), view))
-            uls.append(self._attend(len(uls), for_ul.forward(uls[-1], (us[-1],), view), view))
+            us.append(for_u.forward(us[-1], (), view, known))
+            uls.append(self._attend(len(uls), for_ul.forward(uls[-1], (us[-1],), view, known), view))
         u, ul = us.pop(), uls.pop()
         for k, (for_u, for_ul) in enumerate(zip(down_u, down_ul, strict=True), len(up_ul) + 1):
-            u = for_u.forward(u, (us.pop(),), view)
-            ul = self._attend(k, for_ul.forward(ul, (u, uls.pop()), view), view)
+            u = for_u.forward(u, (us.pop(),), view, known)
+            ul = self._attend(k, for_ul.forward(ul, (u, uls.pop()), view, known), view)
         return view(Conv(self.output), view(ConcatELU(), ul))
 
     def _attend(self, blocks: int, ul: Tensor, view: View) -> Tensor:

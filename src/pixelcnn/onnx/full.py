@@ -1,7 +1,7 @@
 """The whole forward pass as an ONNX graph.
 
 images   uint8 levels, int32 if there are more than 256, or float32 levels (N, C, H, W), for any N
-labels   for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
+labels, condition   for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
 params   float32 (N, C, H, W, params), what the model itself returns
 """
 

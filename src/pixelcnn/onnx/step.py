@@ -4,7 +4,7 @@ Inputs, for N images of C channels and H * W pixels:
 
     step        int64 (), from -prelude on, in order; nothing is drawn before step 0
     images      uint8 (N, C, H, W), int32 for more than 256 levels: those drawn so far, any levels elsewhere
-    labels      for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
+    labels, condition      for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
     cache_K     float32 (H * W + 2, N, features): zeros before the first step, then what the last call returned
 
 Outputs:

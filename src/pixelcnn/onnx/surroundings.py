@@ -31,27 +31,30 @@ def check_model(model: AutoregressiveModel) -> None:
         raise ValueError(f"{kind} has no forward of its own and is not exported to ONNX; export its networks")
     if attention := getattr(model.config, "attention", 0):
         raise ValueError(f"models with attention are not exported to ONNX, got attention {attention}")
+    if channels := model.conditions.channels:
+        raise ValueError(f"models with condition maps are not exported to ONNX, got one of {channels} channels")
     if str(model.dtype) != "torch.float32":
         raise ValueError(f"models in torch.float32 are exported to ONNX, got {model.dtype}")
     check_weights(model.named_parameters())
 
 
 def condition_input(graph: Graph, model: AutoregressiveModel) -> str | None:
-    """Adds the input `labels` of a conditional model; returns what the images are conditioned on, (N, D), or None.
+    """Adds the inputs of a conditional model; returns what the images are conditioned on, (N, D), or None.
 
-    Classes are int64 (N,), -1 for the unconditional distribution; vectors are float32 (N, D), NaN for the same.
+    `labels` are classes, int64 (N,), -1 for none; `condition` is vectors, float32 (N, D), NaN throughout for none.
     """
-    classes, size = model.num_classes, model.condition_dim
+    classes, size, parts = model.num_classes, model.condition_dim, []
+    if classes is not None:
+        labels = graph.node("Unsqueeze", graph.input("labels", np.int64, ["N"]), graph.constant([1]))
+        parts.append(graph.cast(graph.node("Equal", labels, graph.constant(list(range(classes)))), np.float32))
     if size is not None:
-        vectors, zero = graph.input("labels", np.float32, ["N", size]), graph.constant(0.0)
+        vectors, zero = graph.input("condition", np.float32, ["N", size]), graph.constant(0.0)
         missing = graph.node("IsNaN", vectors)
-        vectors = graph.node("Where", missing, zero, vectors)
         first = graph.node("Gather", missing, graph.constant([0]), axis=1)
-        return graph.node("Concat", vectors, graph.cast(graph.node("Not", first), np.float32), axis=1)
-    if classes is None:
+        parts += [graph.node("Where", missing, zero, vectors), graph.cast(graph.node("Not", first), np.float32)]
+    if not parts:
         return None
-    labels = graph.node("Unsqueeze", graph.input("labels", np.int64, ["N"]), graph.constant([1]))
-    return graph.cast(graph.node("Equal", labels, graph.constant(list(range(classes)))), np.float32)
+    return parts[0] if len(parts) == 1 else graph.node("Concat", *parts, axis=1)
 
 
 def image_features(graph: Graph, levels: str, model: AutoregressiveModel, shape: list[int]) -> str:

@@ -6,6 +6,7 @@ from pixelcnn.operations.base import IMAGE, Node, Operation, Part, Pointwise, Vi
 from pixelcnn.operations.concat import Concat
 from pixelcnn.operations.concat_elu import ConcatELU
 from pixelcnn.operations.condition import Condition, condition_term
+from pixelcnn.operations.condition_map import ConditionMap, MapEncoder, condition_map
 from pixelcnn.operations.conv import Conv
 from pixelcnn.operations.gates import GLU, Gate
 from pixelcnn.operations.position import Position
@@ -22,11 +23,13 @@ __all__ = [
     "Concat",
     "ConcatELU",
     "Condition",
+    "ConditionMap",
     "Conv",
     "ExactView",
     "FeatureScale",
     "FullView",
     "Gate",
+    "MapEncoder",
     "Node",
     "Operation",
     "Part",
@@ -36,5 +39,6 @@ __all__ = [
     "Sum",
     "Upsample",
     "View",
+    "condition_map",
     "condition_term",
 ]

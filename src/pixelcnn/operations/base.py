@@ -237,6 +237,10 @@ class Front(Protocol):
         """Storage for features that are the same at all pixels of an image: (N, features); filled by `Condition`."""
         ...
 
+    def per_pixel(self, node: Node) -> Tensor:
+        """Storage for features of all pixels that are known beforehand: (H * W, N, features); of a `ConditionMap`."""
+        ...
+
 
 class Packer(Protocol):
     """What an operation may ask of the code that packs weights for the native engine."""

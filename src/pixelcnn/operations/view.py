@@ -52,5 +52,5 @@ class ExactView(FullView):
     """
 
     def __init__(self, image: Tensor, condition: Tensor | None = None) -> None:
-        super().__init__(GRID.rounded(image), None if condition is None else GRID.settled(condition))
+        super().__init__(GRID.rounded(image), condition)
         self.arithmetic = GRID

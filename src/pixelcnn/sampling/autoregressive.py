@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pixelcnn.arguments import ArrayLike, bounds, readable, tensor
+from pixelcnn.arguments import ArrayLike, readable, tensor
 from pixelcnn.arithmetic import Arithmetic, Precision
-from pixelcnn.config import ModelConfig, conditions_of
+from pixelcnn.conditions import Conditions, Given
+from pixelcnn.config import ModelConfig, conditions_of, map_of
 from pixelcnn.layers import LevelEmbedding, MaskedConv2d
 from pixelcnn.levels import GREY_LEVELS, level_dtype, levels_of
 from pixelcnn.likelihoods import Likelihood
@@ -266,62 +267,37 @@ class Autoregressive(ABC):
             return images
         return levels_of("images", images, self.levels)
 
-    def condition_of(self, labels: ArrayLike | None, n: int) -> Tensor | None:
-        """What n images are conditioned on, (n, D) in the model's dtype: classes one-hot, vectors followed by a 1.
+    @property
+    def conditions(self) -> Conditions:
+        """What the model is conditional on."""
+        _, height, width = self.image_shape
+        return Conditions(*conditions_of(self.config), *map_of(self.config), height, width)
 
-        A class of -1, and a vector of NaN, become zeros, which is the unconditional distribution.
+    def condition_of(self, labels: ArrayLike | None, n: int, condition: ArrayLike | None = None) -> Tensor | None:
+        """What n images are conditioned on, as the network reads it: (n, D) in the model's dtype; None for nothing.
+
+        See `pixelcnn.conditions` for what it holds.
 
         Raises:
-            ValueError: If the labels do not fit the model or the number of images.
+            ValueError: If the arguments do not fit the model or the number of images.
         """
-        if labels is None:
+        labels, condition = self.checked_given(labels, condition, n)
+        if labels is None and condition is None:
             return None
-        return self.unchecked_condition_of(self.checked_labels(labels, n).to(self.device))
+        labels, condition = (None if each is None else each.to(self.device) for each in (labels, condition))
+        return self.unchecked_condition_of(labels, condition)
+
+    def checked_given(self, labels: object, condition: object, n: int) -> Given:
+        """Labels and condition of n images, validated; None stays None. See `Conditions.checked`."""
+        return self.conditions.checked(labels, condition, n)
 
     def checked_labels(self, labels: object, n: int) -> Tensor:
-        """The labels of n images, validated: classes, int64 (n,), or vectors, floating-point (n, condition_dim).
+        """The labels of n images, validated, see `Conditions.checked_labels`."""
+        return self.conditions.checked_labels(labels, n)
 
-        Args:
-            labels: A tensor, an array or a list; classes are integers of any type, vectors any finite numbers. A class
-                of -1, or a vector of NaN, is none.
-            n: Number of images.
-
-        Raises:
-            ValueError: If they do not fit the model or the number of images.
-        """
-        classes, size = self.num_classes, self.condition_dim
-        if classes is None and size is None:
-            raise ValueError("labels must be None: the model is unconditional and has no classes")
-        labels = tensor("labels", labels)
-        whole = not labels.is_floating_point() and not labels.is_complex()
-        if classes is None:
-            if labels.shape != (n, size) or labels.is_complex():
-                raise ValueError(
-                    f"labels must be floating-point of shape ({n}, {size}), got {labels.dtype} {tuple(labels.shape)}"
-                )
-            labels = labels.to(torch.float64) if whole else labels
-            usable = labels.isfinite().all(1) | labels.isnan().all(1)
-            if readable(labels) and not usable.all():
-                raise ValueError(
-                    "labels must be finite, or NaN in all of a vector for none, got "
-                    f"{labels[~usable][0].tolist()} for image {int((~usable).nonzero()[0])}"
-                )
-            return labels
-        if labels.shape != (n,) or not whole:
-            raise ValueError(f"labels must be torch.int64 of shape ({n},), got {labels.dtype} {tuple(labels.shape)}")
-        low, top = bounds(labels) if n and readable(labels) else (0, 0)
-        if low < -1 or top >= classes:
-            raise ValueError(f"labels must be in 0..{classes - 1}, got {low}..{top}")
-        return labels.to(torch.int64)
-
-    def unchecked_condition_of(self, labels: Tensor) -> Tensor:
-        """`condition_of` for labels on the model's device, without checking values and so without synchronising."""
-        classes = self.num_classes
-        if classes is None:
-            given = ~labels[:, :1].isnan()
-            vectors = torch.where(given, labels, 0)
-            return torch.cat([vectors, given.to(labels.dtype)], 1).to(self.dtype)
-        return (labels.unsqueeze(1) == torch.arange(classes, device=labels.device)).to(self.dtype)
+    def unchecked_condition_of(self, labels: Tensor | None, condition: Tensor | None = None) -> Tensor:
+        """`condition_of` for validated tensors on the model's device, at least one, without synchronising with it."""
+        return self.conditions.rows(labels, condition, self.dtype)
 
 
 def blank(model: Autoregressive, n: int) -> Tensor:

@@ -31,6 +31,7 @@ class Draw:
     guidance: float = 1.0
     precision: Precision | None = None
     exact: bool = False
+    condition: ArrayLike | None = None
 
     def plain(self) -> Draw:
         """This draw with its numbers as Python's, each within its range.
@@ -61,7 +62,8 @@ class Draw:
             ValueError: If a field is out of range or does not fit the model.
         """
         draw = self.plain()
-        labels = None if draw.labels is None else model.checked_labels(draw.labels, draw.n).detach()
+        given = model.checked_given(draw.labels, draw.condition, draw.n)
+        labels, condition = (None if each is None else each.detach() for each in given)
         model = model.prepared() if draw.exact else model
         if model.exact and (draw.temperature, draw.guidance, draw.precision) != (1, 1, None):
             raise ValueError(
@@ -69,11 +71,12 @@ class Draw:
                 f"None, got {draw.temperature!r}, {draw.guidance!r} and {draw.precision!r}"
             )
         check_precision(draw.precision, model.dtype)
-        if draw.guided and labels is None:
-            raise ValueError(f"guidance must be 1 without labels, got {draw.guidance!r}")
+        if draw.guided and not draw.conditional:
+            raise ValueError(f"guidance must be 1 without labels or a condition, got {draw.guidance!r}")
         if draw.guided and not isinstance(model.likelihood, Bernoulli | Categorical):
             raise ValueError(f"guidance must be 1 for a likelihood without logits, got {draw.guidance!r}")
-        return model, replace(draw, labels=labels, precision="bf16" if draw.precision == "bf16" else None)
+        precision: Precision | None = "bf16" if draw.precision == "bf16" else None
+        return model, replace(draw, labels=labels, condition=condition, precision=precision)
 
     @property
     def guided(self) -> bool:
@@ -83,16 +86,17 @@ class Draw:
     @property
     def conditional(self) -> bool:
         """Whether the images are conditioned on something."""
-        return self.labels is not None
+        return self.labels is not None or self.condition is not None
 
-    def condition(self, model: Autoregressive) -> Tensor | None:
+    def given(self, model: Autoregressive) -> Tensor | None:
         """What the images are conditioned on, (n, D); None for nothing."""
-        return model.condition_of(self.labels, self.n)
+        return model.condition_of(self.labels, self.n, self.condition)
 
     def part(self, start: int, stop: int) -> Draw:
         """The part of this draw that covers images start .. stop-1."""
         labels = None if self.labels is None else tensor("labels", self.labels)[start:stop]
-        return replace(self, n=stop - start, first=self.first + start, labels=labels)
+        condition = None if self.condition is None else tensor("condition", self.condition)[start:stop]
+        return replace(self, n=stop - start, first=self.first + start, labels=labels, condition=condition)
 
 
 def labels_in_turn(classes: tuple[int, ...] | None, first: int, count: int) -> Tensor | None:

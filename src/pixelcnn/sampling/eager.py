@@ -88,7 +88,7 @@ class EagerSampler:
     def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
         """See `pixelcnn.sampling.engines.Sampler.run`."""
         model, guidance = self._model, draw.guidance if draw.guided else None
-        condition = draw.condition(model)
+        condition = draw.given(model)
         assert images.shape == (self._shares[-1].stop, *model.image_shape), images.shape
         work = []
         for share, walk in zip(self._shares, self._walks, strict=True):

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from pixelcnn.arithmetic import Arithmetic
 from pixelcnn.layers import MaskedConv2d
-from pixelcnn.operations import IMAGE, Attention, Condition, Node, Part
+from pixelcnn.operations import IMAGE, Attention, Condition, ConditionMap, Node, Part
 from pixelcnn.sampling.schedule import Schedule
 from pixelcnn.sampling.wavefront import Wavefront
 
@@ -67,6 +67,12 @@ class Front:
             for value in node.inputs[1:]
         }
         """What attention reads of all earlier pixels, rounded as operands of products."""
+        size = schedule.wavefront.height, schedule.wavefront.width
+        self._maps = {
+            node.target: (node.op, like.new_zeros(*size, n, program.features[node.target]))
+            for node in program.nodes
+            if isinstance(node.op, ConditionMap)
+        }
         self._conditions = {
             node.target: (node.op, like.new_zeros(n, program.features[node.target]))
             for node in program.nodes
@@ -78,6 +84,10 @@ class Front:
         for op, values in self._conditions.values():
             assert condition is not None
             values.copy_(op.of_images(self.arithmetic, condition))
+        for encoding, values in self._maps.values():
+            assert condition is not None
+            height, width = values.shape[:2]
+            values.copy_(encoding.of_images(self.arithmetic, condition, height, width).permute(1, 2, 0, 3))
 
     def part(self, node: Node, group: int | None, value: int | None = None) -> Part:
         """See `pixelcnn.operations.base.Front`."""
@@ -87,6 +97,10 @@ class Front:
     def per_image(self, node: Node) -> Tensor:
         """See `pixelcnn.operations.base.Front`."""
         return self._conditions[node.target][1]
+
+    def per_pixel(self, node: Node) -> Tensor:
+        """See `pixelcnn.operations.base.Front`."""
+        return self._maps[node.target][1].flatten(0, 1)
 
     def before(self, value: int) -> Callable[[int], Tensor]:
         """See `pixelcnn.operations.base.Front`."""

@@ -117,7 +117,7 @@ class Capture:
     def draw(self, model: Autoregressive, images: Tensor, draw: Draw) -> None:
         """Fills `images`, at most n of them, with those of the draw."""
         with self._lock, exact_products(self._precision, model.device):
-            condition = draw.condition(model)
+            condition = draw.given(model)
             if condition is not None:
                 condition = F.pad(condition, (0, 0, 0, self._n - len(condition)))
             self._walk.start(condition)

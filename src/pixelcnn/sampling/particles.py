@@ -74,7 +74,7 @@ class EagerParticles:
 
     def start(self, images: Tensor, known: Tensor, draw: Draw) -> None:
         """See `Particles.start`."""
-        self._walk.start(draw.condition(self._model))
+        self._walk.start(draw.given(self._model))
         self.images, self._known = images, known.flatten(1)
         self._draw = drawing(self._model, numbers_of(self._model, draw.seed, draw.first, draw.n))
         self.evidence.zero_()
@@ -115,7 +115,7 @@ class ReferenceParticles:
     def start(self, images: Tensor, known: Tensor, draw: Draw) -> None:
         """See `Particles.start`."""
         c, h, w = self._model.image_shape
-        self._condition = draw.condition(self._model)
+        self._condition = draw.given(self._model)
         self.images, self._known = images, known.flatten(1)
         self._uniforms = uniforms(draw.seed, draw.first, draw.n, h * w * c, self._model.device).view(-1, h * w, c)
         self.evidence.zero_()

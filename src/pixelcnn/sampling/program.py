@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pixelcnn.operations import IMAGE, Condition, Conv, Node, Operation, Sum, View
+from pixelcnn.operations import IMAGE, Condition, ConditionMap, Conv, Node, Operation, Sum, View
 from pixelcnn.sampling.autoregressive import Autoregressive
 
 __all__ = ["Program", "RecordingError", "record"]
@@ -48,6 +48,11 @@ class Program:
     def conditions(self) -> frozenset[int]:
         """The values that are the same at all pixels of an image."""
         return frozenset(node.target for node in self.nodes if isinstance(node.op, Condition))
+
+    @functools.cached_property
+    def maps(self) -> frozenset[int]:
+        """The values that are known at all pixels before anything is drawn."""
+        return frozenset(node.target for node in self.nodes if isinstance(node.op, ConditionMap))
 
 
 def record(model: Autoregressive, *, conditional: bool = True) -> Program:

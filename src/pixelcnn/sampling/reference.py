@@ -45,7 +45,7 @@ class ReferenceSampler:
         model = self._model
         c, _, w = model.image_shape
         u = uniforms(draw.seed, draw.first, draw.n, self.steps, model.device)
-        condition, view = draw.condition(model), model.view_of(draw.precision)
+        condition, view = draw.given(model), model.view_of(draw.precision)
         for k in range(self.steps):
             i, j, channel = k // (w * c), k // c % w, k % c
             pixel = slice(k // c, k // c + 1)

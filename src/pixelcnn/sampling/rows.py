@@ -41,7 +41,7 @@ class RowFront(Front):
             value: [r.layer for r in schedule.readings[value] if r.layer and (value == IMAGE or not r.layer.pointwise)]
             for value in range(len(program.features))
         }
-        self._maps = {value: _Map(schedule, value, layers, n, like) for value, layers in readers.items() if layers}
+        self._padded = {value: _Map(schedule, value, layers, n, like) for value, layers in readers.items() if layers}
         """The values that convolutions read at pixels other than the one at which they are computed."""
         nodes = [node for node in program.nodes if not isinstance(node.op, Condition)]
         self._by_row = [
@@ -86,13 +86,13 @@ class RowFront(Front):
     def observe(self, channel: int, values: Tensor) -> None:
         """Stores what the network reads of a channel, (1, N, features), so that later sub-pixels can see it."""
         features = values.shape[-1]
-        self._maps[IMAGE].pixel(*self._at)[:, channel * features : (channel + 1) * features] = values[0]
+        self._padded[IMAGE].pixel(*self._at)[:, channel * features : (channel + 1) * features] = values[0]
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """Copies images `sources` over images `targets`, in everything that later steps read."""
         for values in self._values.values():
             values[:, targets] = values[:, sources]
-        for kept in self._maps.values():
+        for kept in self._padded.values():
             kept.values[targets] = kept.values[sources]
         for history in self.histories.values():
             history.copy(sources, targets)
@@ -113,7 +113,7 @@ class RowFront(Front):
         if source != IMAGE and layer.pointwise:
             read = self.operand(source, node, slice(0, layer.in_channels))
             return [([(0, 0)], lambda: self.arithmetic.operand(read()).flatten(0, 1))]
-        kept, by_row = self._maps[source], node.target in self.schedule.rows
+        kept, by_row = self._padded[source], node.target in self.schedule.rows
         taps = [(dy, dx) for dy, dx in layer.window.taps() if dy <= 0]  # no row below the current one
 
         def windows() -> Tensor:
@@ -141,7 +141,7 @@ class RowFront(Front):
         """An operation on one colour group, or on all, which also stores its result."""
         compute = node.op.at_front(self, node, channel)
         values = self._values[node.target][..., self.part(node, channel).columns]
-        whole, kept, history = self._values[node.target], self._maps.get(node.target), self.histories.get(node.target)
+        whole, kept, history = self._values[node.target], self._padded.get(node.target), self.histories.get(node.target)
         by_row, columns = node.target in self.schedule.rows, self.part(node, channel).columns
 
         def compute_and_keep() -> None:

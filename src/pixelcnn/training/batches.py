@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, tensor
-from pixelcnn.config import TrainConfig, conditions_of
+from pixelcnn.config import TrainConfig, conditions_of, map_of
 from pixelcnn.levels import GREY_LEVELS, levels_of
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.orders import rearranged_each
@@ -50,6 +50,7 @@ class Batches:
         model: The model in training; decides the device and the conditions.
         images: uint8 levels (N, C, H, W), or grey values with config.binarise; may be memory-mapped.
         labels: As for `AutoregressiveModel.log_prob`, for a conditional model; None for another.
+        condition: As for `AutoregressiveModel.log_prob`, likewise.
         rank: This process, 0 .. processes-1.
         processes: Number of processes that share each batch.
     """
@@ -60,6 +61,7 @@ class Batches:
         model: AutoregressiveModel,
         images: Tensor,
         labels: Tensor | None = None,
+        condition: Tensor | None = None,
         *,
         rank: int = 0,
         processes: int = 1,
@@ -71,7 +73,7 @@ class Batches:
         resident = model.device.type == "cuda" and images.nbytes <= _SHARE * _free_memory(model.device)
         self.images = images.to(model.device) if resident else images
         """All images, on the model's device if they are `resident`."""
-        self.labels = labels if labels is None else labels.to(self.images.device)
+        self._given = tuple(None if each is None else each.to(self.images.device) for each in (labels, condition))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -103,45 +105,65 @@ class Batches:
         images = shifted(images, indices, config.shift, config.seed, epoch)
         if config.mutate:
             images = mutations(images, indices, config.mutate, self._model.levels, config.seed, epoch)
-        condition = None
+        labels, condition = (None if each is None else each[indices].to(device) for each in self._given)
         if config.orders > 1:  # each image in an order on which the model is conditioned
             which = scan_orders(indices, config.orders, config.seed, epoch)
-            images = rearranged_each(images, which)
-            condition = self._model.unchecked_condition_of(which.to(device))
-        elif self.labels is not None:
-            condition = self._model.unchecked_condition_of(self.labels[indices].to(device))
-            shown = (label_uniforms(indices, config.seed, epoch) >= config.label_dropout).to(device)
-            condition = condition * shown.unsqueeze(1)
-        return Batch(images.to(device, non_blocking=True), condition, 0, len(indices))
+            images, labels = rearranged_each(images, which), which.to(device)
+        if labels is None and condition is None:
+            return Batch(images.to(device, non_blocking=True), None, 0, len(indices))
+        rows, classes = self._model.unchecked_condition_of(labels, condition), self._model.num_classes or 0
+        uniforms = label_uniforms(indices, config.seed, epoch).to(device).unsqueeze(1)
+        both = config.orders == 1 and labels is not None and condition is not None
+        of_class, of_condition = _kept(uniforms, config.label_dropout, both=both)
+        if config.orders > 1:  # the order is never dropped
+            of_class = torch.ones_like(of_class)
+        rows = torch.cat([rows[:, :classes] * of_class, rows[:, classes:] * of_condition], 1)
+        return Batch(images.to(device, non_blocking=True), rows, 0, len(indices))
+
+
+def _kept(uniforms: Tensor, dropout: float, *, both: bool) -> tuple[Tensor, Tensor]:
+    """Which images keep their class, and which their vector or map: bool, as `uniforms`. Of the others, if images have
+    `both`, a third lacks both, a third the class, and a third the vector or map.
+    """
+    if not both:
+        kept = uniforms >= dropout
+        return kept, kept
+    thirds = [uniforms < dropout * share / 3 for share in (1, 2, 3)]
+    return ~thirds[1], ~(thirds[0] | (thirds[2] & ~thirds[1]))
 
 
 def checked_data(
     name: str,
     images: ArrayLike,
     labels: ArrayLike | None,
+    condition: ArrayLike | None,
     model: AutoregressiveModel,
     product: AutoregressiveModel,
     *,
     grey: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Images and labels as tensors, if they fit the model in training and the product of the run.
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Images, labels and condition as tensors, if they fit the model in training and the product of the run.
 
     Raises:
         ValueError: If they do not fit, or are missing; the message begins with the name.
     """
-    conditional = any(conditions_of(product.config))
+    classes, size = conditions_of(product.config)
+    conditioned = size is not None or any(map_of(product.config))
     images = tensor(f"{name} images", images)
     if len(images) == 0:
         raise ValueError(f"{name} must hold at least one image, got 0")
-    if conditional and labels is None:
-        raise ValueError(f"{name}_labels must be given: the model is conditional")
+    if labels is None and (classes is not None or (conditioned and condition is None)):
+        missing = "labels" if classes is not None or size is not None else "condition"
+        raise ValueError(f"{name}_{missing} must be given: the model is conditional")
+    if conditioned and condition is None and classes is not None:
+        raise ValueError(f"{name}_condition must be given: the model is conditional")
     try:
         if grey:
             images = levels_of("images", images, GREY_LEVELS)
             model.checked_images(images.clamp(max=1))
         else:
             images = model.checked_images(images)
-        return images, None if labels is None else product.checked_labels(labels, len(images))
+        return images, *product.checked_given(labels, condition, len(images))
     except ValueError as error:
         raise ValueError(f"{name} {error}") from None
 

@@ -69,9 +69,10 @@ def _image_of(name: str, image: Any, dimensions: int) -> Tensor:
 
 
 def held_out(
-    images: Tensor, labels: Tensor | None, share: float
-) -> tuple[tuple[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]:
-    """Images and labels of training and of validation, by the content of each image; see `pixelcnn.datasets.split`.
+    images: Tensor, labels: Tensor | None, condition: Tensor | None, share: float
+) -> tuple[tuple[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor | None, Tensor | None]]:
+    """Images, labels and condition of training and of validation, by the content of each image; see
+    `pixelcnn.datasets.split`.
 
     Raises:
         ValueError: If no image is left on either side.
@@ -80,8 +81,8 @@ def held_out(
     if not 0 < int(sides.sum()) < len(images):
         raise ValueError(f"validation must be given: of {len(images)} images, {share:.0%} by their content are none")
 
-    def on(side: int) -> tuple[Tensor, Tensor | None]:
+    def on(side: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         part = (sides == side).nonzero()[:, 0]
-        return images[part], None if labels is None else labels[part]
+        return images[part], None if labels is None else labels[part], None if condition is None else condition[part]
 
     return on(0), on(1)

@@ -105,14 +105,14 @@ class RunRecord(Record):
     def of(
         cls,
         config: TrainConfig,
-        training: tuple[Tensor, Tensor | None],
-        validation: tuple[Tensor, Tensor | None],
+        training: tuple[Tensor, Tensor | None, Tensor | None],
+        validation: tuple[Tensor, Tensor | None, Tensor | None],
         data: str,
         precision: str = "float32",
         processes: int = 1,
         init: str = "",
     ) -> RunRecord:
-        """The record of a run that starts now, on images and, for a conditional model, their labels."""
+        """The record of a run that starts now, on images and, for a conditional model, their labels and condition."""
         return cls(
             data=data,
             training=_fingerprint(*training),
@@ -179,6 +179,7 @@ class EnergyRecord(Record):
         return -(-self.fit.steps // steps_per_epoch)
 
 
-def _fingerprint(images: Tensor, labels: Tensor | None) -> str:
-    kind = "images" if labels is None else "labelled images"
-    return f"{len(images)} {kind}, SHA-256 {values_digest(images, *([] if labels is None else [labels]))}"
+def _fingerprint(images: Tensor, labels: Tensor | None, condition: Tensor | None) -> str:
+    kind = ("images" if labels is None else "labelled images") + ("" if condition is None else " with conditions")
+    given = [each for each in (labels, condition) if each is not None]
+    return f"{len(images)} {kind}, SHA-256 {values_digest(images, *given)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pixelcnn.config import TrainConfig, conditions_of
 from pixelcnn.devices import peak_memory
@@ -138,12 +139,16 @@ def _write_timing(path: Path, line: dict[str, Any]) -> None:
     write_file(path, "".join(f"{text}\n" for text in [*lines[: line["epoch"] - 1], json.dumps(line)]))
 
 
-def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int) -> None:
-    """Draws a grid of n images from the model, the same seed in every epoch; classes in turn if it has some."""
+def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int, condition: Tensor | None = None) -> None:
+    """Draws a grid of n images from the model, the same seed in every epoch; classes and conditions in turn if it has
+    some.
+    """
     classes = model.num_classes
     labels = None if classes is None else torch.arange(n, device="cpu") % classes
     columns = classes if classes is not None and classes <= n else None
-    save_png(grid(model.sample(n, labels, seed=seed), model.levels, columns), path)
+    if condition is not None:
+        condition = condition[torch.arange(n, device=condition.device) % len(condition)]
+    save_png(grid(model.sample(n, labels, seed=seed, condition=condition), model.levels, columns), path)
 
 
 def card(

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.arithmetic.precision import default_factories
-from pixelcnn.config import DataConfig, TrainConfig, conditions_of, from_dict, to_dict
+from pixelcnn.config import DataConfig, TrainConfig, conditions_of, from_dict, map_of, to_dict
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
@@ -66,6 +66,8 @@ def train(
     validation_labels: ArrayLike | None = None,
     class_names: Sequence[str] | None = None,
     init: AutoregressiveModel | str | Path | None = None,
+    training_condition: ArrayLike | None = None,
+    validation_condition: ArrayLike | None = None,
     data: str = "images",
     summary: str = "",
     resume: str | Path = "auto",
@@ -91,6 +93,9 @@ def train(
         class_names: Names of the classes, which the model then knows.
         init: A model, or what `pixelcnn.load` takes, whose weights are the first ones instead of random ones; its
             configuration must be config.model.
+        training_condition: For a model that is conditional on a vector or a map, as for
+            `AutoregressiveModel.log_prob`; its parts are dropped at random like labels. Not for config.shift.
+        validation_condition: The same for the validation images; their loss is given it, too.
         data: The source of the images, for the records.
         summary: A line about the images, shown before the first step.
         resume: "auto" resumes from the folder's newest intact checkpoint, or starts; "off" starts, in a folder that
@@ -116,13 +121,14 @@ def train(
         pixelcnn.processes.ProcessLostError: If another process of the job is gone.
         SystemExit: On all processes of a job except the one that raises the error that ended it.
     """
-    training_data = tensors_of("training", training, training_labels)
+    training_data = *tensors_of("training", training, training_labels), training_condition
     if validation is None:
         images = tensor("training images", training_data[0])
         labels = None if training_data[1] is None else tensor("training_labels", training_data[1])
-        sides: tuple[_Labelled, _Labelled] = held_out(images, labels, DataConfig().held_out)
+        condition = None if training_condition is None else tensor("training_condition", training_condition)
+        sides: tuple[_Labelled, _Labelled] = held_out(images, labels, condition, DataConfig().held_out)
     else:
-        sides = training_data, tensors_of("validation", validation, validation_labels)
+        sides = training_data, (*tensors_of("validation", validation, validation_labels), validation_condition)
     path = Path("trained") / data if out is None else Path(out)
     first = load(init) if isinstance(init, str | Path) else init
     with joined() as processes, torch.inference_mode(False), torch.enable_grad():
@@ -133,7 +139,7 @@ def train(
 
 OnStep: TypeAlias = "Callable[[int, dict[str, float]], object]"
 OnEpoch: TypeAlias = "Callable[[dict[str, Any], AutoregressiveModel], object]"
-_Labelled: TypeAlias = "tuple[ArrayLike, ArrayLike | None]"
+_Labelled: TypeAlias = "tuple[ArrayLike, ArrayLike | None, ArrayLike | None]"
 
 
 class _Run:
@@ -163,9 +169,11 @@ class _Run:
             self.product.class_names = checked_class_names(list(class_names), self.product.num_classes)
         models = self.model, self.product
         training_data = checked_data("training", *training, *models, grey=config.binarise)
-        self.validation, self.validation_labels = checked_data("validation", *validation, *models, grey=False)
+        validation_data = checked_data("validation", *validation, *models, grey=False)
+        self.validation, *self.validation_given = validation_data
+        if config.shift and any(map_of(config.model)):
+            raise ValueError(f"shift must be 0 for a model with a map, which is not shifted, got {config.shift}")
         precision = precision_of(config, self.device)
-        validation_data = self.validation, self.validation_labels
         self.record = RunRecord.of(config, training_data, validation_data, data, precision, processes.count, weights)
         self.record.check_alike(processes)
         self.model.to(self.device)
@@ -372,7 +380,8 @@ class _Run:
             if self.stepper.averaged is not None:
                 line["validation_loss_ema"] = self._evaluate().nats_per_subpixel
             if self.config.sample_images and self.processes.first:
-                write_samples(samples, self.product, self.config.sample_images, self.config.seed)
+                n, seed = self.config.sample_images, self.config.seed
+                write_samples(samples, self.product, n, seed, self.validation_given[1])
         self.state.end_epoch(line)
         if self.reports is not None:
             self.reports.epoch(self.state.metrics, self.epochs, seen, seconds, samples)
@@ -381,7 +390,12 @@ class _Run:
 
     def _evaluate(self) -> Evaluation:
         return evaluate(
-            self.product, self.validation, self.validation_labels, progress=self.progress, processes=self.processes
+            self.product,
+            self.validation,
+            self.validation_given[0],
+            condition=self.validation_given[1],
+            progress=self.progress,
+            processes=self.processes,
         )
 
     # Checkpoints and the finished model ------------------------------------------------------------------------

@@ -118,7 +118,7 @@ class NativeSampler:
         Except in lockstep, images may be ahead of the steps yielded, and other threads behind, until the last step.
         """
         walk, steps, lockstep = self._walk, self.steps, self._lockstep
-        walk.begin(images, draw.condition(self._model), draw, evidence=log_prob)
+        walk.begin(images, draw.given(self._model), draw, evidence=log_prob)
         jobs = walk.jobs
         allowed = ctypes.c_int64(0 if lockstep else steps)
         done = [ctypes.c_int64(0) for _ in jobs[1:]]

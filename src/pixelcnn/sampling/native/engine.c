@@ -59,6 +59,7 @@ typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real
  * per_step = 0; a ring is written for the time step + lead, see schedule.py. Keys and values of attention cover all
  * pixels, image by image, `stride` numbers each: a key's features are `per_row` apart, each for all pixels; the values
  * of pixels are `per_row` apart, each head's features padded to BLOCK, followed by one number per pixel for scores.
+ * A map's features cover all pixels, too: per_row and per_step without slots or a ring.
  *
  * In plans with `by_rows` a slot's time is the column, and instead of time slots there are `ring` slots for image rows,
  * of `per_row` numbers each: the pixels of a row, `per_step` apart, and between rows zeros that are never written. */
@@ -721,7 +722,7 @@ static void clear_ended(const struct plan *plan, const struct share *share, int6
     for (int64_t k = 1; k < plan->slot_count; k++) {
         const struct slot *slot = plan->slots + k;
         int64_t time = step + slot->lead;
-        if (!slot->per_step || time < plan->width) continue;
+        if (!slot->slots || time < plan->width) continue;
         int64_t last = plan->slope ? (time - plan->width) / plan->slope : plan->height - 1;
         for (int64_t i = last < plan->height ? last : plan->height - 1; i >= 0; i--) {
             if (time - plan->slope * i >= plan->width + plan->reach) break;
@@ -781,7 +782,7 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
             }
             continue;
         }
-        if (!target->slots && !target->per_row) continue;   /* scratch, or the same for all images */
+        if (!target->slots && (!target->per_row || target->per_step)) continue; /* scratch, or alike for all images */
         if (!target->slots) {                               /* keys, values */
             real *all = share->arena + target->offset, *seen = other->arena + source->offset;
             for (int64_t k = 0; k < count; k++) memcpy(all + to[k] * stride, seen + from[k] * stride, size);

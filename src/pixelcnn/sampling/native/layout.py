@@ -10,6 +10,8 @@ Every value of the program has a slot of memory:
 - If the network is run row by row, there are, instead of time slots, as many image rows as the furthest tap reaches up,
   each (columns, N, features) and followed by as many zeros as it reaches to the side. A value that is computed a row
   at a time has at least one such row.
+- Features of a map, which are known beforehand, are kept for all pixels, where those of the current rows are read in
+  place: like the image or, if the network is run row by row, as (rows, columns, N, features).
 - All other values are scratch and exist only for the current rows; for greyscale images a slot is reused as soon as its
   value is no longer needed.
 """
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pixelcnn.operations import IMAGE, Attention, Condition, Conv, Node
+from pixelcnn.operations import IMAGE, Attention, Condition, ConditionMap, Conv, Node
 from pixelcnn.sampling.native.packing import ALIGNMENT, PackedNetwork
 from pixelcnn.sampling.native.structures import OP_FIELDS, SLOT_FIELDS, PlanStruct
 
@@ -107,6 +109,11 @@ class Plan:
                 values[: self.images] = node.op.of_images(self._network.arithmetic, condition).detach().numpy()
                 repeated = np.tile(values, (self.rows // self.n, 1))
                 arena[offset : offset + self.rows * stride] = repeated.reshape(-1)
+            elif isinstance(node.op, ConditionMap):
+                assert condition is not None
+                _, height, width = self._network.image_shape
+                known = node.op.of_images(self._network.arithmetic, condition, height, width).detach().numpy()
+                self._map_in(arena, node.target)[:, : self.images] = known.transpose(1, 0, 2, 3)
 
     def raw_params(self, arena: Numbers, rows: int) -> Numbers:
         """The parameters of the current front, (rows * n, params of all channels)."""
@@ -143,7 +150,7 @@ class Plan:
         slot_of[IMAGE] = self._image_slot()
         last_read = {value: k for k, node in enumerate(program.nodes) for value in node.reads}
         last_read[program.output] = len(program.nodes)
-        kept = program.conditions | {IMAGE, *network.slots, *network.kept_rows}
+        kept = program.conditions | program.maps | {IMAGE, *network.slots, *network.kept_rows}
         free: dict[int, list[int]] = {}
 
         def release(values: Iterable[int], k: int) -> None:
@@ -170,6 +177,8 @@ class Plan:
                 )
             elif target in network.kept_rows:
                 slot_of[target] = self._row_slot(target)
+            elif target in program.maps:
+                slot_of[target] = self._map_slot(target)
             elif target not in kept and free.get(features):
                 slot_of[target] = free[features].pop()
             else:
@@ -186,6 +195,26 @@ class Plan:
         offset = self._take((above + 1) * per_row + left * per_step) + left * per_step
         lead = network.schedule.leads[value]
         return self._slot(offset=offset, stride=features, per_row=per_row, per_step=per_step, lead=lead, ring=above + 1)
+
+    def _map_slot(self, value: int) -> int:
+        """A slot for the features of a map at all pixels."""
+        network, n, features = self._network, self.n, self._network.program.features[value]
+        _, height, width = network.image_shape
+        if network.by_rows:
+            size = {"stride": features, "per_row": width * n * features, "per_step": n * features}
+            return self._slot(offset=self._take(height * width * n * features), **size)
+        skew = height * network.schedule.wavefront.slope
+        size = {"stride": width * features, "per_row": n * width * features, "per_step": features}
+        return self._slot(offset=self._take((height * n * width + skew) * features), **size)
+
+    def _map_in(self, arena: Numbers, value: int) -> Numbers:
+        """The features of a map in memory: (rows, N, columns, features), no copy."""
+        network, (offset, stride, per_row, per_step, *_) = self._network, self._slots[self._slot_of[value]]
+        _, height, width = network.image_shape
+        skew = 0 if network.by_rows else network.schedule.wavefront.slope * per_step
+        strides = [arena.itemsize * step for step in (per_row + skew, stride, per_step, 1)]
+        shape = height, self.n, width, network.program.features[value]
+        return np.lib.stride_tricks.as_strided(arena[offset:], shape, strides)
 
     def _image_slot(self) -> int:
         network, n, c = self._network, self.n, self._network.image_features

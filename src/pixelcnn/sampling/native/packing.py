@@ -71,7 +71,7 @@ class PackedNetwork:
         """Number of zero columns to the right of the image that some convolution sees."""
         self.by_rows = bool(schedule.rows)
         """Whether the steps are the pixels in raster order, with some values computed a row at a time."""
-        stored = set(range(len(program.features))) - program.conditions
+        stored = set(range(len(program.features))) - program.conditions - program.maps
         in_rings = {v: [r for r in schedule.readings[v] if not r.everywhere] for v in stored if not self.by_rows}
         self.slots = {v: 1 + max(r.delay for r in seen) for v, seen in in_rings.items() if any(r.later for r in seen)}
         """For each value that is read at other pixels, the number of steps for which it is kept."""
@@ -98,7 +98,7 @@ class PackedNetwork:
         """
         every: list[tuple[Node, int]] = []
         for node in self.program.nodes:
-            if node.target in self.program.conditions:
+            if node.target in self.program.conditions | self.program.maps:  # already in memory
                 continue
             if node.target in self.schedule.rows:
                 every += [(node, group) for group in range(node.op.groups if channel == 0 else 0)]

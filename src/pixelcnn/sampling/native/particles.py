@@ -31,7 +31,7 @@ class NativeParticles:
         self.images, known = images.contiguous(), known.to(torch.uint8).contiguous()
         self.evidence.zero_()
         self._last_step = None
-        condition = draw.condition(self._model)
+        condition = draw.given(self._model)
         self._walk.begin(self.images, condition, draw, known=known, evidence=self.evidence)
         self._alone = self._known_steps(known) if _alike(self.images) and _alike(condition) else 0
         if self._alone:

@@ -1,0 +1,192 @@
+"""What images are conditioned on beside a class, as the command line's --condition names it.
+
+    shrink:S       the images themselves, each S x S pixels averaged, as in super-resolution
+    FOLDER         pictures with the same names as the images' files; their values 0..255 stand for 0..1
+    FILE.npy       an array (N, h, w) or (N, D, h, w) of maps, or (N, D) of vectors, in the order of the images
+    labels:PATH    categories: a folder of pictures whose values are labels, or an array (N, h, w) of integers
+
+A folder belongs to a folder of images, where the names say which map is whose; an array belongs to an array or to a
+split of MNIST. Maps are held in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixelcnn.arguments import tensor
+from pixelcnn.config import DataConfig
+from pixelcnn.datasets.pictures import SUFFIXES, is_grey, open_picture, to_levels
+from pixelcnn.files import check_no_pointer, printable
+from pixelcnn.levels import GREY_LEVELS
+from pixelcnn.progress import progress_bar
+
+__all__ = ["condition_fields", "read_condition", "read_maps", "shrunk"]
+
+_SHRINK, _LABELS = "shrink:", "labels:"
+_CHUNK = 2**24  # values that are averaged at a time
+
+
+def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str]) -> Tensor:
+    """What images are conditioned on.
+
+    Args:
+        spec: As the module's docstring says.
+        images: The images, levels (N, C, H, W).
+        levels: Number of their levels.
+        names: Their names, see `pixelcnn.datasets.sources.Data`.
+
+    Returns:
+        Maps, uint8 or what the array holds, (N, D, h, w), or vectors (N, D).
+
+    Raises:
+        ValueError: If there is no such thing, or it does not fit the images.
+    """
+    if spec.startswith(_SHRINK):
+        factor = spec.removeprefix(_SHRINK)
+        if not factor.isdecimal() or int(factor) < 2:
+            raise ValueError(f"--condition shrink:S needs an integer S of at least 2, got {spec!r}")
+        return shrunk(images, int(factor), levels)
+    path = _path_of(spec)
+    if path.is_dir():
+        found = [_file_of(path, name) for name in names]
+        return _read_pictures(found, categories=spec.startswith(_LABELS))
+    array = _read_array(path, categories=spec.startswith(_LABELS))
+    if not all(name.isdecimal() for name in names):
+        raise ValueError(f"--condition must be a folder with the names of the images' files, got the array {spec!r}")
+    indices = torch.tensor([int(name) for name in names], dtype=torch.int64, device="cpu")
+    if len(indices) and int(indices.max()) >= len(array):
+        raise ValueError(f"--condition {spec} has {len(array)} maps, and the images are at least {max(indices) + 1}")
+    return array[indices]
+
+
+def read_maps(spec: str) -> Tensor:
+    """All maps, or vectors, of a picture, a folder of pictures in the order of their names, or an array.
+
+    Raises:
+        ValueError: If there are none, or `spec` makes maps from images.
+    """
+    if spec.startswith(_SHRINK):
+        raise ValueError(f"--condition must name small pictures when there are no images to be shrunk, got {spec!r}")
+    path, categories = _path_of(spec), spec.startswith(_LABELS)
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
+        if not files:
+            raise ValueError(f"--condition {spec} holds no pictures")
+        return _read_pictures(files, categories=categories)
+    if path.suffix.lower() in (".npy", ".npz"):
+        return _read_array(path, categories=categories)
+    return _read_pictures([path], categories=categories)
+
+
+def condition_fields(spec: str, *conditions: Tensor | None) -> dict[str, int]:
+    """The options of a network that is conditional on all of these."""
+    found = [condition for condition in conditions if condition is not None]
+    if found[0].dim() == 2:
+        return {"condition_dim": found[0].shape[1]}
+    if spec.startswith(_LABELS):
+        return {"condition_levels": max(int(each.max()) for each in found) + 1}
+    return {"condition_channels": found[0].shape[1]}
+
+
+def shrunk(images: Tensor, factor: int, levels: int) -> Tensor:
+    """Smaller pictures: the mean of each factor x factor pixels, as grey values 0..255, rounded.
+
+    Args:
+        images: Levels (N, C, H, W).
+        factor: Divides H and W.
+        levels: Number of levels.
+
+    Returns:
+        uint8 (N, C, H / factor, W / factor): the same integers on any machine.
+
+    Raises:
+        ValueError: If the factor does not divide both sides.
+    """
+    n, c, height, width = images.shape
+    if height % factor or width % factor:
+        raise ValueError(f"images are shrunk by {factor}, so their sides must be multiples, got {height} x {width}")
+    parts = []
+    per = factor * factor * (levels - 1)  # the sum of a white cell
+    for part in torch.split(images, max(1, _CHUNK // max(1, c * height * width))):
+        cells = part.view(-1, c, height // factor, factor, width // factor, factor).sum((3, 5), dtype=torch.int64)
+        parts.append(((2 * (GREY_LEVELS - 1) * cells + per) // (2 * per)).to(torch.uint8))
+    return torch.cat(parts) if parts else images.new_zeros((n, c, height // factor, width // factor), dtype=torch.uint8)
+
+
+def _path_of(spec: str) -> Path:
+    path = Path(spec.removeprefix(_LABELS))
+    if not path.exists():
+        raise ValueError(
+            f"--condition must be a folder, an array, shrink:S or labels:PATH, and there is no {printable(str(path))!r}"
+        )
+    return path
+
+
+def _file_of(folder: Path, name: str) -> Path:
+    """The picture of a folder with the name of an image's file, whatever its suffix."""
+    stem = folder / os.path.splitext(name)[0]
+    for suffix in (os.path.splitext(name)[1], *SUFFIXES):
+        if (path := stem.parent / f"{stem.name}{suffix}").is_file():
+            return path
+    raise ValueError(f"--condition {folder} has no picture for the image {printable(name)}: it needs the same names")
+
+
+def _read_pictures(paths: Sequence[Path], *, categories: bool) -> Tensor:
+    maps: list[np.ndarray] = []
+    channels = 1
+    for path in [] if categories else paths:
+        with _opened(path) as picture:
+            channels = channels if is_grey(picture) else 3
+        if channels == 3:
+            break
+    with progress_bar("reading maps", len(paths), "file", show=len(paths) > 100) as bar:
+        for path in paths:
+            with _opened(path) as picture:
+                if categories:
+                    values = np.asarray(picture)
+                    if values.ndim != 2:
+                        raise ValueError(f"{path} must hold one label per pixel, got a picture of mode {picture.mode}")
+                    maps.append(values.astype(np.int32)[None])
+                else:
+                    maps.append(to_levels(picture, channels, GREY_LEVELS, DataConfig())[0])
+            if maps[-1].shape != maps[0].shape:
+                raise ValueError(
+                    f"maps must have one size: {path} is {maps[-1].shape[2]} x {maps[-1].shape[1]}, and {paths[0]} "
+                    f"{maps[0].shape[2]} x {maps[0].shape[1]}"
+                )
+            bar.update()
+    return torch.from_numpy(np.stack(maps))
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return open_picture(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from None
+
+
+def _read_array(path: Path, *, categories: bool) -> Tensor:
+    check_no_pointer(path, path)
+    try:
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            (key,) = array.files
+            array = array[key]
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is not a NumPy file of one array: {error}") from None
+    found = tensor(str(path), array)
+    if found.dim() == 3:
+        found = found.unsqueeze(1)
+    if found.dim() not in (2, 4) or (categories and (found.dim() != 4 or found.shape[1] != 1)):
+        allowed = "(N, h, w)" if categories else "(N, h, w), (N, D, h, w) or (N, D)"
+        raise ValueError(f"{path} must have shape {allowed}, got {tuple(array.shape)}")
+    if categories and (found.is_floating_point() or (found.numel() and int(found.min()) < 0)):
+        raise ValueError(f"{path} must hold labels, integers of at least 0, got {found.dtype}")
+    return found

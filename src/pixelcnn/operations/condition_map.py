@@ -1,0 +1,137 @@
+"""Conditioning on a map: features of every pixel from a picture or categories that are known beforehand.
+
+A map has fewer pixels than the image, or as many: (h, w) for an image of (s h, s w). It is known before anything is
+drawn, so its convolutions are not causal: every pixel sees what lies around it in all directions.
+
+    x = ReLU(conv(map))                          3 x 3, of numbers and of embedded categories
+    x = x + ReLU(conv(x))                        3 x 3
+    y = ReLU(W [x, v x, u x, v u x])             at the image's resolution; (v, u) is where in its cell a pixel lies
+
+x is repeated over the cell of s x s pixels, in which (v, u) runs over -1 + 1/s, -1 + 3/s, ..., 1 - 1/s, so the weights
+do not depend on s. Without a map, y is 0, which no map of zeros is.
+
+A batch's conditions are the rows of one tensor, (N, D): a class's or a vector's numbers come first, then those of the
+map, channel by channel, and at last a 1, or zeros throughout for an image without a map. The length says what s is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pixelcnn.arithmetic import Arithmetic, grid
+from pixelcnn.operations.base import Front, Node, Operation, View, Whole
+
+__all__ = ["ConditionMap", "MapEncoder", "condition_map"]
+
+
+class _Layer(nn.Module):
+    """The parameters of a convolution that sees to all sides, followed by ReLU: Glorot uniform weights, zero biases."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.size = size
+        bound = math.sqrt(6 / (size * size * (inputs + outputs)))
+        weight = torch.empty(outputs, inputs, size, size).uniform_(-bound, bound, generator=generator)
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(outputs))
+
+    def of(self, arithmetic: Arithmetic, x: Tensor) -> Tensor:
+        """(N, h, w, inputs) to (N, h, w, outputs)."""
+        weight, x = arithmetic.operand(self.weight), arithmetic.operand(x)
+        reach = self.size // 2
+        if not arithmetic.exact:
+            y_nchw = F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias, padding=reach)
+            return y_nchw.permute(0, 2, 3, 1).relu()
+        _, height, width, _ = x.shape  # matrix products of the taps, never a Fourier or Winograd transform
+        padded = F.pad(x, (0, 0, reach, reach, reach, reach))
+        taps = [padded[:, i : i + height, j : j + width] for i in range(self.size) for j in range(self.size)]
+        matrix = weight.permute(0, 2, 3, 1).flatten(1)
+        return arithmetic.settled(F.linear(torch.cat(taps, -1), matrix, self.bias)).relu()
+
+
+class MapEncoder(nn.Module):
+    """The parameters of a map's convolutions.
+
+    Args:
+        numbers: Channels that hold numbers.
+        categories: Number of categories of one further channel; 0 for none.
+        features: Features of each pixel.
+        start: Where the map begins in a condition's row.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self, numbers: int, categories: int, features: int, start: int, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.numbers, self.categories, self.features, self.start = numbers, categories, features, start
+
+        self.first = _Layer(numbers + (features if categories else 0), features, 3, generator)
+        self.second = _Layer(features, features, 3, generator)
+        self.within = _Layer(4 * features, features, 1, generator)
+        if categories:
+            self.embedding = nn.Parameter(torch.empty(categories, features).normal_(generator=generator))
+
+    @property
+    def channels(self) -> int:
+        """Channels of a map: those of numbers, then that of the categories."""
+        return self.numbers + (self.categories > 0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConditionMap(Operation):
+    """The encoder's features of a map at every pixel."""
+
+    encoder: MapEncoder
+    opcode: ClassVar[int] = -1  # engine.c finds its result in memory, see `pixelcnn.sampling.native.layout`
+
+    def features(self, *inputs: int) -> int:
+        """The encoder's."""
+        return self.encoder.features
+
+    def of_images(self, arithmetic: Arithmetic, condition: Tensor, height: int, width: int) -> Tensor:
+        """The features (N, H, W, features) of images of a size, from what they are conditioned on, (N, D)."""
+        encoder = self.encoder
+        rows = condition[:, encoder.start : -1]
+        scale = math.isqrt(height * width * encoder.channels // rows.shape[1])
+        map_nhwc = rows.view(-1, encoder.channels, height // scale, width // scale).permute(0, 2, 3, 1)
+        x = arithmetic.settled(map_nhwc[..., : encoder.numbers])
+        if encoder.categories:
+            x = torch.cat([x, arithmetic.settled(encoder.embedding)[map_nhwc[..., -1].long()]], -1)
+        x = encoder.first.of(arithmetic, x)
+        x = x + encoder.second.of(arithmetic, x)
+        x = x.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        within = torch.arange(1, 2 * scale, 2, dtype=x.dtype, device=x.device) / scale - 1
+        within = arithmetic.rounded(within)
+        v, u = within.repeat(height // scale)[:, None, None], within.repeat(width // scale)[:, None]
+        down = arithmetic.settled(x * v)
+        y = torch.cat([x, down, arithmetic.settled(x * u), arithmetic.settled(down * u)], -1)
+        return encoder.within.of(arithmetic, y) * condition[:, -1, None, None, None]
+
+    def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
+        """(N, H, W, features)."""
+        assert view.condition is not None
+        _, height, width, _ = view.image.shape
+        return self.of_images(view.arithmetic, view.condition, height, width)
+
+    def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
+        """(P, N, features), computed once per batch."""
+        values, positions = front.per_pixel(node), front.positions(node)
+        return lambda: values[positions()]
+
+    def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
+        """Every sum is held within the limit, and at most two of them are added."""
+        layers = (self.encoder.first, self.encoder.second, self.encoder.within)
+        sizes = (layer.weight.abs().flatten(1).sum(1) * 2 * grid.LIMIT + layer.bias.abs() for layer in layers)
+        return grid.LIMIT, max(float(size.max()) for size in sizes)
+
+
+def condition_map(view: View, encoder: MapEncoder | None) -> Tensor | None:
+    """A map's features at every pixel; None without an encoder, or unconditionally."""
+    return None if encoder is None or not view.conditional else view(ConditionMap(encoder=encoder))

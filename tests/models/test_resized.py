@@ -1,0 +1,65 @@
+"""Models of another size with the same weights: the same as those built for that size, in every method."""
+
+import pytest
+import torch
+
+import pixelcnn
+from pixelcnn.exact import prepare
+
+FAMILIES = {
+    "pixelcnn": (pixelcnn.PixelCNN, {"filters": 4, "blocks": 1}),
+    "gated": (pixelcnn.GatedPixelCNN, {"filters": 4, "layers": 2}),
+    "context": (pixelcnn.GatedPixelCNN, {"filters": 4, "layers": 2, "context": (3, 2), "context_places": False}),
+    "plusplus": (pixelcnn.PixelCNNPlusPlus, {"filters": 4, "blocks": 1, "mixtures": 2}),
+    "map": (pixelcnn.GatedPixelCNN, {"filters": 4, "layers": 2, "condition_channels": 1}),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_as_if_built_for_that_size(name):
+    family, options = FAMILIES[name]
+    model = family((1, 6, 6), levels=3, **options).eval()
+    built = family((1, 8, 5), levels=3, **options).eval()
+    built.load_state_dict(model.state_dict())
+    resized = model.resized((8, 5))
+    assert (resized.image_shape, model.image_shape) == ((1, 8, 5), (1, 6, 6))
+    given = {"condition": torch.rand(2, 1, 4, 5)} if name == "map" else {}
+    images = built.sample(2, seed=1, **given)
+    for engine in ("fast", "eager", "reference"):
+        assert torch.equal(resized.sample(2, seed=1, engine=engine, **given), images)
+    assert torch.equal(resized.log_prob(images, **given), built.log_prob(images, **given))
+    assert prepare(model).resized((8, 5)).identity == prepare(built).identity
+    if not given:
+        assert pixelcnn.compress(resized, images) == (data := pixelcnn.compress(built, images))
+        assert torch.equal(pixelcnn.decompress(prepare(model).resized((8, 5)), data), images)
+
+
+def test_the_weights_are_shared():
+    model = pixelcnn.PixelCNN((1, 6, 6), filters=4, blocks=1)
+    resized, images = model.resized((4, 5)), torch.zeros(1, 1, 4, 5, dtype=torch.uint8)
+    before = resized.log_prob(images).item()
+    with torch.no_grad():
+        model.output.bias.add_(1)
+    assert resized.log_prob(images).item() != before
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "named"),
+    [
+        ({"places": True}, (8, 5), r"size must be \(6, 6\), got \(8, 5\).*places"),
+        ({"attention": 1}, (8, 5), r"size must be \(6, 6\), got \(8, 5\).*attention"),
+        ({"context": (2,)}, (8, 5), r"size must be \(6, 6\), got \(8, 5\).*contexts"),
+        ({}, (0, 5), r"size.*integers of at least 1, got \(0, 5\)"),
+        ({}, 5, "size must be a height and a width.*got 5"),
+        ({}, (2.0, 5), r"size.*got \(2.0, 5\)"),
+    ],
+)
+def test_sizes_that_a_network_is_not_good_for(options, size, named):
+    model = pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=2, **options)
+    with pytest.raises(ValueError, match=named):
+        model.resized(size)
+
+
+def test_its_own_size_is_always_allowed():
+    model = pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=2, places=True)
+    assert model.resized((6, 6)).image_shape == model.image_shape
