@@ -58,8 +58,8 @@ def main(options: Options) -> None:
     found = [pixelcnn.reweight(model, Ising(), beta, options.n) for beta in BETAS]
     curve = np.linspace(min(BETAS), max(BETAS), 100)
 
-    figure = Figure(figsize=(9.6, 6.2), layout="constrained", facecolor="white")
-    panels = figure.subplot_mosaic([list("aaabbb"), list("ccddee")], height_ratios=[1.5, 1])
+    figure = Figure(figsize=(9.6, 4.9), layout="constrained", facecolor="white")
+    panels = figure.subplot_mosaic([list("aaabbb"), list("ccddee")], height_ratios=[2.4, 1])
     left, right = panels["a"], panels["b"]
     exact = [-kaufman_log_z(size, size, beta) / beta / sites for beta in curve]
     left.plot(1 / curve, exact, color="#22262b", label="exact (Kaufman)")

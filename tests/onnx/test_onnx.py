@@ -166,7 +166,7 @@ def test_what_is_refused(tmp_path, monkeypatch, capsys):
     pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1).double().save_pretrained(tmp_path / "double")
     for name, said in (
         ("attention", "models with attention are not exported to ONNX, got attention 1"),
-        ("both", "class OrderEnsemble has no forward of its own and is not exported to ONNX; export its networks"),
+        ("both", "a mixture has no forward of its own and is not exported to ONNX; export its networks"),
         ("double", "models in torch.float32 are exported to ONNX, got torch.float64"),
     ):
         for options in ([], ["--step"]):

@@ -27,8 +27,7 @@ def check_model(model: AutoregressiveModel) -> None:
         ValueError: If it cannot.
     """
     if isinstance(model, MixtureModel):
-        kind = f"a model of class {type(model).__name__}"
-        raise ValueError(f"{kind} has no forward of its own and is not exported to ONNX; export its networks")
+        raise ValueError("a mixture has no forward of its own and is not exported to ONNX; export its networks")
     if attention := getattr(model.config, "attention", 0):
         raise ValueError(f"models with attention are not exported to ONNX, got attention {attention}")
     if channels := model.conditions.channels:
