@@ -68,7 +68,7 @@ def main(options: Options) -> None:
 
     def draw() -> None:
         with torch.inference_mode():
-            model.sample(64, engine="eager")
+            model.sample(64, engine="eager", seed=0)
 
     def log_prob() -> None:
         with torch.no_grad():
@@ -79,7 +79,7 @@ def main(options: Options) -> None:
         "`log_prob` of 64": (log_prob, 64),
         "`evaluate` of 256": (lambda: evaluate(model, images[:256]), 256),
         "eager sampling of 64": (draw, 64),
-        "`complete`, 2 images of 64 particles": (lambda: model.complete(images[:2], known, particles=64), 2),
+        "`complete`, 2 images of 64 particles": (lambda: model.complete(images[:2], known, particles=64, seed=0), 2),
     }
 
     def rate(name: str) -> float:

@@ -74,7 +74,7 @@ def main(options: Options) -> None:
         for method in methods:
             started = time.perf_counter()
             found = model.complete(
-                images, known, options.n, options.particles, method=method, moves=options.moves, progress=True
+                images, known, options.n, options.particles, method=method, moves=options.moves, progress=True, seed=0
             )
             seconds = time.perf_counter() - started
             of_draws = nats(found.images.flatten(0, 1)).view(len(images), -1).mean(1)

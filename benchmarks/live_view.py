@@ -47,7 +47,7 @@ def main(options: Options) -> None:
         return time.perf_counter() - start
 
     def watch(n: int) -> int:
-        return sum(1 for _ in model.sample_steps(n))
+        return sum(1 for _ in model.sample_steps(n, seed=0))
 
     print(f"| images | sample | sample_steps ({watch(1)} canvases) | ratio |\n|---|---|---|---|")
     for n in options.batches:

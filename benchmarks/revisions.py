@@ -53,17 +53,17 @@ def jobs() -> dict[str, Callable[[], object]]:
     stepper = Stepper(pixelcnn.PixelCNN(), *([TrainConfig()] if takes_config else []))
     stream = pixelcnn.compress(model, images[:64])
     return {
-        "draw-1": lambda: model.sample(1),
-        "draw-4": lambda: model.sample(4),
-        "draw-64": lambda: model.sample(64),
-        "draw-256": lambda: model.sample(256),
-        "exact-64": lambda: model.sample(64, exact=True),
-        "eager-64": lambda: model.sample(64, engine="eager"),
+        "draw-1": lambda: model.sample(1, seed=0),
+        "draw-4": lambda: model.sample(4, seed=0),
+        "draw-64": lambda: model.sample(64, seed=0),
+        "draw-256": lambda: model.sample(256, seed=0),
+        "exact-64": lambda: model.sample(64, exact=True, seed=0),
+        "eager-64": lambda: model.sample(64, engine="eager", seed=0),
         "step": lambda: stepper.step(images[:128], 5e-4),
         "log_prob": lambda: model.log_prob(images[:256]),
         "compress": lambda: pixelcnn.compress(model, images[:64]),
         "decompress": lambda: pixelcnn.decompress(model, stream),
-        "complete": lambda: model.complete(images[:4], known, particles=64),
+        "complete": lambda: model.complete(images[:4], known, particles=64, seed=0),
     }
 
 

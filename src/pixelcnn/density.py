@@ -23,6 +23,7 @@ from pixelcnn.arguments import ArrayLike, readable, tensor
 from pixelcnn.arithmetic import Precision
 from pixelcnn.arithmetic.precision import check_precision, exact_products
 from pixelcnn.completion import Completion, CompletionOptions, Method, complete
+from pixelcnn.randomness import seed_of
 from pixelcnn.sampling.autoregressive import Autoregressive, MakeView, check_weights
 from pixelcnn.threads import in_parallel
 
@@ -198,7 +199,7 @@ class DensityModel(Autoregressive):
         self,
         n: int,
         labels: ArrayLike | None = ...,
-        seed: int = ...,
+        seed: int | None = ...,
         temperature: float = ...,
         engine: sampling.Engine = ...,
         progress: bool = ...,
@@ -209,6 +210,7 @@ class DensityModel(Autoregressive):
         *,
         with_log_prob: Literal[False] = ...,
         condition: ArrayLike | None = ...,
+        generator: torch.Generator | None = ...,
     ) -> Tensor: ...
 
     @overload
@@ -216,7 +218,7 @@ class DensityModel(Autoregressive):
         self,
         n: int,
         labels: ArrayLike | None = ...,
-        seed: int = ...,
+        seed: int | None = ...,
         temperature: float = ...,
         engine: sampling.Engine = ...,
         progress: bool = ...,
@@ -227,13 +229,14 @@ class DensityModel(Autoregressive):
         *,
         with_log_prob: Literal[True],
         condition: ArrayLike | None = ...,
+        generator: torch.Generator | None = ...,
     ) -> tuple[Tensor, Tensor]: ...
 
     def sample(
         self,
         n: int,
         labels: ArrayLike | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         temperature: float = 1.0,
         engine: sampling.Engine = "fast",
         progress: bool = False,
@@ -244,6 +247,7 @@ class DensityModel(Autoregressive):
         *,
         with_log_prob: bool = False,
         condition: ArrayLike | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
@@ -252,9 +256,10 @@ class DensityModel(Autoregressive):
         more.
 
         Args:
-            n: Number of images, at least 1.
+            n: Number of images; for 0 the result is empty.
             labels: As for `forward`, (n,).
-            seed: 0..2**63-1.
+            seed: 0..2**63-1: which images, the same ones whenever the seed is the same. None draws a seed from
+                `generator`, so that each call draws other images.
             temperature: Positive; the logits are divided by it, and 1 samples the model's own distribution.
             engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
                 compiled code, on a CPU with a C compiler, "graph" on a CUDA device, and "eager", plain PyTorch,
@@ -275,6 +280,7 @@ class DensityModel(Autoregressive):
                 The native engine knows them from drawing, for nearly nothing; the others compute them afterwards. They
                 are those of `log_prob` up to the order of sums, and with `exact` the same to the bit.
             condition: As for `forward`, for n images.
+            generator: Source of the seed if that is None; by default torch's, which `torch.manual_seed` sets.
 
         Returns:
             uint8 levels (n, C, H, W) on the model's device; with `with_log_prob` a pair of them and their
@@ -283,6 +289,7 @@ class DensityModel(Autoregressive):
         Raises:
             ValueError: If an argument is out of range, or a weight is not finite.
         """
+        seed = seed_of(seed, generator)
         draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact, condition=condition)
         if not with_log_prob:
             return sampling.sample(self, draw, engine=engine, progress=progress)
@@ -304,7 +311,7 @@ class DensityModel(Autoregressive):
         self,
         n: int,
         labels: ArrayLike | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         temperature: float = 1.0,
         engine: sampling.Engine = "fast",
         progress: bool = False,
@@ -315,6 +322,7 @@ class DensityModel(Autoregressive):
         exact: bool = False,
         *,
         condition: ArrayLike | None = None,
+        generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
         """Draws any number of images, a chunk at a time, in memory that does not depend on their number.
 
@@ -330,6 +338,7 @@ class DensityModel(Autoregressive):
             >>> [len(images) for images in model.sample_stream(25, chunk=10)]
             [10, 10, 5]
         """
+        seed = seed_of(seed, generator)
         draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact, condition=condition)
         return sampling.sample_stream(self, draw, engine=engine, progress=progress, chunk=chunk)
 
@@ -337,7 +346,7 @@ class DensityModel(Autoregressive):
         self,
         n: int,
         labels: ArrayLike | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         temperature: float = 1.0,
         first: int = 0,
         guidance: float = 1.0,
@@ -345,6 +354,7 @@ class DensityModel(Autoregressive):
         exact: bool = False,
         *,
         condition: ArrayLike | None = None,
+        generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
         """Draws images with the fast engine and yields the canvas after every step.
 
@@ -353,6 +363,7 @@ class DensityModel(Autoregressive):
         Yields:
             uint8 (n, C, H, W), the same tensor each time, in which pixels not yet drawn are 0. Clone it to keep a step.
         """
+        seed = seed_of(seed, generator)
         draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact, condition=condition)
         return sampling.sample_steps(self, draw)
 
@@ -365,7 +376,7 @@ class DensityModel(Autoregressive):
         n: int = 1,
         particles: int = 256,
         labels: ArrayLike | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         *,
         method: Method = "auto",
         moves: int = 0,
@@ -373,6 +384,7 @@ class DensityModel(Autoregressive):
         progress: bool = False,
         seconds: float = math.inf,
         condition: ArrayLike | None = None,
+        generator: torch.Generator | None = None,
     ) -> Completion:
         """Draws from the exact conditional distribution of unknown sub-pixels given any known ones.
 
@@ -385,7 +397,9 @@ class DensityModel(Autoregressive):
             particles: Number of particles per image, at least n. Not needed, and not used, where the known sub-pixels
                 all come first in raster order: then the draws are exact.
             labels: As for `log_prob`.
-            seed: Selects the draws. Draw k of image i depends only on (seed, i, k, n, particles) and on the image.
+            seed: Selects the draws, as for `sample`. Draw k of image i depends only on (seed, i, k, n, particles) and
+                on the image.
+            generator: As for `sample`.
             method: `auto` is exact where that is possible and uses particles otherwise; `particles` always uses
                 particles; `raster` ignores the known sub-pixels that come later, as plain ancestral sampling does, and
                 puts them back at the end: a baseline, not the conditional distribution.
@@ -416,8 +430,8 @@ class DensityModel(Autoregressive):
             (torch.Size([2, 5, 1, 4, 4]), torch.Size([2]))
         """
         options = CompletionOptions(
-            n=n, particles=particles, seed=seed, method=method, moves=moves, engine=engine, progress=progress,
-            seconds=seconds,
+            n=n, particles=particles, seed=seed_of(seed, generator), method=method, moves=moves, engine=engine,
+            progress=progress, seconds=seconds,
         )  # fmt: skip
         return self.complete_with(options, images, known, labels, condition)
 

@@ -32,6 +32,7 @@ __all__ = [
     "part_uniforms",
     "permutation",
     "scan_orders",
+    "seed_of",
     "shifts",
     "uniforms",
 ]
@@ -56,6 +57,20 @@ def check_seed(seed: int) -> int:
         ValueError: If it is not an integer in 0..2**63-1.
     """
     return integer("seed", seed, 0, 2**63 - 1)
+
+
+def seed_of(seed: int | None, generator: torch.Generator | None = None) -> int:
+    """A seed: the given one, or a fresh one from a generator, by default torch's.
+
+    Raises:
+        ValueError: If a seed and a generator are given.
+    """
+    if seed is not None:
+        if generator is not None:
+            raise ValueError(f"seed must be None if a generator is given, got {seed!r}")
+        return check_seed(seed)
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
 
 
 def mixed_seed(seed: int) -> int:

@@ -189,6 +189,7 @@ def write_shards(
     if classes is not None and not classes:
         raise ValueError("classes must name at least one class, or be None, got ()")
     each = 1 if classes is None else len(classes)
+    n = integer("n", n, 1, 2**63 - 1)
     draw = Draw(n, None, seed, temperature, first, guidance, precision, exact).plain()
     labels = labels_in_turn(classes, draw.first, each)
     source, checked = dataclasses.replace(draw, n=each, labels=labels).checked(model)

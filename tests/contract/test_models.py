@@ -330,7 +330,7 @@ def test_a_saved_model_is_the_same(name, shape, levels, dtype, tmp_path):
         assert key == loaded_key
         assert torch.equal(tensor, loaded_tensor)
         assert tensor.dtype == loaded_tensor.dtype
-    assert torch.equal(loaded.sample(2), model.sample(2))
+    assert torch.equal(loaded.sample(2, seed=0), model.sample(2, seed=0))
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -378,16 +378,54 @@ def test_wrong_images(name, images, message):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_the_seed_is_fresh_unless_it_is_given(name):
+    """Random numbers of 62 bits are equal in one of 2e18 cases, and images of the model's 512 then and again."""
+    model = build(name, (1, 3, 3), 2)
+    known = torch.eye(3, dtype=torch.bool)
+    images = model.sample(1, seed=0)
+
+    def last(steps):
+        return [canvas.clone() for canvas in steps][-1]
+
+    for draw in (
+        lambda **given: model.sample(16, **given),
+        lambda **given: torch.cat(list(model.sample_stream(16, **given))),
+        lambda **given: last(model.sample_steps(16, **given)),
+        lambda **given: model.complete(images, known, 16, 32, **given).images[0],
+    ):
+        torch.manual_seed(5)
+        first, second = draw(), draw()
+        assert not torch.equal(first, second)
+        torch.manual_seed(5)
+        assert torch.equal(draw(), first)
+        generators = [torch.Generator().manual_seed(7) for _ in range(2)]
+        assert torch.equal(draw(generator=generators[0]), draw(generator=generators[1]))
+        assert torch.equal(draw(seed=3), draw(seed=3))
+        with pytest.raises(ValueError, match="seed must be None if a generator is given, got 3"):
+            draw(seed=3, generator=generators[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("exact", [False, True])
+def test_no_image_is_an_empty_tensor(name, exact):
+    model = build(name, (1, 3, 4), 2)
+    assert model.sample(0, exact=exact, seed=0).shape == (0, 1, 3, 4)
+    assert model.sample(0, exact=exact, seed=0).dtype == torch.uint8
+    assert list(model.sample_stream(0, exact=exact, seed=0)) == []
+    assert list(model.sample_steps(0, exact=exact, seed=0)) == []
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_wrong_arguments(name):
     model = build(name, (1, 3, 3), 2)
     for arguments, message in (
-        ({"n": 0}, r"n must be an integer in 1\.\.2\*\*63-1, got 0"),
-        ({"n": 2.5}, r"n must be an integer in 1\.\.2\*\*63-1, got 2.5"),
+        ({"n": -1}, r"n must be an integer in 0\.\.2\*\*63-1, got -1"),
+        ({"n": 2.5}, r"n must be an integer in 0\.\.2\*\*63-1, got 2.5"),
         ({"n": 1, "seed": -1}, r"seed must be an integer in 0\.\.2\*\*63-1, got -1"),
         ({"n": 1, "temperature": 0.0}, "temperature must be positive and finite, got 0.0"),
         ({"n": 1, "temperature": float("nan")}, "temperature must be positive and finite, got nan"),
         ({"n": 1, "engine": "slow"}, "engine must be one of fast, native, graph, eager, reference, got 'slow'"),
-        ({"n": 1, "guidance": 2.0}, r"guidance must be 1 without labels, got 2\.0"),
+        ({"n": 1, "guidance": 2.0}, r"guidance must be 1 without labels or a condition, got 2\.0"),
         ({"n": 1, "guidance": float("inf")}, "guidance must be finite, got inf"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -409,7 +447,7 @@ def test_wrong_labels(name, labels, message):
     model = build(name, (1, 3, 3), 2)
     if labels_for(model, 1) is None:
         message = "labels must be None: the model is unconditional and has no classes"
-    images = model.sample(2)
+    images = model.sample(2, seed=0)
     for method in (model, model.log_prob, model.log_prob_map):
         with pytest.raises(ValueError, match=message):
             method(images, labels)

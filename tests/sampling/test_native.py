@@ -96,10 +96,10 @@ def test_what_cannot_be_recorded_is_sampled_by_the_reference():
     model = Foreign((1, 3, 3), filters=4, blocks=1)
     assert why_not_native(model) is not None
     assert engine_of(model, "fast") is ReferenceSampler
-    assert torch.equal(model.sample(3), model.sample(3, engine="reference"))
+    assert torch.equal(model.sample(3, seed=0), model.sample(3, engine="reference", seed=0))
     for engine in ("native", "eager"):
         with pytest.raises(ValueError, match=f"engine '{engine}' cannot run this model here: "):
-            model.sample(1, engine=engine)
+            model.sample(1, engine=engine, seed=0)
 
 
 @needs_compiler
@@ -159,7 +159,7 @@ def test_in_lockstep_every_image_has_the_step_and_no_more():
 @needs_compiler
 def test_a_sampler_that_is_dropped_leaves_no_thread():
     before = threading.active_count()
-    steps = small().sample_steps(8)
+    steps = small().sample_steps(8, seed=0)
     next(steps)
     steps.close()
     assert threading.active_count() == before
@@ -176,11 +176,11 @@ def test_raster_order_draws_the_same():
 def test_changed_weights_are_seen():
     """However they are changed: `.data` goes past the tensor's version counter."""
     model = small()
-    model.sample(3)
+    model.sample(3, seed=0)
     model.output.bias.data += torch.linspace(-2, 2, len(model.output.bias))
-    assert torch.equal(model.sample(3), model.sample(3, engine="reference"))
+    assert torch.equal(model.sample(3, seed=0), model.sample(3, engine="reference", seed=0))
     model.double()
-    assert torch.equal(model.sample(3), model.sample(3, engine="reference"))
+    assert torch.equal(model.sample(3, seed=0), model.sample(3, engine="reference", seed=0))
 
 
 @needs_compiler
@@ -255,7 +255,7 @@ def test_without_a_compiler_fast_is_eager(no_library, monkeypatch):
     assert "no C compiler found" in why_not_native(model)
     with pytest.warns(UserWarning, match="PyTorch instead of compiled code: no C compiler found"):
         assert engine_of(model, "fast") is EagerSampler
-    assert torch.equal(model.sample(2), model.sample(2, engine="reference"))
+    assert torch.equal(model.sample(2, seed=0), model.sample(2, engine="reference", seed=0))
 
 
 def test_it_is_said_why_drawing_is_not_native(no_library, monkeypatch, capsys, tmp_path):
@@ -267,16 +267,16 @@ def test_it_is_said_why_drawing_is_not_native(no_library, monkeypatch, capsys, t
     known = torch.arange(16).reshape(4, 4) % 2 == 0
     said = "slower than it could be, in PyTorch instead of compiled code: no C compiler found"
     for action in (
-        lambda: model.sample(2),
-        lambda: model.sample(2, exact=True),
-        lambda: next(model.sample_steps(2)),
-        lambda: model.complete(images, known, particles=8, method="particles"),
+        lambda: model.sample(2, seed=0),
+        lambda: model.sample(2, exact=True, seed=0),
+        lambda: next(model.sample_steps(2, seed=0)),
+        lambda: model.complete(images, known, particles=8, method="particles", seed=0),
         lambda: pixelcnn.compress(model, images),
     ):
         with pytest.warns(UserWarning, match=said):
             action()
     with warnings.catch_warnings(action="error"):
-        model.sample(2, engine="eager")
+        model.sample(2, engine="eager", seed=0)
     model.save_pretrained("model")
     with warnings.catch_warnings(action="default"):
         assert main(["sample", "model", "-n", "30"]) == 0

@@ -97,7 +97,7 @@ def test_200_seeds_of_mnist_size():
 def test_progress_counts_the_steps(capsys):
     model = pixelcnn.PixelCNN((1, 5, 5), filters=4, blocks=1)
     n = 2 * engine_of(model, "fast").batch(model) + 1
-    model.sample(n, progress=True)
+    model.sample(n, progress=True, seed=0)
     shown = capsys.readouterr().err
     assert f"sampling {n}" in shown
     assert "63/63" in shown  # 3 batches of 4 * 4 + 5 steps
@@ -150,32 +150,32 @@ def test_a_mean_between_two_levels_is_so_for_all_engines(levels):
 def test_a_temperature_is_any_number_and_nothing_else(field):
     model = pixelcnn.GatedPixelCNN((1, 3, 3), filters=4, layers=2, num_classes=2)
     labels = torch.tensor([0, 1])
-    expected = model.sample(2, labels, **{field: 0.5})
+    expected = model.sample(2, labels, seed=0, **{field: 0.5})
     for value in (fractions.Fraction(1, 2), np.float32(0.5), torch.tensor(0.5)):
-        assert torch.equal(model.sample(2, labels, **{field: value}), expected)
+        assert torch.equal(model.sample(2, labels, seed=0, **{field: value}), expected)
     for value in ("1", None, [1], torch.ones(2), 10**400):
         with pytest.raises(ValueError, match=f"{field} must be a number, got "):
-            model.sample(2, labels, **{field: value})
+            model.sample(2, labels, seed=0, **{field: value})
 
 
 def test_a_guidance_that_would_overflow_is_refused():
     model = pixelcnn.GatedPixelCNN((1, 3, 3), filters=4, layers=2, num_classes=2)
     with pytest.raises(ValueError, match=r"guidance must be in -1e6\.\.1e6, got 1e\+300"):
-        model.sample(1, torch.tensor([0]), guidance=1e300)
+        model.sample(1, torch.tensor([0]), guidance=1e300, seed=0)
 
 
 @pytest.mark.parametrize(("name", "number"), list(zip(LIKELIHOODS, (math.inf, math.nan, math.nan), strict=True)))
 def test_weights_that_are_not_finite_are_not_used(name, number):
     """Whatever is asked of the model, and although it was used before its weights were changed."""
     model = LIKELIHOODS[name]()
-    images = model.sample(2)
+    images = model.sample(2, seed=0)
     known = torch.zeros(model.image_shape, dtype=torch.bool)
     known[:, 0] = True
     uses = {
         **{engine: partial(model.sample, 2, engine=engine) for engine in ("fast", "eager", "reference")},
         "exact": partial(model.sample, 2, exact=True),
-        "stream": lambda: list(model.sample_stream(2)),
-        "steps": lambda: list(model.sample_steps(2)),
+        "stream": lambda: list(model.sample_stream(2, seed=0)),
+        "steps": lambda: list(model.sample_steps(2, seed=0)),
         **{
             f"complete {engine}": partial(model.complete, images, known, particles=2, engine=engine)
             for engine in ("fast", "eager", "reference")
@@ -202,7 +202,7 @@ def test_weights_that_are_not_finite_are_not_used(name, number):
 def test_infinite_weights_are_not_used_although_results_are_finite():
     """Behind a ReLU minus infinity is as good as zero."""
     model = LIKELIHOODS["Bernoulli"]()
-    images = model.sample(2)
+    images = model.sample(2, seed=0)
     with torch.no_grad():
         model.blocks[0].conv1.bias.fill_(-math.inf)
     for use in (model, model.log_prob, model.log_prob_map, partial(pixelcnn.evaluate, model)):

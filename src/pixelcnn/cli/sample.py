@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from pixelcnn.arguments import integer
 from pixelcnn.cli import options
 from pixelcnn.config.engines import Engine
 
@@ -88,6 +89,7 @@ class Sample:
         if self.steps and self.engine != "fast":
             raise ValueError(f"--steps draws with the fast engine only, got --engine {self.engine}")
         out = self.out or Path("samples" if self.separate else "samples.gif" if self.steps else "samples.png")
+        integer("n", self.n, 1, 2**63 - 1)
         special = is_special_file(out)  # a device or pipe takes one file, whatever it is called
         in_shards = not (self.separate or self.steps or special) and (out.is_dir() or not out.suffix)
         self._check_out(out, in_shards, special)
@@ -162,7 +164,7 @@ class Sample:
         seconds = time.perf_counter() - started
         columns = len(classes) if classes is not None and len(classes) > 1 else None
         save_png(grid(images, model.levels, columns), path)
-        print(f"{self.n} images in {seconds:.2f} s: {path}")
+        print(f"{self.n} images of seed {self.seed} in {seconds:.2f} s: {path}")
 
     def _write_separate(
         self, model: AutoregressiveModel, classes: tuple[int, ...] | None, maps: Tensor | None, folder: Path
@@ -175,7 +177,7 @@ class Sample:
         chunks = sample_stream(model, self._draw(classes, maps), engine=self.engine, progress=True)
         for k, image in enumerate((image for chunk in chunks for image in chunk), start=self.first):
             save_png(exact_picture(image, model.levels), folder / options.picture_name(k, self.first + self.n - 1))
-        print(f"{self.n} images in {time.perf_counter() - started:.2f} s: {folder}")
+        print(f"{self.n} images of seed {self.seed} in {time.perf_counter() - started:.2f} s: {folder}")
 
     def _write_shards(self, model: AutoregressiveModel, classes: tuple[int, ...] | None, folder: Path) -> None:
         from pixelcnn.processes import job
@@ -199,7 +201,8 @@ class Sample:
             progress=True,
             processes=job(),
         )
-        print(f"{drawn} images in {time.perf_counter() - started:.2f} s, {self.n} in all: {folder}")
+        seconds = time.perf_counter() - started
+        print(f"{drawn} images of seed {self.seed} in {seconds:.2f} s, {self.n} in all: {folder}")
 
     def _show_growing(
         self, model: AutoregressiveModel, classes: tuple[int, ...] | None, maps: Tensor | None, path: Path
@@ -223,7 +226,7 @@ class Sample:
         else:
             rows = torch.stack(shown, dim=1).flatten(0, 1)  # one row per image, one column per moment
             save_png(grid(rows, model.levels, columns=len(shown)), path)
-        print(f"{n} images growing, {len(shown)} moments of {total} steps: {path}")
+        print(f"{n} images of seed {self.seed} growing, {len(shown)} moments of {total} steps: {path}")
 
 
 COMMANDS = {"sample": Sample}

@@ -76,6 +76,8 @@ def sample(
     """
     model, draw = draw.checked(model)
     sampler_class = engine_of(model, engine, draw.precision)
+    if draw.n == 0:
+        return blank(model, 0)
     if isinstance(model, Mixture):
         return model.draw_by_parts(draw, engine=engine, progress=progress, drawn=drawn)
     images, n = blank(model, draw.n), draw.n
@@ -124,6 +126,8 @@ def sample_steps(model: Autoregressive, draw: Draw) -> Iterator[Tensor]:
     """Draws images in one batch and yields the canvas after every step; see `AutoregressiveModel.sample_steps`."""
     model, draw = draw.checked(model)
     images = blank(model, draw.n)
+    if draw.n == 0:
+        return iter(())
     # Not every engine can pause after a step.
     sampler_class = engine_of(model, "fast", draw.precision)
     with exact_products(draw.precision, model.device):

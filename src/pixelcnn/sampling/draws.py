@@ -40,7 +40,7 @@ class Draw:
             ValueError: If one is out of range.
         """
         n, seed, first = (
-            integer("n", self.n, 1, 2**63 - 1),
+            integer("n", self.n, 0, 2**63 - 1),
             check_seed(self.seed),
             integer("first", self.first, 0, 2**62),
         )
