@@ -142,9 +142,9 @@ def beta_labels(model: AutoregressiveModel, betas: Tensor) -> Tensor | None:
     Raises:
         ValueError: If the model is conditional on something else.
     """
-    classes, size = model.num_classes, model.condition_dim
-    if classes is not None or size not in (None, 1):
-        has = f"num_classes={classes}" if classes is not None else f"condition_dim={size}"
+    classes, size, channels = model.num_classes, model.condition_dim, model.conditions.channels
+    if classes is not None or size not in (None, 1) or channels:
+        has = f"condition_dim={size}" if size else "a map" if channels else f"num_classes={classes}"
         raise ValueError(f"model must be unconditional, or have condition_dim=1 for beta, got one with {has}")
     return None if size is None else betas[:, None]
 

@@ -183,6 +183,7 @@ def test_a_run_that_is_lost_says_what_to_do_and_keeps_the_last_good_checkpoint(t
         ({"energy": lambda images: images.sum()}, r"energy must return one number per image, .*shape \(256,\).*got"),
         ({"energy": lambda images: Ising()(images) / 0}, "energy must be finite, got -inf for image 0 of 256"),
         ({"model": tiny(num_classes=3)}, "model must be unconditional, .* got one with num_classes=3"),
+        ({"model": tiny(condition_channels=1)}, "model must be unconditional, .* got one with a map"),
         ({"model": tiny(condition_dim=2)}, "model must be unconditional, .* got one with condition_dim=2"),
     ],
 )
@@ -192,6 +193,14 @@ def test_wrong_arguments(changed, named, tmp_path):
         pixelcnn.fit_energy(**options, out=tmp_path / "run")
     if "n" not in changed:
         assert not (tmp_path / "run").exists()
+
+
+def test_what_a_script_has_set_changes_nothing():
+    first, second = (pixelcnn.Symmetrised(tiny(), ("flip", "dihedral")) for _ in range(2))
+    options = {**FIT, "steps": 2}
+    expected = pixelcnn.fit_energy(first, Ising(field=0.1), **options)
+    with torch.device("meta"), torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert pixelcnn.fit_energy(second, Ising(field=0.1), **options) == expected
 
 
 def test_the_configuration_is_checked():
