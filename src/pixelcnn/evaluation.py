@@ -57,7 +57,8 @@ def evaluate(
 
     Args:
         model: Any model of the package.
-        images: uint8 levels (N, C, H, W), N at least 1, on any device.
+        images: uint8 levels (N, C, H, W), N at least 1, on any device; of any size for a network that is good for it,
+            see `AutoregressiveModel.resized`.
         labels: As for `AutoregressiveModel.log_prob`.
         condition: As for `AutoregressiveModel.log_prob`.
         progress: Show a progress bar on standard error.
@@ -67,6 +68,7 @@ def evaluate(
     Raises:
         ValueError: If there is no image, or an argument does not fit the model.
     """
+    model = model.fitting(images)
     images, labels, condition = checked_data(model, images, labels, condition)
     started = time.perf_counter()
     share = processes.share(len(images), _slice_size(model))

@@ -71,7 +71,7 @@ def score(
 
     Args:
         model: Any model of the package.
-        images: uint8 levels (N, C, H, W).
+        images: uint8 levels (N, C, H, W), of any size for networks that are good for it.
         labels: As for `AutoregressiveModel.log_prob`.
         condition: As for `AutoregressiveModel.log_prob`.
         method: Which score; see the module's docstring.
@@ -93,6 +93,7 @@ def score(
     batch = integer("batch", batch, 1)
     if batch > 1 and method != "typicality":
         raise ValueError(f"batch must be 1 unless the score is typicality, got {batch!r}")
+    model, background = model.fitting(images), None if background is None else background.fitting(images)
     images, labels, condition = checked_data(model, images, labels, condition)
     if background is not None and _kind_of(background) != _kind_of(model):
         raise ValueError(

@@ -5,6 +5,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.exact import prepare
+from pixelcnn.scoring import score
 
 FAMILIES = {
     "pixelcnn": (pixelcnn.PixelCNN, {"filters": 4, "blocks": 1}),
@@ -63,3 +64,17 @@ def test_sizes_that_a_network_is_not_good_for(options, size, named):
 def test_its_own_size_is_always_allowed():
     model = pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=2, places=True)
     assert model.resized((6, 6)).image_shape == model.image_shape
+
+
+def test_evaluation_and_scores_follow_the_images():
+    model = pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=2)
+    resized = model.resized((4, 9))
+    images = resized.sample(3)
+    for found, expected in (
+        (pixelcnn.evaluate(model, images), pixelcnn.evaluate(resized, images)),
+        (pixelcnn.evaluate(model, images.numpy()), pixelcnn.evaluate(resized, images)),
+    ):
+        assert (found.nats_per_image, found.bits_per_dim) == (expected.nats_per_image, expected.bits_per_dim)
+    assert torch.equal(score(model, images).score, score(resized, images).score)
+    with pytest.raises(ValueError, match=r"\(N, 1, 6, 6\), got \(3, 1, 4, 9\)"):
+        pixelcnn.evaluate(pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=2, places=True), images)

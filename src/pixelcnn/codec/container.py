@@ -56,7 +56,7 @@ class Header:
     """Images that are coded side by side."""
     labelled: bool
     """Whether each image has a class."""
-    conditioned: bool
+    conditioned: bool = False
     """Whether the images are conditioned on vectors or maps, which the stream does not hold."""
     digest: bytes
     """The first 8 bytes of the SHA-256 of labels and levels."""

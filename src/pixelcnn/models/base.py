@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pixelcnn.arguments import whole
+from pixelcnn.arguments import ArrayLike, tensor, whole
 from pixelcnn.config import (
     ORDERS,
     ModelConfig,
@@ -101,6 +101,13 @@ class AutoregressiveModel(DensityModel, nn.Module):
         except ValueError:
             return False
         return True
+
+    def fitting(self, images: ArrayLike) -> Self:
+        """The model for images (N, C, H, W) of their size: itself, or `resized` if its network is good for any."""
+        found = tensor("images", images)
+        if found.dim() != 4 or found.shape[2:] == self.image_shape[1:] or 0 in found.shape or not self.any_size:
+            return self
+        return self.resized((found.shape[2], found.shape[3]))
 
     def resized(self, size: tuple[int, int]) -> Self:
         """The model of images of another size, with the same weights: what changes one's changes the other's.
@@ -551,10 +558,10 @@ def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], where:
         raise ValueError(f"{where}: unknown tensor {unknown[0]!r}")
     if missing := sorted(set(expected) - set(found)):
         raise ValueError(f"{where}: tensor {missing[0]!r} is missing")
-    for name, tensor in expected.items():
-        if found[name].shape != tensor.shape:
+    for name, weight in expected.items():
+        if found[name].shape != weight.shape:
             raise ValueError(
-                f"{where}: tensor {name!r} must have shape {tuple(tensor.shape)}, got {tuple(found[name].shape)}"
+                f"{where}: tensor {name!r} must have shape {tuple(weight.shape)}, got {tuple(found[name].shape)}"
             )
 
 

@@ -1,0 +1,96 @@
+"""What --condition names: shrunk images, folders and arrays of maps, categories, and what does not fit."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.datasets import condition_fields, read_condition, read_maps, shrunk
+
+
+def test_shrunk_images_are_means_in_steps_of_a_255th():
+    images = torch.tensor([[[[0, 1, 1, 1], [1, 1, 0, 0]]]], dtype=torch.uint8)
+    assert shrunk(images, 2, 2).tolist() == [[[[191, 128]]]]  # 3/4 and 1/2, rounded half up
+    grey = torch.randint(256, (3, 2, 6, 9), dtype=torch.uint8)
+    means = torch.nn.functional.avg_pool2d(grey.double(), 3)
+    assert (shrunk(grey, 3, 256) - means).abs().max() <= 0.5
+    with pytest.raises(ValueError, match=r"by 4.*6 x 9"):
+        shrunk(grey, 4, 256)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Twelve pictures of 4 x 4, maps of 2 x 2 with their names, and labels."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(1)
+    for name in ("images", "maps", "labels"):
+        (tmp_path / name).mkdir()
+    for k in range(12):
+        small = generator.integers(0, 2, (2, 2), dtype=np.uint8)
+        Image.fromarray(np.kron(small, np.ones((2, 2), np.uint8)) * 255).save(f"images/{k:02d}.png")
+        Image.fromarray(small * 255).save(f"maps/{k:02d}.bmp")
+        Image.fromarray(small * 3).save(f"labels/{k:02d}.png")
+    return tmp_path
+
+
+def test_maps_by_name_and_by_index(folders):
+    names, images = ["03.png", "01.png"], torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    maps = read_condition("maps", images, 2, names)
+    assert (maps.dtype, maps.shape) == (torch.uint8, (2, 1, 2, 2))
+    assert torch.equal(maps[0, 0], torch.from_numpy(np.array(Image.open("maps/03.bmp"))))
+    labels = read_condition("labels:labels", images, 2, names)
+    assert torch.equal(labels * 85, maps.int())
+    assert condition_fields("maps", maps) == {"condition_channels": 1}
+    assert condition_fields("labels:labels", labels, torch.tensor([[[[6]]]])) == {"condition_levels": 7}
+    assert len(read_maps("maps")) == 12
+    array = np.arange(24.0, dtype=np.float32).reshape(6, 2, 2)
+    np.save("maps.npy", array)
+    assert read_condition("maps.npy", images, 2, ["5", "0"])[:, 0].tolist() == array[[5, 0]].tolist()
+    np.save("vectors.npy", array[:, 0])
+    assert condition_fields("vectors.npy", read_condition("vectors.npy", images, 2, ["5", "0"])) == {"condition_dim": 2}
+
+
+@pytest.mark.parametrize(
+    ("spec", "names", "said"),
+    [
+        ("nothing", ["0"], "no 'nothing'"),
+        ("shrink:1", ["0"], "shrink:1"),
+        ("shrink:x", ["0"], "shrink:x"),
+        ("maps", ["77.png"], "77.png"),
+        ("short.npy", ["0"], "has 0 maps"),
+        ("short.npy", ["a.png"], "a folder with the names"),
+        ("flat.npy", ["0"], r"\(3,\)"),
+        ("labels:real.npy", ["0"], "integers of at least 0"),
+        ("images/00.png", ["00.png"], "not a NumPy file"),
+    ],
+)
+def test_conditions_that_do_not_fit(folders, spec, names, said):
+    np.save("short.npy", np.zeros((0, 2, 2)))
+    np.save("flat.npy", np.zeros(3))
+    np.save("real.npy", np.zeros((1, 2, 2)))
+    with pytest.raises(ValueError, match=said):
+        read_condition(spec, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), 2, names)
+
+
+def test_the_commands(folders, capsys):
+    """A model trained with maps takes them everywhere; one of numbers takes no labels; a mistake is one line."""
+    network = ["--levels", "2", "--model", "gated", "--filters", "4", "--layers", "2", "--kernel-size", "3"]
+    network += ["--steps", "1", "--device", "cpu"]
+    assert main(["train", "images", *network, "--condition", "maps", "--out", "run"]) == 0
+    config = pixelcnn.load("run").config
+    assert (config.condition_channels, config.condition_levels) == (1, 0)
+    assert main(["evaluate", "run", "images", "--condition", "maps"]) == 0
+    assert "given maps" in capsys.readouterr().out
+    assert main(["sample", "run", "-n", "3", "--condition", "maps/00.bmp", "--guidance", "1.5", "--out", "s.png"]) == 0
+    for arguments, said in (
+        (["evaluate", "run", "images", "--condition", "labels:labels"], "numbers"),
+        (["sample", "run", "--condition", "shrink:2"], "shrink:2"),
+        (["sample", "run", "--condition", "maps", "--out", "folder"], "--condition is for pictures"),
+        (["evaluate", "mnist", "mnist:test", "--images", "1", "--condition", "shrink:4"], "mnist is not conditional"),
+        (["train", "images", "--levels", "2", "--model", "pixelcnn", "--condition", "maps"], "--model gated"),
+        (["sample", "run", "--size", "8"], "--size"),
+    ):
+        assert main(arguments) == 2
+        assert said in capsys.readouterr().err
