@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Activation", "LevelEmbedding", "MaskType", "MaskedConv2d", "PositionTable", "Window", "group_bounds"]
+__all__ = [
+    "Activation", "LevelEmbedding", "MaskType", "MaskedConv2d", "PositionTable", "Window", "adjacent", "group_bounds",
+]  # fmt: skip
 
 MaskType = Literal["A", "B", "all"]
 Activation = Literal["relu", "none"]
@@ -65,6 +68,17 @@ class Window:
         return list(itertools.product(range(self.top, self.bottom + 1), range(self.left, self.right + 1)))
 
 
+def adjacent(taps: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Taps in raster order as runs of neighbours in a row."""
+    runs: list[list[tuple[int, int]]] = []
+    for dy, dx in taps:
+        if runs and runs[-1][-1] == (dy, dx - 1):
+            runs[-1].append((dy, dx))
+        else:
+            runs.append([(dy, dx)])
+    return runs
+
+
 class MaskedConv2d(nn.Module):
     """The parameters of a "same" convolution with zero padding whose kernel sees only earlier sub-pixels.
 
@@ -81,6 +95,8 @@ class MaskedConv2d(nn.Module):
             one output group.
         groups: Colour groups of the input and of the output, the number of image channels or 1. Every output group sees
             the whole of an input with one group.
+        dilation: Pixels from one tap of a square kernel to the next, in both directions; only 1 with a `Window`, with a
+            stride, or with the pixel alone.
         stride: Pixels from one output to the next, in both directions: output (i, j) lies at the input's pixel
             (i * stride, j * stride), and there are as many outputs as it takes to cover the input.
         activation: What follows the convolution: "relu" or "none".
@@ -93,7 +109,7 @@ class MaskedConv2d(nn.Module):
     bias: Tensor
     """(out,): what is added, a parameter or zeros."""
     window: Window
-    """The rectangle that the kernel covers."""
+    """The rectangle that the kernel covers, gaps between its taps included."""
     taps: list[tuple[int, int]]
     """The offsets (dy, dx) of the pixels that the kernel reads, in raster order."""
     seen: list[int]
@@ -108,13 +124,18 @@ class MaskedConv2d(nn.Module):
         mask_type: MaskType,
         groups: int | tuple[int, int] = 1,
         stride: int = 1,
+        dilation: int = 1,
         activation: Activation = "relu",
         bias: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if dilation < 1 or (dilation > 1 and (not isinstance(kernel, int) or stride > 1)):
+            raise ValueError(f"dilation must be 1, or more for a square kernel without a stride, got {dilation}")
         self.stride = stride
-        self.window = window = Window.square(kernel) if isinstance(kernel, int) else kernel
+        self.dilation = dilation
+        window = Window.square(kernel) if isinstance(kernel, int) else kernel
+        self.window = Window(*(edge * dilation for edge in dataclasses.astuple(window)))
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.mask_type = mask_type
@@ -135,9 +156,11 @@ class MaskedConv2d(nn.Module):
         ]
 
         mask = torch.zeros(out_channels, in_channels, window.height, window.width)
+        self.taps = [(dy * dilation, dx * dilation) for dy, dx in self.taps]
         for dy, dx in self.taps:
+            y, x = self._place(dy, dx)
             for (start, stop), seen in zip(self.out_groups, self.seen, strict=True):
-                mask[start:stop, : seen if (dy, dx) == (0, 0) else None, dy - window.top, dx - window.left] = 1
+                mask[start:stop, : seen if (dy, dx) == (0, 0) else None, y, x] = 1
         self.register_buffer("mask", mask, persistent=False)
         whole = len(self.taps) == window.height * window.width
         self._dense = whole and ((0, 0) not in self.taps or min(self.seen) == in_channels)
@@ -164,15 +187,25 @@ class MaskedConv2d(nn.Module):
         return (-(-width // self.stride) - 1) * self.stride + self.window.right - (width - 1)
 
     def kernel_at(self, dy: int, dx: int) -> Tensor:
-        """The masked weights of one tap, (out, in)."""
-        y, x = dy - self.window.top, dx - self.window.left
+        """The masked weights of one tap, (out, in); zeros for an offset between the taps."""
+        if dy % self.dilation or dx % self.dilation:
+            return self.weight.new_zeros(self.out_channels, self.in_channels)
+        y, x = self._place(dy, dx)
         return self.weight[:, :, y, x] * self.mask[:, :, y, x]
+
+    def _place(self, dy: int, dx: int) -> tuple[int, int]:
+        """Where the weights of a tap lie in the kernel."""
+        return (dy - self.window.top) // self.dilation, (dx - self.window.left) // self.dilation
+
+    def causal_weight(self) -> Tensor:
+        """`masked_weight` without the rows below the current one."""
+        return self.masked_weight()[:, :, : 1 - self.window.top // self.dilation]
 
     def extra_repr(self) -> str:
         """What `print(model)` shows of this layer."""
         return (
             f"{self.in_channels}, {self.out_channels}, {self.window}, mask_type={self.mask_type!r}, "
-            f"groups=({len(self.in_groups)}, {len(self.out_groups)}), stride={self.stride}, "
+            f"groups=({len(self.in_groups)}, {len(self.out_groups)}), stride={self.stride}, dilation={self.dilation}, "
             f"activation={self.activation!r}"
         )
 

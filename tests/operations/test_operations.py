@@ -12,9 +12,9 @@ from torch import nn
 
 import pixelcnn
 from pixelcnn import operations
-from pixelcnn.layers import MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, PositionTable, Window
 from pixelcnn.likelihoods import Bernoulli, Categorical, LogisticMixture
-from pixelcnn.operations import Activation, Concat, Conv, FeatureScale, Operation, Scale
+from pixelcnn.operations import Activation, Concat, Conv, FeatureScale, FullView, Norm, Operation, Position, Scale
 from pixelcnn.sampling import Draw
 from pixelcnn.sampling.native import structures
 
@@ -51,12 +51,38 @@ class Mixed(pixelcnn.PixelCNN):
         return view(Conv(self.output), x)
 
 
+class Spread(pixelcnn.PixelCNN):
+    """A network with dilated kernels, normalised features and a free map of biases."""
+
+    def __init__(self, *args, kinds=("rms", "pono"), **kwargs):
+        super().__init__(*args, **kwargs)
+        (c, h, w), filters = self.image_shape, self.config.filters
+        generator = torch.Generator().manual_seed(1)
+        options = {"mask_type": "B", "groups": c, "dilation": 2, "generator": generator}
+        self.kinds = kinds
+        self.map = PositionTable(h, w, filters, generator, full=True)
+        self.spread = nn.ModuleList(MaskedConv2d(filters, filters, 3, **options) for _ in kinds)
+        self.input = MaskedConv2d(c, filters, 3, **options | {"mask_type": "A"})
+        with torch.no_grad():
+            for layer in self.masked_layers:
+                layer.weight.mul_(2)
+                layer.bias.normal_(0, 0.3, generator=generator)
+
+    def network(self, view):
+        c = self.image_shape[0]
+        x = view(Conv(self.input), view.image, view(Position(table=self.map, groups=c)))
+        for kind, layer in zip(self.kinds, self.spread, strict=True):
+            x = x + view(Conv(layer), view(Norm(kind=kind, groups=c), x))
+        return view(Conv(self.output), x)
+
+
 SHAPES = [((1, 6, 7), 2), ((3, 4, 5), 3), ((1, 1, 6), 4), ((2, 5, 1), 2)]
 
 
+@pytest.mark.parametrize("network", [Mixed, Spread])
 @pytest.mark.parametrize(("shape", "levels"), SHAPES)
-def test_new_operations_are_exact_in_every_engine(shape, levels):
-    model = Mixed(shape, levels=levels, filters=6 * shape[0], blocks=0)
+def test_new_operations_are_exact_in_every_engine(shape, levels, network):
+    model = network(shape, levels=levels, filters=6 * shape[0], blocks=0)
     expected = model.double().sample(9, seed=3, engine="reference")
     for engine in ("native", "eager"):
         assert torch.equal(model.sample(9, seed=3, engine=engine), expected), engine
@@ -80,12 +106,13 @@ def test_new_operations_are_exact_in_every_engine(shape, levels):
 
 @pytest.mark.parametrize("step", [False, True])
 @pytest.mark.parametrize("shape", [(1, 6, 7), (2, 4, 5)])
-def test_new_operations_in_onnx(shape, step):
+@pytest.mark.parametrize("network", [Mixed, Spread])
+def test_new_operations_in_onnx(shape, step, network):
     onnxruntime = pytest.importorskip("onnxruntime")
     from pixelcnn.onnx.full import full_graph
     from pixelcnn.onnx.step import step_graph
 
-    model = Mixed(shape, filters=6 * shape[0], blocks=0)
+    model = network(shape, filters=6 * shape[0], blocks=0)
     session = onnxruntime.InferenceSession((step_graph if step else full_graph)(model))
     images = model.sample(3, seed=0)
     expected = model(images).detach().numpy()
@@ -106,6 +133,32 @@ def test_new_operations_in_onnx(shape, step):
             if k >= 0 and pixel < shape[1] * shape[2]:
                 wanted = expected[:, :, pixel // shape[2], pixel % shape[2]]
                 np.testing.assert_allclose(params[row], wanted, rtol=0, atol=2e-4)
+
+
+def test_a_dilated_kernel_is_a_larger_one_with_gaps():
+    dilated = MaskedConv2d(2, 4, 3, mask_type="B", groups=2, dilation=3, activation="none").double()
+    larger = MaskedConv2d(2, 4, 7, mask_type="B", groups=2, activation="none").double()
+    with torch.no_grad():
+        larger.weight.zero_()
+        larger.weight[:, :, ::3, ::3] = dilated.weight
+    assert dilated.taps == [(-3, -3), (-3, 0), (-3, 3), (0, -3), (0, 0)]
+    assert dilated.window == larger.window
+    view = FullView(torch.rand(2, 6, 8, 2, dtype=torch.float64))
+    assert torch.allclose(view(Conv(dilated), view.image), view(Conv(larger), view.image))
+    for wrong in ({"dilation": 0}, {"dilation": 2, "stride": 2}):
+        with pytest.raises(ValueError, match="dilation"):
+            MaskedConv2d(1, 1, 3, mask_type="B", **wrong)
+    with pytest.raises(ValueError, match="dilation"):
+        MaskedConv2d(1, 1, Window(-1, -1, -1, 1), mask_type="B", dilation=2)
+
+
+@pytest.mark.parametrize("kind", ["rms", "pono"])
+def test_norms_are_pytorchs(kind):
+    x = torch.randn(3, 4, 5, 12, dtype=torch.float64)
+    found = FullView(x)(Norm(kind=kind, groups=3), x).view(3, 4, 5, 3, 4)
+    groups = x.view(3, 4, 5, 3, 4)
+    norm = nn.functional.rms_norm if kind == "rms" else nn.functional.layer_norm
+    assert torch.allclose(found, norm(groups, (4,), eps=2.0**-16))
 
 
 def test_a_walk_keeps_the_factors_that_it_began_with():
@@ -157,6 +210,7 @@ def test_opcodes_are_those_of_the_enum():
     counted = {cls.opcode for cls in _subclasses(Operation) if getattr(cls, "opcode", -1) >= 0}
     assert counted | {layout._KEEP_KEYS, layout._KEEP_VALUES} == set(range(len(names)))
     assert [name.lower() for name in enumerated("ELU")] == list(operations.activation._KINDS)
+    assert [name.lower() for name in enumerated("RMS")] == list(operations.norm._KINDS)
     assert enumerated("BERNOULLI") == ["BERNOULLI", "CATEGORICAL", "MIXTURE"]
     assert (Bernoulli.tag, Categorical.tag, LogisticMixture.tag) == (0, 1, 2)
 

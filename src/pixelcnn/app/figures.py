@@ -79,7 +79,11 @@ def mask_figures(network: AutoregressiveModel) -> list[tuple[str, str]]:
 def _mask(layer: MaskedConv2d, name: str) -> str:
     """The window, and the pixel itself where the window leaves it out."""
     window, taps = layer.window, set(layer.taps)
-    here = layer.mask[:, :, -window.top, -window.left].mean().item() if (0, 0) in window.taps() else 0.0
+    here = (
+        layer.mask[:, :, -window.top // layer.dilation, -window.left // layer.dilation].mean().item()
+        if (0, 0) in window.taps()
+        else 0.0
+    )
 
     def kind(dy: int, dx: int) -> str:
         if (dy, dx) == (0, 0):

@@ -41,7 +41,7 @@ class _Everywhere(Graph):
             rows = kernel_rows(layer, [(0, 0)])
             return self.node("Add", self.node("MatMul", x, self.constant(rows)), self.constant(layer.bias))
         window = layer.window
-        causal = layer.masked_weight()[:, :, : 1 - window.top]
+        causal = layer.causal_weight()
         left, right = -window.left, max(window.right, 0)
         size = [-(-side // layer.stride) for side in (self._h, self._w)]
         y = self.node(
@@ -51,6 +51,7 @@ class _Everywhere(Graph):
             self.constant(layer.bias),
             pads=[-window.top, left, 0, right],
             strides=[layer.stride, layer.stride],
+            dilations=[layer.dilation, layer.dilation],
         )
         ends = self.constant(size)  # a window can end before the current row or column
         y = self.node("Slice", y, self.constant([0, 0]), ends, self.constant([2, 3]))

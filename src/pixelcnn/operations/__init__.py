@@ -9,6 +9,7 @@ from pixelcnn.operations.condition import Condition, condition_term
 from pixelcnn.operations.condition_map import ConditionMap, MapEncoder, condition_map
 from pixelcnn.operations.conv import Conv
 from pixelcnn.operations.gates import GLU, Gate
+from pixelcnn.operations.norm import Norm
 from pixelcnn.operations.position import Position
 from pixelcnn.operations.scale import FeatureScale, Scale
 from pixelcnn.operations.sum import Sum
@@ -31,6 +32,7 @@ __all__ = [
     "Gate",
     "MapEncoder",
     "Node",
+    "Norm",
     "Operation",
     "Part",
     "Pointwise",

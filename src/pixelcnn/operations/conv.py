@@ -52,12 +52,13 @@ class Conv(Operation):
             if add is not None:
                 return self._activated(y.view(*x.shape[:-1], layer.out_channels) + add)
             return self._activated(y).view(*x.shape[:-1], layer.out_channels)
-        window, causal = layer.window, weight[:, :, : 1 - layer.window.top]  # no row below the current one
+        window = layer.window
+        causal = weight[:, :, : 1 - window.top // layer.dilation]  # no row below the current one
         left, right = -window.left, window.right  # if the window ends before the current pixel, negative padding crops
         beside = left if left == right and layer.stride == 1 else 0  # padding that the convolution does by itself
         pads = (0, 0, left - beside, right - beside, -window.top, min(window.bottom, 0))
         x_nchw = F.pad(x, pads).permute(0, 3, 1, 2)  # channels last
-        y_nchw = F.conv2d(x_nchw, causal, layer.bias, layer.stride, padding=(0, beside))
+        y_nchw = F.conv2d(x_nchw, causal, layer.bias, layer.stride, (0, beside), layer.dilation)
         y_nchw = y_nchw if add is None else y_nchw + add.permute(0, 3, 1, 2)
         return self._activated(y_nchw).permute(0, 2, 3, 1)
 

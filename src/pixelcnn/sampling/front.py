@@ -26,12 +26,11 @@ the next as they are: a tap reads pixels that were written before it in the same
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import groupby
 
 from torch import Tensor
 
 from pixelcnn.arithmetic import Arithmetic
-from pixelcnn.layers import MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, adjacent
 from pixelcnn.operations import IMAGE, Attention, Condition, ConditionMap, Node, Part
 from pixelcnn.sampling.schedule import Schedule
 from pixelcnn.sampling.wavefront import Wavefront
@@ -181,7 +180,7 @@ class WavefrontFront(Front):
         inside = self.schedule.inside(layer)
         if inside and source not in self._operands:
             return [(inside, lambda: self.arithmetic.operand(self._now[source]).flatten(0, 1))]
-        rows = [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
+        rows = adjacent(inside)
 
         def reader(taps: list[tuple[int, int]]) -> Callable[[], Tensor]:
             cache = self._operands[source]

@@ -2,10 +2,12 @@
  * compiled with EXACT, on the grid. A new pointwise one is a number in the enum and a case in `apply_to_features`. */
 
 enum {
-    PRODUCT, SUM, GATE, GLU, CONCAT_ELU, POSITION, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE, SCALE, ACTIVATION, CONCAT
+    PRODUCT, SUM, GATE, GLU, CONCAT_ELU, POSITION, KEEP_KEYS, KEEP_VALUES, ATTENTION, UPSAMPLE, SCALE, ACTIVATION, CONCAT,
+    NORM
 };
 
 enum { ELU, SILU, GELU };                            /* `count` of an ACTIVATION */
+enum { RMS, PONO };                                  /* `count` of a NORM */
 
 #ifdef EXACT
 /* Adding and subtracting 1.5 * 2^(52 - bits) rounds to multiples of 2^-bits, ties to even. */
@@ -49,6 +51,22 @@ static ALWAYS void units(const int64_t kind, real *target, const real *a, const 
 static void scale_columns(real *target, const real *x, const real *factors, int64_t columns)
 {
     for (int64_t c = 0; c < columns; c++) target[c] = held(ON_GRID(x[c] * factors[c], 12), 1024);
+}
+
+/* See operations/norm.py: sums are exact. */
+static void norm_columns(const int64_t kind, real *target, const real *x, int64_t columns)
+{
+    double mean = 0, sum = 0;
+    if (kind == PONO) {
+        for (int64_t c = 0; c < columns; c++) mean += held(x[c], 1024);
+        mean = ON_GRID(mean / (double)columns, 12);
+    }
+    for (int64_t c = 0; c < columns; c++) {
+        target[c] = held(held(x[c], 1024) - mean, 1024);
+        sum += target[c] * target[c];
+    }
+    const double root = sqrt(sum / (double)columns + 0x1p-16);
+    for (int64_t c = 0; c < columns; c++) target[c] = ON_GRID(target[c] / root, 12);
 }
 
 /* See operations/activation.py. */
@@ -131,6 +149,19 @@ static ALWAYS void units(const int64_t kind, real *target, const real *a, const 
 static void scale_columns(real *target, const real *x, const real *factors, int64_t columns)
 {
     for (int64_t c = 0; c < columns; c++) target[c] = x[c] * factors[c];
+}
+
+/* See operations/norm.py. */
+static void norm_columns(const int64_t kind, real *target, const real *x, int64_t columns)
+{
+    real mean = 0, sum = 0;
+    if (kind == PONO) {
+        for (int64_t c = 0; c < columns; c++) mean += x[c];
+        mean /= (real)columns;
+    }
+    for (int64_t c = 0; c < columns; c++) sum += (x[c] - mean) * (x[c] - mean);
+    const real root = (real)sqrt((double)(sum / (real)columns) + 0x1p-16);
+    for (int64_t c = 0; c < columns; c++) target[c] = (x[c] - mean) / root;
 }
 
 static ALWAYS vec activation(const int64_t kind, vec a)
@@ -221,6 +252,7 @@ static ALWAYS void apply_to_features(const struct plan *plan, const struct op *o
         units(CONCAT_ELU, target + half, x, x, -1, half);
         return;
     case SCALE: scale_columns(target, x + first, plan->weights + op->weights, columns); return;
+    case NORM: norm_columns(op->count, target, x + first, columns); return;
     case ACTIVATION: activate_columns(op->count, target, x + first, columns); return;
     case CONCAT:                                     /* `count` columns of x from `runs`, then those of y from `bias` */
         memcpy(target, x + op->runs, op->count * sizeof(real));

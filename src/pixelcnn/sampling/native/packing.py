@@ -6,7 +6,6 @@ registers, each read from start to end. Everything independent of the number of 
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pixelcnn.layers import MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, adjacent
 from pixelcnn.operations import IMAGE, Conv, Node, Part
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.schedule import Schedule, schedule_of
@@ -171,7 +170,7 @@ class PackedNetwork:
         inside = self.schedule.inside(layer)
         if node.inputs[0] != IMAGE:
             return [[tap] for tap in inside]
-        return [list(taps) for _, taps in groupby(inside, key=lambda tap: tap[0])]
+        return adjacent(inside)
 
     @staticmethod
     def _hidden(layer: MaskedConv2d, columns: slice) -> int:
