@@ -10,6 +10,7 @@ import pixelcnn
 from pixelcnn.config import TrainConfig
 from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models import MODELS
+from pixelcnn.models.summary import layer_rows
 from pixelcnn.operations import FullView
 from pixelcnn.sampling import why_not_native
 from pixelcnn.training.step import Stepper
@@ -186,6 +187,13 @@ def test_saved_models_with_an_embedding_are_the_same(tmp_path):
     assert loaded.config == model.config
     assert torch.equal(loaded.level_embedding.weight, model.level_embedding.weight)
     assert torch.equal(loaded.sample(2, seed=0), model.sample(2, seed=0))
+
+
+def test_the_summary_counts_the_embedding():
+    model = build("GatedPixelCNN", (2, 3, 3), 300, 4, {})
+    first = layer_rows(model)[0]
+    assert (first.name, first.channels, first.output, first.parameters) == ("embedding", "300 -> 4", "8x3x3", 2400)
+    assert sum(row.parameters for row in layer_rows(model)) <= sum(p.numel() for p in model.parameters())
 
 
 def test_without_an_embedding_it_is_the_network_that_it_was():

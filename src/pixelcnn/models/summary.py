@@ -29,7 +29,7 @@ _BLOCKS = ("blocks", "layers", "up_u", "up_ul", "down_u", "down_ul", "attention"
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRow:
-    """One masked convolution or position table, in the order of the forward pass."""
+    """One masked convolution, position table or embedding, in the order of the forward pass."""
 
     name: str
     kernel: str
@@ -55,7 +55,9 @@ class _TracingView(FullView):
 
 
 def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
-    """Every masked convolution and position table, in the order of the forward pass; masked weights are counted."""
+    """Every masked convolution and position table, in the order of the forward pass, after the embedding if there is
+    one; masked weights are counted.
+    """
     _, h, w = model.image_shape
     view = _TracingView(torch.zeros(1, h, w, model.image_features, dtype=model.dtype, device=model.device))
     with torch.inference_mode():
@@ -82,7 +84,19 @@ def layer_rows(model: AutoregressiveModel) -> list[LayerRow]:
             parameters=sum(p.numel() for p in layer.parameters()),
         )
 
-    return [row(layer, shape) for layer, shape in view.seen]
+    rows = [row(layer, shape) for layer, shape in view.seen]
+    if (embedding := model.level_embedding) is not None:
+        first = LayerRow(
+            name="embedding",
+            kernel="-",
+            mask_type="-",
+            channels=f"{embedding.levels} -> {embedding.features}",
+            activation="-",
+            output=f"{model.image_features}x{h}x{w}",
+            parameters=embedding.weight.numel(),
+        )
+        rows.insert(0, first)
+    return rows
 
 
 def layers_by_block(model: AutoregressiveModel) -> list[tuple[str, list[LayerRow]]]:
