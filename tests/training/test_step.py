@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import pixelcnn
+from streams import threads
 from tiny import TINY, run, stepper_of, stripes, tiny_model
 
 
@@ -114,20 +115,21 @@ def test_adam_is_keras_adam():
 
 def test_without_options_a_step_is_plain_adam_to_the_bit():
     """The recipe of the presets `seed` and `quick`, written out: options that are off change nothing at all."""
-    model, plain = tiny_model(), tiny_model()
-    stepper = stepper_of(model, ema=None)
-    adam = torch.optim.Adam(plain.parameters(), fused=True)
-    for t in range(1, 12):
-        images = stripes(10, t)
-        adam.zero_grad()
-        nats = -plain.log_prob_map(images).sum()
-        (nats / images.numel()).backward()
-        adam.param_groups[0]["lr"] = 1e-2 / t
-        adam.param_groups[0]["eps"] = 1e-7 / math.sqrt(1 - 0.999**t)
-        adam.step()
-        assert stepper.step(images, 1e-2 / t).nats == nats.item()
-        for found, expected in zip(model.parameters(), plain.parameters(), strict=True):
-            assert torch.equal(found, expected)
+    with threads(1):  # several sum the gradient of each thread's images
+        model, plain = tiny_model(), tiny_model()
+        stepper = stepper_of(model, ema=None)
+        adam = torch.optim.Adam(plain.parameters(), fused=True)
+        for t in range(1, 12):
+            images = stripes(10, t)
+            adam.zero_grad()
+            nats = -plain.log_prob_map(images).sum()
+            (nats / images.numel()).backward()
+            adam.param_groups[0]["lr"] = 1e-2 / t
+            adam.param_groups[0]["eps"] = 1e-7 / math.sqrt(1 - 0.999**t)
+            adam.step()
+            assert stepper.step(images, 1e-2 / t).nats == nats.item()
+            for found, expected in zip(model.parameters(), plain.parameters(), strict=True):
+                assert torch.equal(found, expected)
 
 
 def test_a_long_gradient_is_scaled_to_the_limit():
