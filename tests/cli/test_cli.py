@@ -128,7 +128,7 @@ def test_sample_a_class(tmp_path, capsys):
     assert main(["sample", name, "--label", "1", "4"]) == 2
     assert capsys.readouterr().err == "pixelcnn: --label must be in 0..3, got 4\n"
     assert main(["sample", name, "--guidance", "2"]) == 2
-    assert capsys.readouterr().err == "pixelcnn: guidance must be 1 without labels, got 2.0\n"
+    assert capsys.readouterr().err == "pixelcnn: guidance must be 1 without labels or a condition, got 2.0\n"
 
 
 def test_bench(model, capsys):
@@ -160,14 +160,14 @@ def test_sample_shards(model, capsys):
     command = ["sample", model, "-n", "25", "--seed", "3", "--shard-size", "10", "--out", "deep/run-2"]
     assert main(command) == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith("25 images in ")
+    assert captured.out.startswith("25 images of seed 3 in ")
     assert captured.out.endswith(" s, 25 in all: deep/run-2\n")
     assert "25/25" in captured.err
     shards = [np.load(f"deep/run-2/images-{k:09d}.npy", allow_pickle=False) for k in (0, 10, 20)]
     assert [len(shard) for shard in shards] == [10, 10, 5]
     assert np.array_equal(np.concatenate(shards), pixelcnn.load(model).sample(25, seed=3).numpy())
     assert main(command) == 0
-    assert capsys.readouterr().out.startswith("0 images in ")
+    assert capsys.readouterr().out.startswith("0 images of seed 3 in ")
     Path("v1.0").mkdir()  # what exists as a folder may have an ending
     assert main(["sample", model, "--out", "v1.0"]) == 0
     assert sorted(os.listdir("v1.0")) == ["images-000000000.npy", "samples.json"]
@@ -255,7 +255,7 @@ def test_train_sample_evaluate(capsys, monkeypatch):
     record = json.loads(Path("trained/mnist-quick/config.json").read_text())
     assert record["data"] == "mnist"
     model = {"type": "PixelCNNConfig", "image_shape": [1, 28, 28], "levels": 4, "filters": 4, "blocks": 1}
-    assert record["train"]["model"] == model
+    assert record["train"]["model"] == model | {"embedding": 0}
     assert main(["train", "mnist", *options]) == 0
     assert "has finished its 2 epochs" in capsys.readouterr().err
     assert main(["sample", "trained/mnist-quick", "-n", "2"]) == 0

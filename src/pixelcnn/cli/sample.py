@@ -83,13 +83,13 @@ class Sample:
         from pixelcnn.files import is_special_file, writable_file, writable_folder
         from pixelcnn.processes import job
 
+        integer("n", self.n, 1, 2**63 - 1)
         self._draw().plain()  # checks the numbers, before anything takes time
         if self.separate and self.steps:
             raise ValueError("--separate and --steps exclude each other: leave one out")
         if self.steps and self.engine != "fast":
             raise ValueError(f"--steps draws with the fast engine only, got --engine {self.engine}")
         out = self.out or Path("samples" if self.separate else "samples.gif" if self.steps else "samples.png")
-        integer("n", self.n, 1, 2**63 - 1)
         special = is_special_file(out)  # a device or pipe takes one file, whatever it is called
         in_shards = not (self.separate or self.steps or special) and (out.is_dir() or not out.suffix)
         self._check_out(out, in_shards, special)
