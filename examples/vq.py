@@ -23,7 +23,7 @@ from pixelcnn.config import GatedPixelCNNConfig, TrainConfig
 from pixelcnn.images import grid, save_png
 
 CODES, SIZE = 512, 16  # entries of the codebook, and their features
-STEPS, BATCH, RATE = 2_000, 128, 2e-3
+STEPS, BATCH, RATE = 1_200, 128, 2e-3
 PRIOR_MINUTES = 2.0
 
 
@@ -93,7 +93,7 @@ def trained_vqvae(images: Tensor) -> VQVAE:
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
-        if (step + 1) % 500 == 0:
+        if (step + 1) % 400 == 0:
             print(f"VQ-VAE, step {step + 1}: {10 * loss.item():.1f}", file=sys.stderr)
     return model.eval()
 
