@@ -336,7 +336,7 @@ WRONG = [
     (["sample", "TRUNCATED"], "model.safetensors is damaged"),
     (["sample", "FLIPPED"], "model.safetensors is damaged: its content does not match its checksum"),
     (["sample", "UNKNOWN"], "unknown field 'colour' for PixelCNNConfig"),
-    (["evaluate", "MODEL", "mnist"], "images must have shape (N, 1, 6, 5), got "),
+    (["compress", "MODEL", "mnist"], "mnist has images of (1, 28, 28), and the model (1, 6, 5)"),
     (["evaluate", "MODEL", "mnist:tset"], "split must be one of train, validation, test"),
     (["evaluate", "MODEL", "nowhere"], "unknown data 'nowhere'"),
     (["evaluate", "MODEL", "mnist", "--images", "0"], "--images must be at least 1, got 0"),
