@@ -75,7 +75,7 @@ def test_the_best_compressor_counts():
         ({"method": "typicality", "reference": levels(0)}, "reference must hold at least one image, got 0"),
         ({"method": "typicality", "reference": levels(1), "batch": 0}, "batch must be an integer of at least 1"),
         ({"batch": 2}, "batch must be 1 unless the score is typicality, got 2"),
-        ({"method": "ratio", "background": pixelcnn.PixelCNN((1, 6, 6), filters=4, blocks=0)}, r"shape \(N, 1, 6, 6\)"),
+        ({"method": "ratio", "background": pixelcnn.PixelCNN((3, 6, 5), filters=6, blocks=0)}, r"shape \(N, 3, 6, 5\)"),
         (
             {"method": "ratio", "background": pixelcnn.PixelCNN((1, 6, 5), levels=256, filters=4, blocks=0)},
             r"background must be for images of shape \(N, 1, 6, 5\) and 3 levels, as the model is, got one for "

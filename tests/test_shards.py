@@ -295,7 +295,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypat
     assert sorted(os.listdir(tmp_path / "out")) == ["images-000000000.npy", "images-000000010.npy", "samples.json"]
     assert main(command) == 0
     captured = capsys.readouterr()
-    assert captured.out.startswith("25 images in ")
+    assert captured.out.startswith("25 images of seed 0 in ")
     assert "20 of 45 images are there" in captured.err
     assert "45/45" in captured.err
     assert "20/45" in captured.err, "the bar starts where the first one stopped"

@@ -56,7 +56,7 @@ def test_conditions_are_operands_too():
     torch.manual_seed(0)
     model = pixelcnn.GatedPixelCNN((1, 3, 4), filters=6, layers=2, condition_dim=5)
     draw = Draw(4, torch.randn(4, 5), precision="bf16")
-    condition = draw.condition(model)
+    condition = draw.given(model)
     (*_, layer) = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
     expected = condition.bfloat16().double() @ layer.weight.detach().bfloat16().double().T
     found = FullView(torch.zeros(4, 3, 4, 1), condition, "bf16")(Condition(layer=layer))[:, 0, 0]

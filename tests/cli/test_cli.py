@@ -98,7 +98,7 @@ def test_a_presets_values_are_the_defaults(capsys):
 
 def test_sample_grid(model, capsys):
     assert main(["sample", model, "-n", "6", "--seed", "3"]) == 0
-    assert "6 images in" in capsys.readouterr().out
+    assert "6 images of seed 3 in" in capsys.readouterr().out
     picture = np.asarray(Image.open("samples.png"))
     images = pixelcnn.load(model).sample(6, seed=3)
     factor = 10  # 6 rows are magnified to at least 56 pixels
@@ -419,7 +419,7 @@ CLOSED.close()
 def test_without_standard_error_all_is_done(stream, model, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", stream)
     assert main(["sample", model, "-n", "2"]) == 0
-    assert capsys.readouterr().out.startswith("2 images in ")
+    assert capsys.readouterr().out.startswith("2 images of seed 0 in ")
     assert Path("samples.png").is_file()
     assert main(["sample", "nothing"]) == 2
     assert capsys.readouterr().out == "", "an error is no result"

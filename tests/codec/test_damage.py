@@ -210,7 +210,7 @@ def test_what_no_encoder_writes():
         ({"levels": 3}, "no encoder writes for this model"),
         ({"width": 65535, "height": 65535, "channels": 65535}, "no encoder writes"),
         ({"width": 0}, "no encoder writes"),
-        ({"flags": 4}, "no encoder writes"),
+        ({"flags": 8}, "no encoder writes"),
     ):
         with pytest.raises(StreamError, match=said):
             pixelcnn.decompress(prepared, with_header(data, **changes))

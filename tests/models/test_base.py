@@ -111,10 +111,10 @@ def test_every_flipped_bit_and_every_truncation_is_noticed(folder):
     for name in ("model.safetensors", "config.json"):
         path = folder / name
         good = path.read_bytes()
-        damaged = [good[:k] for k in {0, 1, 7, 8, 9, len(good) - 1, *chooser.sample(range(len(good)), 40, seed=0)}]
+        damaged = [good[:k] for k in {0, 1, 7, 8, 9, len(good) - 1, *chooser.sample(range(len(good)), 40)}]
         damaged += [
             good[:k] + bytes([good[k] ^ 1 << chooser.randrange(8)]) + good[k + 1 :]
-            for k in chooser.sample(range(len(good)), min(300, len(good)), seed=0)
+            for k in chooser.sample(range(len(good)), min(300, len(good)))
         ]
         for content in damaged:
             path.write_bytes(content)

@@ -31,7 +31,7 @@ def seen_by(module, image_shape, row, column, scale):
 def test_a_context_sees_the_rows_of_cells_above_and_none_of_its_own(scale, shape):
     """Six rows of cells, four cells to both sides; whatever the sides, and the same from each pixel of a cell."""
     torch.manual_seed(0)
-    context = CoarseContext(shape, scale, 8, [(5, 1)], 0, None).double()
+    context = CoarseContext(shape, 1, scale, 8, [(5, 1)], 0, True, None).double()
     for layer in context.modules():
         if hasattr(layer, "masked_weight"):
             torch.nn.init.constant_(layer.weight, 0.1)  # nothing cancels, and no ReLU is off

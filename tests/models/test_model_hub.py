@@ -511,7 +511,7 @@ assert main(["info", "user/other"]) == 2
     )
     assert done.returncode == 0, done.stderr
     assert f"\nFalse\n{hub.url}/user/digits/commit/" in done.stdout
-    assert "4 images in" in done.stdout
+    assert "4 images of seed 0 in" in done.stdout
     assert done.stderr.splitlines()[-1].startswith(
         "pixelcnn: no model 'user/other': neither a folder here nor one that"
     )

@@ -42,7 +42,7 @@ def test_one_sampler_serves_all_batches_of_a_size_whatever_their_labels(monkeypa
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"n": 0}, "n .* 0"),
+        ({"n": -1}, "n .* -1"),
         ({"first": -1}, "first .* -1"),
         ({"temperature": 0}, "temperature"),
         ({"seed": -1}, "seed .* -1"),

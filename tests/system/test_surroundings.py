@@ -81,7 +81,7 @@ COMMANDS = {
     "compress": lambda model, images, out: ["compress", str(model), str(images), "--out", str(out / f"{NAME}.pxcn")],
     "train": lambda model, images, out: [
         "train", str(images), "--model", "pixelcnn", "--filters", "4", "--blocks", "1", "--steps", "3",
-        "--batch-size", "8", "--device", "cpu", "--out", str(out / NAME),
+        "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--out", str(out / NAME),
     ],
 }  # fmt: skip
 

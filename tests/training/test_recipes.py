@@ -174,7 +174,9 @@ def test_a_run_sees_shifted_images_and_validates_on_plain_ones(tmp_path, monkeyp
 
 def test_the_seed_preset_is_the_example():
     seed = PRESETS["seed"]
-    assert dataclasses.asdict(seed.model) == {"image_shape": (1, 28, 28), "levels": 2, "filters": 128, "blocks": 5}
+    assert dataclasses.asdict(seed.model) == {
+        "image_shape": (1, 28, 28), "levels": 2, "filters": 128, "blocks": 5, "embedding": 0,
+    }  # fmt: skip
     assert (seed.epochs, seed.batch_size, seed.protocol, seed.ema) == (50, 128, "seed", None)
     assert (seed.learning_rate, seed.schedule, seed.warmup_steps) == (5e-4, "constant", 0)
     assert (seed.clip_norm, seed.weight_decay, seed.dropout, seed.shift) == (None, 0, 0, 0)
