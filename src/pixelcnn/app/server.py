@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -128,8 +127,7 @@ def serve(
     Raises:
         ValueError: If the host or port cannot be listened on.
     """
-    with _listening(host, port) as sock, tempfile.TemporaryDirectory(prefix="pixelcnn-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # whatever gradio keeps goes with the server
+    with _listening(host, port) as sock:
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         _run(models, limits, sock, ready)
 

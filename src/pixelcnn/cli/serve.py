@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -34,6 +36,11 @@ class Serve:
 
     def run(self) -> None:
         """Serves the page until it is stopped."""
+        with tempfile.TemporaryDirectory(prefix="pixelcnn-", ignore_cleanup_errors=True) as folder:
+            os.environ["GRADIO_TEMP_DIR"] = folder  # whatever gradio keeps, from its import on, goes with the server
+            self._serve()
+
+    def _serve(self) -> None:
         try:
             from pixelcnn.app import Limits, load_models
             from pixelcnn.app.server import serve
