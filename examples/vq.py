@@ -2,8 +2,8 @@
 
     python examples/vq.py [FOLDER]
 
-Takes some five minutes on two cores: two for the VQ-VAE, in plain PyTorch, two for the prior. Everything is written
-into FOLDER, by default vq/. The five lines that concern this library are marked.
+First the VQ-VAE, in plain PyTorch, and then the prior, for two minutes; how long all of it takes has not been measured
+yet. Everything is written into FOLDER, by default vq/. The five lines that concern this library are marked.
 """
 
 from __future__ import annotations
