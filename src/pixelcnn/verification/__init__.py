@@ -71,6 +71,7 @@ def verify(
         ValueError: If an argument does not fit the module, its outputs have another shape, or it cannot be copied.
 
     Examples:
+        >>> import torch
         >>> import pixelcnn
         >>> report = pixelcnn.verify(pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1))
         >>> report.ok
