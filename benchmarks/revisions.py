@@ -50,7 +50,7 @@ def jobs() -> dict[str, Callable[[], object]]:
     known = torch.ones(28, 28, dtype=torch.bool)
     known[7:21] = False
     takes_config = "config" in inspect.signature(Stepper).parameters
-    stepper = Stepper(pixelcnn.PixelCNN(), *([TrainConfig()] if takes_config else []))
+    stepper = Stepper(pixelcnn.PixelCNN(), *([TrainConfig()] if takes_config else [None]))
     stream = pixelcnn.compress(model, images[:64])
     return {
         "draw-1": lambda: model.sample(1, seed=0),
