@@ -2,6 +2,10 @@
 
 import itertools
 import math
+import os
+import signal
+import threading
+import time
 
 import pytest
 import scipy.stats
@@ -252,6 +256,29 @@ def test_an_ensemble_picks_the_order_in_which_the_known_come_first():
     assert torch.equal(found.images[1], upside_down.images[0].flip(-1, -2))
     assert torch.equal(found.images[0], member.complete(images[:1], known[:1], n=3, seed=0).images[0])
     assert found.log_evidence[1] == upside_down.log_evidence[0]
+
+
+@pytest.mark.parametrize(("engine", "threads"), [("native", 1), ("native", 2), ("eager", 1), ("reference", 1)])
+def test_ctrl_c_stops_it_within_a_second(engine, threads):
+    """Of work that would take minutes, while a notebook's kernel or a terminal sends what it sends."""
+    model = pixelcnn.GatedPixelCNN((1, 12, 12), filters=8, layers=2)
+    images, known = torch.zeros(400, 1, 12, 12, dtype=torch.uint8), torch.ones(12, 12, dtype=torch.bool).triu()
+    sent = []
+
+    def interrupt():
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before, timer = torch.get_num_threads(), threading.Timer(1.5, interrupt)
+    torch.set_num_threads(threads)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.complete(images, known, n=64, particles=512, moves=1000, engine=engine, seed=0)
+        assert time.monotonic() - sent[0] < 1
+    finally:
+        timer.cancel()
+        torch.set_num_threads(before)
 
 
 def test_a_collapse_is_told():

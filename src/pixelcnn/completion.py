@@ -30,6 +30,7 @@ import concurrent.futures
 import dataclasses
 import math
 import queue
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -207,6 +208,7 @@ class _Work:
         self._given = given
         self._options = options
         self._ends_at = time.monotonic() + options.seconds
+        self._given_up = threading.Event()  # an error, or Ctrl-C
         self._kind = particles_of(model, options.engine)
         self._free: dict[int, queue.SimpleQueue[Particles]] = {}
 
@@ -230,19 +232,24 @@ class _Work:
             with torch.inference_mode(inference):  # a thread does not inherit it
                 return self._complete(k)
 
-        with (
-            progress_bar(f"completing {count}", count, "img", show=options.progress) as bar,
-            concurrent.futures.ThreadPoolExecutor(workers) as pool,
-        ):
-            jobs = [pool.submit(complete_one, k) for k in range(count)]
-            try:
-                for job in concurrent.futures.as_completed(jobs):
-                    job.result()
+        with progress_bar(f"completing {count}", count, "img", show=options.progress) as bar:
+            if workers == 1:  # in this thread, which Ctrl-C stops between two operations
+                ends = []
+                for k in range(count):
+                    ends.append(self._complete(k))
                     bar.update()
-            finally:
-                for job in jobs:
-                    job.cancel()
-        return [job.result() for job in jobs]
+                return ends
+            with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+                jobs = [pool.submit(complete_one, k) for k in range(count)]
+                try:
+                    for job in concurrent.futures.as_completed(jobs):
+                        job.result()
+                        bar.update()
+                finally:
+                    self._given_up.set()
+                    for job in jobs:
+                        job.cancel()
+                return [job.result() for job in jobs]
 
     def _size(self, k: int) -> int:
         return self._options.n if self.is_exact(k) else self._options.particles
@@ -260,7 +267,9 @@ class _Work:
         finally:
             self._free[size].put(free)
 
-    def _check_time(self) -> None:
+    def _check_goes_on(self) -> None:
+        if self._given_up.is_set():
+            raise concurrent.futures.CancelledError
         if time.monotonic() > self._ends_at:
             raise ValueError(f"given up after {self._options.seconds:g} s: ask for fewer particles")
 
@@ -286,7 +295,7 @@ class _Work:
         last_unknown = max(step for step in range(wavefront.steps) if not flat[:, wavefront.pixels(step)].all())
         total, least = 0.0, float(size)
         for step in range(wavefront.steps):
-            self._check_time()
+            self._check_goes_on()
             particles.step(step)
             if exact or not flat[:, wavefront.pixels(step)].any():
                 continue
@@ -309,7 +318,7 @@ class _Work:
         model, options, draws, accepted = self._model, self._options, end.draws, 0
         c, h, w = model.image_shape
         for move in range(options.moves):
-            self._check_time()
+            self._check_goes_on()
             draw = self._draw(k, options.n, (k * options.moves + move) * options.n + _MOVES)
             u = decision_uniforms(draw.seed, draw.first, draw.n + 4)
             top, left = int(u[0] * h), int(u[1] * w)
@@ -322,6 +331,7 @@ class _Work:
             with self._particles_of(draw.n) as particles:
                 particles.start(draws.clone(), kept, draw)
                 for step in range(particles.wavefront.steps):
+                    self._check_goes_on()
                     particles.step(step)
                 with torch.inference_mode():
                     old = (model.unchecked_log_prob_map(draws, draw.given(model)).double() * kept).flatten(1).sum(1)
