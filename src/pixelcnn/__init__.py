@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pixelcnn.completion import Completion
     from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
     from pixelcnn.evaluation import evaluate
+    from pixelcnn.images import show
     from pixelcnn.models import (
         AutoregressiveModel,
         GatedPixelCNN,
@@ -57,6 +58,7 @@ __all__ = [
     "load",
     "register",
     "reweight",
+    "show",
     "train",
     "verify",
 ]
@@ -81,6 +83,7 @@ _HOMES = {
     "load": "pixelcnn.models.base",
     "register": "pixelcnn.models.base",
     "reweight": "pixelcnn.reweighting",
+    "show": "pixelcnn.images",
     "train": "pixelcnn.training",
     "verify": "pixelcnn.verification",
 }

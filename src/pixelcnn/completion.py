@@ -43,6 +43,7 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, bounds, integer, number, tensor
 from pixelcnn.arithmetic.precision import exact_products
+from pixelcnn.images import encoded, show
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed, decision_uniforms, permutation
 from pixelcnn.sampling.autoregressive import Autoregressive
@@ -56,10 +57,11 @@ Method = Literal["auto", "particles", "raster"]
 
 FEW = 4.0
 """Effective sample size below which a warning is given."""
+_SHOWN = 8  # in a notebook: images, and draws of each
 _MOVES = 2**48  # index of the first image whose uniforms serve moves
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Completion:
     """Completed images, and how far to trust them."""
 
@@ -72,6 +74,14 @@ class Completion:
     the method `raster`, which has none."""
     accepted: float
     """Fraction of the moves that were accepted; NaN without moves."""
+
+    def __repr__(self) -> str:
+        count, n = self.images.shape[:2]
+        images, draws = f"{count} image{'s' * (count != 1)}", f"{n} draw{'s' * (n != 1)}"
+        return f"Completion of {images}, {draws} of each, effective sample size at least {self.ess.min():.1f}"
+
+    def _repr_png_(self) -> bytes:
+        return encoded(show(self.images[:_SHOWN, :_SHOWN]))
 
 
 @dataclass(frozen=True, kw_only=True)

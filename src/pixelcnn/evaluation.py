@@ -21,7 +21,7 @@ _MAX_GROUPS = 50_000
 _RESAMPLES, _PERCENTILES = 1000, ((1 - 0.95) / 2, (1 + 0.95) / 2)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Evaluation:
     """The mean negative log-likelihood of a set of images, in the field's units."""
 
@@ -42,6 +42,10 @@ class Evaluation:
     """Measured throughput."""
     by_class: dict[int, Evaluation] = field(default_factory=dict)
     """The same for the images of each class, if labels were given."""
+
+    def __repr__(self) -> str:
+        nats = f"{self.nats_per_image:.4f} +- {self.standard_error:.4f} nats per image"
+        return f"Evaluation of {self.images} images: {nats}, {self.bits_per_dim:.4f} bits/dim"
 
 
 def evaluate(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.files import write_file
-from pixelcnn.levels import GREY_LEVELS, checked_levels, grey_values, level_dtype
+from pixelcnn.levels import GREY_LEVELS, checked_levels, grey_values, level_dtype, levels_of
 
 __all__ = [
     "completion_panel",
@@ -26,6 +26,7 @@ __all__ = [
     "save_gif",
     "save_png",
     "shades",
+    "show",
     "surprise_map",
     "surprise_of",
     "to_pil",
@@ -82,6 +83,35 @@ def grid(images: ArrayLike, levels: int, columns: int | None = None, side: int =
         picture = to_pil(images[k], levels).resize((cell_w, cell_h), Image.Resampling.NEAREST)
         sheet.paste(picture, (_LINE + k % columns * (cell_w + _LINE), _LINE + k // columns * (cell_h + _LINE)))
     return sheet
+
+
+def show(images: ArrayLike, levels: int | None = None, *, columns: int | None = None, side: int = 56) -> Image.Image:
+    """Images as one picture, which a notebook displays where it is a cell's result; `.save("images.png")` keeps it.
+
+    Args:
+        images: Levels (C, H, W), (N, C, H, W) or, with one row for each of N, (N, n, C, H, W) as of a completion. Three
+            channels are colours; of any other number the first is shown.
+        levels: Number of levels; `levels - 1` is white. By default the largest level in `images` is.
+        columns: Images per row; by default as many as there are rows.
+        side: Each image is magnified by the smallest whole number that makes its longer side this many pixels.
+
+    Raises:
+        ValueError: If an argument is something else.
+
+    Examples:
+        >>> import pixelcnn
+        >>> model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
+        >>> pixelcnn.show(model.sample(6, seed=0)).size
+        (176, 118)
+    """
+    images = tensor("images", images)
+    if images.dim() not in (3, 4, 5) or 0 in images.shape:
+        raise ValueError(f"images must be (C, H, W), (N, C, H, W) or (N, n, C, H, W), got {tuple(images.shape)}")
+    levels = max(2, int(images.max()) + 1) if levels is None else levels
+    if columns is None and images.dim() == 5:
+        columns = images.shape[1]
+    images = levels_of("images", images, checked_levels(levels))
+    return grid(images.reshape(-1, *images.shape[-3:]), levels, columns, side)
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

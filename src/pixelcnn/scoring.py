@@ -22,6 +22,7 @@ References:
 
 from __future__ import annotations
 
+import io
 import math
 import zlib
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ __all__ = ["Score", "Scores", "compressed_bits", "score"]
 Score = Literal["likelihood", "ratio", "complexity", "typicality"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Scores:
     """The scores of images."""
 
@@ -53,6 +54,21 @@ class Scores:
     """float64 (N,): -log2 of the likelihood, per sub-pixel."""
     score: Tensor
     """float64 (N,): the score that was asked for, higher for more unusual images."""
+
+    def __repr__(self) -> str:
+        low, high, mean = self.score.min(), self.score.max(), self.bits_per_dim.mean()
+        return f"Scores of {len(self.score)} images, {low:.4g} to {high:.4g}, on average {mean:.4g} bits/dim"
+
+    def _repr_png_(self) -> bytes:
+        from matplotlib.figure import Figure  # which nothing else here should wait for
+
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        axes = figure.subplots()
+        axes.hist(self.score.tolist(), bins="auto")
+        axes.set(xlabel="score (bits per sub-pixel), higher for more unusual images", ylabel="images")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
 
 
 def score(

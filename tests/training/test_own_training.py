@@ -106,6 +106,14 @@ def test_a_run_begins_with_given_weights(tmp_path):
         train(tmp_path / "other", tiny.stripes(8), tiny.stripes(4, 1), init=pixelcnn.PixelCNN((1, 6, 7), filters=6))
 
 
+def test_a_cell_run_again_with_another_configuration_says_what_to_do(tmp_path):
+    given = tiny.stripes(8), tiny.stripes(4, 1)
+    train(tmp_path, *given)
+    with pytest.raises(ValueError, match=r"learning_rate = .*, not 0\.5; .*another folder \(out\) for a new run"):
+        train(tmp_path, *given, dataclasses.replace(ONE, learning_rate=0.5))
+    assert train(tmp_path, *given).history["epoch"] == [1]  # the same again is the finished run
+
+
 def test_a_stopped_run_is_loaded_and_trained_on(tmp_path):
     config = dataclasses.replace(ONE, checkpoint_seconds=0.0)
     with pytest.raises(KeyboardInterrupt):

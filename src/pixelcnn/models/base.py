@@ -45,6 +45,7 @@ from pixelcnn.likelihoods import Likelihood, likelihood_of
 from pixelcnn.models.card import HERE, describe, with_license, with_name
 from pixelcnn.models.checkpoints import checkpoints, read_checkpoint
 from pixelcnn.models.hub import HubError, HubName, download, upload
+from pixelcnn.models.shown import in_a_line, in_a_table
 from pixelcnn.sampling.autoregressive import check_weights
 
 __all__ = ["AutoregressiveModel", "checksum", "load", "local_folder", "model_of", "register", "shipped_models"]
@@ -82,6 +83,12 @@ class AutoregressiveModel(DensityModel, nn.Module):
         self.history: Any = None
         """The losses of the training run, see `pixelcnn.training.History`; None but after `pixelcnn.train`."""
         self.loaded_card: tuple[str, str] | None = None  # the card's text, and the checksum of the weights it describes
+
+    def __repr__(self) -> str:
+        return in_a_line(self)
+
+    def _repr_html_(self) -> str:
+        return in_a_table(self, self.class_names)
 
     @property
     def masked_layers(self) -> list[MaskedConv2d]:

@@ -67,7 +67,7 @@ class Record(ABC):
                 if (old := getattr(one, name)) != (new := getattr(other, name)):
                     raise ValueError(
                         f"{where} holds a run with {name} = {old!r}, not {new!r}; resume it with the same options, or "
-                        "choose another folder for a new run"
+                        "choose another folder (out) for a new run"
                     )
         for name, what in self.surroundings.items():
             if (old := getattr(earlier, name)) != (new := getattr(self, name)):

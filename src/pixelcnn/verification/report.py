@@ -23,9 +23,9 @@ class Check:
     """What was found, in one line."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Verification:
-    """What `verify` found; printed, it is a report."""
+    """What `verify` found; shown, it is a report."""
 
     subject: str
     """What was verified, in one line."""
@@ -64,6 +64,9 @@ class Verification:
             lines += self._map(self.seen)
         verdict = f"{len(self.failed)} of {len(self.checks)} checks failed" if self.failed else "all checks passed"
         return "\n".join([*lines, f"{verdict} in {self.seconds:.1f} s"])
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _map(self, seen: Tensor) -> list[str]:
         row, column = self.pixel

@@ -1,0 +1,57 @@
+"""Images shown as one picture."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixelcnn
+from pixelcnn.images import grid
+from pixelcnn.scoring import score
+
+
+def test_images_are_shown_as_a_grid():
+    images = torch.arange(2 * 3 * 12, dtype=torch.uint8).view(6, 1, 3, 4) % 5
+    shown = np.asarray(pixelcnn.show(images))
+    assert np.array_equal(shown, np.asarray(grid(images, 5)))
+    assert np.array_equal(shown, np.asarray(pixelcnn.show(images.numpy().astype(np.int64), 5)))
+    assert shown.max() == 255
+    assert np.asarray(pixelcnn.show(images, levels=9)).max() < 255
+    by_image = pixelcnn.show(images.view(2, 3, 1, 3, 4))
+    assert by_image.size == pixelcnn.show(images, columns=3).size
+    assert by_image.size[0] > by_image.size[1]
+    assert pixelcnn.show(images[0]).size == (60, 46)
+    assert pixelcnn.show(images[:3].view(1, 3, 3, 4)).mode == "RGB"
+
+
+def test_what_is_no_image_is_not_shown():
+    for images, named in (
+        (torch.zeros(3, 4), r"images .*\(3, 4\)"),
+        (torch.zeros(0, 1, 3, 4, dtype=torch.uint8), r"images .*\(0, 1, 3, 4\)"),
+        (torch.rand(1, 3, 4), "images .*float32"),
+        (-torch.ones(1, 3, 4, dtype=torch.int32), "images .*-1"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            pixelcnn.show(images)
+
+
+def test_results_show_themselves():
+    """As a picture or a table in a notebook, elsewhere in a line."""
+    model = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=2, num_classes=2)
+    model.class_names = ("<b>", "flower")
+    assert repr(model) == "GatedPixelCNN(image_shape=(1, 4, 4), levels=2, num_classes=2, filters=4, layers=2)"
+    table = model._repr_html_()
+    assert f"{sum(p.numel() for p in model.parameters()):,} in torch.float32" in table
+    assert "&lt;b&gt;, flower" in table
+    images = model.sample(12, seed=0)
+    completion = model.complete(images, torch.eye(4).bool(), n=9, particles=16, seed=0)
+    scores = score(model, images)
+    evaluation = pixelcnn.evaluate(model, images)
+    assert repr(completion).startswith("Completion of 12 images, 9 draws of each, effective sample size at least ")
+    assert repr(scores).startswith("Scores of 12 images, ")
+    assert repr(evaluation).startswith(f"Evaluation of 12 images: {evaluation.nats_per_image:.4f} +- ")
+    for picture, size in ((completion, (8 * 58 + 2, 8 * 58 + 2)), (scores, (600, 300))):
+        with Image.open(io.BytesIO(picture._repr_png_())) as shown:
+            assert shown.size == size
