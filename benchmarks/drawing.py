@@ -1,6 +1,6 @@
 """What drawing takes by one model beside another: milliseconds per digit, in turns in one process.
 
-    python benchmarks/drawing.py [--models mnist-seed mnist] [--batches 1 64] [--rounds 15] [--threads 2]
+    python benchmarks/drawing.py [--models mnist-seed mnist] [--batches 1 64] [--rounds 15] [--seconds 0.2]
 
 The first model is what the others are compared with. A model of classes draws each in turn, which is all that a label
 costs.
@@ -31,6 +31,8 @@ class Options:
     """Images drawn at a time."""
     rounds: int = 15
     """Turns of each."""
+    seconds: float = 0.2
+    """How long a turn lasts, at least: a single small batch right after the other model's would measure cold caches."""
     threads: int | None = None
     """PyTorch's, by default as many as cores."""
     device: str = "cpu"
@@ -47,11 +49,13 @@ def main(options: Options) -> None:
     def milliseconds(name: str, n: int, seed: int) -> float:
         classes = getattr(models[name].config, "num_classes", None)
         labels = None if classes is None else torch.arange(n, device=device) % classes
-        start = time.perf_counter()
-        models[name].sample(n, labels, seed=seed)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return (time.perf_counter() - start) / n * 1e3
+        start, drawn, elapsed = time.perf_counter(), 0, 0.0
+        while elapsed < options.seconds:
+            models[name].sample(n, labels, seed=seed)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            drawn, elapsed = drawn + n, time.perf_counter() - start
+        return elapsed / drawn * 1e3
 
     rows = []
     for n in options.batches:

@@ -21,6 +21,7 @@ from pixelcnn.layers import LevelEmbedding, MaskedConv2d
 from pixelcnn.levels import GREY_LEVELS, level_dtype, levels_of
 from pixelcnn.likelihoods import Likelihood
 from pixelcnn.operations import Conv, FullView, View
+from pixelcnn.threads import alone
 
 __all__ = ["Autoregressive", "MakeView", "blank", "check_weights"]
 
@@ -302,7 +303,8 @@ class Autoregressive(ABC):
 
 def blank(model: Autoregressive, n: int) -> Tensor:
     """Images of zeros to draw into: levels (n, C, H, W) on the model's device."""
-    return torch.zeros(n, *model.image_shape, dtype=level_dtype(model.levels), device=model.device)
+    with alone():
+        return torch.zeros(n, *model.image_shape, dtype=level_dtype(model.levels), device=model.device)
 
 
 def check_weights(weights: Iterable[tuple[str, Tensor]], where: str = "") -> None:

@@ -8,9 +8,10 @@ silently draw from a different distribution.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 import torch
@@ -60,7 +61,7 @@ class _Results(Generic[T]):
         self._kind = (model.dtype, model.device)
         self._weights: list[bytes] | Tensor
         if model.device.type == "cpu":
-            self._weights = [weights.numpy().tobytes() for weights in _bytes(model)]
+            self._weights = list(_bytes(model))
         else:
             self._weights = _in_one_piece(model)
         self.made: dict[Hashable, T] = {}
@@ -72,17 +73,14 @@ class _Results(Generic[T]):
         if isinstance(self._weights, Tensor):
             return torch.equal(self._weights, _in_one_piece(model))
         # Not by torch, which shares out small comparisons, and then waits for a thread that a busy machine holds up.
-        now = _bytes(model)
-        return len(now) == len(self._weights) and all(
-            weights.numpy().tobytes() == before for weights, before in zip(now, self._weights, strict=True)
-        )
+        return all(now == before for now, before in itertools.zip_longest(_bytes(model), self._weights))
 
 
-def _bytes(model: Autoregressive) -> list[Tensor]:
+def _bytes(model: Autoregressive) -> Iterator[bytes]:
     """The weights as bytes, so that a NaN equals itself."""
-    return [parameter.detach().reshape(-1).view(torch.uint8) for parameter in model.parameters()]
+    return (weights.detach().numpy().tobytes() for weights in model.parameters())
 
 
 def _in_one_piece(model: Autoregressive) -> Tensor:
     """A copy of all weights in one tensor, which a GPU compares in a single call."""
-    return torch.cat(_bytes(model))
+    return torch.cat([weights.detach().reshape(-1).view(torch.uint8) for weights in model.parameters()])

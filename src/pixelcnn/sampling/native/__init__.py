@@ -30,7 +30,7 @@ __all__ = ["NativeSampler", "warn_of_slower", "why_not_native"]
 
 _MAX_ROWS = 224  # in a thread's front, so that their features stay in a core's caches
 _MAX_EXACT_IMAGES = 16  # per thread in exact arithmetic, for the same reason
-_BURSTS = 64  # approximate calls of compiled code per batch: between them progress is shown and Ctrl-C handled
+_BURST = 0.02  # seconds in compiled code between showing progress and handling Ctrl-C, approximately
 _MAX_BYTES = 2**26  # of memory per thread, as long as one image fits
 _RECORDABLE: weakref.WeakSet[Autoregressive] = weakref.WeakSet()  # whose networks need not be recorded again to know it
 
@@ -133,12 +133,14 @@ class NativeSampler:
         for thread in threads:
             thread.start()
         try:
-            burst = 1 if lockstep else max(1, min(steps // _BURSTS, walk.wavefront.height))
-            for step in range(0, steps, burst):
-                stop = min(step + burst, steps)
+            burst, stop = 1, 0
+            while stop < steps:
+                step, stop, begun = stop, min(stop + burst, steps), time.perf_counter()
                 if lockstep:
                     allowed.value = stop
                 walk.run(step, stop)
+                if not lockstep:
+                    burst = max(1, round(burst * min(2, _BURST / (time.perf_counter() - begun))))
                 if lockstep or stop == steps:
                     while any(each.value < stop for each in done):
                         time.sleep(0)

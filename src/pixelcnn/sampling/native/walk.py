@@ -25,6 +25,7 @@ from pixelcnn.sampling.native.compiler import native_library
 from pixelcnn.sampling.native.layout import Numbers, Plan, plan_of
 from pixelcnn.sampling.native.packing import packed
 from pixelcnn.sampling.native.structures import CoderStruct, ShareStruct, TeamStruct
+from pixelcnn.threads import alone
 
 __all__ = ["NativeWalk", "library_of"]
 
@@ -124,9 +125,12 @@ class NativeWalk:
             )
             for k in range(0, len(self._members), size)
         ]
+        with alone():  # a team of PyTorch's would go on spinning beside the threads of the walk
+            for member in self._members:
+                start, stop = member.start, member.start + member.plan.images
+                member.plan.begin(member.arena, None if condition is None else condition[start:stop])
         for k, member in enumerate(self._members):
             plan, start = member.plan, member.start
-            plan.begin(member.arena, None if condition is None else condition[start : start + plan.images])
             self._shares[k] = ShareStruct(
                 arena=member.arena.ctypes.data, images=images.data_ptr() + start * subpixels * images.itemsize,
                 count=plan.images, n=plan.n, first=draw.first + start, root=mixed_seed(draw.seed),
