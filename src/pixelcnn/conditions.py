@@ -136,6 +136,19 @@ class Conditions:
             parts.append(torch.zeros(n, (self.size or self.channels * cells) + 1, device=device))
         return torch.cat([part.to(dtype) for part in parts], 1)
 
+    def map_scale(self, rows: Tensor) -> int:
+        """How many of an image's pixels far apart those of its map are, from what `rows` returned."""
+        return math.isqrt(self.height * self.width * self.channels // (rows.shape[1] - (self.classes or 0) - 1))
+
+    def of_stripe(self, rows: Tensor, top: int, bottom: int) -> Tensor:
+        """What `rows` returned, for the images' own rows top .. bottom - 1, both multiples of `map_scale`: (N, D)."""
+        if not self.channels:
+            return rows
+        start, scale = self.classes or 0, self.map_scale(rows)
+        maps = rows[:, start:-1].view(-1, self.channels, self.height // scale, self.width // scale)
+        part = maps[:, :, top // scale : bottom // scale].flatten(1)
+        return torch.cat([rows[:, :start], part, rows[:, -1:]], 1)
+
     def _check_shape(self, found: Tensor, n: int, name: str) -> None:
         got = f"got {found.dtype} {tuple(found.shape)}"
         if self.size is not None:

@@ -25,6 +25,7 @@ from pixelcnn.arithmetic.precision import check_precision, exact_products
 from pixelcnn.completion import Completion, CompletionOptions, Method, complete
 from pixelcnn.randomness import seed_of
 from pixelcnn.sampling.autoregressive import Autoregressive, MakeView, check_weights
+from pixelcnn.stripes import Stripe, in_stripes, stripes_of
 from pixelcnn.threads import in_parallel
 
 __all__ = ["DensityModel"]
@@ -93,6 +94,7 @@ class DensityModel(Autoregressive):
         precision: Precision | None = None,
         *,
         condition: ArrayLike | None = None,
+        progress: bool = False,
     ) -> Tensor:
         """Exact log-likelihood of each image in nats.
 
@@ -101,15 +103,16 @@ class DensityModel(Autoregressive):
             labels: For a class-conditional model, classes, int64 (N,); None, or -1 for one image, leaves them open.
             precision: As for `sample`: the likelihood under the model that is sampled in that precision.
             condition: As for `forward`.
+            progress: Show a progress bar on standard error for each image that is computed in stripes.
 
         Returns:
             (N,), float32 (float64 for a model in float64). Without gradients, memory does not grow with N beyond the
-            result of `log_prob_map`.
+            result of `log_prob_map`, nor with the images' height, see `pixelcnn.stripes`.
 
         Raises:
             ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.
         """
-        return self.log_prob_map(images, labels, precision, condition=condition).flatten(1).sum(1)
+        return self.log_prob_map(images, labels, precision, condition=condition, progress=progress).flatten(1).sum(1)
 
     def log_prob_map(
         self,
@@ -118,6 +121,7 @@ class DensityModel(Autoregressive):
         precision: Precision | None = None,
         *,
         condition: ArrayLike | None = None,
+        progress: bool = False,
     ) -> Tensor:
         """Exact log-likelihood in nats of each sub-pixel given the ones before it: (N, C, H, W).
 
@@ -128,13 +132,17 @@ class DensityModel(Autoregressive):
         check_weights(self.named_parameters())
         given, view = self.condition_of(labels, len(images), condition), self.view_of(precision)
         with exact_products(precision, self.device):
-            return self._log_prob_map(images, given, view)
+            return self._log_prob_map(images, given, view, progress=progress)
 
-    def _log_prob_map(self, images: Tensor, condition: Tensor | None, view: MakeView) -> Tensor:
+    def _log_prob_map(
+        self, images: Tensor, condition: Tensor | None, view: MakeView, *, progress: bool = False
+    ) -> Tensor:
         """Computes the map in one piece if gradients are needed, otherwise in parts with bounded memory."""
         if (torch.is_grad_enabled() and not self.exact) or len(images) == 0 or not readable(images):
             self._warn_of_memory(images)
             return self.unchecked_log_prob_map(images, condition, view)
+        if stripes := stripes_of(self, condition):
+            return self._map_in_stripes(stripes, images, condition, view, progress=progress)
         on_host = self.device.type == "cpu"
         size = self.slice_size if on_host else self._images_within(_DEVICE_BYTES)
         if on_host and len(images) <= size:
@@ -145,6 +153,24 @@ class DensityModel(Autoregressive):
         if on_host and len(both) > 1:
             return torch.cat(in_parallel(lambda part: self.unchecked_log_prob_map(*part, view), both))
         return torch.cat([self.unchecked_log_prob_map(*part, view) for part in both])
+
+    def _map_in_stripes(
+        self, stripes: list[Stripe], images: Tensor, condition: Tensor | None, view: MakeView, *, progress: bool
+    ) -> Tensor:
+        """The map of large images, one stripe of one image at a time."""
+
+        def of_stripe(part: Tensor, given: Tensor | None) -> Tensor:
+            if self.logit_layer is not None:  # many pixels have many logits
+                return self._by_parts(self.likelihood.log_prob, part, given, view).to(self._wide)
+            return self.unchecked_log_prob_map(part, given, view)
+
+        found = torch.empty(images.shape, dtype=self._wide, device=self.device)
+        for k in range(len(images)):
+            given = None if condition is None else condition[k : k + 1]
+            parts = in_stripes(of_stripe, self, stripes, images[k : k + 1], given, progress=progress)
+            for stripe, part in zip(stripes, parts, strict=True):
+                found[k, :, stripe.own.start : stripe.own.stop] = part[0]
+        return found
 
     def _warn_of_memory(self, images: Tensor) -> None:
         """Warns if gradients are kept that take much memory."""

@@ -142,7 +142,7 @@ def log_probs(
         for start in range(0, len(images), size):
             part = images[start : start + size].to(model.device)
             some, maps = (None if each is None else each[start : start + size] for each in given)
-            found.append(model.log_prob(part, some, condition=maps).double())
+            found.append(model.log_prob(part, some, condition=maps, progress=progress).double())
             bar.update(len(part))
             if model.device.type == "cpu":
                 bar.set_postfix(nats=f"{-torch.cat(found[-100:]).mean():.2f}", refresh=False)

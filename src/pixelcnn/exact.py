@@ -30,6 +30,7 @@ from pixelcnn.operations.attention import MAX_EXACT_PIXELS
 from pixelcnn.sampling.autoregressive import MakeView
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
+from pixelcnn.stripes import in_stripes, stripes_of
 
 __all__ = ["PreparedModel", "prepare"]
 
@@ -145,12 +146,19 @@ class PreparedModel(DensityModel):
 
     @torch.no_grad()
     def edges(self, images: Tensor, condition: Tensor | None) -> Tensor:
-        """Where the frequencies of the images' own levels start and stop: int64 (N, C, H, W, 2).
+        """Where the frequencies of the images' own levels start and stop: int64 (N, C, H, W, 2), or int32 if the images
+        are large.
 
         Args:
             images: Levels (N, C, H, W), not checked.
             condition: The result of `condition_of` for their labels.
         """
+        if len(images) == 1 and (stripes := stripes_of(self, condition)):
+            parts = in_stripes(self._edges, self, stripes, images, condition)
+            return torch.cat([part.to(torch.int32) for part in parts], 2)
+        return self._edges(images, condition)
+
+    def _edges(self, images: Tensor, condition: Tensor | None) -> Tensor:
         if self._many_logits:
             return self._by_parts(self.likelihood.edges, images, condition, None)
         return self.likelihood.edges(self.raw_params(images, condition), images)

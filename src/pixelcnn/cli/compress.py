@@ -247,7 +247,8 @@ def _salvaged(prepared: PreparedModel, data: bytes, header: Header) -> tuple[dic
     images: dict[int, Tensor] = {}
     classes: dict[int, int] = {}
     stream = Stream(prepared, data)
-    with progress_bar(f"decompressing {header.count}", header.count, "img", show=True) as bar:
+    unit = "part" if header.large else "img"
+    with progress_bar(f"decompressing {header.count}", stream.units(header.count), unit, show=True) as bar:
         for chunk, (levels, labels) in stream.decode(range(header.chunks), bar.update, damaged):
             members = header.images_of(chunk)
             images.update(zip(members, levels, strict=True))

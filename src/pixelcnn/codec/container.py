@@ -27,7 +27,7 @@ _MIN_PAYLOAD = 8
 _MAX_NOTES = 2**24  # bytes, inflated
 _MAX_NOTES_VALUES = 2**20  # each may take a hundred bytes once parsed
 
-_LABELLED, _NOTED, _CONDITIONED = 1, 2, 4
+_LABELLED, _NOTED, _CONDITIONED, _LARGE = 1, 2, 4, 8
 
 _JOINED = b"PXCS"  # several streams, one after another
 _COUNT = struct.Struct("<4sBI")
@@ -58,6 +58,8 @@ class Header:
     """Whether each image has a class."""
     conditioned: bool = False
     """Whether the images are conditioned on vectors or maps, which the stream does not hold."""
+    large: bool = False
+    """Whether the images are so large that each is coded in parts: then a chunk is an image, see docs/format.md."""
     digest: bytes
     """The first 8 bytes of the SHA-256 of labels and levels."""
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +95,7 @@ def pack_header(header: Header) -> bytes:
     many = header.levels > GREY_LEVELS
     begin = _HEADER.pack(
         _MAGIC, _VERSION_OF_MANY if many else _VERSION,
-        _LABELLED * header.labelled + _NOTED * bool(notes) + _CONDITIONED * header.conditioned,
+        _LABELLED * header.labelled + _NOTED * bool(notes) + _CONDITIONED * header.conditioned + _LARGE * header.large,
         header.identity, *header.shape, header.levels - many, header.count, header.per_chunk, header.per_group,
         header.digest,
     )  # fmt: skip
@@ -207,7 +209,7 @@ def _read_header(data: bytes) -> tuple[Header, int]:
     valid = (
         0 < per_group <= per_chunk and count > 0 and levels >= 2 and many == (levels > GREY_LEVELS) and c * h * w > 0
     )
-    known = flags <= _LABELLED | _NOTED | _CONDITIONED
+    known = flags <= _LABELLED | _NOTED | _CONDITIONED | _LARGE and (not flags & _LARGE or per_chunk == 1)
     if not valid or not known or (per_group > 1 and per_group * c * h * w > _MAX_SUBPIXELS):
         raise StreamError("the header has values that no encoder writes")
     notes: dict[str, Any] = {}
@@ -217,7 +219,8 @@ def _read_header(data: bytes) -> tuple[Header, int]:
         offset = sum(span)
     header = Header(
         identity=identity, shape=(c, h, w), levels=levels, count=count, per_chunk=per_chunk, per_group=per_group,
-        labelled=bool(flags & _LABELLED), conditioned=bool(flags & _CONDITIONED), digest=digest, notes=notes,
+        labelled=bool(flags & _LABELLED), conditioned=bool(flags & _CONDITIONED), large=bool(flags & _LARGE),
+        digest=digest, notes=notes,
     )  # fmt: skip
     return header, offset
 

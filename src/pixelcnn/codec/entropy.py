@@ -19,6 +19,7 @@ References:
 from __future__ import annotations
 
 import bisect
+import ctypes
 from collections.abc import Iterator
 
 import numpy as np
@@ -78,6 +79,10 @@ class Decoder:
     def state(self) -> Coder:
         """The state from which compiled code continues; valid as long as the decoder lives."""
         return Coder(self._x, self._words.ctypes.data, self._next, len(self._words), 0, None)
+
+    def load(self, coder: Coder) -> None:
+        """`state` into a structure whose address compiled code has."""
+        ctypes.pointer(coder)[0] = self.state()
 
     def resume(self, state: Coder) -> None:
         """Continues from the state in which compiled code ended.

@@ -1,6 +1,7 @@
 """Groups of images as symbols of the entropy coder, in compiled code where it is available.
 
-The images of a group are coded side by side: all of them one step of the wavefront at a time.
+The images of a group are coded side by side: all of them one step of the wavefront at a time. A large image is coded in
+parts, each of the steps that it takes to have 2^18 sub-pixels, so that few symbols are held at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import contextlib
 import functools
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -22,12 +23,14 @@ from pixelcnn.exact import PreparedModel
 from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.sampling.native import warn_of_slower, why_not_native
 from pixelcnn.sampling.native.coding import NativeCoder
+from pixelcnn.sampling.native.structures import CoderStruct
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.sampling.walk import Walk
 
 __all__ = ["GroupCoder"]
 
 _NUMBERS = 2**22  # of cumulative frequencies that a decoder has at a time
+_PART_SUBPIXELS = 2**18
 _DEVICE_BYTES = 2**28  # on a GPU: of cumulative frequencies, and of one layer's features, at a time
 
 
@@ -97,6 +100,80 @@ class GroupCoder:
             decoder.resume(state)
             return
 
+        drawn, walk = images.to(model.device), self._walk(len(images), condition)
+        self._take_steps(walk, walk.steps, drawn, decoder)
+        images.copy_(drawn)
+
+    @functools.cached_property
+    def part_ends(self) -> list[int]:
+        """The step after each part of a large image."""
+        wavefront = schedule_of(self._prepared, conditional=self._conditional).wavefront
+        channels, steps = self._prepared.image_shape[0], wavefront.steps
+        if wavefront.slope >= wavefront.width:  # a pixel per step
+            each = -(-_PART_SUBPIXELS // channels)
+            return [*range(each, steps, each), steps]
+        ends, subpixels = [], 0
+        for step in range(steps):
+            subpixels += channels * len(wavefront.rows(step))
+            if subpixels >= _PART_SUBPIXELS or step == steps - 1:
+                ends.append(step + 1)
+                subpixels = 0
+        return ends
+
+    @torch.inference_mode()
+    def edges_in_parts(self, image: Tensor, given: Given) -> Iterator[NDArray[np.uint32]]:
+        """`edges` of a single image (1, C, H, W), part by part."""
+        if not self.native:
+            yield from self._parts_by_forwards(image, given)
+            return
+        condition = self._prepared.condition_of(given[0], 1, given[1])
+        channels, height, _ = image.shape[1:]
+        room = np.empty((_PART_SUBPIXELS + channels * height, 2), dtype=np.uint32)  # a step may be one pixel per row
+        coder = CoderStruct(edges=room.ctypes.data)
+        with self._native_coder(1) as native:
+            for _ in native.in_parts(image.contiguous(), condition, coder, self.part_ends):
+                yield room[: coder.position].copy()
+                coder.position = 0
+
+    @torch.inference_mode()
+    def decode_in_parts(self, image: Tensor, given: Given, decoders: Iterable[Decoder]) -> Iterator[None]:
+        """`decode` of a single image (1, C, H, W), with a decoder for each part; yields after each.
+
+        Raises:
+            PayloadError: If one has too few symbols, or too many.
+        """
+        model = self._prepared
+        condition = model.condition_of(given[0], 1, given[1])
+        if self.native:
+            coder = CoderStruct()
+            with self._native_coder(1) as native:
+                walking = native.in_parts(image, condition, coder, self.part_ends)
+                for decoder in decoders:
+                    decoder.load(coder)
+                    next(walking)
+                    decoder.resume(coder)
+                    decoder.end()
+                    yield
+            return
+        drawn, walk = image.to(model.device), self._walk(1, condition)
+        start = walk.steps.start
+        for decoder, end in zip(decoders, self.part_ends, strict=True):
+            self._take_steps(walk, range(start, end), drawn, decoder)
+            decoder.end()
+            start = end
+            yield
+        image.copy_(drawn)
+
+    def _walk(self, n: int, condition: Tensor | None) -> Walk:
+        """The beginning of a walk through n images, in PyTorch."""
+        walk = Walk(self._prepared, n, conditional=condition is not None)
+        walk.start(condition)
+        return walk
+
+    def _take_steps(self, walk: Walk, steps: Iterable[int], images: Tensor, decoder: Decoder) -> None:
+        """Fills images by the decoder's next symbols."""
+        model = self._prepared
+
         def choose(_channel: int, _pixels: slice, params: Tensor) -> Tensor:
             found = [
                 torch.from_numpy(decoder.take(model.likelihood.cumulative(part).cpu().numpy()))
@@ -104,12 +181,8 @@ class GroupCoder:
             ]
             return torch.cat(found).view(params.shape[:2]).to(params.device)
 
-        drawn = images.to(model.device)
-        walk = Walk(model, len(images), conditional=condition is not None)
-        walk.start(condition)
-        for step in walk.steps:
-            walk.step(model, step, drawn, choose)
-        images.copy_(drawn)
+        for step in steps:
+            walk.step(model, step, images, choose)
 
     @contextlib.contextmanager
     def _native_coder(self, size: int) -> Iterator[NativeCoder]:
@@ -143,6 +216,16 @@ class GroupCoder:
         groups = torch.split(torch.cat(parts), per_group)
         found: NDArray[np.uint32] = torch.cat([group.transpose(0, 1).reshape(-1, 2) for group in groups]).numpy()
         return found.astype(np.uint32)
+
+    def _parts_by_forwards(self, image: Tensor, given: Given) -> Iterator[NDArray[np.uint32]]:
+        """`edges_in_parts` by a forward of the whole image."""
+        model = self._prepared
+        labels, maps = (None if each is None else each.to(model.device) for each in given)
+        edges = model.edges(image.to(model.device), model.condition_of(labels, 1, maps))[0].flatten(1, 2).cpu()
+        wavefront = schedule_of(model, conditional=self._conditional).wavefront
+        for start, end in itertools.pairwise([0, *self.part_ends]):
+            steps = [edges[:, wavefront.pixels(step)].reshape(-1, 2) for step in range(start, end)]
+            yield torch.cat(steps).numpy().astype(np.uint32)
 
     @functools.cached_property
     def _walk_order(self) -> Tensor:

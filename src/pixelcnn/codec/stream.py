@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -28,11 +31,16 @@ from pixelcnn.threads import in_order
 
 __all__ = ["Stream", "compress", "decompress", "decompress_with_labels", "find_model"]
 
+Decoded: TypeAlias = tuple[Tensor, Tensor | None]
+"""Images and classes."""
+
 _CHUNK_SUBPIXELS = 2**20
 _GROUP_BYTES = 2**26  # of a group's features, where an encoder has the choice
 _GROUP_SUBPIXELS = 2**18
 _GROUP_IMAGES = 2**14
+_LARGE_SUBPIXELS = 2**22  # of an image; beyond, it is coded in parts
 _MAX_BYTES = 2**31
+_PART = struct.Struct("<I")
 _CHUNKS_PER_THREAD = 4  # from this many on, each thread decodes chunks of its own; below, all decode one together
 
 
@@ -49,7 +57,8 @@ def compress(
     """A stream from which `decompress` restores the same images.
 
     The bytes are a function of model, images, labels, condition, chunk and notes alone: not of threads, batches, device
-    or machine. Memory beyond images and stream does not grow with their number.
+    or machine. Memory beyond images and stream does not grow with their number; for a large image, compiled code needs
+    some 8 bytes per sub-pixel.
 
     Args:
         model: A model of such images; its exact twin, if it is prepared already.
@@ -58,7 +67,7 @@ def compress(
             its unconditional distribution.
         condition: As for `AutoregressiveModel.log_prob`; it is not stored, and decoding needs the same.
         chunk: Images per chunk. A chunk can be decoded without the rest, and damage is confined to it; each costs some
-            16 bytes. By default as many as have 2^20 sub-pixels.
+            16 bytes. By default as many as have 2^20 sub-pixels; of images with more than 2^22, always 1.
         notes: Anything that can be represented as JSON, to be stored with the images, such as their names; deflated.
         progress: Show a progress bar on standard error.
 
@@ -78,7 +87,8 @@ def compress(
     images, labels = images.cpu(), None if labels is None else labels.cpu()
     condition = None if condition is None else condition.cpu()
     subpixels = math.prod(prepared.image_shape)
-    per_chunk = min(chunk or max(1, _CHUNK_SUBPIXELS // subpixels), 2**32 - 1)
+    large = subpixels > _LARGE_SUBPIXELS
+    per_chunk = 1 if large else min(chunk or max(1, _CHUNK_SUBPIXELS // subpixels), 2**32 - 1)
     header = Header(
         identity=bytes.fromhex(prepared.identity)[:16],
         shape=prepared.image_shape,
@@ -88,12 +98,16 @@ def compress(
         per_group=min(per_chunk, _per_group(prepared, subpixels)),
         labelled=labels is not None,
         conditioned=condition is not None,
+        large=large,
         digest=_digest(images, labels),
         notes=dict(notes or {}),
     )
     begin = pack_header(header)  # raises for wrong notes before all the work
+    given = labels, condition
+    if large:
+        return b"".join([begin, *map(block, _payloads_in_parts(prepared, header, images, given, progress=progress))])
     with progress_bar(f"compressing {len(images)}", len(images), "img", show=progress) as bar:
-        return b"".join([begin, *map(block, _payloads(prepared, header, images, (labels, condition), bar.update))])
+        return b"".join([begin, *map(block, _payloads(prepared, header, images, given, bar.update))])
 
 
 def _payloads(
@@ -124,6 +138,23 @@ def _payloads(
                 done(part.stop - part.start)
             symbols = np.concatenate(edges)
             yield encode_natively(symbols) if coder.native else entropy.encode(symbols)
+
+
+def _payloads_in_parts(
+    prepared: PreparedModel, header: Header, images: Tensor, given: Given, *, progress: bool
+) -> Iterator[bytes]:
+    """The payloads of large images: their parts, each preceded by its length."""
+    labels, condition = given
+    coder = GroupCoder(prepared, labelled=labels is not None, conditioned=condition is not None)
+    encoded = encode_natively if coder.native else entropy.encode
+    with progress_bar(f"compressing {len(images)}", len(images) * len(coder.part_ends), "part", show=progress) as bar:
+        for k in range(header.chunks):
+            label, maps = (None if each is None else each[k : k + 1] for each in given)
+            parts = [] if label is None else [encoded(coder.label_edges(label))]
+            for edges in coder.edges_in_parts(images[k : k + 1], (label, maps)):
+                parts.append(encoded(edges))
+                bar.update()
+            yield b"".join(_PART.pack(len(part)) + part for part in parts)
 
 
 def _per_group(prepared: PreparedModel, subpixels: int) -> int:
@@ -189,7 +220,8 @@ def decompress_with_labels(
         raise StreamError(f"the images have {size} bytes, and most_bytes is {most_bytes}")
     images = torch.from_numpy(np.zeros((len(members), *header.shape), array_dtype(header.levels)))
     labels = torch.from_numpy(np.zeros(len(members), np.int64)) if header.labelled else None
-    with progress_bar(f"decompressing {len(members)}", len(members), "img", show=progress) as bar:
+    unit = "part" if header.large else "img"
+    with progress_bar(f"decompressing {len(members)}", stream.units(len(members)), unit, show=progress) as bar:
         for chunk, (chunk_images, chunk_labels) in stream.decode(chunks, bar.update):
             start = header.images_of(chunk).start - members.start
             images[start : start + len(chunk_images)] = chunk_images
@@ -242,12 +274,12 @@ class Stream:
         chunks: Sequence[int],
         done: Callable[[int], object] = lambda _: None,
         damaged: Callable[[int, StreamError], object] | None = None,
-    ) -> Iterator[tuple[int, tuple[Tensor, Tensor | None]]]:
+    ) -> Iterator[tuple[int, Decoded]]:
         """Decodes chunks, on all cores.
 
         Args:
             chunks: Their indices.
-            done: Called with numbers of images as they are decoded.
+            done: Called with numbers of images as they are decoded, or of parts of large ones.
             damaged: Called with the index of each damaged chunk and its error; the chunk is then left out. Without it
                 the error is raised.
 
@@ -259,15 +291,10 @@ class Stream:
             StreamError: If a chunk is damaged.
         """
         threads = torch.get_num_threads()
-        apart = len(chunks) >= _CHUNKS_PER_THREAD * threads
-        coder = GroupCoder(
-            self._prepared,
-            labelled=self.header.labelled,
-            conditioned=self.header.conditioned,
-            threads=1 if apart else threads,
-        )
+        apart = len(chunks) >= _CHUNKS_PER_THREAD * threads and not self.header.large
+        coder = self._coder(1 if apart else threads)
 
-        def decoded(chunk: int) -> tuple[Tensor, Tensor | None] | StreamError:
+        def decoded(chunk: int) -> Decoded | StreamError:
             try:
                 return self._decoded(coder, chunk, done)
             except entropy.PayloadError as error:
@@ -275,7 +302,12 @@ class Stream:
             except StreamError as error:
                 return error
 
-        with in_order(decoded, chunks, threads=threads if apart and coder.native else 1, ahead=2 * threads) as results:
+        if self.header.large:  # in this thread, where Ctrl-C ends it between parts
+            each_chunk: AbstractContextManager[Iterator[Decoded | StreamError]] = nullcontext(map(decoded, chunks))
+        else:
+            count = threads if apart and coder.native else 1
+            each_chunk = in_order(decoded, chunks, threads=count, ahead=2 * threads)
+        with each_chunk as results:
             for chunk, result in zip(chunks, results, strict=True):
                 if not isinstance(result, StreamError):
                     yield chunk, result
@@ -287,8 +319,40 @@ class Stream:
                 else:
                     damaged(chunk, result)
 
-    def _decoded(self, coder: GroupCoder, chunk: int, done: Callable[[int], object]) -> tuple[Tensor, Tensor | None]:
+    def units(self, images: int) -> int:
+        """How many parts so many images have, if they are large; otherwise the number itself."""
+        return images * len(self._coder(1).part_ends) if self.header.large else images
+
+    def _coder(self, threads: int) -> GroupCoder:
+        kinds = {"labelled": self.header.labelled, "conditioned": self.header.conditioned}
+        return GroupCoder(self._prepared, **kinds, threads=threads)
+
+    def _decoded_in_parts(self, coder: GroupCoder, chunk: int, done: Callable[[int], object]) -> Decoded:
+        """A chunk that is a large image."""
+        payload = payload_of(self._data, self._spans[chunk], f"chunk {chunk} is")
+        parts, start = [], 0
+        while start < len(payload):
+            if len(payload) - start < _PART.size:
+                raise StreamError(f"chunk {chunk} is damaged: it ends within the length of a part")
+            stop = start + _PART.size + _PART.unpack_from(payload, start)[0]
+            parts.append(payload[start + _PART.size : stop])
+            start = stop
+        if start != len(payload) or len(parts) != len(coder.part_ends) + self.header.labelled:
+            raise StreamError(f"chunk {chunk} is damaged: its parts are not those of an image")
+        labels = None
+        if self.header.labelled:
+            labels = coder.decode_labels(1, decoder := entropy.Decoder(parts.pop(0)))
+            decoder.end()
+        image = torch.from_numpy(np.zeros((1, *self.header.shape), array_dtype(self.header.levels)))
+        maps = None if self._condition is None else self._condition[chunk : chunk + 1]
+        for _ in coder.decode_in_parts(image, (labels, maps), map(entropy.Decoder, parts)):
+            done(1)
+        return image, labels
+
+    def _decoded(self, coder: GroupCoder, chunk: int, done: Callable[[int], object]) -> Decoded:
         header = self.header
+        if header.large:
+            return self._decoded_in_parts(coder, chunk, done)
         decoder = entropy.Decoder(payload_of(self._data, self._spans[chunk], f"chunk {chunk} is"))
         members = header.images_of(chunk)
         labels = coder.decode_labels(len(members), decoder) if header.labelled else None

@@ -84,6 +84,7 @@ class MixtureModel(AutoregressiveModel):
         precision: Precision | None = None,
         *,
         condition: ArrayLike | None = None,
+        progress: bool = False,
     ) -> Tensor:
         """Exact log-likelihood of each image in nats: (N,); see `AutoregressiveModel.log_prob`."""
         images = self.checked_images(images).to(self.device)
@@ -91,7 +92,11 @@ class MixtureModel(AutoregressiveModel):
         labels, condition = self.checked_given(labels, condition, len(images))
         return self._mixed(
             lambda part: self._drawn_from(part.network).log_prob(
-                part.transform.applied(images), self._given(part, len(images), labels), precision, condition=condition
+                part.transform.applied(images),
+                self._given(part, len(images), labels),
+                precision,
+                condition=condition,
+                progress=progress,
             )
         )
 

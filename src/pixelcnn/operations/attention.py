@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -70,6 +71,10 @@ class Attention(Operation):
         else:
             found = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return F.pad(found, (0, 0, 1, 0)).transpose(1, 2).reshape(query.shape)
+
+    def above(self, scale: int) -> float:
+        """All rows."""
+        return math.inf
 
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
         """One position after another: each sees one pixel more."""

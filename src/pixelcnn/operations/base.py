@@ -8,6 +8,7 @@ of this package, a subclass of `Operation` that defines everything about it:
     at_front       its result at the pixels being generated now, reading neighbours from caches
     needs          which values it reads, and how early they must be available
     scale          on which grid its result lies: at each pixel, or at each cell of a coarse context
+    above          how many rows up it reads, to compute a large image in stripes
     by_rows        whether it can be computed a row at a time, before the row's first pixel is drawn
     bound          how large its result and its sums can become, to prove that the grid's arithmetic is exact
     packed         its record for compiled code, where `opcode` selects its case in operations.h
@@ -91,6 +92,12 @@ class Operation(ABC):
     def scale(self, *inputs: int) -> int:
         """How many pixels apart the positions of the result are, given those of the inputs."""
         return inputs[0] if inputs else 1
+
+    def above(self, scale: int) -> float:
+        """How many of the image's rows up the inputs are read, which are `scale` pixels apart; infinity for any number,
+        or if the result depends on where in the image it is.
+        """
+        return 0
 
     def by_rows(self, node: Node, rows: Iterable[int]) -> bool:
         """Whether the result can be computed a row at a time if the values `rows` are."""

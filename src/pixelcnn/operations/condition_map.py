@@ -89,6 +89,8 @@ class ConditionMap(Operation):
     """The encoder's features of a map at every pixel."""
 
     encoder: MapEncoder
+    REACH: ClassVar[int] = 2
+    """How many of a map's own pixels far a pixel sees it, in all directions."""
     opcode: ClassVar[int] = -1  # engine.c finds its result in memory, see `pixelcnn.sampling.native.layout`
 
     def features(self, *inputs: int) -> int:

@@ -106,6 +106,10 @@ class Conv(Operation):
         for value in node.reads[1:]:
             yield value, 0
 
+    def above(self, scale: int) -> float:
+        """As far as the uppermost tap."""
+        return scale * max((-dy for dy, _ in self.layer.taps), default=0)
+
     def by_rows(self, node: Node, rows: Iterable[int]) -> bool:
         """If the source is, or if only rows above are seen."""
         rows = set(rows)

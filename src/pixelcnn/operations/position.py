@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,6 +34,10 @@ class Position(Operation):
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
         """(1, rows, columns, features)."""
         return view.arithmetic.settled(self.table.forward())[None]
+
+    def above(self, scale: int) -> float:
+        """It depends on where in the image it is."""
+        return math.inf
 
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
         """(P, 1, features of the group)."""

@@ -42,6 +42,10 @@ class Upsample(Operation):
         repeated = F.interpolate(x_nchw, scale_factor=self.factor, mode="nearest")
         return repeated.permute(0, 2, 3, 1)[:, :height, :width]
 
+    def above(self, scale: int) -> float:
+        """From the last row of a cell to its first."""
+        return self.cell - self.to
+
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
         """A row of the result, all colour groups: networks with a coarse context are run row by row."""
         coarse, width = front.row(node.inputs[0]), len(front.row(node.target))

@@ -183,7 +183,7 @@ class Autoregressive(ABC):
 
     def raw_params(self, images: Tensor, condition: Tensor | None = None, view: MakeView | None = None) -> Tensor:
         """`forward` without validating its arguments; see `unchecked_log_prob_map`."""
-        c, h, w = self.image_shape
+        c, h, w = images.shape[1:]
         raw = self.network(self._seen(images, condition, view)).to(self._wide)  # if under autocast, or in float16
         if self.grouped:
             return raw.view(-1, h, w, c, self.likelihood.params).permute(0, 3, 1, 2, 4)
@@ -227,7 +227,7 @@ class Autoregressive(ABC):
         It returns (P, C, ...), and this (N, C, H, W, ...). The last layer's result exists for these pixels only, also
         where gradients are needed.
         """
-        (c, h, w), layer = self.image_shape, self.logit_layer
+        (c, h, w), layer = images.shape[1:], self.logit_layer
         assert layer is not None
         seen = self._seen(images, condition, view)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -42,6 +43,19 @@ class NativeCoder:
         found = np.empty((images.numel(), 2), dtype=np.uint32)
         self._run(images.contiguous(), condition, CoderStruct(edges=found.ctypes.data))
         return found
+
+    def in_parts(
+        self, images: Tensor, condition: Tensor | None, coder: CoderStruct, ends: Iterable[int]
+    ) -> Iterator[None]:
+        """Codes a single image a few steps at a time, and yields after each step of `ends`, its last step included: the
+        coder may be changed there.
+        """
+        self._walk.begin(images, condition, Draw(1), coder=coder)
+        start = 0
+        for end in ends:
+            self._walk.run(start, end)
+            yield
+            start = end
 
     def _run(self, images: Tensor, condition: Tensor | None, coder: CoderStruct) -> None:
         walk = self._walk

@@ -1,0 +1,70 @@
+"""Large images in stripes: the same likelihood as in one piece, in bounded memory."""
+
+import pytest
+import torch
+
+import pixelcnn
+from pixelcnn import stripes
+from pixelcnn.exact import prepare
+
+MODELS = {
+    "pixelcnn": (pixelcnn.PixelCNN, {"filters": 6, "blocks": 2}),
+    "gated": (pixelcnn.GatedPixelCNN, {"filters": 6, "layers": 2, "kernel_size": 5}),
+    "embedding": (pixelcnn.GatedPixelCNN, {"filters": 6, "layers": 2, "embedding": 2}),
+    "context": (pixelcnn.GatedPixelCNN, {"filters": 6, "layers": 2, "context": (4, 3, 2), "context_places": False}),
+    "plusplus": (pixelcnn.PixelCNNPlusPlus, {"filters": 6, "blocks": 1, "mixtures": 2}),
+    "map": (pixelcnn.GatedPixelCNN, {"filters": 6, "layers": 2, "condition_channels": 2, "num_classes": 3}),
+    "vector": (pixelcnn.GatedPixelCNN, {"filters": 6, "layers": 2, "condition_dim": 2}),
+}
+
+
+@pytest.fixture(params=MODELS)
+def made(request):
+    """A model of images of 60 x 12 pixels in float64, images, and what they are conditioned on."""
+    family, options = MODELS[request.param]
+    model = family((3, 60, 12), levels=4, generator=torch.Generator().manual_seed(0), **options).double()
+    images = torch.randint(4, (2, 3, 60, 12), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    given = {}
+    if request.param == "map":
+        given = {"condition": torch.rand(2, 2, 30, 6), "labels": torch.tensor([2, 0])}
+    elif request.param == "vector":
+        given = {"condition": torch.rand(2, 2)}
+    return model, images, given
+
+
+@pytest.mark.parametrize("rows", [1, 7, 32])
+@torch.no_grad()
+def test_the_whole_images_likelihood(made, rows, monkeypatch):
+    model, images, given = made
+    whole = model.log_prob_map(images, **given)
+    widest = max(layer.out_channels for layer in model.masked_layers if layer is not model.logit_layer)
+    monkeypatch.setattr(stripes, "_BYTES", rows * 12 * widest * 8.0)
+    condition = model.condition_of(given.get("labels"), 2, given.get("condition"))
+    assert len(stripes.stripes_of(model, condition)) > 1
+    assert (model.log_prob_map(images, **given) - whole).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["gated", "plusplus", "map"])
+def test_exact_models_to_the_bit(name, monkeypatch):
+    family, options = MODELS[name]
+    model = prepare(family((1, 40, 6), levels=3, **options))
+    images = torch.randint(3, (1, 1, 40, 6), dtype=torch.uint8)
+    given = {"condition": torch.rand(1, 2, 20, 3)} if name == "map" else {}
+    whole = model.log_prob_map(images, **given)
+    monkeypatch.setattr(stripes, "_BYTES", 1.0)
+    assert torch.equal(model.log_prob_map(images, **given), whole)
+
+
+@pytest.mark.parametrize("options", [{"places": True}, {"attention": 1}, {"context": (2,)}])
+def test_networks_that_see_where_they_are_are_not_cut(options, monkeypatch):
+    monkeypatch.setattr(stripes, "_BYTES", 1.0)
+    model = pixelcnn.GatedPixelCNN((1, 40, 6), filters=4, layers=2, **options)
+    assert stripes.stripes_of(model, None) == []
+
+
+def test_the_stripes_are_the_image(monkeypatch):
+    monkeypatch.setattr(stripes, "_BYTES", 1.0)
+    model = pixelcnn.GatedPixelCNN((1, 41, 6), filters=4, layers=2)
+    found = stripes.stripes_of(model, None)
+    assert [row for stripe in found for row in stripe.own] == list(range(41))
+    assert max(len(stripe.seen) for stripe in found) <= 2 * len(found[0].own)
