@@ -12,6 +12,8 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.config import FAMILIES, TrainConfig, from_dict, to_dict
 from pixelcnn.models import MODELS, OrderEnsemble, model_of
+from pixelcnn.operations import Activation, Conv
+from pixelcnn.sampling.program import record
 
 SHAPE = (1, 5, 6)
 
@@ -156,3 +158,14 @@ def test_what_cannot_be_recorded_is_said_once_and_by_line():
     with pytest.raises(ValueError, match=r"own_models\.py line"):
         pixelcnn.compress(model, drawn)
     assert "one full forward pass for each of its 30" in pixelcnn.models.base._card_of(model)
+
+
+def test_groups_that_disagree_are_said():
+    """An operation on the features of three colours, of which it does not know that they are three."""
+
+    class Forgetful(own_models.Plain):
+        def network(self, view):
+            return view(Conv(self.last), view(Activation(kind="gelu"), view(Conv(self.first), view.image)))
+
+    with pytest.raises(ValueError, match=r"test_own\.py line .*Activation has groups=1, and its input 3"):
+        record(Forgetful((3, 4, 4), width=6))

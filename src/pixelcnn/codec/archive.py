@@ -278,7 +278,10 @@ def _upright(
             upright = ImageOps.exif_transpose(_deep(file) if deep else file)
         if size is not None and upright.size != size:
             turned = " upright" if orientation > 1 else ""
-            raise ValueError(f"it is {upright.width} x {upright.height} pixels{turned}, and not {size[0]} x {size[1]}")
+            raise ValueError(
+                f"it is {upright.width} x {upright.height} pixels{turned}, and not {size[0]} x {size[1]}; networks "
+                "trained with --no-places --no-context-places and without attention take any size"
+            )
         return (upright if deep else _plain(upright)), orientation, tuple(_dropped(upright, bits))
 
 

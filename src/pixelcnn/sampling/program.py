@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pixelcnn.operations import IMAGE, Condition, ConditionMap, Conv, Node, Operation, Sum, View
+from pixelcnn.operations import IMAGE, Condition, ConditionMap, Conv, Node, Operation, Pointwise, Sum, View
 from pixelcnn.sampling.autoregressive import Autoregressive
 
 __all__ = ["Program", "RecordingError", "record"]
@@ -121,6 +121,8 @@ class _Recorder:
 
     def note(self, op: Operation, *inputs: Features) -> Features:
         """Records an operation that makes a new value."""
+        if isinstance(op, Pointwise) and (other := {x.groups for x in inputs} - {op.groups}):
+            raise TypeError(f"{type(op).__name__} has groups={op.groups}, and its input {other.pop()}; they must agree")
         numbers = tuple(x.number for x in inputs)
         node = Node(op=op, inputs=numbers, target=len(self.features))
         self.features.append(op.features(*(self.features[number] for number in numbers)))
