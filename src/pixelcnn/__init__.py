@@ -1,9 +1,11 @@
 """pixelcnn: exact-likelihood autoregressive models of images.
 
+    >>> import torch
     >>> import pixelcnn
     >>> model = pixelcnn.load("mnist")
     >>> images = model.sample(4, seed=0)
-    >>> nats = model.log_prob(images)
+    >>> with torch.inference_mode():
+    ...     nats = model.log_prob(images)
 
 The public names are loaded on first use, so that the command line's help does not wait for torch.
 """

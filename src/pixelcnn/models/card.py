@@ -167,12 +167,12 @@ def _classes(model: DensityModel) -> str:
 def _code(model: DensityModel) -> str:
     c, h, w = model.image_shape
     classes, vector = model.num_classes, model.condition_dim
-    lines = ["import torch\n\n"] if classes or vector else []
-    lines += [
-        "import pixelcnn\n\n",
+    lines = [
+        "import torch\nimport pixelcnn\n\n",
         f"model = pixelcnn.load({json.dumps(HERE)})\n",
         f"images = model.sample(4, seed=0)  # uint8 (4, {c}, {h}, {w}), levels 0..{model.levels - 1}\n",
-        "nats = model.log_prob(images)  # exact log-likelihood of each image, (4,)\n",
+        "with torch.inference_mode():\n",
+        "    nats = model.log_prob(images)  # exact log-likelihood of each image, (4,)\n",
     ]
     if classes:
         lines.append(f"drawn = model.sample(4, torch.arange(4) % {classes}, seed=0)  # of classes 0..{classes - 1}\n")
