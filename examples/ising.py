@@ -13,6 +13,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import tyro
@@ -37,14 +38,18 @@ class Options:
     """Length of the run."""
     batch_size: int = 128
     """Images per step."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """As for `pixelcnn.fit_energy`."""
     learning_rate: float = 5e-3
     """The peak learning rate."""
     ema: float | None = 0.99
     """Decay of the average of the weights."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of the gradient's products: `bf16` is 1.3 times as fast where a processor has it."""
     filters: int = 16
     """Features of the network."""
-    layers: int = 4
-    """Its layers."""
+    kernels: tuple[int, ...] = (7, 7, 7)
+    """Sizes of the kernels of its layers after the first, which has 9 x 9."""
     group: tuple[str, ...] = ("flip",)
     """Symmetries, of `pixelcnn.symmetries.GROUPS`."""
     n: int = 10_000
@@ -60,7 +65,8 @@ def main(options: Options) -> None:
     started = time.monotonic()
     size, beta, sites = options.size, options.beta, options.size**2
     member = pixelcnn.GatedPixelCNN(
-        (1, size, size), filters=options.filters, layers=options.layers, first_kernel=9, kernel_size=7, places=True,
+        (1, size, size), filters=options.filters, layers=1 + len(options.kernels), first_kernel=9,
+        kernel_size=options.kernels, places=True,
         generator=torch.Generator().manual_seed(options.seed),
     )  # fmt: skip
     model = pixelcnn.Symmetrised(member, options.group)
@@ -70,8 +76,9 @@ def main(options: Options) -> None:
 
     found = pixelcnn.fit_energy(
         model, Ising(), beta=beta, steps=options.steps, batch_size=options.batch_size, seed=options.seed,
-        learning_rate=options.learning_rate, ema=options.ema, n=options.n,
-        observables={"size of magnetisation": size_of_magnetisation}, out=options.out,
+        optimizer=options.optimizer, learning_rate=options.learning_rate, ema=options.ema,
+        precision=options.precision, n=options.n, out=options.out,
+        observables={"size of magnetisation": size_of_magnetisation},
     )  # fmt: skip
     save_png(grid(model.sample(64, seed=options.seed), model.levels, columns=16), options.out / "draws.png")
 

@@ -103,7 +103,7 @@ def test_one_model_knows_a_range_of_temperatures_from_zero_on():
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"ema": 0.9, "optimizer": "muon"}])
+@pytest.mark.parametrize("options", [{}, {"ema": 0.9, "optimizer": "muon", "precision": "bf16"}])
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, options):
     whole, stopped, calls = tiny(), tiny(), []
 

@@ -37,6 +37,8 @@ class EnergyConfig:
     """Share of the weights, times the learning rate, that each step removes."""
     ema: Annotated[float | None, Range(0, 1, strict=True)] = None
     """Decay of the moving average of the weights that the finished model gets."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Precision of the gradient's products, not of draws and their likelihoods: `bf16` is PyTorch's autocast."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Decides the images that are drawn."""
     report_steps: Annotated[int, Range(1)] = 100

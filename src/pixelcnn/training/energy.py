@@ -83,6 +83,7 @@ def fit_energy(
     clip_norm: float | None = 1.0,
     weight_decay: float = 0.0,
     ema: float | None = None,
+    precision: Literal["float32", "bf16"] = "float32",
     n: int = 10_000,
     observables: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     out: str | Path | None = None,
@@ -111,6 +112,8 @@ def fit_energy(
         clip_norm: Largest Euclidean norm of a step's gradient of the loss per sub-pixel; None for no limit.
         weight_decay: Share of the weights, times the learning rate, that each step removes.
         ema: Decay of an average of the weights, which the finished model then gets; None for none.
+        precision: Of the products of the gradient: "bf16" is PyTorch's autocast, for processors that have it. Draws and
+            their likelihoods, and so all estimates, are in the model's own type.
         n: Number of draws for the estimate that is returned.
         observables: Further averages for it, as for `pixelcnn.reweight`.
         out: Folder of the run, as of `pixelcnn.train`, without samples and timing; None keeps nothing.
@@ -151,6 +154,7 @@ def fit_energy(
         clip_norm=clip_norm,
         weight_decay=weight_decay,
         ema=ema,
+        precision=precision,
         seed=seed,
         report_steps=report_steps,
         checkpoint_seconds=checkpoint_seconds,
@@ -203,7 +207,7 @@ class EnergyStepper(Optimizer):
     def __init__(self, model: AutoregressiveModel, energy: Energy, config: EnergyConfig) -> None:
         super().__init__(model, config)
         self.config, self._energy = config, energy
-        self._gradient = Gradient(model)
+        self._gradient = Gradient(model, bf16=config.precision == "bf16")
         conditional = beta_labels(model, torch.zeros(1)) is not None
         size = config.batch_size
         self._groups = torch.arange(size) * (max(1, size // _GROUP) if conditional else 1) // size
