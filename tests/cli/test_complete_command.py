@@ -35,7 +35,7 @@ def test_a_picture_by_a_mask(tmp_path, capsys):
     found = pixelcnn.load("grey").complete(images, known, 4, 16, seed=3, moves=2)
     evidence = found.log_evidence.item()
     assert printed[0] == f"a.png: effective sample size {found.ess.item():.1f}, log p(known) {evidence:.2f} nats"
-    assert printed[1:] == [f"{found.accepted:.1%} of the moves accepted", "1 x 4 completions: deep/panel.png"]
+    assert printed[1:] == [f"{found.accepted:.1%} of the moves accepted", "1 x 4 completions of seed 3: deep/panel.png"]
     saved = np.load("deep/all.npz")
     assert np.array_equal(saved["completions"], found.images.numpy())
     assert np.array_equal(saved["known"][0], known.numpy())
@@ -49,7 +49,7 @@ def test_a_data_source_by_rows_and_classes(capsys):
     assert main(["complete", "colour", "data.npz", "--keep-rows", "2", "--images", "3", "--out", "panel.png"]) == 0
     out = capsys.readouterr().out
     assert out.count("effective sample size 6.0") == 3
-    assert "3 x 6 completions: panel.png" in out
+    assert "3 x 6 completions of seed 0: panel.png" in out
     assert main(["complete", "colour", "large.png", "--fit", "--label", "1", "--box", "1,0,2,3", "-n", "1"]) == 0
     with Image.open("completions.png") as panel:
         assert panel.size[0] == 3 * (112 + 6) + 6  # no mean of a single draw

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import own_models
 import pixelcnn
 from hub_server import HubServer, Repository
 from pixelcnn.cli import main
@@ -92,7 +93,7 @@ def environment(hub, tmp_path, **changes):
 # The same model comes back ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["seed", "conditional", "plusplus", "ensemble", "float64"])
+@pytest.mark.parametrize("family", ["seed", "conditional", "plusplus", "ensemble", "float64", "own"])
 def test_a_model_comes_back_as_it_was(hub, family):
     gated = pixelcnn.GatedPixelCNN((1, 5, 4), filters=4, layers=2, num_classes=3)
     model = {
@@ -101,6 +102,7 @@ def test_a_model_comes_back_as_it_was(hub, family):
         "plusplus": lambda: pixelcnn.PixelCNNPlusPlus((3, 4, 4), levels=256, filters=4, blocks=1),
         "ensemble": lambda: pixelcnn.models.OrderEnsemble([gated, gated], ["right-down", "left-up"]),
         "float64": lambda: made().double(),
+        "own": lambda: own_models.Plain((1, 5, 4), levels=3),
     }[family]()
     url = model.push_to_hub("user/a.model-1", commit_message="the first")
     commit = hub.repositories["user/a.model-1"].branches["main"]

@@ -117,7 +117,7 @@ class Complete:
             print(f"{name}: effective sample size {ess:.1f}, log p(known) {evidence:.2f} nats")
         if self.moves:
             print(f"{result.accepted:.1%} of the moves accepted")
-        print(f"{len(images)} x {self.n} completions: {self.out}")
+        print(f"{len(images)} x {self.n} completions of seed {self.seed}: {self.out}")
 
     def _known(self, model: AutoregressiveModel) -> Tensor:
         """The mask, bool (1, H, W): True for known pixels."""
