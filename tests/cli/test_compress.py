@@ -530,3 +530,55 @@ def test_pictures_of_sixteen_bits_come_back(models, tmp_path, capsys):
     assert "8 bits" in run(capsys, "compress", model, source, "--out", tmp_path / "y.pxcn")[2]
     assert "of 16 bits" in run(capsys, "compress", models / "gray", source / "2.tiff", "--out", tmp_path / "y.pxcn")[2]
     assert not (tmp_path / "y.pxcn").exists()
+
+
+def test_a_condition_is_kept_if_it_comes_from_the_images(models, tmp_path, capsys):
+    pixelcnn.GatedPixelCNN((1, 8, 6), filters=4, layers=2, condition_channels=1).save_pretrained(models / "given")
+    folder, maps = tmp_path / "in" / "deep", tmp_path / "maps" / "deep"
+    folder.mkdir(parents=True)
+    maps.mkdir(parents=True)
+    for k, suffix in enumerate(("png", "gif", "bmp")):
+        picture("1", k, (8, 6)).save(folder / f"{k}.{suffix}")
+        picture("L", k, (4, 3)).save(maps / f"{k}.png")
+    stream = tmp_path / "shrunk.pxcn"
+    code, out, err = run(
+        capsys, "compress", models / "given", tmp_path / "in", "--condition", "shrink:2", "--out", stream
+    )
+    assert (code, "bytes are those of the small pictures" in out) == (0, True), err
+    code, _, err = run(capsys, "decompress", models / "given", stream, "--out", tmp_path / "a")
+    assert code == 0, err
+    for k, name in enumerate(("0.png", "1.gif.png", "2.bmp")):
+        with Image.open(tmp_path / "a" / "deep" / name) as found:
+            assert same(found.convert("1"), picture("1", k, (8, 6)))
+
+    stream, spec = tmp_path / "given.pxcn", ("--condition", tmp_path / "maps")
+    assert run(capsys, "compress", models / "given", tmp_path / "in", *spec, "--out", stream)[0] == 0
+    for extra, code in ((spec, 0), ((), 2), (("--condition", tmp_path / "none"), 2)):
+        found, _, err = run(
+            capsys, "decompress", models / "given", stream, *extra, "--out", tmp_path / f"b{len(extra)}{code}"
+        )
+        assert (found, err.count("--condition")) == (code, int(code == 2))
+    code, _, err = run(capsys, "decompress", models / "given", tmp_path / "shrunk.pxcn", *spec, "--out", tmp_path / "c")
+    assert (code, "--condition must be left out" in err) == (2, True)
+    (maps / "1.png").unlink()
+    code, _, err = run(capsys, "decompress", models / "given", stream, *spec, "--out", tmp_path / "d")
+    assert (code, "no picture for the image deep/1.gif" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "named"),
+    [
+        ("binary", "shrink:2", "binary is not conditional"),
+        ("mapped", "shrink:4", "multiples, got 6 x 5"),
+        ("mapped", "nowhere", "nowhere"),
+        ("mapped", "labels:nowhere", "numbers, without labels:"),
+    ],
+)
+def test_conditions_that_do_not_fit(models, tmp_path, capsys, model, spec, named):
+    pixelcnn.GatedPixelCNN((1, *SHAPE), filters=4, layers=2, condition_channels=1).save_pretrained(models / "mapped")
+    picture("1").save(tmp_path / "a.png")
+    code, _, err = run(
+        capsys, "compress", models / model, tmp_path / "a.png", "--condition", spec, "--out", tmp_path / "x"
+    )
+    assert (code, named in err.splitlines()[-1]) == (2, True), err
+    assert not (tmp_path / "x").exists()

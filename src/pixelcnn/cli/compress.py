@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pixelcnn.codec import Header
     from pixelcnn.codec.archive import FileImages
+    from pixelcnn.codec.manifest import Entry
     from pixelcnn.exact import PreparedModel
     from pixelcnn.models import AutoregressiveModel
 
@@ -47,6 +48,14 @@ class Compress:
     """Images per chunk, which can be decoded without the rest and to which damage is confined: smaller chunks are
     safer, and each costs 16 bytes; by default as many images as have a million values."""
     layout: options.Layout = None
+    condition: Annotated[
+        str | None,
+        tyro.conf.arg(
+            help="For a model that is conditional on a map or a vector, as for `pixelcnn train`: with `shrink:S` the "
+            "small pictures are coded first, then the images given them; of anything else, which is not coded, "
+            "`pixelcnn decompress` needs the same."
+        ),
+    ] = None
     verify: bool = True
     """Decode the stream and compare before anything is written."""
     device: options.Device = "cpu"
@@ -55,7 +64,8 @@ class Compress:
         """Compresses, verifies and writes."""
         from pixelcnn.codec import compress, joined
         from pixelcnn.codec.archive import read_files
-        from pixelcnn.codec.manifest import notes_of
+        from pixelcnn.codec.container import maps_of
+        from pixelcnn.codec.manifest import names_of, notes_of
         from pixelcnn.datasets import name_of
         from pixelcnn.exact import prepare
         from pixelcnn.files import printable, writable_file, write_file
@@ -75,7 +85,7 @@ class Compress:
         groups = read_files(
             self.sources, model.image_shape, model.levels, classes, self.layout, any_size=model.any_size, progress=True
         )
-        streams, seconds, bits = [], 0.0, 0.0
+        streams, seconds, bits, small = [], 0.0, 0.0, 0
         for files in groups:
             height, width = files.images.shape[2:]
             own, exact = model, prepared
@@ -84,14 +94,22 @@ class Compress:
             labels, noted = self._labels(own, files, classes)
             started = time.perf_counter()
             notes = notes_of(files.entries, noted, printable(self.model))
-            streams.append(compress(exact, files.images, labels, chunk=self.chunk, notes=notes, progress=True))
+            maps = options.condition_of(self.condition, own, self.model, files.images, names_of(files.entries))
+            shrunk = self.condition is not None and self.condition.startswith("shrink:")
+            given = self.condition if shrunk else maps
+            streams.append(
+                compress(exact, files.images, labels, condition=given, chunk=self.chunk, notes=notes, progress=True)
+            )
             seconds += time.perf_counter() - started
             if self.verify:
-                _verify(exact, streams[-1], files.images, labels)
-            bits += _ideal_bits(own, files, labels)
+                _verify(exact, streams[-1], files.images, labels, None if shrunk else maps)
+            small += len(maps_of(streams[-1])) if shrunk else 0
+            bits += _ideal_bits(own, files, labels, maps)
         data = joined(streams)
         write_file(out, data)
-        self._report(model, groups, bits, data, seconds, out)
+        self._report(model, groups, bits + 8 * small, data, seconds, out)
+        if small:
+            print(f"{small:,} bytes are those of the small pictures")
 
     def _labels(
         self, model: AutoregressiveModel, files: FileImages, classes: int | None
@@ -141,21 +159,27 @@ class Compress:
         print(f"{seconds:.1f} s, {count / seconds:,.0f} images/s; {checked}")
 
 
-def _ideal_bits(model: AutoregressiveModel, files: FileImages, labels: Tensor | None) -> float:
+def _ideal_bits(
+    model: AutoregressiveModel, files: FileImages, labels: Tensor | None, condition: Tensor | None
+) -> float:
     """What images and labels take by the model's likelihood, in bits."""
     from pixelcnn.scoring import score
 
-    bits = -float(score(model, files.images, labels, progress=True).log_prob.sum()) / math.log(2)
+    found = score(model, files.images, labels, condition=condition, progress=True)
+    bits = -float(found.log_prob.sum()) / math.log(2)
     return bits if labels is None else bits + len(files.images) * math.log2(model.num_classes or 1)
 
 
-def _verify(prepared: PreparedModel, data: bytes, images: Tensor, labels: Tensor | None) -> None:
+def _verify(
+    prepared: PreparedModel, data: bytes, images: Tensor, labels: Tensor | None, condition: Tensor | None
+) -> None:
     """Raises ValueError if a stream does not decode to its images and labels."""
     import torch
 
     from pixelcnn.codec import decompress_with_labels
 
-    found, classes = decompress_with_labels(prepared, data, progress=True, most_bytes=images.nbytes + 8 * len(images))
+    most = images.nbytes + 8 * len(images)
+    found, classes = decompress_with_labels(prepared, data, condition=condition, progress=True, most_bytes=most)
     same = torch.equal(found, images) and (labels is None or (classes is not None and torch.equal(classes, labels)))
     if not same:
         raise ValueError(
@@ -178,6 +202,8 @@ class Decompress:
     """The folder for the files, new or empty; by default named like FILE."""
     salvage: bool = False
     """If the stream is damaged, write what can still be decoded, and say what is lost."""
+    condition: str | None = None
+    """What `pixelcnn compress` was given, unless that was shrink:S or nothing."""
     device: options.Device = "cpu"
 
     def run(self) -> None:
@@ -206,7 +232,8 @@ class Decompress:
         written = lost = count = 0
         with new_folder(out) as folder:
             for (stream, header), (_, prepared), entries in zip(streams, found, every, strict=True):
-                images, classes = (_salvaged if self.salvage else _decoded)(prepared, stream, header)
+                maps = self._maps(prepared, header, entries)
+                images, classes = (_salvaged if self.salvage else _decoded)(prepared, stream, header, maps)
                 count, noted = count + len(images), labels_of(header)
                 labels = dict(enumerate(noted)) if isinstance(noted, list) else classes if noted == "given" else {}
                 for entry, content, missing in restored_files(entries, images, labels, header.levels):
@@ -224,19 +251,36 @@ class Decompress:
         summary = f"{count:,} images in {written:,} files" + (f", {lost:,} images lost" if lost else "")
         print(f"{summary}, decoded with {found[0][0]}: {out}")
 
+    def _maps(self, prepared: PreparedModel, header: Header, entries: list[Entry]) -> Tensor | None:
+        """What --condition says of a stream's images."""
+        if header.conditioned != (self.condition is not None):
+            rule = "given, as it was" if header.conditioned else "left out, as it was or was shrink:S"
+            raise ValueError(f"--condition must be {rule} in compressing")
+        if self.condition is None:
+            return None
+        from pixelcnn.codec.manifest import names_of
+        from pixelcnn.datasets import read_given
 
-def _decoded(prepared: PreparedModel, data: bytes, _header: Header) -> tuple[dict[int, Tensor], dict[int, int]]:
+        maps = read_given(self.condition, names_of(entries))
+        return prepared.conditions.checked_condition(maps, header.count, "--condition")
+
+
+def _decoded(
+    prepared: PreparedModel, data: bytes, _header: Header, condition: Tensor | None
+) -> tuple[dict[int, Tensor], dict[int, int]]:
     """All images and classes, by index."""
     from pixelcnn.codec import StreamError, decompress_with_labels
 
     try:
-        images, labels = decompress_with_labels(prepared, data, progress=True)
+        images, labels = decompress_with_labels(prepared, data, condition=condition, progress=True)
     except StreamError as error:
         raise ValueError(f"{error}; --salvage writes what can still be decoded") from None
     return dict(enumerate(images)), dict(enumerate([] if labels is None else labels.tolist()))
 
 
-def _salvaged(prepared: PreparedModel, data: bytes, header: Header) -> tuple[dict[int, Tensor], dict[int, int]]:
+def _salvaged(
+    prepared: PreparedModel, data: bytes, header: Header, condition: Tensor | None
+) -> tuple[dict[int, Tensor], dict[int, int]]:
     """The images and classes of undamaged chunks, by index."""
     from pixelcnn.codec import Stream, StreamError
     from pixelcnn.progress import progress_bar
@@ -246,7 +290,7 @@ def _salvaged(prepared: PreparedModel, data: bytes, header: Header) -> tuple[dic
 
     images: dict[int, Tensor] = {}
     classes: dict[int, int] = {}
-    stream = Stream(prepared, data)
+    stream = Stream(prepared, data, condition)
     unit = "part" if header.large else "img"
     with progress_bar(f"decompressing {header.count}", stream.units(header.count), unit, show=True) as bar:
         for chunk, (levels, labels) in stream.decode(range(header.chunks), bar.update, damaged):

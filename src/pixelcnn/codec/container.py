@@ -13,7 +13,8 @@ from typing import Any
 from pixelcnn.levels import GREY_LEVELS
 
 __all__ = [
-    "Header", "StreamError", "block", "joined", "pack_header", "payload_of", "read_header", "separated", "unpack",
+    "Header", "StreamError", "block", "joined", "maps_of", "pack_header", "payload_of", "read_header", "separated",
+    "unpack",
 ]  # fmt: skip
 
 _MAGIC = b"PXCN"
@@ -27,7 +28,7 @@ _MIN_PAYLOAD = 8
 _MAX_NOTES = 2**24  # bytes, inflated
 _MAX_NOTES_VALUES = 2**20  # each may take a hundred bytes once parsed
 
-_LABELLED, _NOTED, _CONDITIONED, _LARGE = 1, 2, 4, 8
+_LABELLED, _NOTED, _CONDITIONED, _LARGE, _SHRUNK = 1, 2, 4, 8, 16
 
 _JOINED = b"PXCS"  # several streams, one after another
 _COUNT = struct.Struct("<4sBI")
@@ -60,6 +61,8 @@ class Header:
     """Whether the images are conditioned on vectors or maps, which the stream does not hold."""
     large: bool = False
     """Whether the images are so large that each is coded in parts: then a chunk is an image, see docs/format.md."""
+    shrunk: bool = False
+    """Whether the images are conditioned on smaller pictures of them, which the stream holds."""
     digest: bytes
     """The first 8 bytes of the SHA-256 of labels and levels."""
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -85,8 +88,12 @@ class Header:
             yield slice(start, min(start + self.per_group, members.stop))
 
 
-def pack_header(header: Header) -> bytes:
+def pack_header(header: Header, maps: bytes = b"") -> bytes:
     """The stream up to its first chunk; the chunks follow, each a `block`.
+
+    Args:
+        header: What the stream records about itself.
+        maps: The smaller pictures, if the images are `shrunk`.
 
     Raises:
         ValueError: If the notes cannot be written as JSON, or are too long.
@@ -95,11 +102,12 @@ def pack_header(header: Header) -> bytes:
     many = header.levels > GREY_LEVELS
     begin = _HEADER.pack(
         _MAGIC, _VERSION_OF_MANY if many else _VERSION,
-        _LABELLED * header.labelled + _NOTED * bool(notes) + _CONDITIONED * header.conditioned + _LARGE * header.large,
+        _LABELLED * header.labelled + _NOTED * bool(notes) + _CONDITIONED * header.conditioned + _LARGE * header.large
+        + _SHRUNK * header.shrunk,
         header.identity, *header.shape, header.levels - many, header.count, header.per_chunk, header.per_group,
         header.digest,
     )  # fmt: skip
-    return begin + _CHECKSUM.pack(zlib.crc32(begin)) + notes
+    return begin + _CHECKSUM.pack(zlib.crc32(begin)) + notes + (block(maps) if header.shrunk else b"")
 
 
 def block(payload: bytes) -> bytes:
@@ -154,6 +162,8 @@ def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
         StreamError: If the data is not a whole stream of this version.
     """
     header, offset = _read_header(data)
+    if header.shrunk:
+        offset = sum(_span_at(data, offset, "its small pictures"))
     if header.chunks > (len(data) - offset) // (_BLOCK.size + _MIN_PAYLOAD):
         raise StreamError(f"the stream is too short for its {header.chunks} chunks")
     spans = []
@@ -163,6 +173,16 @@ def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
     if offset != len(data):
         raise StreamError(f"{len(data) - offset} bytes follow the stream's end")
     return header, spans
+
+
+def maps_of(data: bytes) -> bytes:
+    """The smaller pictures of a stream of `shrunk` images, as `pack_header` was given them.
+
+    Raises:
+        StreamError: If they are damaged.
+    """
+    _, offset = _read_header(data)
+    return payload_of(data, _span_at(data, offset, "its small pictures"), "the small pictures are")
 
 
 def payload_of(data: bytes, span: tuple[int, int], name: str) -> bytes:
@@ -209,7 +229,11 @@ def _read_header(data: bytes) -> tuple[Header, int]:
     valid = (
         0 < per_group <= per_chunk and count > 0 and levels >= 2 and many == (levels > GREY_LEVELS) and c * h * w > 0
     )
-    known = flags <= _LABELLED | _NOTED | _CONDITIONED | _LARGE and (not flags & _LARGE or per_chunk == 1)
+    known = (
+        flags < 2 * _SHRUNK
+        and (not flags & _LARGE or per_chunk == 1)
+        and not (flags & _SHRUNK and flags & _CONDITIONED)
+    )
     if not valid or not known or (per_group > 1 and per_group * c * h * w > _MAX_SUBPIXELS):
         raise StreamError("the header has values that no encoder writes")
     notes: dict[str, Any] = {}
@@ -220,7 +244,7 @@ def _read_header(data: bytes) -> tuple[Header, int]:
     header = Header(
         identity=identity, shape=(c, h, w), levels=levels, count=count, per_chunk=per_chunk, per_group=per_group,
         labelled=bool(flags & _LABELLED), conditioned=bool(flags & _CONDITIONED), large=bool(flags & _LARGE),
-        digest=digest, notes=notes,
+        shrunk=bool(flags & _SHRUNK), digest=digest, notes=notes,
     )  # fmt: skip
     return header, offset
 

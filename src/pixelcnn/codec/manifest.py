@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from pixelcnn.codec.container import Header, StreamError
+from pixelcnn.datasets.pictures import SUFFIXES
 from pixelcnn.levels import GREY_LEVELS, array_dtype
 
-__all__ = ["KEPT_SUFFIXES", "Entry", "Labels", "check_names", "entries_of", "labels_of", "notes_of"]
+__all__ = ["KEPT_SUFFIXES", "Entry", "Labels", "check_names", "entries_of", "labels_of", "names_of", "notes_of"]
 
 KEPT_SUFFIXES = {
     ".png": "PNG",
@@ -105,6 +106,18 @@ def entries_of(header: Header) -> list[Entry]:
         if entry.is_array and entry.dimensions == 3 and header.shape[0] != 1:
             raise StreamError(f"the notes are damaged: {entry.name!r} cannot have 3 dimensions")
     return entries
+
+
+def names_of(entries: Iterable[Entry]) -> list[str]:
+    """The names by which a condition is found for each image: a picture's own, an array's indices."""
+    names: list[str] = []
+    for entry in entries:
+        if entry.is_array:
+            names += map(str, range(len(names), len(names) + entry.count))
+        else:
+            own = entry.name.removesuffix(".png")  # a.jpg.png was a.jpg, see `KEPT_SUFFIXES`
+            names.append(own if own.lower().endswith(SUFFIXES) else entry.name)
+    return names
 
 
 def labels_of(header: Header) -> Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import math
@@ -17,9 +18,11 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.codec import entropy
-from pixelcnn.codec.container import Header, StreamError, block, pack_header, payload_of, unpack
+from pixelcnn.codec.container import Header, StreamError, block, maps_of, pack_header, payload_of, unpack
 from pixelcnn.codec.groups import GroupCoder
+from pixelcnn.codec.shrunk import pack_maps, unpack_maps
 from pixelcnn.conditions import Given
+from pixelcnn.datasets import read_shrunk
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.levels import array_dtype
@@ -49,7 +52,7 @@ def compress(
     images: ArrayLike,
     labels: ArrayLike | None = None,
     *,
-    condition: ArrayLike | None = None,
+    condition: ArrayLike | str | None = None,
     chunk: int | None = None,
     notes: Mapping[str, object] | None = None,
     progress: bool = False,
@@ -65,7 +68,8 @@ def compress(
         images: uint8 levels (N, C, H, W), N at least 1.
         labels: For a class-conditional model, classes, int64 (N,), which are coded too and cannot be -1; None codes by
             its unconditional distribution.
-        condition: As for `AutoregressiveModel.log_prob`; it is not stored, and decoding needs the same.
+        condition: As for `AutoregressiveModel.log_prob`; it is not stored, and decoding needs the same. Or "shrink:S":
+            the images themselves, S times smaller, which are coded before the images.
         chunk: Images per chunk. A chunk can be decoded without the rest, and damage is confined to it; each costs some
             16 bytes. By default as many as have 2^20 sub-pixels; of images with more than 2^22, always 1.
         notes: Anything that can be represented as JSON, to be stored with the images, such as their names; deflated.
@@ -79,6 +83,9 @@ def compress(
     if len(images) == 0:
         raise ValueError("images must be at least one, got none")
     chunk = None if chunk is None else integer("chunk", chunk, 1, 2**32 - 1)
+    shrunk = isinstance(condition, str)
+    if isinstance(condition, str):
+        condition = read_shrunk(condition, images.cpu(), prepared.levels)
     labels, condition = prepared.checked_given(labels, condition, len(images))
     if labels is not None and (labels.is_floating_point() or (labels < 0).any()):
         raise ValueError("labels must be classes to be coded: neither vectors nor -1, which is none, can be")
@@ -97,12 +104,14 @@ def compress(
         per_chunk=per_chunk,
         per_group=min(per_chunk, _per_group(prepared, subpixels)),
         labelled=labels is not None,
-        conditioned=condition is not None,
+        conditioned=condition is not None and not shrunk,
         large=large,
+        shrunk=shrunk,
         digest=_digest(images, labels),
         notes=dict(notes or {}),
     )
-    begin = pack_header(header)  # raises for wrong notes before all the work
+    # raises for wrong notes before all the work
+    begin = pack_header(header, pack_maps(condition) if shrunk and condition is not None else b"")
     given = labels, condition
     if large:
         return b"".join([begin, *map(block, _payloads_in_parts(prepared, header, images, given, progress=progress))])
@@ -265,9 +274,19 @@ class Stream:
             raise StreamError("the header has values that no encoder writes for this model")
         if header.labelled and prepared.num_classes is None:
             raise StreamError("the stream has classes, and the model has none")
+        if header.shrunk and prepared.conditions.channels != header.shape[0]:
+            raise StreamError("the stream has small pictures, and the model is not conditional on such")
         if header.conditioned != (condition is not None):
             raise StreamError(f"condition must be {'given' if header.conditioned else 'None'}, as in compressing")
-        _, self._condition = prepared.checked_given(None, condition, header.count)
+        _, self._given = prepared.checked_given(None, condition, header.count)
+
+    @functools.cached_property
+    def _condition(self) -> Tensor | None:
+        """What the images are conditioned on."""
+        if not self.header.shrunk:
+            return self._given
+        maps = unpack_maps(maps_of(self._data), self.header)
+        return self._prepared.checked_given(None, maps, self.header.count)[1]
 
     def decode(
         self,
@@ -293,6 +312,7 @@ class Stream:
         threads = torch.get_num_threads()
         apart = len(chunks) >= _CHUNKS_PER_THREAD * threads and not self.header.large
         coder = self._coder(1 if apart else threads)
+        _ = self._condition  # raises for all chunks
 
         def decoded(chunk: int) -> Decoded | StreamError:
             try:
@@ -324,7 +344,7 @@ class Stream:
         return images * len(self._coder(1).part_ends) if self.header.large else images
 
     def _coder(self, threads: int) -> GroupCoder:
-        kinds = {"labelled": self.header.labelled, "conditioned": self.header.conditioned}
+        kinds = {"labelled": self.header.labelled, "conditioned": self.header.conditioned or self.header.shrunk}
         return GroupCoder(self._prepared, **kinds, threads=threads)
 
     def _decoded_in_parts(self, coder: GroupCoder, chunk: int, done: Callable[[int], object]) -> Decoded:

@@ -6,7 +6,7 @@ decoded once into a memory-mapped cache (`cache`), each by a module of its own (
 
 from __future__ import annotations
 
-from pixelcnn.datasets.condition import condition_fields, read_condition, read_maps, shrunk
+from pixelcnn.datasets.condition import condition_fields, read_condition, read_given, read_maps, read_shrunk, shrunk
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.sources import (
     Data,
@@ -33,6 +33,8 @@ __all__ = [
     "open_split",
     "open_training",
     "read_condition",
+    "read_given",
     "read_maps",
+    "read_shrunk",
     "shrunk",
 ]

@@ -27,7 +27,7 @@ from pixelcnn.files import check_no_pointer, printable
 from pixelcnn.levels import GREY_LEVELS
 from pixelcnn.progress import progress_bar
 
-__all__ = ["condition_fields", "read_condition", "read_maps", "shrunk"]
+__all__ = ["condition_fields", "read_condition", "read_given", "read_maps", "read_shrunk", "shrunk"]
 
 _SHRINK, _LABELS = "shrink:", "labels:"
 _CHUNK = 2**24  # values that are averaged at a time
@@ -49,10 +49,16 @@ def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str])
         ValueError: If there is no such thing, or it does not fit the images.
     """
     if spec.startswith(_SHRINK):
-        factor = spec.removeprefix(_SHRINK)
-        if not factor.isdecimal() or int(factor) < 2:
-            raise ValueError(f"--condition shrink:S needs an integer S of at least 2, got {spec!r}")
-        return shrunk(images, int(factor), levels)
+        return read_shrunk(spec, images, levels)
+    return read_given(spec, names)
+
+
+def read_given(spec: str, names: Sequence[str]) -> Tensor:
+    """`read_condition` of images that need not be known, only their names: of everything but shrink:S.
+
+    Raises:
+        ValueError: If there is no such thing, or it does not have what belongs to the names.
+    """
     path = _path_of(spec)
     if path.is_dir():
         found = [_file_of(path, name) for name in names]
@@ -64,6 +70,18 @@ def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str])
     if len(indices) and int(indices.max()) >= len(array):
         raise ValueError(f"--condition {spec} has {len(array)} maps, and the images are at least {max(indices) + 1}")
     return array[indices]
+
+
+def read_shrunk(spec: str, images: Tensor, levels: int) -> Tensor:
+    """What `shrink:S` says of images, see `shrunk`.
+
+    Raises:
+        ValueError: If it is something else, or S does not divide the images' sides.
+    """
+    factor = spec.removeprefix(_SHRINK)
+    if not spec.startswith(_SHRINK) or not factor.isdecimal() or int(factor) < 2:
+        raise ValueError(f"condition shrink:S needs an integer S of at least 2, got {spec!r}")
+    return shrunk(images, int(factor), levels)
 
 
 def read_maps(spec: str) -> Tensor:
