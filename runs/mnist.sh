@@ -9,6 +9,6 @@ if [ "$recipe" = short ]; then length=(--minutes 98); fi
 pixelcnn train mnist --conditional --preset best --label-dropout 0.5 "${length[@]}" --out "$runs/mnist"
 {
     evaluated "On the official test set, given the classes" "$runs/mnist" mnist:test
-    evaluated "On the official test set, without them" "$runs/mnist" mnist:test --no-labels
+    evaluated "On the official test set, without them" "$runs/mnist" mnist:test --classes none
 } >"$sections"
 ship mnist <"$sections"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class Evaluation:
     """Measured throughput."""
     by_class: dict[int, Evaluation] = field(default_factory=dict)
     """The same for the images of each class, if labels were given."""
+    accuracy: float | None = None
+    """With `marginal` and labels: the share of images whose class is the most probable one by Bayes' rule."""
 
     def __repr__(self) -> str:
         nats = f"{self.nats_per_image:.4f} +- {self.standard_error:.4f} nats per image"
@@ -54,6 +56,7 @@ def evaluate(
     labels: ArrayLike | None = None,
     *,
     condition: ArrayLike | None = None,
+    marginal: bool = False,
     progress: bool = False,
     processes: Processes = ALONE,
 ) -> Evaluation:
@@ -65,6 +68,10 @@ def evaluate(
             see `AutoregressiveModel.resized`.
         labels: As for `AutoregressiveModel.log_prob`.
         condition: As for `AutoregressiveModel.log_prob`.
+        marginal: For a class-conditional model: evaluate the mixture of its classes, p(x) = mean over y of p(x | y),
+            which draws a class first, all with the same probability. It takes a pass per class. The images' labels then
+            only serve for `by_class` and `accuracy`. Without `marginal` and labels, p(x) is what the model has learnt
+            from images whose labels were dropped.
         progress: Show a progress bar on standard error.
         processes: The processes that call this with the same arguments and evaluate a share each. Slices are cut as for
             one process, and each process gets the result for all images.
@@ -77,8 +84,13 @@ def evaluate(
     started = time.perf_counter()
     share = processes.share(len(images), _slice_size(model))
     part_labels, part_condition = (None if tensor is None else tensor[share] for tensor in (labels, condition))
-    own = log_probs(model, images[share], (part_labels, part_condition), "evaluating", progress=progress)
-    each = -processes.gather(own)
+    joint = None
+    if marginal:
+        joint = processes.gather(_joint(model, images[share], part_condition, progress=progress))
+        each = -torch.logsumexp(joint, 1)
+    else:
+        own = log_probs(model, images[share], (part_labels, part_condition), "evaluating", progress=progress)
+        each = -processes.gather(own)
     images_per_second = len(each) / (time.perf_counter() - started)
     classes: list[int] = [] if labels is None or labels.is_floating_point() else torch.unique(labels).tolist()
 
@@ -95,7 +107,27 @@ def evaluate(
             by_class=by_class,
         )
 
-    return summary(each, {label: summary(each[labels.cpu() == label], {}) for label in classes if labels is not None})
+    by_class = {label: summary(each[labels.cpu() == label], {}) for label in classes if labels is not None}
+    result = summary(each, by_class)
+    if joint is None or not classes or labels is None:
+        return result
+    return replace(result, accuracy=(joint.argmax(1) == labels.cpu()).double().mean().item())
+
+
+def _joint(model: AutoregressiveModel, images: Tensor, condition: Tensor | None, *, progress: bool) -> Tensor:
+    """The logarithm of p(x, y) for each image and class, the classes equally probable: float64 (N, classes), on the CPU.
+
+    Raises:
+        ValueError: If the model has no classes.
+    """
+    classes = model.num_classes
+    if classes is None:
+        raise ValueError("marginal must be False for a model without classes")
+    given = []
+    for label in range(classes):
+        labels = torch.full((len(images),), label, device="cpu")
+        given.append(log_probs(model, images, (labels, condition), f"class {label} of {classes}", progress=progress))
+    return torch.stack(given, 1) - math.log(classes)
 
 
 def checked_data(

@@ -340,8 +340,8 @@ def test_evaluating_on_other_classes(capsys):
         pictures(f"data/{name}", 4)
     assert main(["evaluate", "model", "data"]) == 2
     said = capsys.readouterr().err
-    assert "pixelcnn: data has 2 classes, but the model 3; --no-labels evaluates without them" in said
-    assert main(["evaluate", "model", "data", "--no-labels"]) == 0
+    assert "pixelcnn: data has 2 classes, but the model 3; --classes none evaluates without them" in said
+    assert main(["evaluate", "model", "data", "--classes", "none"]) == 0
     assert "model on 8 images of data\n" in capsys.readouterr().out
     picture("data/c/x.png", seed=50)
     assert main(["evaluate", "model", "data"]) == 0

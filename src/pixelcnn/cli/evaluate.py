@@ -59,8 +59,10 @@ class Evaluate(_OnData):
     throughput; for a class-conditional model by class too.
     """
 
-    labels: bool = True
-    """For a class-conditional model: evaluate each image given its class, if the data have classes."""
+    classes: Literal["given", "marginal", "none"] = "given"
+    """For a class-conditional model: `given` evaluates each image given its class, if the data have classes; `marginal`
+    the mixture of the classes, all equally probable, which takes a pass per class and also says how many images it
+    classifies right; `none` what the model has learnt from images without their classes."""
     held_out: float = 0.1
     """Share of the images in DATA:validation; as in training."""
     test: float = 0.0
@@ -78,27 +80,32 @@ class Evaluate(_OnData):
         model = options.loaded(self.model, self.device)
         data = self._opened(self.data, model, held_out=self.held_out, test=self.test)
         classes = model.num_classes
-        labels = data.labels if self.labels and classes is not None else None
+        labels = None if self.classes == "none" or classes is None else data.labels
         if labels is not None and len(data.classes or ()) != classes:
             raise ValueError(
-                f"{self.data} has {len(data.classes or ())} classes, but the model {classes}; --no-labels evaluates "
-                "without them"
+                f"{self.data} has {len(data.classes or ())} classes, but the model {classes}; --classes none "
+                "evaluates without them"
             )
         images, labels = data.images[: self.images], None if labels is None else labels[: self.images]
         condition = options.condition_of(self.condition, model, self.model, images, data.names()[: len(images)])
-        result = evaluate(model, images, labels, condition=condition, progress=True, processes=job())
+        marginal = self.classes == "marginal"
+        result = evaluate(model, images, labels, condition=condition, marginal=marginal, progress=True, processes=job())
         if self.json:
             names = {"model": printable(self.model), "data": printable(self.data)}
             print(json.dumps({**names, **_values(result, tuple(map(printable, data.classes or ())))}, indent=2))
             return
-        conditions = [*([] if labels is None else ["their classes"]), *([self.condition] if self.condition else [])]
-        given = f", given {' and '.join(conditions)}" if conditions else ""
+        given = [] if labels is None or marginal else ["their classes"]
+        given += [self.condition] if self.condition else []
+        how = f", given {' and '.join(given)}" if given else ""
+        how += f", as the mixture of {classes} classes" if marginal else ""
+        print(f"{self.model} on {result.images:,} images of {self.data}{how}")
         low, high = result.interval
-        print(f"{self.model} on {result.images:,} images of {self.data}{given}")
         print(f"  nats/image      {result.nats_per_image:.3f} +- {result.standard_error:.3f} (standard error)")
         print(f"                  {low:.3f} .. {high:.3f} (95 % bootstrap interval)")
         print(f"  nats/sub-pixel  {result.nats_per_subpixel:.5f}")
         print(f"  bits/dim        {result.bits_per_dim:.5f}")
+        if result.accuracy is not None:
+            print(f"  right class     {100 * result.accuracy:.2f} % of the images, by Bayes' rule")
         for label, part in result.by_class.items():
             name = (data.classes or ())[label]
             print(f"  class {name:<10}{part.nats_per_image:.3f} +- {part.standard_error:.3f}, {part.images:,} images")
