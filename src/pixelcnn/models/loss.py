@@ -43,22 +43,25 @@ class NegativeLogLikelihood(nn.Module):
         self.model = model
         self.reduction = reduction
 
-    def forward(self, images: ArrayLike, labels: ArrayLike | None = None) -> Tensor:
+    def forward(
+        self, images: ArrayLike, labels: ArrayLike | None = None, condition: ArrayLike | None = None
+    ) -> Tensor:
         """The negative log-likelihood.
 
         Args:
             images: Levels (N, C, H, W), N at least 1.
             labels: As for `AutoregressiveModel.log_prob`.
+            condition: As for `AutoregressiveModel.log_prob`.
 
         Returns:
             A scalar, or (N,) for the reduction "none", in nats per image.
         """
         model = self.model
         if isinstance(model, MixtureModel):
-            nats = -model.log_prob(images, labels)
+            nats = -model.log_prob(images, labels, condition=condition)
         else:
             levels = model.checked_images(images).to(model.device)
-            nats = -model.likelihood.log_prob(model(levels, labels), levels).flatten(1).sum(1)
+            nats = -model.likelihood.log_prob(model(levels, labels, condition=condition), levels).flatten(1).sum(1)
         return nats if self.reduction == "none" else nats.mean() if self.reduction == "mean" else nats.sum()
 
     def extra_repr(self) -> str:
