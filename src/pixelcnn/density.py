@@ -183,7 +183,7 @@ class DensityModel(Autoregressive):
             warnings.warn(
                 f"{len(images)} images with gradients keep about {size / 2**30:.1f} GiB: without gradients, within "
                 "torch.inference_mode(), memory does not grow with their number",
-                stacklevel=4,
+                stacklevel=5,  # of `log_prob`
             )
 
     @torch.no_grad()

@@ -119,8 +119,9 @@ def test_many_images_with_gradients_are_warned_of(monkeypatch):
     monkeypatch.setattr(pixelcnn.density, "_MANY_BYTES", 2**10)
     model = MODELS["pixelcnn"]()
     images = given(model)[0]
-    with pytest.warns(UserWarning, match=r"3 images with gradients.*inference_mode"):
+    with pytest.warns(UserWarning, match=r"3 images with gradients.*inference_mode") as warned:
         model.log_prob(images)
+    assert warned[0].filename == __file__
     with warnings.catch_warnings(action="error"):
         with torch.inference_mode():
             model.log_prob(images)
