@@ -115,7 +115,7 @@ def evaluate(
 
 
 def _joint(model: AutoregressiveModel, images: Tensor, condition: Tensor | None, *, progress: bool) -> Tensor:
-    """The logarithm of p(x, y) for each image and class, the classes equally probable: float64 (N, classes), on the CPU.
+    """The log of p(x, y) by image and class, the classes equally probable: float64 (N, classes), on the CPU.
 
     Raises:
         ValueError: If the model has no classes.
