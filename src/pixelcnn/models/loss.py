@@ -43,9 +43,7 @@ class NegativeLogLikelihood(nn.Module):
         self.model = model
         self.reduction = reduction
 
-    def forward(
-        self, images: ArrayLike, labels: ArrayLike | None = None, condition: ArrayLike | None = None
-    ) -> Tensor:
+    def forward(self, images: ArrayLike, labels: ArrayLike | None = None, condition: ArrayLike | None = None) -> Tensor:
         """The negative log-likelihood.
 
         Args:
