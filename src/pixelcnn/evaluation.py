@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,7 +16,7 @@ from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
 
-__all__ = ["Evaluation", "bootstrap_interval", "checked_data", "evaluate", "log_probs"]
+__all__ = ["Evaluation", "bootstrap_interval", "checked_data", "evaluate", "evaluate_parts", "log_probs"]
 
 _MAX_GROUPS = 50_000
 _RESAMPLES, _PERCENTILES = 1000, ((1 - 0.95) / 2, (1 + 0.95) / 2)
@@ -35,7 +36,7 @@ class Evaluation:
     """95 % bootstrap interval of `nats_per_image`: percentiles of 1,000 resampled means, with a fixed seed; NaN for one
     image."""
     nats_per_subpixel: float
-    """`nats_per_image` / (C * H * W): what Keras calls the loss."""
+    """`nats_per_image` / (C * H * W), or the mean of that over images of several sizes: what Keras calls the loss."""
     bits_per_dim: float
     """`nats_per_subpixel` / ln 2: comparable between image sizes."""
     images_per_second: float
@@ -79,39 +80,72 @@ def evaluate(
     Raises:
         ValueError: If there is no image, or an argument does not fit the model.
     """
-    model = model.fitting(images)
-    images, labels, condition = checked_data(model, images, labels, condition)
-    started = time.perf_counter()
-    share = processes.share(len(images), _slice_size(model))
-    part_labels, part_condition = (None if tensor is None else tensor[share] for tensor in (labels, condition))
-    joint = None
-    if marginal:
-        joint = processes.gather(_joint(model, images[share], part_condition, progress=progress))
-        each = -torch.logsumexp(joint, 1)
-    else:
-        own = log_probs(model, images[share], (part_labels, part_condition), "evaluating", progress=progress)
-        each = -processes.gather(own)
-    images_per_second = len(each) / (time.perf_counter() - started)
-    classes: list[int] = [] if labels is None or labels.is_floating_point() else torch.unique(labels).tolist()
+    return evaluate_parts(
+        model, [(images, labels, condition)], marginal=marginal, progress=progress, processes=processes
+    )
 
-    def summary(nats: Tensor, by_class: dict[int, Evaluation]) -> Evaluation:
-        mean = nats.mean().item()
+
+def evaluate_parts(
+    model: AutoregressiveModel,
+    parts: Iterable[tuple[ArrayLike, ArrayLike | None, ArrayLike | None]],
+    *,
+    marginal: bool = False,
+    progress: bool = False,
+    processes: Processes = ALONE,
+) -> Evaluation:
+    """Evaluates a model on images of several sizes.
+
+    Args:
+        model: As for `evaluate`.
+        parts: Images of one size each, with their labels and conditions, as for `evaluate`; with labels in all parts or
+            in none.
+        marginal: As for `evaluate`.
+        progress: As for `evaluate`.
+        processes: As for `evaluate`.
+
+    Raises:
+        ValueError: As `evaluate`; or if there are no parts.
+    """
+    started, found, sizes, classes, joints = time.perf_counter(), [], [], [], []
+    for images, labels, condition in parts:
+        fitting = model.fitting(images)
+        images, labels, condition = checked_data(fitting, images, labels, condition)
+        share = processes.share(len(images), _slice_size(fitting))
+        part_labels, part_condition = (None if tensor is None else tensor[share] for tensor in (labels, condition))
+        if marginal:
+            joints.append(processes.gather(_joint(fitting, images[share], part_condition, progress=progress)))
+            found.append(-torch.logsumexp(joints[-1], 1))
+        else:
+            own = log_probs(fitting, images[share], (part_labels, part_condition), "evaluating", progress=progress)
+            found.append(-processes.gather(own))
+        sizes.append(torch.full((len(images),), float(fitting.subpixels), dtype=torch.float64, device="cpu"))
+        if labels is not None and not labels.is_floating_point():
+            classes.append(labels.cpu())
+    if not found:
+        raise ValueError("parts must hold at least one image, got none")
+    nats, subpixels = torch.cat(found), torch.cat(sizes)
+    images_per_second = len(nats) / (time.perf_counter() - started)
+
+    def summary(nats: Tensor, subpixels: Tensor, by_class: dict[int, Evaluation]) -> Evaluation:
+        mean, size = nats.mean().item(), subpixels.mean().item()
         return Evaluation(
             images=len(nats),
             nats_per_image=mean,
             standard_error=nats.std().item() / math.sqrt(len(nats)) if len(nats) > 1 else math.nan,
             interval=bootstrap_interval(nats),
-            nats_per_subpixel=mean / model.subpixels,
-            bits_per_dim=mean / model.subpixels / math.log(2),
+            nats_per_subpixel=mean / size,
+            bits_per_dim=mean / size / math.log(2),
             images_per_second=images_per_second,
             by_class=by_class,
         )
 
-    by_class = {label: summary(each[labels.cpu() == label], {}) for label in classes if labels is not None}
-    result = summary(each, by_class)
-    if joint is None or not classes or labels is None:
+    each = torch.cat(classes) if classes else None
+    known = [] if each is None else torch.unique(each).tolist()
+    by_class = {k: summary(nats[each == k], subpixels[each == k], {}) for k in known}
+    result = summary(nats, subpixels, by_class)
+    if not joints or each is None:
         return result
-    return replace(result, accuracy=(joint.argmax(1) == labels.cpu()).double().mean().item())
+    return replace(result, accuracy=(torch.cat(joints).argmax(1) == each).double().mean().item())
 
 
 def _joint(model: AutoregressiveModel, images: Tensor, condition: Tensor | None, *, progress: bool) -> Tensor:

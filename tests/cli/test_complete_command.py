@@ -45,6 +45,16 @@ def test_a_picture_by_a_mask(tmp_path, capsys):
     assert np.array_equal(np.asarray(Image.open("deep/panel.png")), np.asarray(expected))
 
 
+def test_a_picture_of_another_size(capsys):
+    assert main(["complete", "grey", "large.png", "--keep-rows", "4", "-n", "2", "--arrays", "all.npz"]) == 0
+    assert np.load("all.npz")["completions"].shape == (1, 2, 1, 7, 9)
+    assert main(["complete", "grey", "large.png", "--box", "5,0,5,1", "-n", "2"]) == 2
+    assert "--box must lie in the images of 9 x 7 pixels" in capsys.readouterr().err
+    pixelcnn.GatedPixelCNN((1, 6, 5), levels=3, filters=6, layers=2, places=True).save_pretrained("placed")
+    assert main(["complete", "placed", "large.png", "--keep-rows", "4"]) == 2
+    assert "large.png is 9 x 7 pixels, and not 5 x 6" in capsys.readouterr().err
+
+
 def test_a_data_source_by_rows_and_classes(capsys):
     assert main(["complete", "colour", "data.npz", "--keep-rows", "2", "--images", "3", "--out", "panel.png"]) == 0
     out = capsys.readouterr().out
@@ -109,7 +119,7 @@ def test_the_panel_shows_what_is_known():
         (["grey", "a.png", "--mask", "gone.png"], "there is no file 'gone.png'"),
         (["grey", "gone.png", "a.png", "--keep-rows", "1"], "there is no file 'gone.png'"),
         (["grey", "broken.png", "--keep-rows", "1"], "broken.png cannot be read as a picture: "),
-        (["grey", "large.png", "--keep-rows", "1"], "large.png is 9 x 7 pixels, and not 5 x 6; --fit scales and crops"),
+        (["grey", "a.png", "large.png", "--keep-rows", "1"], "large.png is 9 x 7 pixels, and not 5 x 6; --fit scales"),
         (["grey", "nothing", "--keep-rows", "1"], "unknown data 'nothing'"),
         (["grey", "--keep-rows", "1"], "IMAGE must be picture files or a data source, got none"),
         (["grey", "a.png", "--keep-rows", "1", "-n", "0"], "n must be an integer in 1.."),

@@ -1,9 +1,12 @@
 """Models of another size with the same weights: the same as those built for that size, in every method."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pixelcnn
+from pixelcnn.cli import main
 from pixelcnn.exact import prepare
 from pixelcnn.scoring import score
 
@@ -78,3 +81,25 @@ def test_evaluation_and_scores_follow_the_images():
     assert torch.equal(score(model, images).score, score(resized, images).score)
     with pytest.raises(ValueError, match=r"\(N, 1, 6, 6\), got \(3, 1, 4, 9\)"):
         pixelcnn.evaluate(pixelcnn.GatedPixelCNN((1, 6, 6), filters=4, layers=2, places=True), images)
+
+
+def test_a_folder_of_ten_sizes_comes_back(tmp_path, monkeypatch, capsys):
+    """A model that was trained on 32 x 32 compresses pictures of ten odd sizes, and they come back to the bit."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    generator = np.random.default_rng(0)
+    (tmp_path / "odd").mkdir()
+    np.save("square.npy", generator.integers(0, 256, (40, 3, 32, 32), dtype=np.uint8))
+    sizes = [(1, 1), (1, 41), (37, 1), (33, 31), (7, 64), (64, 7), (48, 64), (50, 3), (29, 29), (32, 32)]
+    pictures = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    for k, values in enumerate(pictures):
+        Image.fromarray(values).save(f"odd/{k}.png")
+    network = ["--model", "gated", "--layers", "2", "--filters", "6", "--kernel-size", "3", "--first-kernel", "3"]
+    network += ["--no-places", "--context", "--steps", "3", "--batch-size", "4", "--sample-images", "0"]
+    assert main(["train", "square.npy", *network, "--out", "run", "--device", "cpu"]) == 0, capsys.readouterr().err
+    assert main(["compress", "run", "odd", "--out", "odd.pxcn"]) == 0
+    assert "10 images of 10 sizes" in capsys.readouterr().out
+    assert main(["decompress", "run", "odd.pxcn", "--out", "again"]) == 0
+    for k, values in enumerate(pictures):
+        with Image.open(f"again/{k}.png") as picture:
+            assert np.array_equal(np.asarray(picture), values)

@@ -32,8 +32,8 @@ class Complete:
 
     model: options.ModelName
     image: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
-    """Picture files of the model's size, or one data source as for `pixelcnn evaluate` (mnist:test), of which the first
-    --images are completed."""
+    """Picture files of the model's size (of any one size if its network has none), or one data source as for
+    `pixelcnn evaluate` (mnist:test), of which the first --images are completed."""
     keep_rows: int | None = None
     """This many rows at the top are known."""
     box: str | None = None
@@ -79,7 +79,7 @@ class Complete:
         options.check_suffix("--out", self.out, ".png")
         if self.arrays is not None:
             options.check_suffix("--arrays", self.arrays, ".npz")
-        model = options.loaded(self.model, self.device)
+        model = self._in_size(options.loaded(self.model, self.device))
         known = self._known(model)
         images, labels, names = self._read_images(model)
         plain = [name.removeprefix("image ") for name in names]
@@ -118,6 +118,22 @@ class Complete:
         if self.moves:
             print(f"{result.accepted:.1%} of the moves accepted")
         print(f"{len(images)} x {self.n} completions of seed {self.seed}: {self.out}")
+
+    def _in_size(self, model: AutoregressiveModel) -> AutoregressiveModel:
+        """The model for images of the first picture file's size, if it is good for any and pictures are not fitted."""
+        from PIL import ImageOps
+
+        from pixelcnn.datasets.pictures import SUFFIXES, open_picture
+
+        path = Path(self.image[0]) if self.image else Path()
+        if self.fit or path.suffix.lower() not in SUFFIXES or not path.is_file() or not model.any_size:
+            return model
+        try:
+            with open_picture(path) as picture:
+                upright = ImageOps.exif_transpose(picture)
+        except Exception:  # reported when it is read
+            return model
+        return model.resized((upright.height, upright.width))
 
     def _known(self, model: AutoregressiveModel) -> Tensor:
         """The mask, bool (1, H, W): True for known pixels."""

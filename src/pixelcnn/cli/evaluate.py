@@ -7,8 +7,10 @@ import dataclasses
 import io
 import json
 import math
+import statistics
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,15 +37,41 @@ class _OnData:
     mnist-dynamic:SPLIT: the same, with each pixel drawn once and for all, white with probability grey / 255. Or what
     `pixelcnn train` takes: a folder of pictures, a .npy or .npz file, CIFAR-10's binary version, hf:NAME; a suffix
     :train, :validation or :test selects one of its splits. Pictures are brought to the model's size, channels and
-    levels."""
+    levels; see --crop."""
     images: int | None = None
     """Use only this many images, the first ones, instead of all."""
-    crop: Literal["centre", "patches"] = "centre"
-    """How pictures are brought to the model's size: scaled and cropped, or cut into patches; as in training."""
+    crop: Literal["centre", "patches", "none"] = "centre"
+    """How pictures are brought to the model's size: scaled and cropped, or cut into patches, as in training. `none`
+    leaves a folder's pictures, one picture, or an array as they are, for networks without a size of their own."""
     bit_depth: options.BitDepth = None
     layout: options.Layout = None
     condition: options.Condition = None
     device: options.Device = "auto"
+
+    def _parts(self, model: AutoregressiveModel, **shares: float) -> Iterator[Data]:
+        """The first --images images of DATA, those of one size at a time."""
+        left = math.inf if self.images is None else self.images
+        for data in self._own_sizes(model) if self.crop == "none" else [self._opened(self.data, model, **shares)]:
+            kept = int(min(left, len(data.images)))
+            labels, names = None if data.labels is None else data.labels[:kept], data.names()[:kept]
+            yield replace(data, images=data.images[:kept], labels=labels, names=names.copy)
+            left -= kept
+            if not left:
+                return
+
+    def _own_sizes(self, model: AutoregressiveModel) -> Iterator[Data]:
+        """DATA's images as they are."""
+        from pixelcnn.datasets import open_own_sizes
+        from pixelcnn.processes import job
+
+        channels, height, width = model.image_shape
+        if not model.any_size:
+            raise ValueError(
+                f"--crop none needs a model without a size of its own, and {self.model} is for {height} x {width}"
+            )
+        if job().count > 1:
+            raise ValueError("--crop none is for one process")
+        yield from open_own_sizes(self.data, channels, model.levels, bit_depth=self.bit_depth, layout=self.layout)
 
     def _opened(self, data: str, model: AutoregressiveModel, **shares: float) -> Data:
         """A data source, as the model takes it."""
@@ -72,32 +100,37 @@ class Evaluate(_OnData):
 
     def run(self) -> None:
         """Evaluates and prints."""
-        from pixelcnn.evaluation import evaluate
+        from pixelcnn.evaluation import evaluate_parts
         from pixelcnn.files import printable
         from pixelcnn.processes import job
 
         options.check_limit(self.images)
         model = options.loaded(self.model, self.device)
-        data = self._opened(self.data, model, held_out=self.held_out, test=self.test)
-        classes = model.num_classes
-        labels = None if self.classes == "none" or classes is None else data.labels
-        if labels is not None and len(data.classes or ()) != classes:
-            raise ValueError(
-                f"{self.data} has {len(data.classes or ())} classes, but the model {classes}; --classes none "
-                "evaluates without them"
-            )
-        images, labels = data.images[: self.images], None if labels is None else labels[: self.images]
-        condition = options.condition_of(self.condition, model, self.model, images, data.names()[: len(images)])
+        count, given = model.num_classes, [self.condition] if self.condition else []
+        names: tuple[str, ...] = ()
+
+        def parts() -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
+            nonlocal names
+            for data in self._parts(model, held_out=self.held_out, test=self.test):
+                names = data.classes or ()
+                labels = None if self.classes == "none" or count is None else data.labels
+                if labels is not None and len(names) != count:
+                    raise ValueError(
+                        f"{self.data} has {len(names)} classes, but the model {count}; --classes none evaluates "
+                        "without them"
+                    )
+                own, images = model.fitting(data.images), data.images
+                yield images, labels, options.condition_of(self.condition, own, self.model, images, data.names())
+
         marginal = self.classes == "marginal"
-        result = evaluate(model, images, labels, condition=condition, marginal=marginal, progress=True, processes=job())
+        result = evaluate_parts(model, parts(), marginal=marginal, progress=True, processes=job())
         if self.json:
-            names = {"model": printable(self.model), "data": printable(self.data)}
-            print(json.dumps({**names, **_values(result, tuple(map(printable, data.classes or ())))}, indent=2))
+            about = {"model": printable(self.model), "data": printable(self.data)}
+            print(json.dumps({**about, **_values(result, tuple(map(printable, names)))}, indent=2))
             return
-        given = [] if labels is None or marginal else ["their classes"]
-        given += [self.condition] if self.condition else []
+        given = [*([] if not result.by_class or marginal else ["their classes"]), *given]
         how = f", given {' and '.join(given)}" if given else ""
-        how += f", as the mixture of {classes} classes" if marginal else ""
+        how += f", as the mixture of {count} classes" if marginal else ""
         print(f"{self.model} on {result.images:,} images of {self.data}{how}")
         low, high = result.interval
         print(f"  nats/image      {result.nats_per_image:.3f} +- {result.standard_error:.3f} (standard error)")
@@ -107,8 +140,8 @@ class Evaluate(_OnData):
         if result.accuracy is not None:
             print(f"  right class     {100 * result.accuracy:.2f} % of the images, by Bayes' rule")
         for label, part in result.by_class.items():
-            name = (data.classes or ())[label]
-            print(f"  class {name:<10}{part.nats_per_image:.3f} +- {part.standard_error:.3f}, {part.images:,} images")
+            figure = f"{part.nats_per_image:.3f} +- {part.standard_error:.3f}, {part.images:,} images"
+            print(f"  class {names[label]:<10}{figure}")
         print(f"  {result.images_per_second:,.0f} images/s", file=sys.stderr)
 
 
@@ -171,38 +204,56 @@ class ScoreCommand(_OnData):
         classes = model.num_classes
         if (self.classify or self.labels) and classes is None:
             raise ValueError(f"--{'classify' if self.classify else 'labels'} needs classes, and {self.model} has none")
-        data = self._opened(self.data, model)
-        images = data.images[: self.images]
-        names = [printable(name) for name in data.names()[: len(images)]]  # before the work
-        labels = data.labels[: self.images] if self.labels and data.labels is not None else None
-        if self.labels and (labels is None or len(data.classes or ()) != classes):
-            raise ValueError(
-                f"--labels needs the model's {classes} classes, and {self.data} has {len(data.classes or ())}"
-            )
-        condition = options.condition_of(self.condition, model, self.model, images, data.names()[: len(images)])
+        if self.crop == "none" and self.score == "typicality":
+            raise ValueError("--score typicality is for images of one size: leave out --crop none")
         writable_file(self.out)
         if self.maps is not None:
             writable_folder(self.maps)
-        found = score(
-            model,
-            images,
-            labels,
-            condition=condition,
-            method=self.score,
-            background=None if self.background is None else options.loaded(self.background, self.device),
-            reference=None if self.reference is None else self._opened(self.reference, model).images,
-            batch=self.batch,
-            progress=True,
-        )
-        write_file(self.out, self._table(model, images, data, names, found))
+        background = None if self.background is None else options.loaded(self.background, self.device)
+        reference = None if self.reference is None else self._opened(self.reference, model).images
+        rows: list[dict[str, str]] = []
+        bits, scores = [], []
+        for data in self._parts(model):
+            images, own = data.images, model.fitting(data.images)
+            names = [printable(name) for name in data.names()]  # before the work
+            labels = data.labels if self.labels else None
+            if self.labels and (labels is None or len(data.classes or ()) != classes):
+                raise ValueError(
+                    f"--labels needs the model's {classes} classes, and {self.data} has {len(data.classes or ())}"
+                )
+            condition = options.condition_of(self.condition, own, self.model, images, data.names())
+            found = score(
+                own,
+                images,
+                labels,
+                condition=condition,
+                method=self.score,
+                background=background,
+                reference=reference,
+                batch=self.batch,
+                progress=True,
+            )
+            if self.maps is not None:
+                self._write_maps(own, images, (labels, condition), names, self.maps, first=len(rows))
+            rows += self._rows(own, images, data, names, found)
+            bits += found.bits_per_dim.tolist()
+            scores += found.score.tolist()
+        buffer = io.StringIO(newline="")
+        writer = csv.DictWriter(buffer, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_file(self.out, buffer.getvalue())
         print(
-            f"{len(images):,} images of {self.data} under {self.model}: {found.bits_per_dim.mean():.5f} bits/dim, "
-            f"score {found.score.min():.5f} .. {found.score.max():.5f} (median {found.score.median():.5f}): {self.out}"
+            f"{len(rows):,} images of {self.data} under {self.model}: {statistics.fmean(bits):.5f} bits/dim, "
+            f"score {min(scores):.5f} .. {max(scores):.5f} (median {statistics.median_low(scores):.5f}): {self.out}"
         )
         if self.maps is not None:
-            self._write_maps(model, images, (labels, condition), names, self.maps)
+            print(f"maps of surprise: {self.maps}")
 
-    def _table(self, model: AutoregressiveModel, images: Tensor, data: Data, names: list[str], found: Scores) -> str:
+    def _rows(
+        self, model: AutoregressiveModel, images: Tensor, data: Data, names: list[str], found: Scores
+    ) -> list[dict[str, str]]:
+        """The table's lines, by the names of their columns."""
         from pixelcnn.files import printable
 
         columns = {
@@ -217,11 +268,7 @@ class ScoreCommand(_OnData):
             known = data.classes if len(data.classes or ()) == posterior.shape[1] else None
             columns["class"] = [printable(known[k]) if known else str(k) for k in posterior.argmax(1).tolist()]
             columns["probability"] = [f"{value:.6f}" for value in posterior.amax(1).tolist()]
-        buffer = io.StringIO(newline="")
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        return buffer.getvalue()
+        return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
 
     def _write_maps(
         self,
@@ -230,6 +277,7 @@ class ScoreCommand(_OnData):
         given: tuple[Tensor | None, Tensor | None],
         names: list[str],
         folder: Path,
+        first: int,
     ) -> None:
         import torch
 
@@ -244,9 +292,8 @@ class ScoreCommand(_OnData):
                 maps = model.log_prob_map(part, labels, condition=condition)
                 for k, (image, log_probs) in enumerate(zip(part, maps, strict=True), start=start):
                     picture = surprise_map(image, log_probs, model.levels, names[k])
-                    write_file(folder / options.picture_name(k, len(images) - 1), picture)
+                    write_file(folder / options.picture_name(first + k, first + len(images) - 1), picture)
                     bar.update()
-        print(f"maps of surprise: {folder}")
 
 
 COMMANDS = {"evaluate": Evaluate, "score": ScoreCommand}

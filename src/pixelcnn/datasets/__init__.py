@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pixelcnn.datasets.condition import condition_fields, read_condition, read_given, read_maps, read_shrunk, shrunk
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
+from pixelcnn.datasets.sizes import open_own_sizes
 from pixelcnn.datasets.sources import (
     Data,
     TrainingData,
@@ -30,6 +31,7 @@ __all__ = [
     "name_of",
     "open_data",
     "open_for_model",
+    "open_own_sizes",
     "open_split",
     "open_training",
     "read_condition",

@@ -58,8 +58,8 @@ class FolderSource(PictureSource):
         """Opens each picture."""
         return opened(self.folder / name for name, _ in self._pictures())
 
-    def decoded(self, depth: Depth, *, progress: bool) -> Pictures:
-        """Decodes the pictures by threads."""
+    def decoded(self, depth: Depth, *, progress: bool, threads: int | None = None) -> Pictures:
+        """Decodes the pictures by threads, by default as many as there are cores; twice as many pictures are begun."""
         channels = self.config.channels or (1 if all(map(is_grey, self.opened())) else 3)
 
         def decode(picture: tuple[str, int | None]) -> tuple[str, int | None, None, Decoded]:
@@ -70,7 +70,7 @@ class FolderSource(PictureSource):
             except Exception as error:  # Pillow raises errors of any kind for damaged files
                 return name, label, None, error
 
-        threads = min(_MAX_THREADS, os.cpu_count() or 1)
+        threads = threads or min(_MAX_THREADS, os.cpu_count() or 1)
         with (
             progress_bar(f"reading {self.name}", self._count, "file", show=progress) as bar,
             in_order(decode, self._pictures(), threads=threads, ahead=2 * threads) as results,
