@@ -152,10 +152,12 @@ for one minute, ten minutes and three hours on two cores."""
 _OTHERS: dict[str, tuple[ModelConfig, float]] = {
     "pixelcnn": (PixelCNNConfig(filters=16, blocks=8), 5e-3),
     "plusplus": (
-        PixelCNNPlusPlusConfig(filters=24, blocks=1, mixtures=5, kernel_size=5, places=True, context=(4, 2)), 4e-3,
+        PixelCNNPlusPlusConfig(filters=24, blocks=1, mixtures=5, kernel_size=5, context=(4, 2), context_places=False),
+        4e-3,
     ),
 }  # fmt: skip
-"""Networks of the other families for the same training times, and their learning rates."""
+"""Networks of the other families for the same training times, and their learning rates. PixelCNN++ is for pictures,
+which come in many sizes: it has no size of its own."""
 
 
 def recipe(preset: str, family: str | None = None) -> TrainConfig:
