@@ -50,6 +50,7 @@ def main(folder: Path, epochs: int) -> None:
     result = pixelcnn.evaluate(model, data.validation, progress=True)
     error = result.standard_error / result.nats_per_image * result.bits_per_dim
     drawn = model.sample(64, seed=0, progress=True)
+    assert isinstance(data.training, torch.Tensor)
     shown = data.training[:: len(data.training) // 64][:64]
     rows = [images[k : k + 8] for k in range(0, 64, 8) for images in (shown, drawn)]
     save_png(grid(torch.cat(rows), 256, columns=16, side=32), folder / "photographs.png")

@@ -25,11 +25,13 @@ __all__ = [
     "check_seed",
     "decision_uniforms",
     "dropout_bits",
+    "flips",
     "image_states",
     "label_uniforms",
     "mixed_seed",
     "mutations",
     "part_uniforms",
+    "patch_uniforms",
     "permutation",
     "scan_orders",
     "seed_of",
@@ -48,6 +50,8 @@ _ORDERS = 0x6F72646572732121
 _PARTS = 0x7061727473212121
 _DECISIONS = 0x6465636964652121
 _MUTATIONS = 0x6D75746174652121
+_PATCHES = 0x7061746368657321
+_FLIPS = 0x666C697073212121
 
 
 def check_seed(seed: int) -> int:
@@ -124,6 +128,20 @@ def shifts(images: Tensor, reach: int, seed: int, epoch: int | Tensor) -> Tensor
     side = 2 * reach + 1
     cell = _shift_right(_image_keys(images, _SHIFTS, seed, epoch), 1) % side**2
     return torch.stack([cell // side - reach, cell % side - reach], 1)
+
+
+def patch_uniforms(patches: Tensor, seed: int, epoch: int) -> Tensor:
+    """Uniform numbers in [0, 1) that decide where in its picture each patch of an epoch lies: float64 (N, 2).
+
+    Arguments as for `shifts`.
+    """
+    keys = _image_keys(patches, _PATCHES, seed, epoch)
+    return torch.stack([_unit(keys), _unit(_mix(keys + _signed(_GAMMA)))], 1)
+
+
+def flips(images: Tensor, seed: int, epoch: int | Tensor) -> Tensor:
+    """Which images an epoch mirrors: bool (N,), with probability 1/2; arguments as for `shifts`."""
+    return _image_keys(images, _FLIPS, seed, epoch) < 0
 
 
 def label_uniforms(images: Tensor, seed: int, epoch: int | Tensor) -> Tensor:

@@ -34,7 +34,7 @@ SCRIPT = """
     pixelcnn.train
     options, image_shape, train = json.loads(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
     before = anonymous()
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     data = open_training(sys.argv[1], "clean", 8, DataConfig(**options), progress=False)
     if train:
@@ -85,6 +85,15 @@ def test_many_patches():
     options = {"size": 20, "crop": "patches"}
     few, many = (grown(name, options, (3, 20, 20)) for name in ("few", "many"))
     assert (few[1], many[1]) == (15 * 320, 60 * 320)
+    assert many[0] < few[0] + 6e6
+
+
+def test_patches_drawn_anew():
+    """An epoch on patches of 32 pictures against 8: 10 MB more of pixels, half of them for validation."""
+    files("few", 8, (320, 416, 3))
+    files("many", 32, (320, 416, 3))
+    options = {"patch": 64, "held_out": 0.5}
+    few, many = (grown(name, options, (3, 64, 64), train=True) for name in ("few", "many"))
     assert many[0] < few[0] + 6e6
 
 

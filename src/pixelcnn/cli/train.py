@@ -153,7 +153,7 @@ class Train:
         """What the training and the validation images are conditioned on."""
         if self.condition is None:
             return None, None
-        from pixelcnn.datasets import read_condition
+        from pixelcnn.datasets import Patches, read_condition
 
         if not hasattr(self.config.model, "condition_channels"):
             raise ValueError("--condition needs a family that can have one: --model gated or --model plusplus")
@@ -161,6 +161,8 @@ class Train:
             raise ValueError(
                 f"--condition needs images that are the same in each epoch, and {self.data} are drawn anew"
             )
+        if isinstance(data.training, Patches):
+            raise ValueError("--condition needs images that are the same in each epoch, and --patch draws them anew")
         sides = (data.training, data.training_names), (data.validation, data.validation_names)
         training, validation = (read_condition(self.condition, images, data.levels, names()) for images, names in sides)
         return training, validation

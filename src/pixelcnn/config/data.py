@@ -25,6 +25,9 @@ class DataConfig:
     crop: Literal["centre", "patches"] = "centre"
     """How pictures get their size: `centre` scales a picture until it just covers the size, and crops the centre;
     `patches` cuts an unscaled picture into adjacent tiles of the size, and drops what is left at the edges."""
+    patch: Annotated[int | None, Range(1, _MAX_SIDE)] = None
+    """In training on a folder: patches of so many rows and columns, drawn anew in each epoch from pictures of any size,
+    which are held out as a whole."""
     bit_depth: Annotated[int | None, Range(8, 16)] = None
     """Bits used per value, 8..16, in pictures stored with 16 bits; the upper 8 of them are kept, or all with more than
     256 levels. `None`: as many as the largest value of all such pictures needs."""
@@ -51,6 +54,8 @@ class DataConfig:
             ),
         }
         check_rules(self, rules)
+        if self.patch is not None and (self.size is not None or self.crop == "patches"):
+            raise ValueError(f"patch must be None beside a size, to which pictures are brought, got {self.patch}")
         if self.crop == "patches" and self.size is None:
             raise ValueError("size must be given for patches, got None")
 

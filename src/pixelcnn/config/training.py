@@ -69,6 +69,8 @@ class TrainConfig:
     grey / 255; the validation images are binary. The command line takes it from the data: mnist-dynamic."""
     shift: Annotated[int, Range(0)] = 0
     """Largest shift of the training images in each direction, in pixels, drawn anew in each epoch; level 0 fills in."""
+    flip: bool = False
+    """Mirror each training image left to right with probability 1/2, anew in each epoch."""
     mutate: Annotated[float, Range(0, 1)] = 0.0
     """Probability that a sub-pixel of a training image is replaced by a uniformly drawn level, anew in each epoch: 0.1
     to 0.3 make the background model of a likelihood ratio (`pixelcnn score --score ratio`)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pixelcnn.datasets.condition import condition_fields, read_condition, read_given, read_maps, read_shrunk, shrunk
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
+from pixelcnn.datasets.patches import Patches
 from pixelcnn.datasets.sizes import open_own_sizes
 from pixelcnn.datasets.sources import (
     Data,
@@ -24,6 +25,7 @@ __all__ = [
     "SIDES",
     "SPLITS",
     "Data",
+    "Patches",
     "TrainingData",
     "condition_fields",
     "drawn_mnist",

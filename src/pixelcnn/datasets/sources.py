@@ -29,6 +29,8 @@ from pixelcnn.datasets.cifar import CIFAR10Source, is_cifar10
 from pixelcnn.datasets.folder import FolderSource
 from pixelcnn.datasets.hub import HubSource
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
+from pixelcnn.datasets.patches import Patches, open_pictures
+from pixelcnn.datasets.pictures import PictureSource
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.files import printable
 from pixelcnn.levels import GREY_LEVELS, checked_levels
@@ -50,8 +52,8 @@ _NEARLY_BLACK = 8  # images are, if all their levels are in the lowest eighth
 class TrainingData:
     """What a training run needs of its data."""
 
-    training: Tensor
-    """uint8 levels (N, C, H, W); grey values if `binarise`."""
+    training: Tensor | Patches
+    """uint8 levels (N, C, H, W); grey values if `binarise`. Or patches that are drawn anew in each epoch."""
     validation: Tensor
     """Images of the same kind that are not trained on."""
     training_labels: Tensor | None
@@ -140,6 +142,8 @@ def open_training(
         return _training_data(
             training, validation, name=name, counts=counts, values=values, description=name, binarise=dynamic
         )
+    if config.patch is not None:
+        return _patches(name, levels, config, progress=progress)
     source = _source(name, levels, config)
     _refuse_options(source.name, config, source.fields)
     cache = open_cache(source, config.held_out, config.test, progress=progress)
@@ -256,6 +260,42 @@ def _opened(
     cache = open_cache(source, config.held_out, config.test, progress=progress)
     _warn(source, [*source.notices(), *cache.remarks()], stacklevel=4)
     return _side(cache, split or (default if source.is_split else None), config)
+
+
+def _patches(name: str, levels: int | None, config: DataConfig, *, progress: bool) -> TrainingData:
+    """Patches of a folder's pictures, drawn anew in each epoch; those of validation are always the same."""
+    folder = Path(name)
+    if not folder.is_dir() or is_cifar10(folder):
+        raise ValueError(f"patch is for folders of pictures, got {config.patch} and {name}")
+    assert config.patch is not None
+    _refuse_options(name, config, PictureSource.fields)
+    store = open_pictures(folder, levels, config, progress=progress)
+    for remark in store.remarks:
+        warnings.warn(printable(f"{folder.name}: {remark}"), stacklevel=3)
+    training, held_out = (store.patches(side, config.patch) for side in (0, 1))
+    pictures = [store.sides.count(side) for side in (0, 1)]
+    for side, count, patches in zip(SIDES, pictures, (training, held_out), strict=False):
+        if not len(patches):
+            raise ValueError(
+                f"{folder.name} has no {side} pictures: held_out = {config.held_out:g} leaves {count} of its "
+                f"{len(store.sizes)}, by the hash of their content; try another held_out, or more pictures"
+            )
+    validation, size = held_out.tiles(), config.patch
+    about = f"patches of {size} x {size} from {pictures[0]:,} pictures"
+    labels = held_out.labels
+    return TrainingData(
+        training=training,
+        validation=validation,
+        training_labels=training.labels,
+        validation_labels=None if labels is None else labels[held_out.tiled],
+        classes=store.classes,
+        levels=levels or GREY_LEVELS,
+        description=f"{printable(folder.name)} ({len(training):,} {about} in each epoch)",
+        summary=f"{printable(folder.name)}: {len(training):,} {about}, drawn anew in each epoch; for validation "
+        f"{len(validation):,} of {pictures[1]:,} others",
+        training_names=training.names,
+        validation_names=lambda: [held_out.names()[k] for k in held_out.tiled.tolist()],
+    )
 
 
 def _training_data(

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.config import TrainConfig, conditions_of, map_of
+from pixelcnn.datasets import Patches
 from pixelcnn.levels import GREY_LEVELS, levels_of
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.orders import rearranged_each
-from pixelcnn.randomness import binarised, label_uniforms, mutations, permutation, scan_orders, shifts
+from pixelcnn.randomness import binarised, flips, label_uniforms, mutations, permutation, scan_orders, shifts
 
 __all__ = ["Batch", "Batches", "checked_data", "shifted"]
 
@@ -48,7 +49,7 @@ class Batches:
     Args:
         config: Gives batch size, seed, the augmentations, and the share of dropped labels.
         model: The model in training; decides the device and the conditions.
-        images: uint8 levels (N, C, H, W), or grey values with config.binarise; may be memory-mapped.
+        images: uint8 levels (N, C, H, W), or grey values with config.binarise; may be memory-mapped. Or patches.
         labels: As for `AutoregressiveModel.log_prob`, for a conditional model; None for another.
         condition: As for `AutoregressiveModel.log_prob`, likewise.
         rank: This process, 0 .. processes-1.
@@ -59,7 +60,7 @@ class Batches:
         self,
         config: TrainConfig,
         model: AutoregressiveModel,
-        images: Tensor,
+        images: Tensor | Patches,
         labels: Tensor | None = None,
         condition: Tensor | None = None,
         *,
@@ -70,22 +71,27 @@ class Batches:
         self.steps_per_epoch = -(-len(images) // config.batch_size)
         self._model = model
         self._rank, self._processes = rank, processes
-        resident = model.device.type == "cuda" and images.nbytes <= _SHARE * _free_memory(model.device)
-        self.images = images.to(model.device) if resident else images
-        """All images, on the model's device if they are `resident`."""
+        self._patches = images if isinstance(images, Patches) else None
+        self._count = len(images)
+        if isinstance(images, Patches):
+            images = torch.empty(0, device="cpu")
+        elif model.device.type == "cuda" and images.nbytes <= _SHARE * _free_memory(model.device):
+            images = images.to(model.device)
+        self.images = images
+        """All images, on the model's device if they are `resident`; none of patches."""
         self._given = tuple(None if each is None else each.to(self.images.device) for each in (labels, condition))
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self._count
 
     @property
     def resident(self) -> bool:
         """Whether all images are on the model's device."""
-        return self.images.device == self._model.device
+        return self._patches is None and self.images.device == self._model.device
 
     def order(self, epoch: int) -> Tensor:
         """The order of the images in an epoch: indices, int64 (N,), on the images' device."""
-        return permutation(len(self.images), self.config.seed, epoch).to(self.images.device)
+        return permutation(len(self), self.config.seed, epoch).to(self.images.device)
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         """This process's part of each batch of an epoch, without the first `done` batches."""
@@ -99,7 +105,12 @@ class Batches:
         With the epoch as an int64 scalar there as well, nothing returns to the host.
         """
         config, device = self.config, self._model.device
-        images = self.images[indices]
+        if self._patches is None:
+            images = self.images[indices]
+        else:
+            images = self._patches.drawn(indices, config.seed, int(epoch))
+        if config.flip:
+            images = torch.where(flips(indices, config.seed, epoch)[:, None, None, None], images.flip(3), images)
         if config.binarise:
             images = binarised(images, indices, config.seed, epoch)
         images = shifted(images, indices, config.shift, config.seed, epoch)
@@ -134,14 +145,14 @@ def _kept(uniforms: Tensor, dropout: float, *, both: bool) -> tuple[Tensor, Tens
 
 def checked_data(
     name: str,
-    images: ArrayLike,
+    images: ArrayLike | Patches,
     labels: ArrayLike | None,
     condition: ArrayLike | None,
     model: AutoregressiveModel,
     product: AutoregressiveModel,
     *,
     grey: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor | Patches, Tensor | None, Tensor | None]:
     """Images, labels and condition as tensors, if they fit the model in training and the product of the run.
 
     Raises:
@@ -149,7 +160,8 @@ def checked_data(
     """
     classes, size = conditions_of(product.config)
     conditioned = size is not None or any(map_of(product.config))
-    images = tensor(f"{name} images", images)
+    if not isinstance(images, Patches):
+        images = tensor(f"{name} images", images)
     if len(images) == 0:
         raise ValueError(f"{name} must hold at least one image, got 0")
     if labels is None and (classes is not None or (conditioned and condition is None)):
@@ -158,9 +170,11 @@ def checked_data(
     if conditioned and condition is None and classes is not None:
         raise ValueError(f"{name}_condition must be given: the model is conditional")
     try:
-        if grey:
+        if grey and not isinstance(images, Patches):
             images = levels_of("images", images, GREY_LEVELS)
             model.checked_images(images.clamp(max=1))
+        elif isinstance(images, Patches):
+            model.checked_images(images.drawn(torch.zeros(1, dtype=torch.int64, device="cpu"), 0, 0))
         else:
             images = model.checked_images(images)
         return images, *product.checked_given(labels, condition, len(images))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -11,15 +11,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pixelcnn.arguments import ArrayLike, tensor
+from pixelcnn.datasets import Patches
 from pixelcnn.datasets.split import side_of
 
 __all__ = ["Images", "held_out", "tensors_of"]
 
-Images = ArrayLike | Dataset[Any] | DataLoader[Any]
+Images: TypeAlias = "ArrayLike | Patches | Dataset[Any] | DataLoader[Any]"
 """What `pixelcnn.train` takes as images."""
 
 
-def tensors_of(name: str, images: Images, labels: ArrayLike | None) -> tuple[ArrayLike, ArrayLike | None]:
+def tensors_of(name: str, images: Images, labels: ArrayLike | None) -> tuple[ArrayLike | Patches, ArrayLike | None]:
     """The images and labels of an array, a data set or a loader.
 
     Every item of a data set, or every batch of a loader, is an image, or begins with an image and its label; a loader
@@ -27,8 +28,8 @@ def tensors_of(name: str, images: Images, labels: ArrayLike | None) -> tuple[Arr
 
     Args:
         name: Of the images, for errors.
-        images: Arrays are returned as they are. A data set's images are integers (C, H, W) or (H, W), or pictures of
-            Pillow; a loader's have one dimension more.
+        images: Arrays and patches are returned as they are. A data set's images are integers (C, H, W) or (H, W), or
+            pictures of Pillow; a loader's have one dimension more.
         labels: Given labels, for arrays and for data sets without any.
 
     Raises:

@@ -15,6 +15,7 @@ from torch import Tensor, get_num_threads
 from torch import __version__ as torch_version
 
 from pixelcnn.config import EnergyConfig, TrainConfig, to_dict
+from pixelcnn.datasets import Patches
 from pixelcnn.files import values_digest
 from pixelcnn.processes import Processes
 
@@ -105,8 +106,8 @@ class RunRecord(Record):
     def of(
         cls,
         config: TrainConfig,
-        training: tuple[Tensor, Tensor | None, Tensor | None],
-        validation: tuple[Tensor, Tensor | None, Tensor | None],
+        training: tuple[Tensor | Patches, Tensor | None, Tensor | None],
+        validation: tuple[Tensor | Patches, Tensor | None, Tensor | None],
         data: str,
         precision: str = "float32",
         processes: int = 1,
@@ -179,7 +180,9 @@ class EnergyRecord(Record):
         return -(-self.fit.steps // steps_per_epoch)
 
 
-def _fingerprint(images: Tensor, labels: Tensor | None, condition: Tensor | None) -> str:
+def _fingerprint(images: Tensor | Patches, labels: Tensor | None, condition: Tensor | None) -> str:
+    if isinstance(images, Patches):
+        return f"{len(images)} {'patches' if labels is None else 'labelled patches'}, SHA-256 {images.digest}"
     kind = ("images" if labels is None else "labelled images") + ("" if condition is None else " with conditions")
     given = [each for each in (labels, condition) if each is not None]
     return f"{len(images)} {kind}, SHA-256 {values_digest(images, *given)}"

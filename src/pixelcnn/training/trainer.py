@@ -30,6 +30,7 @@ from tqdm import tqdm
 from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.config import DataConfig, TrainConfig, conditions_of, from_dict, map_of, to_dict
+from pixelcnn.datasets import Patches
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
@@ -83,7 +84,7 @@ def train(
         config: The configuration of the run.
         training: uint8 levels (N, C, H, W) as config.model says; grey values, 0..255, with config.binarise. Or a
             `torch.utils.data.Dataset` or `DataLoader` of such images, as integers or Pillow's pictures, perhaps with
-            labels, whose items are read once.
+            labels, whose items are read once. Or `pixelcnn.datasets.Patches`, drawn anew in each epoch.
         validation: Images of the same kind that are not trained on; by default a tenth of the training images, chosen
             by the content of each.
         out: The run's folder; made if it is missing; by default trained/ and `data`.
@@ -123,6 +124,8 @@ def train(
     """
     training_data = *tensors_of("training", training, training_labels), training_condition
     if validation is None:
+        if isinstance(training_data[0], Patches):
+            raise ValueError("validation must be given beside patches, got None")
         images = tensor("training images", training_data[0])
         labels = None if training_data[1] is None else tensor("training_labels", training_data[1])
         condition = None if training_condition is None else tensor("training_condition", training_condition)
@@ -139,7 +142,7 @@ def train(
 
 OnStep: TypeAlias = "Callable[[int, dict[str, float]], object]"
 OnEpoch: TypeAlias = "Callable[[dict[str, Any], AutoregressiveModel], object]"
-_Labelled: TypeAlias = "tuple[ArrayLike, ArrayLike | None, ArrayLike | None]"
+_Labelled: TypeAlias = "tuple[ArrayLike | Patches, ArrayLike | None, ArrayLike | None]"
 
 
 class _Run:
@@ -170,9 +173,13 @@ class _Run:
         models = self.model, self.product
         training_data = checked_data("training", *training, *models, grey=config.binarise)
         validation_data = checked_data("validation", *validation, *models, grey=False)
-        self.validation, *self.validation_given = validation_data
-        if config.shift and any(map_of(config.model)):
-            raise ValueError(f"shift must be 0 for a model with a map, which is not shifted, got {config.shift}")
+        if isinstance(validation_data[0], Patches):
+            raise ValueError("validation must be images that stay the same, such as the `tiles` of patches")
+        self.validation, self.validation_given = validation_data[0], validation_data[1:]
+        if any(map_of(config.model)):
+            for name, value, off in (("shift", config.shift, 0), ("flip", config.flip, False)):
+                if value != off:
+                    raise ValueError(f"{name} must be {off} for a model with a map, which stays as it is, got {value}")
         precision = precision_of(config, self.device)
         self.record = RunRecord.of(config, training_data, validation_data, data, precision, processes.count, weights)
         self.record.check_alike(processes)

@@ -1,0 +1,213 @@
+"""Patches: where they lie, that each epoch draws others, that runs resume to the same bits, and what is refused."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.config import DataConfig, PixelCNNConfig, TrainConfig
+from pixelcnn.datasets import Patches, open_training
+from pixelcnn.datasets.split import side_of
+
+SIZES = [(9, 11), (30, 8), (8, 8), (17, 25), (12, 40), (21, 9), (8, 19), (33, 16)]
+
+
+@pytest.fixture(autouse=True)
+def _photos(tmp_path, monkeypatch):
+    """Pictures whose levels say where a pixel lies: its row in red, its column in green, the picture in blue."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "photos").mkdir()
+    for k in range(len(SIZES)):
+        Image.fromarray(picture(k)).save(tmp_path / "photos" / f"{k}.png")
+
+
+def picture(k):
+    height, width = SIZES[k]
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, np.full_like(rows, k)], -1).astype(np.uint8)
+
+
+def opened(**options):
+    return open_training(
+        "photos", "clean", None, DataConfig(**{"patch": 8, "held_out": 0.4, **options}), progress=False
+    )
+
+
+def where(patches):
+    """Picture, row and column of each patch, which must be one piece of a picture."""
+    found = []
+    for patch in patches.tolist():
+        k, top, left = patch[2][0][0], patch[0][0][0], patch[1][0][0]
+        assert np.array_equal(np.array(patch).transpose(1, 2, 0), picture(k)[top : top + 8, left : left + 8])
+        found.append((k, top, left))
+    return found
+
+
+def test_they_are_pieces_of_whole_pictures_that_are_held_out():
+    data = opened()
+    training, validation = data.training, data.validation
+    sides = [side_of(picture(k).transpose(2, 0, 1), 0.4) for k in range(len(SIZES))]
+    assert 0 < sum(sides) < len(SIZES)
+    counts = [(h // 8) * (w // 8) for h, w in SIZES]
+    assert len(training) == sum(n for n, side in zip(counts, sides, strict=True) if side == 0)
+    assert training.shape == (len(training), 3, 8, 8)
+    assert data.image_shape == (3, 8, 8)
+    everywhere = torch.arange(len(training))
+    drawn = [where(training.drawn(everywhere, 0, epoch)) for epoch in range(2)]
+    assert {k for k, *_ in drawn[0]} == {k for k, side in enumerate(sides) if side == 0}
+    assert [k for k, *_ in drawn[0]] == training.picture.tolist()
+    assert drawn[0] != drawn[1]
+    assert where(training.drawn(everywhere[3:5], 0, 1)) == drawn[1][3:5]
+    assert where(training.drawn(everywhere, 1, 0)) != drawn[0]
+    tiles = where(validation)
+    assert tiles == [
+        (k, 8 * i, 8 * j) for k, (h, w) in enumerate(SIZES) if sides[k] for i in range(h // 8) for j in range(w // 8)
+    ]
+    assert [int(name.removesuffix(".png")) for name in data.validation_names()] == [k for k, *_ in tiles]
+    assert opened().training.digest == training.digest != opened(patch=7).training.digest
+
+
+def test_every_position_is_equally_probable():
+    """Of the 3 x 18 positions in a picture; a false alarm has a probability of about 1e-9 for each."""
+    training = opened().training
+    (first, *_) = (training.picture == 3).nonzero()[:, 0].tolist() or [None]
+    if first is None:
+        pytest.skip("held out")
+    found = [where(training.drawn(torch.tensor([first]), 0, epoch))[0][1:] for epoch in range(6000)]
+    rows, columns = SIZES[3][0] - 7, SIZES[3][1] - 7
+    expected = len(found) / (rows * columns)
+    counts = [found.count((i, j)) for i in range(rows) for j in range(columns)]
+    assert sum(counts) == len(found)
+    assert max(abs(count - expected) for count in counts) < 6.5 * math.sqrt(expected)
+
+
+def test_validation_is_spread_where_there_is_much(monkeypatch):
+    everything = opened().validation
+    monkeypatch.setattr("pixelcnn.datasets.patches._VALIDATION_BYTES", 3 * 3 * 64)
+    data = opened()
+    step = -(-len(everything) // 3)
+    assert torch.equal(data.validation, everything[::step])
+    assert len(data.validation_names()) == len(data.validation)
+
+
+def test_classes_are_folders():
+    for k in range(len(SIZES)):
+        folder = "ab"[k % 2]
+        Path("classes", folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(k)).save(f"classes/{folder}/{k}.png")
+    data = open_training("classes", "clean", None, DataConfig(patch=8, held_out=0.4), progress=False)
+    assert data.classes == ("a", "b")
+    assert data.training_labels.tolist() == [k % 2 for k in data.training.picture.tolist() for k in [names(data, k)]]
+    assert data.validation_labels.tolist() == [k % 2 for k, *_ in where(data.validation)]
+
+
+def names(data, k):
+    return int(data.training.store.names[k].split("/")[1].removesuffix(".png"))
+
+
+def test_a_run_that_stops_ends_in_the_same_bits(tmp_path):
+    data = opened()
+    config = TrainConfig(
+        model=PixelCNNConfig(image_shape=(3, 8, 8), levels=256, filters=6, blocks=1),
+        epochs=2, batch_size=4, flip=True, sample_images=0, device="cpu", checkpoint_seconds=0.0,
+    )  # fmt: skip
+
+    def stop(step, _):
+        if step == 7:
+            raise RuntimeError
+
+    whole = pixelcnn.train(config, data.training, data.validation, tmp_path / "whole", progress=False)
+    with pytest.raises(RuntimeError):
+        pixelcnn.train(config, data.training, data.validation, tmp_path / "cut", progress=False, on_step=stop)
+    cut = pixelcnn.train(config, data.training, data.validation, tmp_path / "cut", progress=False)
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, cut.state_dict()[name]), name
+    with pytest.raises(ValueError, match="holds a run with training = "):
+        pixelcnn.train(config, opened(held_out=0.3).training, data.validation, tmp_path / "cut", progress=False)
+    with pytest.raises(ValueError, match="validation must be given beside patches"):
+        pixelcnn.train(config, data.training, None, tmp_path / "x", progress=False)
+    with pytest.raises(ValueError, match="validation must be images that stay the same"):
+        pixelcnn.train(config, data.training, data.training, tmp_path / "x", progress=False)
+
+
+def test_flips():
+    """Half of the images are mirrored, others in each epoch."""
+    from pixelcnn.models import model_of
+    from pixelcnn.training.batches import Batches
+
+    model = PixelCNNConfig(image_shape=(1, 2, 3), levels=8, filters=4, blocks=0)
+    images = torch.arange(6, dtype=torch.uint8).view(1, 1, 2, 3).repeat(200, 1, 1, 1)
+    batches = Batches(TrainConfig(model=model, flip=True), model_of(model), images)
+    found = []
+    for epoch in range(2):
+        drawn = batches.take(torch.arange(200), epoch).images
+        mirrored = (drawn[:, 0, 0, 0] == 2).tolist()
+        assert all(torch.equal(x, images[0].flip(2) if m else images[0]) for x, m in zip(drawn, mirrored, strict=True))
+        assert 60 < sum(mirrored) < 140  # 5.6 standard deviations
+        found.append(mirrored)
+    assert found[0] != found[1]
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command(capsys):
+    Image.new("RGB", (7, 50)).save("photos/small.png")
+    network = ["--model", "gated", "--filters", "6", "--layers", "1", "--no-places", "--context"]
+    options = [
+        "--patch",
+        "8",
+        "--held-out",
+        "0.4",
+        "--flip",
+        "--steps",
+        "3",
+        "--batch-size",
+        "2",
+        "--sample-images",
+        "0",
+    ]
+    assert main(["train", "photos", *network, *options, "--out", "run", "--device", "cpu"]) == 0
+    said = capsys.readouterr().err
+    assert "1 picture was skipped: small.png: it is 50 x 7, smaller than a patch" in said
+    assert "drawn anew in each epoch; for validation" in said
+    assert json.loads(Path("run/config.json").read_text(encoding="utf-8"))["train"]["flip"] is True
+    assert main(["score", "run", "photos", "--crop", "none"]) == 0
+    assert "9 images of photos" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["mnist", "--patch", "8"], "patch must be left out for mnist"),
+        (["photos", "--patch", "8", "--size", "8"], "patch must be None beside a size"),
+        (["photos", "--patch", "0"], "patch"),
+        (["photos", "--patch", "99"], "none of the 8 pictures of photos can be used; the first is 0.png: it is 9 x 11"),
+        (["photos", "--patch", "30", "--strict"], "0.png of photos cannot be used: it is 9 x 11, smaller than a patch"),
+        (["photos", "--patch", "8", "--held-out", "1e-6"], "photos has no validation pictures"),
+        (["array.npy", "--patch", "2"], "patch is for folders of pictures"),
+        (["photos", "--patch", "8", "--layout", "nhw"], "layout must be left out for photos"),
+        (["photos", "--patch", "8", "--held-out", "0.4", "--condition", "shrink:2"], "--patch draws them anew"),
+        (
+            ["array.npy", "--flip", "--model", "gated", "--condition", "shrink:2", "--held-out", "0.5"],
+            "flip must be False",
+        ),
+    ],
+)
+def test_what_is_refused(options, named, capsys):
+    np.save("array.npy", np.random.default_rng(0).integers(0, 3, (20, 4, 4), dtype=np.uint8))
+    assert main(["train", *options, "--steps", "1", "--out", "run", "--device", "cpu"]) == 2
+    assert named in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_damaged_store_is_made_anew(tmp_path):
+    digest = opened().training.digest
+    (path,) = (tmp_path / "cache").rglob("values.bin")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert isinstance(opened().training, Patches)
+    assert opened().training.digest == digest
