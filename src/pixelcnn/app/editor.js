@@ -16,7 +16,7 @@ function open() {
   const before = state, mask = hidden;
   state = JSON.parse(props.value);
   [, height, width] = state.shape;
-  image = Uint8Array.from(atob(state.image), (letter) => letter.charCodeAt(0));
+  image = new Uint16Array(Uint8Array.from(atob(state.image), (letter) => letter.charCodeAt(0)).buffer);
   hidden = Uint8Array.from(state.hidden, Number);
   scale = Math.max(1, Math.floor(448 / Math.max(height, width)));
   [pixels.width, pixels.height, canvas.width, canvas.height] = [width, height, width * scale, height * scale];
@@ -49,7 +49,7 @@ function draw() {
 
 function keep() {
   let letters = "";
-  for (const level of image) letters += String.fromCharCode(level);
+  for (const byte of new Uint8Array(image.buffer)) letters += String.fromCharCode(byte);
   props.value = JSON.stringify({ ...state, image: btoa(letters), hidden: hidden.join("") });
   draw();
 }

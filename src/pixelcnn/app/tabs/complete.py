@@ -4,7 +4,7 @@ The editor in the browser (`editor.html`, `editor.js`) and the server exchange o
 
     shape   [C, H, W]
     levels  the number of levels; levels - 1 is white
-    image   the uint8 levels (C, H, W), in base64
+    image   the levels (C, H, W), two bytes each, the low one first, in base64
     hidden  H * W characters in raster order: 1 where a pixel is hidden
 
 Whatever comes back is checked, for a visitor may send anything.
@@ -30,6 +30,7 @@ from pixelcnn.app.served import TEST_IMAGES, Limits, Served
 from pixelcnn.app.uploads import as_image, from_base64, max_bytes
 from pixelcnn.completion import FEW, Completion, comes_first
 from pixelcnn.images import completion_panel, encoded, hidden, shades, to_pil
+from pixelcnn.levels import level_dtype
 from pixelcnn.models import MixtureModel
 
 __all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "result_html", "to_editor"]
@@ -48,7 +49,7 @@ class Edited:
     """An image, and which of its pixels are known."""
 
     image: Tensor
-    """uint8 levels (C, H, W)."""
+    """Levels (C, H, W)."""
     known: Tensor
     """bool (C, H, W), the same for all channels."""
 
@@ -150,7 +151,7 @@ def to_editor(served: Served, image: Tensor | None = None) -> str:
         {
             "shape": [c, h, w],
             "levels": served.model.levels,
-            "image": base64.b64encode(image.cpu().numpy().tobytes()).decode(),
+            "image": base64.b64encode(image.cpu().numpy().astype("<u2").tobytes()).decode(),
             "hidden": "".join("1" if top <= y < bottom else "0" for y in range(h) for _ in range(w)),
         }
     )
@@ -175,12 +176,14 @@ def from_editor(served: Served, text: object) -> Edited:
     if not isinstance(mask, str) or len(mask) != h * w or set(mask) - {"0", "1"}:
         raise ValueError(f"the mask must be {h} x {w} pixels, each known or hidden")
     content = from_base64("editor's image", sent.get("image"))
-    if len(content) != c * h * w or max(content) >= served.model.levels:
+    levels = np.frombuffer(content, "<u2") if len(content) == 2 * c * h * w else np.full(1, served.model.levels)
+    if levels.max() >= served.model.levels:
         raise ValueError(f"the image must be {c} x {h} x {w} numbers below {served.model.levels}")
     unknown = torch.tensor([letter == "1" for letter in mask]).view(1, h, w).expand(c, h, w)
     if not unknown.any():
         raise ValueError("nothing is hidden: paint over the part that is to be completed")
-    return Edited(image=torch.from_numpy(np.frombuffer(content, np.uint8).reshape(c, h, w).copy()), known=~unknown)
+    image = torch.from_numpy(levels.astype(np.int32)).view(c, h, w).to(level_dtype(served.model.levels))
+    return Edited(image=image, known=~unknown)
 
 
 def complete(

@@ -1,0 +1,40 @@
+"""Every tab with a model of more than 256 levels."""
+
+import torch
+
+import pixelcnn
+from contents import words
+from pixelcnn.app.compressing import compressed, decompressed
+from pixelcnn.app.drawing import Request, draw
+from pixelcnn.app.served import Limits, Served
+from pixelcnn.app.tabs.complete import complete, from_editor, result_html, to_editor
+from pixelcnn.app.tabs.compress import decoded_html, stream_html
+from pixelcnn.app.tabs.draw import snapshot_html
+from pixelcnn.app.tabs.explain import model_html
+from pixelcnn.app.tabs.score import score_html
+
+LIMITS = Limits()
+
+
+def test_every_tab_takes_many_levels():
+    model = pixelcnn.GatedPixelCNN((1, 6, 6), levels=700, embedding=4, filters=6, layers=2)
+    served = Served(name="codes", model=model, card="", losses={})
+    *_, last = draw(served, Request(images=4), LIMITS)
+    images = last.canvas
+    assert images.dtype == torch.int32
+    assert images.max() > 255
+    assert "4 images drawn by codes" in snapshot_html(served, Request(images=4), last)[0]
+
+    edited = from_editor(served, to_editor(served, images[0]))
+    assert torch.equal(edited.image, images[0])
+    result = complete(served, edited, 2, 32, None, 0, LIMITS)
+    assert torch.equal(result.draws[:, edited.known], images[0][edited.known].expand(2, -1))
+    assert result_html(served, edited, result, 0)
+
+    assert "bits" in words(score_html(served, images[0], None, "a grid"))
+    stream = compressed(served, images, None, LIMITS)
+    assert stream_html(served, stream)
+    again = decompressed([served], stream.data, LIMITS)
+    assert torch.equal(again.images, images)
+    assert decoded_html(again, None)
+    assert model_html(served)
