@@ -100,7 +100,12 @@ def test_with_nothing_known_it_samples():
     assert found.log_evidence.tolist() == [0, 0]
 
 
-def conditional(model, image, known):
+def given():
+    """Of images that are conditioned on a map."""
+    return sharp(lambda: pixelcnn.GatedPixelCNN((1, 2, 4), filters=6, layers=2, condition_channels=1))
+
+
+def conditional(model, image, known, maps=None):
     """All completions of an image, their probabilities, and log p(known), by enumeration."""
     unknown = (~known).nonzero()
     levels = itertools.product(range(model.levels), repeat=len(unknown))
@@ -109,7 +114,7 @@ def conditional(model, image, known):
         for place, value in zip(unknown, values, strict=True):
             images[(k, *place)] = value
     with torch.no_grad():
-        log_probs = model.log_prob(images)
+        log_probs = model.log_prob(images, condition=None if maps is None else maps.expand(len(images), -1, -1, -1))
     return images, torch.softmax(log_probs, 0), torch.logsumexp(log_probs, 0).item()
 
 
@@ -143,11 +148,12 @@ def masks(model, count, seed=0):
     return found
 
 
-def check_distribution(model, known, seed, runs=2000, particles=64):
+def check_distribution(model, known, seed, runs=2000, particles=64, maps=None):
     """Independent runs, a draw each. False alarm: 1e-7 of the frequencies, 6e-7 (5 standard errors) of the evidence."""
     image = model.sample(1, seed=seed)[0]
-    images, probabilities, log_evidence = conditional(model, image, known)
-    found = model.complete(image.expand(runs, *image.shape), known, particles=particles, seed=seed)
+    images, probabilities, log_evidence = conditional(model, image, known, maps)
+    every = None if maps is None else maps.expand(runs, -1, -1, -1)
+    found = model.complete(image.expand(runs, *image.shape), known, particles=particles, seed=seed, condition=every)
     assert p_value(frequencies(model, found.images[:, 0], images), probabilities) > 1e-7
     ratios = (found.log_evidence - log_evidence).exp()
     assert abs(ratios.mean().item() - 1) <= 5 * ratios.std().item() / runs**0.5 + 1e-9
@@ -159,6 +165,18 @@ def test_completions_have_the_enumerated_distribution(build):
     model = build()
     for k, known in enumerate(masks(model, 2)):
         check_distribution(model, known, k, runs=600)
+
+
+@pytest.mark.filterwarnings("ignore:the effective sample size")
+def test_hard_data_by_completion_and_soft_data_by_a_map():
+    """Known pixels and a map together: the posterior of what is unknown, by enumeration, which the map changes."""
+    model = given()
+    maps = torch.tensor([[[[0.9, 0.2]]]], dtype=torch.float64)
+    for k, known in enumerate(masks(model, 3)):
+        check_distribution(model, known, k, runs=600, maps=maps)
+        image = model.sample(1, seed=k)[0]
+        with_map, without = (conditional(model, image, known, soft)[1] for soft in (maps, None))
+        assert (with_map - without).abs().sum() > 0.01
 
 
 @pytest.mark.long
