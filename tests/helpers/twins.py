@@ -17,6 +17,9 @@ MODELS = {
     "plusplus-context": lambda: pixelcnn.PixelCNNPlusPlus(
         (2, 5, 4), levels=7, filters=4, blocks=1, mixtures=2, kernel_size=(5, 3), context=(3,), attention=1
     ),
+    "plusplus-linear": lambda: pixelcnn.PixelCNNPlusPlus(
+        (3, 4, 5), levels=256, filters=4, blocks=1, mixtures=2, context=(2,), context_places=False, linear_kernel=3
+    ),
     "plusplus-attention": lambda: pixelcnn.PixelCNNPlusPlus(
         (1, 5, 5), levels=256, filters=6, blocks=1, mixtures=3, attention=1
     ),

@@ -186,10 +186,16 @@ class PixelCNNPlusPlusConfig(_WideFieldConfig):
     """Residual blocks of each stream in each of the two halves."""
     mixtures: Annotated[int, Range(1, 2**16)] = 10
     """Logistic distributions of a mixture."""
+    linear_kernel: int = 0
+    """Odd width, 3..31, of the kernel of a linear layer from the image straight to the mixtures; 0 for none. It predicts
+    a value from its neighbours, as lossless formats do, and the network corrects it: for photographs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_wide_field("2 * blocks", 2 * self.blocks)
+        width = self.linear_kernel
+        right = isinstance(width, int) and (width == 0 or (width % 2 == 1 and 3 <= width <= MAX_KERNEL))
+        check_rules(self, {"linear_kernel": (right, f"be 0 or an odd number in 3..{MAX_KERNEL}")})
 
 
 def kernel_sizes(config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig, count: int) -> tuple[int, ...]:
@@ -203,7 +209,7 @@ ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
 
 _LATER = (  # options unknown to streams of earlier models
     "first_kernel", "kernel_size", "places", "context", "embedding", "context_places", "condition_channels",
-    "condition_levels",
+    "condition_levels", "linear_kernel",
 )  # fmt: skip
 
 

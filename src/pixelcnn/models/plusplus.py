@@ -14,6 +14,10 @@ resolution.
 Both streams begin with convolutions of the image, to which `pixelcnn.models.context` can add what is known of the
 pixel's position and of the whole picture above it.
 
+With `linear_kernel` a linear layer of the image is added to the output. It begins as the prediction of lossless
+formats, left + above - above left, each colour corrected by the error of the one before it, with narrow distributions
+around it; the network has to learn only what this misses.
+
 With attention blocks (`pixelcnn.models.attention`) between those of ul, that stream sees all earlier pixels.
 
 The network outputs the parameters of a pixel's mixture, which all channels share. The means of a later channel depend
@@ -28,6 +32,7 @@ References:
 from __future__ import annotations
 
 import itertools
+import math
 import typing
 
 import torch
@@ -132,6 +137,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         context_places: Whether each cell of a context has learned features of its own.
         condition_channels: Channels of a map of numbers to condition on, see `pixelcnn.operations.condition_map`.
         condition_levels: Number of categories of a map to condition on, its last channel.
+        linear_kernel: Odd width of the kernel of a linear layer from the image to the mixtures, 3..31; 0 for none.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -167,6 +173,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         context_places: bool = PixelCNNPlusPlusConfig.context_places,
         condition_channels: int = PixelCNNPlusPlusConfig.condition_channels,
         condition_levels: int = PixelCNNPlusPlusConfig.condition_levels,
+        linear_kernel: int = PixelCNNPlusPlusConfig.linear_kernel,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -190,6 +197,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             context_places=context_places,
             condition_channels=condition_channels,
             condition_levels=condition_levels,
+            linear_kernel=linear_kernel,
         )
         filters, blocks, mixtures = config.filters, config.blocks, config.mixtures
         super().__init__(config, LogisticMixture(config.levels, mixtures), generator=generator)
@@ -227,6 +235,35 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             middles = torch.linspace(-0.9, 0.9, mixtures) * 2.0**self._resolution.mean_bits
             means.copy_(middles.expand(c, mixtures))
             self.output.bias[mixtures * (1 + c) : mixtures * (1 + 2 * c)] = -1.5
+        self.linear_above = self.linear_left = None
+        if r := config.linear_kernel // 2:
+            raw = _raw_features(c, mixtures)
+            self.linear_above = _conv(image, raw, Window(-r, -1, -r, r), generator, first=True)
+            self.linear_left = _conv(image, raw, Window(-r, 0, -r, -1), generator, first=True)
+            self._begin_linear(self.linear_above, self.linear_left)
+
+    @torch.no_grad()
+    def _begin_linear(self, above: MaskedConv2d, left: MaskedConv2d) -> None:
+        """The initial linear prediction, and narrow distributions around it."""
+        c, m = self.image_shape[0], self.likelihood.mixtures
+        unit, coupling = 2.0**self._resolution.mean_bits, 0.9 if c == 3 else 0.0
+        middle, bias = above.weight.shape[-1] // 2, self.output.bias
+        self.output.weight.mul_(0.1)
+        for layer in (above, left):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        for k in range(c):
+            means = slice(m + k * m, m + k * m + m)
+            bias[means] = unit * (torch.linspace(-0.02, 0.02, m) - 1 + (coupling if k else 0))
+            for channel, share in ((k, 1.0), (k - 1, -coupling)):
+                if channel >= 0 and self.image_features == c:  # levels that are read as numbers, 0 to 1 for -1 to 1
+                    left.weight[means, channel, -1, -1] = 2 * unit * share
+                    above.weight[means, channel, -1, middle] = 2 * unit * share
+                    above.weight[means, channel, -1, middle - 1] = -2 * unit * share
+        bias[m * (1 + c) : m * (1 + 2 * c)] = -3.7
+        for index, (first, second) in enumerate(itertools.combinations(range(c), 2)):
+            pair = slice(m * (1 + 2 * c) + index * m, m * (2 + 2 * c) + index * m)
+            bias[pair] = math.atanh(coupling) if second == first + 1 else 0.0
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`: the input of `subpixel_params`, (..., raw features)."""
@@ -245,7 +282,10 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         for k, (for_u, for_ul) in enumerate(zip(down_u, down_ul, strict=True), len(up_ul) + 1):
             u = for_u.forward(u, (us.pop(),), view, known)
             ul = self._attend(k, for_ul.forward(ul, (u, uls.pop()), view, known), view)
-        return view(Conv(self.output), view(ConcatELU(), ul))
+        raw = view(Conv(self.output), view(ConcatELU(), ul))
+        if self.linear_above is None or self.linear_left is None:
+            return raw
+        return raw + view(Conv(self.linear_left), view.image, view(Conv(self.linear_above), view.image))
 
     def _attend(self, blocks: int, ul: Tensor, view: View) -> Tensor:
         """The stream after `blocks` of its blocks, passed through the attention block that follows, if there is one."""
