@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +111,33 @@ def test_wrong_input(command, named, tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert re.search(named, lines[-1]), lines
     assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "bar"),
+    [
+        (["score", "classes", "large.png", "--crop", "none"], "in stripes"),
+        (["compress", "classes", "large.png", "--no-verify"], "compressing 1"),
+    ],
+)
+def test_a_large_picture_shows_progress_and_ctrl_c_ends_it(command, bar, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (2100, 2100), dtype=np.uint8)).save("large.png")
+    before = set(tmp_path.iterdir())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pixelcnn", *command],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        said = b""
+        while bar.encode() not in said and (part := process.stderr.read1()):
+            said += part
+        assert bar.encode() in said, said
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert (process.returncode, time.monotonic() - started < 20) == (130, True)
+    finally:
+        process.kill()
+        process.communicate()
+    assert set(tmp_path.iterdir()) - before <= {tmp_path / "cache"}

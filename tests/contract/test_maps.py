@@ -114,6 +114,17 @@ def test_maps_survive_storage(tmp_path):
     assert torch.equal(pixelcnn.load(tmp_path / "model").sample(2, condition=maps, seed=1), images)
 
 
+@pytest.mark.parametrize("family", [pixelcnn.GatedPixelCNN, pixelcnn.PixelCNNPlusPlus])
+def test_a_vector_of_zeros_is_not_none(family):
+    model = family((1, 4, 6), filters=4, condition_dim=3, generator=torch.Generator().manual_seed(0))
+    images = torch.zeros(2, 1, 4, 6, dtype=torch.uint8)
+    zeros, none = torch.zeros(2, 3), torch.full((2, 3), torch.nan)
+    with torch.no_grad():
+        given, without, neither = (model.log_prob(images, condition=each) for each in (zeros, none, None))
+    assert torch.equal(without, neither)
+    assert (given != without).all()
+
+
 def test_bytes_are_numbers_from_0_to_1():
     model = GATED((1, 4, 4), **NARROW, condition_channels=1)
     maps = torch.tensor([[[[0, 255], [51, 102]]]], dtype=torch.uint8)
