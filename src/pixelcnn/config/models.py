@@ -187,8 +187,8 @@ class PixelCNNPlusPlusConfig(_WideFieldConfig):
     mixtures: Annotated[int, Range(1, 2**16)] = 10
     """Logistic distributions of a mixture."""
     linear_kernel: int = 0
-    """Odd width, 3..31, of the kernel of a linear layer from the image straight to the mixtures; 0 for none. It predicts
-    a value from its neighbours, as lossless formats do, and the network corrects it: for photographs."""
+    """Odd width, 3..31, of the kernel of a linear layer from the image straight to the mixtures; 0: none. It predicts a
+    value from its neighbours, as lossless formats do, and the network corrects it: for photographs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
