@@ -108,13 +108,25 @@ class ConditionMap(Operation):
             x = torch.cat([x, arithmetic.settled(encoder.embedding)[map_nhwc[..., -1].long()]], -1)
         x = encoder.first.of(arithmetic, x)
         x = x + encoder.second.of(arithmetic, x)
-        x = x.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        return self._at_pixels(arithmetic, x, scale) * condition[:, -1, None, None, None]
+
+    def _at_pixels(self, arithmetic: Arithmetic, x: Tensor, scale: int) -> Tensor:
+        """y (N, s h, s w, features) from x (N, h, w, features)."""
+        encoder, (n, h, w, features) = self.encoder, x.shape
         within = torch.arange(1, 2 * scale, 2, dtype=x.dtype, device=x.device) / scale - 1
+        if not arithmetic.exact:  # the pixels of a cell share x: one product at the map's resolution
+            parts = encoder.within.weight.view(features, 4, features).unbind(1)
+            v, u = within[:, None, None, None], within[:, None, None]
+            weight = parts[0] + v * parts[1] + u * parts[2] + v * u * parts[3]  # (s, s, features, features)
+            product = F.linear(arithmetic.operand(x), arithmetic.operand(weight).flatten(0, 2))
+            y = product.view(n, h, w, scale, scale, features) + encoder.within.bias
+            return y.transpose(2, 3).reshape(n, scale * h, scale * w, features).relu()
+        x = x.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
         within = arithmetic.rounded(within)
-        v, u = within.repeat(height // scale)[:, None, None], within.repeat(width // scale)[:, None]
+        v, u = within.repeat(h)[:, None, None], within.repeat(w)[:, None]
         down = arithmetic.settled(x * v)
         y = torch.cat([x, down, arithmetic.settled(x * u), arithmetic.settled(down * u)], -1)
-        return encoder.within.of(arithmetic, y) * condition[:, -1, None, None, None]
+        return encoder.within.of(arithmetic, y)
 
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
         """(N, H, W, features)."""
