@@ -111,7 +111,7 @@ class ConditionMap(Operation):
         return self._at_pixels(arithmetic, x, scale) * condition[:, -1, None, None, None]
 
     def _at_pixels(self, arithmetic: Arithmetic, x: Tensor, scale: int) -> Tensor:
-        """y (N, s h, s w, features) from x (N, h, w, features)."""
+        """Y (N, s h, s w, features) from x (N, h, w, features)."""
         encoder, (n, h, w, features) = self.encoder, x.shape
         within = torch.arange(1, 2 * scale, 2, dtype=x.dtype, device=x.device) / scale - 1
         if not arithmetic.exact:  # the pixels of a cell share x: one product at the map's resolution
