@@ -96,11 +96,12 @@ def test_errors_are_messages(blocks, arguments, message):
 def test_the_controls_follow_the_model(blocks, served):
     conditional = served[1].name
     on_model, on_class = (handlers(blocks, "draw")[name] for name in ("on_model", "on_class"))
-    label, images, guidance = on_model(conditional, 12)
+    label, images, guidance, size, file = on_model(conditional, 12)
     assert label["choices"] == ["any", "all, in columns", "0", "1", "2", "3", "4"]
     assert label["visible"]
     assert (images["maximum"], images["value"]) == (9, 9)
     assert guidance["visible"] is False
+    assert (size["visible"], file["visible"]) == (False, "hidden")
     assert on_class(conditional, "3")["visible"] is True
     assert on_class(conditional, "any") == {"visible": False, "value": 1.0, "__type__": "update"}
     assert on_class("mnist-seed", "any")["visible"] is False

@@ -23,7 +23,11 @@ async def ask(client, number):
     session = f"visitor{number}"
     config = (await client.get("/config")).json()
     (draw,) = [event["id"] for event in config["dependencies"] if event["api_name"] == "draw"]
-    body = {"data": ["mnist-seed", "any", 25, 1.0, 1.0, number, True], "fn_index": draw, "session_hash": session}
+    body = {
+        "data": ["mnist-seed", "any", 25, 1.0, 1.0, number, True, "none", None],
+        "fn_index": draw,
+        "session_hash": session,
+    }
     answer = await client.post("/gradio_api/queue/join", json=body)
     if answer.status_code != 200:
         return answer.json()["detail"]

@@ -33,6 +33,8 @@ class Request:
     temperature: float = 1.0
     guidance: float = 1.0
     seed: int = 0
+    map: Tensor | None = None
+    """What all images are conditioned on besides, uint8 (D, h, w); None for nothing."""
 
     def labels(self) -> Tensor | None:
         """The class of each image, int64 (images,); None for any."""
@@ -84,7 +86,9 @@ def draw(
         "temperature": request.temperature,
         "guidance": request.guidance,
     }
-    conditional = labels is not None or (
+    if request.map is not None:
+        asked["condition"] = request.map.expand(request.images, -1, -1, -1)
+    conditional = (request.map is not None or labels is not None) or (
         isinstance(served.model, OrderEnsemble) and served.model.config.order_conditioned
     )
     steps = steps_of(served, conditional=conditional)

@@ -116,6 +116,17 @@ class Served:
         return self.classes > 0 and isinstance(self.model.likelihood, Bernoulli | Categorical)
 
     @property
+    def map_scales(self) -> list[int]:
+        """How many times the sides of a map may go into the image's, for a model that is conditional on a map that
+        pictures can be: 4 first, if it fits, as for super-resolution; empty for any other.
+        """
+        known = self.model.conditions
+        if isinstance(self.model, MixtureModel) or known.categories or known.numbers not in (1, 3):
+            return []
+        side = math.gcd(*self.model.image_shape[1:])
+        return sorted((scale for scale in range(1, side + 1) if side % scale == 0), key=lambda scale: abs(scale - 4))
+
+    @property
     def has_digits(self) -> bool:
         """Whether the model's images have the shape of MNIST's, so that the test set can be offered."""
         return self.model.image_shape == (1, 28, 28)

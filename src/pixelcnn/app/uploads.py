@@ -21,7 +21,7 @@ from pixelcnn.app.served import Limits, Served
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.pictures import to_levels
 
-__all__ = ["as_image", "from_base64", "max_bytes", "picture_field", "received", "upload_field"]
+__all__ = ["as_image", "as_map", "from_base64", "max_bytes", "picture_field", "received", "upload_field"]
 
 _SUFFIXES = ".png,.jpg,.jpeg,.webp,.tif,.tiff,.gif"
 _READABLE = "PNG, JPEG, WebP, TIFF or GIF"
@@ -47,9 +47,11 @@ def upload_field(label: str, suffixes: str, note: str, limits: Limits, *, severa
     }
 
 
-def picture_field(label: str, limits: Limits, *, several: bool = False) -> dict[str, str]:
+def picture_field(
+    label: str, limits: Limits, *, several: bool = False, size: str = "the size of the model's images"
+) -> dict[str, str]:
     """The `upload_field` of pictures."""
-    note = f"{_READABLE}, scaled and cropped to the size of the model's images."
+    note = f"{_READABLE}, scaled and cropped to {size}."
     return upload_field(label, _SUFFIXES, note, limits, several=several)
 
 
@@ -98,23 +100,47 @@ def as_image(served: Served, content: bytes, limits: Limits) -> Tensor:
         limits: Bounds the picture's pixels.
 
     Returns:
-        uint8 levels (C, H, W).
+        Levels (C, H, W).
 
     Raises:
         ValueError: If it is not a picture, or too large a one.
     """
     c, h, w = served.model.image_shape
+    levels = _levels_of(content, 1 if c == 1 else 3, served.model.levels, (h, w), limits)
+    if levels.shape != (c, h, w):
+        raise ValueError(f"{served.name} takes images of {c} channels, which no picture has")
+    return levels
+
+
+def as_map(served: Served, content: bytes, scale: int, limits: Limits) -> Tensor:
+    """A picture as a map that the model's images are conditioned on, scaled and cropped as by `as_image`.
+
+    Args:
+        served: A model that `takes_map`.
+        content: The file.
+        scale: How many times the map's sides go into the image's, of `Served.map_scales`.
+        limits: Bounds the picture's pixels.
+
+    Returns:
+        uint8 grey values or colours (D, H / scale, W / scale), which stand for 0..1.
+
+    Raises:
+        ValueError: If it is not a picture, or too large a one.
+    """
+    _, h, w = served.model.image_shape
+    return _levels_of(content, served.model.conditions.numbers, 256, (h // scale, w // scale), limits)
+
+
+def _levels_of(content: bytes, channels: int, levels: int, size: tuple[int, int], limits: Limits) -> Tensor:
+    """A picture of one or three channels as levels of a size, (channels, H, W)."""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > limits.pixels:  # only the header has been read
                 raise Image.DecompressionBombError
-            channels = 1 if c == 1 else 3
-            levels = to_levels(picture, channels, served.model.levels, DataConfig(size=(h, w)))[0]
+            found = to_levels(picture, channels, levels, DataConfig(size=size))[0]
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"the picture may have at most {limits.pixels:,} pixels") from None
     except Exception:  # damaged files may raise anything
         raise ValueError(f"the file cannot be read as a picture: choose {_READABLE}") from None
-    if levels.shape != (c, h, w):
-        raise ValueError(f"{served.name} takes images of {c} channels, which no picture has")
-    return torch.from_numpy(levels.copy())
+    return torch.from_numpy(found.copy())

@@ -13,6 +13,7 @@ from PIL import Image
 from pixelcnn.app import parts
 from pixelcnn.app.drawing import Request, Snapshot, draw
 from pixelcnn.app.served import Limits, Served
+from pixelcnn.app.uploads import as_map, picture_field, received
 from pixelcnn.images import encoded, grid
 
 __all__ = ["TITLE", "build", "snapshot_html"]
@@ -24,6 +25,7 @@ _IMAGES = 16  # at first
 _FIRST_SECONDS = 5.0  # that the first drawing may take
 _MAX_HEADS = 20  # classes that are named above their columns
 _ALL = "all, in columns"
+_NO_MAP = "none"
 _SIDE = 640  # approximate width of the picture in pixels
 _REPLAY_SECONDS = 4.0
 _SEEDS = 10**6  # a new seed is below it: it should be easy to write down
@@ -35,19 +37,33 @@ def build(backend: parts.Backend) -> None:
 
     @backend.stream
     def on_draw(
-        name: str, label: str, images: float, temperature: float, guidance: float, seed: float, replay: bool
+        name: str,
+        label: str,
+        images: float,
+        temperature: float,
+        guidance: float,
+        seed: float,
+        replay: bool,
+        size: str = _NO_MAP,
+        file: str | None = None,
     ) -> Iterator[tuple[str, str]]:
         served = models[name]
         request = _request(served, label, images, temperature, guidance, seed)
+        if served.map_scales and file:
+            parts.check_choice("size of the map", size, _sizes(served))
+            scale = served.map_scales[_sizes(served).index(size)]
+            request = replace(request, map=as_map(served, received(file, limits)[0], scale, limits))
         for snapshot in draw(served, request, limits):
             yield snapshot_html(served, request, snapshot, replay=replay)
 
-    def on_model(name: str, images: float) -> tuple[Any, Any, Any]:
+    def on_model(name: str, images: float) -> tuple[Any, ...]:
         served = models[name]
         return (
             parts.new_choices(_choices(served)),
             parts.up_to(limits.images_of(served), images),
             gr.update(visible=False, value=1.0),
+            parts.new_choices(_sizes(served)),
+            gr.update(visible=parts.visible(bool(served.map_scales))),
         )
 
     def on_class(name: str, label: str) -> Any:
@@ -81,12 +97,15 @@ def build(backend: parts.Backend) -> None:
             with gr.Row(elem_classes="px-seed"):
                 seed = parts.seed_number(min_width=140)
                 fresh = gr.Button("New seed", min_width=120)
+            map_field = picture_field("Map that the images are given", limits, size="the map's size")
+            file = gr.HTML(None, **map_field, visible=parts.visible(bool(first.map_scales)))
+            size = parts.choice("Size of the map", _sizes(first))
             replay = gr.Checkbox(True, label="Replay slowly", info="when done, shows once more how the images grew")
 
-    asked = [model, label, images, temperature, guidance, seed, replay]
+    asked = [model, label, images, temperature, guidance, seed, replay, size, file]
     shown = [picture, status]
     work = {**parts.WORK, "show_progress": "hidden"}
-    model.change(on_model, [model, images], [label, images, guidance], **parts.QUICK)
+    model.change(on_model, [model, images], [label, images, guidance, size, file], **parts.QUICK)
     label.change(on_class, [model, label], guidance, **parts.QUICK)
     drawing = [
         go.click(on_draw, asked, shown, **{**work, "api_name": "draw", "api_visibility": "public"}),
@@ -96,6 +115,12 @@ def build(backend: parts.Backend) -> None:
     stop.click(None, cancels=drawing, api_visibility="private").then(
         lambda: parts.status("Stopped."), None, status, **parts.QUICK
     )
+
+
+def _sizes(served: Served) -> list[str]:
+    """Of the maps that a model takes, in the order of its `map_scales`."""
+    _, h, w = served.model.image_shape
+    return [f"{h // scale} x {w // scale}" for scale in served.map_scales] or [_NO_MAP]
 
 
 def _choices(served: Served) -> list[str]:
