@@ -89,12 +89,12 @@ def test_many_patches():
 
 
 def test_patches_drawn_anew():
-    """An epoch on patches of 32 pictures against 8: 10 MB more of pixels, half of them for validation."""
-    files("few", 8, (320, 416, 3))
-    files("many", 32, (320, 416, 3))
-    options = {"patch": 64, "held_out": 0.5}
+    """An epoch on patches of 96 pictures against 24: 29 MB more of pixels, a fifth of them for validation, in memory."""
+    files("few", 24, (320, 416, 3))
+    files("many", 96, (320, 416, 3))
+    options = {"patch": 64, "held_out": 0.2}
     few, many = (grown(name, options, (3, 64, 64), train=True) for name in ("few", "many"))
-    assert many[0] < few[0] + 6e6
+    assert many[0] < few[0] + 16e6
 
 
 @pytest.mark.long
