@@ -1,7 +1,6 @@
 """The page in a real browser, by clicks and by keyboard (`make test-browser`).
 
-Chromium is the system's: `chromium` on the PATH. With PIXELCNN_SCREENSHOTS=docs/images the pictures of the
-documentation are taken anew.
+Chromium is the system's: `chromium` on the PATH.
 """
 
 import re
@@ -15,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import pixelcnn
-from visiting import DESKTOP, PHONE, choose, fits, is_dark, reach, screenshot
+from visiting import DESKTOP, PHONE, choose, fits, is_dark, reach
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +25,6 @@ DRAWN = re.compile(r"\d+ images? in \d+\.\d\d s, \d+ exact steps")
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_every_tab_by_clicks(visit, tmp_path, size, scheme):
     page = visit(size, scheme)
-    name = f"{'desktop' if size == DESKTOP else 'phone'}-{scheme}"
     assert is_dark(page) == (scheme == "dark")
     expect(page.get_by_alt_text("16 images drawn by mnist-seed, seed 0")).to_be_visible()  # drawn before anybody came
     page.get_by_label("Seed", exact=True).fill("21")
@@ -34,7 +32,6 @@ def test_every_tab_by_clicks(visit, tmp_path, size, scheme):
     expect(page.get_by_alt_text("16 images drawn by mnist-seed, seed 21", exact=True)).to_be_visible()
     expect(page.get_by_text(DRAWN)).to_have_text(re.compile(r"16 images in .* s, 136 exact steps instead of 784"))
     assert fits(page)
-    screenshot(page, f"draw-{name}")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
     assert download.value.suggested_filename == "mnist-seed-21.png"
@@ -65,7 +62,6 @@ def test_every_tab_by_clicks(visit, tmp_path, size, scheme):
     expect(page.get_by_role("cell", name="532,673")).to_be_visible()
     expect(page.get_by_role("heading", name="On the official test set")).to_be_visible()
     assert fits(page)
-    screenshot(page, f"explain-{name}")
     choose(page, "Model", "classes")
     expect(page.get_by_text("5 classes")).to_be_visible()
     expect(page.get_by_text("no table of losses")).to_be_visible()

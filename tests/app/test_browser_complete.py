@@ -11,7 +11,7 @@ pytest.importorskip("playwright", reason="playwright is not installed: pip insta
 from PIL import Image
 from playwright.sync_api import expect
 
-from visiting import DESKTOP, PHONE, choose, fits, is_dark, screenshot
+from visiting import DESKTOP, PHONE, choose, fits, is_dark
 
 pytestmark = pytest.mark.browser
 
@@ -71,14 +71,12 @@ def known(page):
 @pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop-light", "phone-dark"])
 def test_by_clicks(visit, size, scheme):
     page = opened(visit, size, scheme)
-    name = f"{'desktop' if size == DESKTOP else 'phone'}-{scheme}"
     assert is_dark(page) == (scheme == "dark")
     page.get_by_role("button", name="Complete", exact=True).click()
     expect(page.get_by_role("group", name="8 completions by mnist-seed, seed 0", exact=True)).to_be_visible()
     expect(page.get_by_text(DONE)).to_be_visible()
     expect(page.get_by_alt_text(re.compile(r"draw \d"))).to_have_count(8)
     assert fits(page)
-    screenshot(page, f"complete-{name}")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download PNG").click()
     assert download.value.suggested_filename == "mnist-seed-completed-0.png"

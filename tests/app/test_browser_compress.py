@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 import pixelcnn
 from pixelcnn.codec import decompress_with_labels
 from pixelcnn.images import to_pil
-from visiting import DESKTOP, PHONE, choose, fits, is_dark, reach, screenshot
+from visiting import DESKTOP, PHONE, choose, fits, is_dark, reach
 
 pytestmark = pytest.mark.browser
 
@@ -71,7 +71,6 @@ def test_digits_and_back(visit, size, scheme):
     ):
         expect(table.get_by_role("rowheader", name=name)).to_be_visible()
     assert fits(page)
-    screenshot(page, f"compress-{'desktop' if size == DESKTOP else 'phone'}-{scheme}")
     page.get_by_role("button", name="Decode what was compressed").click()
     expect(page.get_by_text("equal to the original: yes")).to_be_visible()
     expect(page.get_by_alt_text("16 images decoded by mnist-seed")).to_be_visible()

@@ -9,7 +9,7 @@ pytest.importorskip("playwright", reason="playwright is not installed: pip insta
 from PIL import Image
 from playwright.sync_api import expect
 
-from visiting import DESKTOP, PHONE, choose, fits, screenshot
+from visiting import DESKTOP, PHONE, choose, fits
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +24,6 @@ def test_a_digit_and_a_drawing(visit, size, scheme):
     expect(bits).to_have_text(re.compile(r"^[\d.]+ bits, more than \d+% of 256 MNIST test images$"))
     expect(page.get_by_alt_text("the image as mnist-seed sees it, and its map of surprise")).to_be_visible()
     assert fits(page)
-    screenshot(page, f"score-{'desktop' if size == DESKTOP else 'phone'}-{scheme}")
     before = bits.inner_text()
     page.get_by_role("button", name="Another digit").click()
     expect(bits).not_to_have_text(before)

@@ -1,8 +1,6 @@
 """What the browser tests do with the page."""
 
-import os
 import re
-from pathlib import Path
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
@@ -31,12 +29,3 @@ def reach(page, role, name, key="Tab"):
         if target.evaluate("element => element === document.activeElement"):
             return
     raise AssertionError(f"{name} cannot be reached by {key}")
-
-
-def screenshot(page, name):
-    """Keeps a picture for the documentation, if that is asked for."""
-    folder = os.environ.get("PIXELCNN_SCREENSHOTS")
-    if folder:
-        page.wait_for_timeout(4500)  # until the images have grown again
-        page.evaluate("window.scrollTo(0, 0)")
-        page.screenshot(path=Path(folder) / f"app-{name}.png", full_page=name.startswith("draw"))
