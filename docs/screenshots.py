@@ -34,25 +34,26 @@ def draw(page: Any) -> None:
     page.get_by_text("50 images in").wait_for()
 
 
+def press(page: Any, tab: str, awaited: str) -> None:
+    """Opens a tab and presses its button, of the same name: what it does with the test image that it begins with."""
+    page.get_by_role("tab", name=tab).click()
+    page.get_by_role("button", name=tab, exact=True).click()
+    page.get_by_text(awaited).first.wait_for()
+
+
 def complete(page: Any) -> None:
     """The hidden middle of a four."""
-    page.get_by_role("tab", name="Complete").click()
-    page.get_by_role("button", name="Complete", exact=True).click()
-    page.get_by_text("effective sample size").wait_for()
+    press(page, "Complete", "effective sample size")
 
 
 def compress(page: Any) -> None:
-    """Test images of the page's own choice."""
-    page.get_by_role("tab", name="Compress").click()
-    page.get_by_role("button", name="Compress", exact=True).click()
-    page.get_by_text("per value").first.wait_for()
+    """Some test images."""
+    press(page, "Compress", "per value")
 
 
 def score(page: Any) -> None:
     """A test image."""
-    page.get_by_role("tab", name="Score").click()
-    page.get_by_role("button", name="Score", exact=True).click()
-    page.get_by_text("complexity score").wait_for()
+    press(page, "Score", "complexity score")
 
 
 def explain(page: Any) -> None:

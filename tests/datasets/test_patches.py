@@ -75,9 +75,7 @@ def test_they_are_pieces_of_whole_pictures_that_are_held_out():
 
 
 def test_every_position_is_equally_probable():
-    """Of those in the first picture with several rows and columns of them; a false alarm has a probability of about 1e-9
-    for each.
-    """
+    """In the first picture with several rows and columns of them; a false alarm has a probability of about 1e-9."""
     training = opened().training
     shown = next(k for k in training.picture.tolist() if min(SIZES[k]) > 8)
     first = int((training.picture == shown).nonzero()[0])
