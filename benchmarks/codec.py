@@ -1,11 +1,10 @@
 """The lossless codec beside other formats, and its entropy coder beside constriction's.
 
-    python benchmarks/codec.py [--images 10000] [--one-by-one 10000] [--photographs photographs/run]
-                               [--threads 2] [--out benchmarks-out]
+    python benchmarks/codec.py [--images 10000] [--one-by-one 10000] [--threads 2] [--out benchmarks-out]
 
-MNIST's test images, thresholded and with 256 levels, and the held-out patches of examples/photographs.py, whose folder
-`photographs/run` has the model, as one file for all; the first and the last also as a file for each. Everything is
-decoded and compared; one that differs ends the script with an error. The other formats come with `pip install
+MNIST's test images, thresholded and with 256 levels, as one file for all; the former also as a file for each.
+Everything is decoded and compared; one that differs ends the script with an error. Photographs are measured by
+photographs.py. The other formats come with `pip install
 'pixelcnn[codecs]'` and Debian's jbigkit-bin; what is not installed is named and left out. Writes codec.md, codec.json
 and codec.png into the folder `--out`. A quarter of an hour on two cores.
 """
@@ -30,8 +29,6 @@ import pixelcnn
 from formats import Format, formats
 from machine import Machine
 from pixelcnn.benchmark import matrix_rate
-from pixelcnn.config import DataConfig
-from pixelcnn.datasets import open_training
 from pixelcnn.exact import prepare
 from pixelcnn.files import write_file
 from plots import plot_codec
@@ -53,8 +50,6 @@ class Options:
     """The first so many of those in black and white also as a file each; 0 for none."""
     gray: bool = True
     """MNIST with 256 levels, too."""
-    photographs: Path | None = None
-    """A run of examples/photographs.py (`FOLDER/run`), for the table of photographs."""
     coder: int = 500
     """Images for the comparison of the coders; a fifth of it with 256 levels."""
     threads: int = torch.get_num_threads()
@@ -208,25 +203,14 @@ def tables(options: Options) -> Iterable[Table]:
     if options.gray:
         images = pixelcnn.datasets.mnist("test", 256)[0][: options.images]
         yield measure("MNIST, 256 levels", images, 256, [ours("`mnist-gray`", "mnist-gray", images)], 0, threads)
-    if options.photographs is None:
-        print("No table of photographs: examples/photographs.py makes the model, --photographs names its run.")
-    else:
-        pictures = str(options.photographs.parent / "pictures")
-        images = open_training(pictures, "clean", 256, DataConfig(size=32, crop="patches")).validation
-        own = [ours("PixelCNN++", str(options.photographs), images)]
-        title = "Photographs, held-out patches of 32 x 32 x 3"
-        yield measure(title, images, 256, own, options.one_by_one, threads)
 
 
 def main(options: Options) -> None:
     """Measures and writes.
 
     Raises:
-        SystemExit: If there is no run of examples/photographs.py where one should be, or images do not come back.
+        SystemExit: If images do not come back.
     """
-    run = options.photographs
-    if run is not None and not ((run / "config.json").is_file() and (run.parent / "pictures").is_dir()):
-        raise SystemExit(f"{run} is not what examples/photographs.py makes: FOLDER/run, beside FOLDER/pictures")
     torch.set_num_threads(options.threads)
     cpu = torch.device("cpu")
     machine, rates = Machine.of(cpu), [matrix_rate(cpu)]

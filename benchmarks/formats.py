@@ -40,13 +40,16 @@ class Format:
     """Whether it knows nothing of pictures."""
 
 
-def formats(levels: int, channels: int, threads: int) -> tuple[list[Format], list[str]]:
+def formats(
+    levels: int, channels: int, threads: int, efforts: Sequence[int] = (9, 10)
+) -> tuple[list[Format], list[str]]:
     """Those that are installed and can hold such images; for each of the others, why not.
 
     Args:
         levels: Of the images, 2..256; of two levels are 1-bit files where the format has such.
         channels: 1 or 3.
         threads: What a format that can use several may use.
+        efforts: Of JPEG XL.
     """
     found, absent = [_png(levels), _webp()], []
     try:
@@ -54,7 +57,7 @@ def formats(levels: int, channels: int, threads: int) -> tuple[list[Format], lis
     except ImportError:
         absent.append("JPEG XL: pillow-jxl-plugin is not installed")
     else:
-        found += [_jpeg_xl(effort, threads) for effort in (9, 10)]
+        found += [_jpeg_xl(effort, threads) for effort in efforts]
     if channels != 1:
         absent.append("JBIG1: not for colour")
     elif shutil.which("pbmtojbg") is None or shutil.which("jbgtopbm") is None:

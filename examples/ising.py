@@ -48,8 +48,10 @@ class Options:
     """Of the gradient's products: `bf16` is 1.3 times as fast where a processor has it."""
     filters: int = 16
     """Features of the network."""
-    kernels: tuple[int, ...] = (7, 7, 7)
-    """Sizes of the kernels of its layers after the first, which has 9 x 9."""
+    first_kernel: int = 31
+    """Size of its first kernel, which has to see the whole lattice: the last row is coupled with the first."""
+    kernels: tuple[int, ...] = (3, 3)
+    """Sizes of the kernels of its other layers."""
     group: tuple[str, ...] = ("flip",)
     """Symmetries, of `pixelcnn.symmetries.GROUPS`."""
     n: int = 10_000
@@ -65,8 +67,8 @@ def main(options: Options) -> None:
     started = time.monotonic()
     size, beta, sites = options.size, options.beta, options.size**2
     member = pixelcnn.GatedPixelCNN(
-        (1, size, size), filters=options.filters, layers=1 + len(options.kernels), first_kernel=9,
-        kernel_size=options.kernels, places=True,
+        (1, size, size), filters=options.filters, layers=1 + len(options.kernels),
+        first_kernel=options.first_kernel, kernel_size=options.kernels, places=True,
         generator=torch.Generator().manual_seed(options.seed),
     )  # fmt: skip
     model = pixelcnn.Symmetrised(member, options.group)

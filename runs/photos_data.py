@@ -1,10 +1,11 @@
-"""The photographs of `photos`: from Debian's packages into two folders of PNG files, `train` and `held-out`.
+"""The photographs of `photos`: from Debian's packages into folders of PNG files, `train`, `held-out` and `other`.
 
-    python runs/photos_data.py [FOLDER, by default trained/photos]
+    python runs/photos_data.py [FOLDER, by default trained/photographs]
 
 photos.csv beside this file names them, with their authors, licences and hashes; the split is by photograph. They are
 fetched by `apt-get download` (Debian 12), unpacked into the folder, and shrunk by a whole factor of 3 to 6, by the mean
-of boxes, so that the traces of their JPEG compression go. Nothing that is there already is fetched again.
+of boxes, so that the traces of their JPEG compression go. `other` has pictures that OpenCV and scikit-image bring
+along, of which JPEG files are shrunk by 2, and PNG files are as they are. Nothing that is there is fetched again.
 """
 
 from __future__ import annotations
@@ -33,26 +34,29 @@ def package(name: str, folder: Path) -> Path:
     return target
 
 
-def shrunk(source: Path) -> Image.Image:
+def shrunk(source: Path, part: str) -> Image.Image:
     """A picture in RGB, each side divided by the same whole number; the rest at its right and bottom is cut."""
     with Image.open(source) as image:
         factor = min(MOST, max(LEAST, round(max(image.size) / LONG_SIDE)))
+        if part == "other":
+            factor = 2 if image.format == "JPEG" else 1
         whole = [side // factor * factor for side in image.size]
         return image.convert("RGB").crop((0, 0, *whole)).reduce(factor)
 
 
 def main(folder: Path) -> None:
-    """Makes both folders."""
+    """Makes the folders."""
     with (Path(__file__).parent / "photos.csv").open(newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
-    pixels = {"train": 0, "held-out": 0}
+    pixels = {"train": 0, "held-out": 0, "other": 0}
     for row in rows:
         source = package(row["package"], folder) / row["path"]
         found = hashlib.sha256(source.read_bytes()).hexdigest()
         if found != row["sha256"]:
             sys.exit(f"{source} is not the file that photos.csv names: its SHA-256 is {found}")
         parts = [part for part in source.parts[-5:] if part not in ("contents", "images", "usr", "share")]
-        image, target = shrunk(source), folder / row["part"] / f"{'-'.join(parts[-2:]).rsplit('.', 1)[0]}.png"
+        image = shrunk(source, row["part"])
+        target = folder / row["part"] / f"{'-'.join(parts[-2:]).rsplit('.', 1)[0]}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         image.save(target)
         pixels[row["part"]] += image.width * image.height
@@ -61,4 +65,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("trained/photos"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("trained/photographs"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pixelcnn.layers import MaskedConv2d, Window, group_bounds
+from pixelcnn.layers import DifferenceConv2d, MaskedConv2d, ScaledConv2d, Window, group_bounds
 from pixelcnn.operations import Conv, FullView, Gate
 
 
@@ -101,3 +101,40 @@ def test_gate_takes_the_halves_of_each_group():
     x = torch.randn(5, 12, dtype=torch.float64)
     a, b = x[:, [0, 1, 4, 5, 8, 9]], x[:, [2, 3, 6, 7, 10, 11]]
     torch.testing.assert_close(FullView(x)(Gate(groups=3), x), torch.tanh(a) * torch.sigmoid(b))
+
+
+def test_differences_are_a_kernel_of_the_values():
+    layer = DifferenceConv2d(2, 3, 5, mask_type="A", scale=4.0, generator=torch.Generator().manual_seed(0)).double()
+    x = torch.rand(1, 2, 6, 7, dtype=torch.float64)
+    padded = F.pad(x, (2, 2, 2, 0))
+
+    def at(dy, dx):
+        return padded[:, :, 2 + dy : 8 + dy, 2 + dx : 9 + dx]
+
+    with torch.no_grad():
+        found = F.conv2d(padded, layer.causal_weight())
+        expected = torch.zeros_like(found)
+        for dy, dx in layer.taps:
+            read = at(0, -1) / 2 if (dy, dx) == (0, -1) else 4 * (at(dy, dx) - at(0, -1))
+            expected += torch.einsum("nihw,oi->nohw", read, layer.weight[:, :, 2 + dy, 2 + dx])
+    assert torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize("cls", [DifferenceConv2d, ScaledConv2d])
+def test_a_settled_layer_has_the_same_kernel(cls):
+    scale = torch.tensor([1.0, 0.25, 3.0]) if cls is ScaledConv2d else 16.0
+    layer = cls(2, 3, 5, mask_type="A", scale=scale)
+    kernel = layer.masked_weight().detach().clone()
+    assert not torch.equal(layer.weight, kernel)
+    for dy, dx in layer.taps:
+        assert torch.equal(layer.kernel_at(dy, dx), kernel[:, :, 2 + dy, 2 + dx])
+    layer.settle()
+    assert torch.equal(layer.weight, kernel)
+    assert torch.equal(layer.masked_weight(), kernel)
+
+
+def test_a_layer_of_differences_starts_from_a_kernel():
+    layer = DifferenceConv2d(1, 4, 3, mask_type="A", scale=0.5)
+    kernel = torch.randn(4, 1, 3, 3) * layer.mask
+    layer.start_from(kernel)
+    assert torch.allclose(layer.masked_weight(), kernel, atol=1e-5)

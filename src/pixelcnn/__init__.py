@@ -21,13 +21,20 @@ if TYPE_CHECKING:
     from pixelcnn import datasets, energies
     from pixelcnn.codec import compress, decompress
     from pixelcnn.completion import Completion
-    from pixelcnn.config import GatedPixelCNNConfig, PixelCNNConfig, PixelCNNPlusPlusConfig, TrainConfig
+    from pixelcnn.config import (
+        GatedPixelCNNConfig,
+        PhotoPixelCNNConfig,
+        PixelCNNConfig,
+        PixelCNNPlusPlusConfig,
+        TrainConfig,
+    )
     from pixelcnn.evaluation import evaluate
     from pixelcnn.images import show
     from pixelcnn.models import (
         AutoregressiveModel,
         GatedPixelCNN,
         NegativeLogLikelihood,
+        PhotoPixelCNN,
         PixelCNN,
         PixelCNNPlusPlus,
         Symmetrised,
@@ -44,6 +51,8 @@ __all__ = [
     "GatedPixelCNN",
     "GatedPixelCNNConfig",
     "NegativeLogLikelihood",
+    "PhotoPixelCNN",
+    "PhotoPixelCNNConfig",
     "PixelCNN",
     "PixelCNNConfig",
     "PixelCNNPlusPlus",
@@ -72,6 +81,8 @@ _HOMES = {
     "GatedPixelCNN": "pixelcnn.models",
     "GatedPixelCNNConfig": "pixelcnn.config",
     "NegativeLogLikelihood": "pixelcnn.models",
+    "PhotoPixelCNN": "pixelcnn.models",
+    "PhotoPixelCNNConfig": "pixelcnn.config",
     "PixelCNN": "pixelcnn.models",
     "PixelCNNConfig": "pixelcnn.config",
     "PixelCNNPlusPlus": "pixelcnn.models",

@@ -24,7 +24,7 @@ from pixelcnn.arithmetic.mixture import MAX_MIXTURES
 from pixelcnn.config import architecture_of
 from pixelcnn.density import DensityModel
 from pixelcnn.frequencies import Frequencies
-from pixelcnn.layers import MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, ReparametrisedConv2d
 from pixelcnn.operations import IMAGE, Attention, ExactView, View
 from pixelcnn.operations.attention import MAX_EXACT_PIXELS
 from pixelcnn.sampling.autoregressive import MakeView
@@ -191,6 +191,9 @@ def _prepared(model: DensityModel) -> PreparedModel:
     if (mixtures := getattr(model.config, "mixtures", 1)) > MAX_MIXTURES:
         raise ValueError(f"a mixture is exact of at most {MAX_MIXTURES} distributions, got {mixtures}")
     twin = copy.deepcopy(cast(nn.Module, model)).cpu().double().eval().requires_grad_(requires_grad=False)
+    for layer in twin.modules():
+        if isinstance(layer, ReparametrisedConv2d):
+            layer.settle()
     for parameter in twin.parameters():
         parameter.copy_(grid.rounded(parameter, grid.WEIGHT_BITS))
     trained = cast(DensityModel, twin)

@@ -18,14 +18,15 @@ import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
-    "Activation", "LevelEmbedding", "MaskType", "MaskedConv2d", "PositionTable", "Window", "adjacent", "group_bounds",
+    "Activation", "DifferenceConv2d", "LevelEmbedding", "MaskType", "MaskedConv2d", "PositionTable",
+    "ReparametrisedConv2d", "ScaledConv2d", "Window", "adjacent", "group_bounds",
 ]  # fmt: skip
 
 MaskType = Literal["A", "B", "all"]
@@ -101,6 +102,8 @@ class MaskedConv2d(nn.Module):
             (i * stride, j * stride), and there are as many outputs as it takes to cover the input.
         activation: What follows the convolution: "relu" or "none".
         bias: Whether something is added for each output; without, `bias` is a constant of zeros.
+        full_precision: Whether it is computed in the model's own type where training multiplies in bfloat16, which
+            cannot tell neighbouring levels of 256.
         generator: Source of the initial weights: Glorot uniform over the full, unmasked fans; zero biases.
     """
 
@@ -127,9 +130,11 @@ class MaskedConv2d(nn.Module):
         dilation: int = 1,
         activation: Activation = "relu",
         bias: bool = True,
+        full_precision: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.full_precision = full_precision
         if dilation < 1 or (dilation > 1 and (not isinstance(kernel, int) or stride > 1)):
             raise ValueError(f"dilation must be 1, or more for a square kernel without a stride, got {dilation}")
         self.stride = stride
@@ -208,6 +213,75 @@ class MaskedConv2d(nn.Module):
             f"groups=({len(self.in_groups)}, {len(self.out_groups)}), stride={self.stride}, dilation={self.dilation}, "
             f"activation={self.activation!r}"
         )
+
+
+class ReparametrisedConv2d(MaskedConv2d):
+    """A masked convolution whose kernel is a linear function of its parameters, by which training takes steps of a
+    suitable size.
+
+    Args:
+        scale: Depends on the class.
+        options: As for `MaskedConv2d`.
+    """
+
+    def __init__(self, *options: Any, scale: float | Tensor, **more: Any) -> None:
+        super().__init__(*options, **more)
+        self.register_buffer("scale", torch.as_tensor(scale), persistent=False)
+        self._settled = False
+
+    scale: Tensor
+
+    def kernel_of(self, weight: Tensor) -> Tensor:
+        """The kernel, (out, in, height, width), that parameters of its shape stand for; zeros for masked zeros."""
+        raise NotImplementedError
+
+    def masked_weight(self) -> Tensor:
+        """See `MaskedConv2d.masked_weight`."""
+        weight = self.weight * self.mask
+        return weight if self._settled else self.kernel_of(weight)
+
+    def kernel_at(self, dy: int, dx: int) -> Tensor:
+        """See `MaskedConv2d.kernel_at`."""
+        y, x = self._place(dy, dx)
+        return self.masked_weight()[:, :, y, x]
+
+    def settle(self) -> None:
+        """Makes the parameters the kernel itself, for good: what is rounded to a grid must be the kernel."""
+        with torch.no_grad():
+            self.weight.copy_(self.masked_weight())
+        self._settled = True
+
+
+class ScaledConv2d(ReparametrisedConv2d):
+    """A masked convolution that multiplies each result by its entry of `scale`, (out,)."""
+
+    def kernel_of(self, weight: Tensor) -> Tensor:
+        """See `ReparametrisedConv2d.kernel_of`."""
+        return weight * self.scale[:, None, None, None]
+
+
+class DifferenceConv2d(ReparametrisedConv2d):
+    """A masked convolution of an image's differences: all pixels are read by how much they differ from the one to the
+    left, `scale` times enlarged, which itself is read as it is, `scale` / 8 times enlarged.
+
+    It is a linear layer of the image like any other, but learns fast where neighbours are alike, as in photographs:
+    there all features of the values themselves would be much the same, and any step in the weights would move them all.
+    """
+
+    def kernel_of(self, weight: Tensor) -> Tensor:
+        """See `ReparametrisedConv2d.kernel_of`."""
+        seen = weight * self.scale
+        y, x = self._place(0, -1)
+        left = seen[:, :, y, x] / 8 - (seen.sum((2, 3)) - seen[:, :, y, x])
+        row = torch.cat([seen[:, :, y, :x], left[..., None], seen[:, :, y, x + 1 :]], -1)
+        return torch.cat([seen[:, :, :y], row[:, :, None], seen[:, :, y + 1 :]], 2)
+
+    @torch.no_grad()
+    def start_from(self, kernel: Tensor) -> None:
+        """Takes the parameters that stand for a kernel, (out, in, height, width)."""
+        y, x = self._place(0, -1)
+        self.weight.copy_(kernel / self.scale)
+        self.weight[:, :, y, x] = 8 * kernel.sum((2, 3)) / self.scale
 
 
 class PositionTable(nn.Module):

@@ -20,10 +20,16 @@ __all__ = ["on_terminal", "progress_bar", "say"]
 
 
 def progress_bar(description: str, total: int | None, unit: str, *, show: bool, initial: int = 0) -> tqdm[Any]:
-    """A bar, to be used as a context manager; hidden unless `show` is set and this is the job's first process."""
+    """A bar, to be used as a context manager; hidden unless `show` is set and this is the job's first process.
+
+    Of the unit "px", pixels, it shows thousands or millions.
+    """
     interval = 0.2 if on_terminal() or _in_notebook() else 20.0
     hidden = not (show and _is_there()) or own_rank().rank > 0
-    return tqdm(total=total, initial=initial, desc=description, unit=unit, mininterval=interval, disable=hidden)
+    return tqdm(
+        total=total, initial=initial, desc=description, unit=unit, unit_scale=unit == "px", mininterval=interval,
+        disable=hidden,
+    )  # fmt: skip
 
 
 def say(message: str) -> None:

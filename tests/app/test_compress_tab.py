@@ -259,6 +259,30 @@ def test_classes_that_are_asked_for(functions, served, label, given):
         assert torch.equal(labels, served[1].model.classify(images).argmax(1) if given is None else given)
 
 
+def test_photographs_in_their_own_size():
+    import gradio as gr
+
+    model = pixelcnn.PhotoPixelCNN(filters=4, blocks=1, mixtures=2)
+    photo = Served(name="photo", model=model.eval(), card="", losses={})
+    functions = handlers(built([photo], Limits(coded=700)), "compress")
+
+    def compress(*sizes):
+        files = sent(*(file(Image.effect_noise(size, 30).convert("RGB")) for size in sizes))
+        return asyncio.run(functions["on_compress"]("photo", "any", FILES, 0, 0, 1, files))
+
+    text, stream = compress((30, 21), (30, 21))
+    again = words(asyncio.run(functions["on_again"](stream)))
+    assert "equal to the original: yes" in again
+    assert "2 of 3 × 21 × 30" in again
+    text, _ = compress((300, 100))
+    assert "1 of 3 × 15 × 45" in words(asyncio.run(functions["on_decode"](sent(stream_of(text)))))
+    with pytest.raises(gr.Error, match="must have one size"):
+        compress((30, 21), (21, 30))
+    larger = pixelcnn.compress(model.resized((40, 40)), torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
+    with pytest.raises(gr.Error, match="not served here"):
+        asyncio.run(functions["on_decode"](sent(larger)))
+
+
 NO_PICTURE = sent(b"no picture")
 
 

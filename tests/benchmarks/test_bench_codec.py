@@ -44,11 +44,6 @@ def test_the_whole_of_it(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "codec.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_no_photographs_there_is_said_at_once(tmp_path):
-    with pytest.raises(SystemExit, match="is not what examples"):
-        codec.main(codec.Options(photographs=tmp_path, out=tmp_path))
-
-
 def test_what_does_not_come_back_is_an_error(monkeypatch):
     images, labels = (part[:2] for part in pixelcnn.datasets.mnist("test"))
     own = codec.ours("`mnist`", "mnist", images, labels)

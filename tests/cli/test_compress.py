@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 import pixelcnn
@@ -93,8 +93,8 @@ def test_modes_that_become_others(models, tmp_path, capsys):
     colour.save(tmp_path / "j.jpg")
     names = ["p.gif", "a.png", "w.webp", "g.png", "j.jpg"]
     files = [tmp_path / name for name in names]
-    assert run(capsys, "compress", models / "colour", *files, "--out", tmp_path / "s")[0] == 0
-    assert run(capsys, "decompress", models / "colour", tmp_path / "s", "--out", tmp_path / "back")[0] == 0
+    assert run(capsys, "compress", models / "colour", *files, "--out", tmp_path / "s.pxcn")[0] == 0
+    assert run(capsys, "decompress", models / "colour", tmp_path / "s.pxcn", "--out", tmp_path / "back")[0] == 0
     for name, stored in {"p.gif": "p.gif.png", "a.png": "a.png", "w.webp": "w.webp.png", "j.jpg": "j.jpg.png"}.items():
         with Image.open(tmp_path / "back" / stored) as again, Image.open(tmp_path / name) as before:
             assert (again.format, again.mode) == ("PNG", "RGB")
@@ -582,3 +582,80 @@ def test_conditions_that_do_not_fit(models, tmp_path, capsys, model, spec, named
     )
     assert (code, named in err.splitlines()[-1]) == (2, True), err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_gets_a_stream_for_each_picture(models, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"in/a.png": 1, "in/deep/b.bmp": 2}
+    for name, seed in names.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture("RGB", seed).save(tmp_path / name)
+    code, out, err = run(capsys, "compress", models / "colour", "in", "--out", "streams")
+    assert code == 0, err
+    streams = [tmp_path / "streams" / name for name in ("a.png.pxcn", "deep/b.bmp.pxcn")]
+    size = sum(stream.stat().st_size for stream in streams)
+    assert "a.png: " in out
+    assert f"2 images of 3 x 6 x 5 in 256 levels, 2 files: streams\n{size:,} bytes" in out
+    code, out, err = run(capsys, "decompress", models / "colour", *streams, "--out", "back")
+    assert (code, out) == (0, f"2 images in 2 files, decoded with {models / 'colour'}: back\n"), err
+    for name, seed in names.items():
+        assert same(Image.open(tmp_path / "back" / name.removeprefix("in/")), picture("RGB", seed))
+    assert run(capsys, "decompress", models / "colour", streams[0])[0] == 0
+    assert same(Image.open("a.png/a.png"), picture("RGB", 1))
+    code, _, err = run(capsys, "decompress", models / "colour", *streams)
+    assert (code, "--out" in err) == (2, True)
+    np.save("c.npy", np.zeros((2, *SHAPE, 3), np.uint8))
+    code, _, err = run(capsys, "compress", models / "colour", "c.npy", "--out", "streams")
+    assert (code, "a folder for --out takes pictures" in err) == (2, True)
+    streams[1].write_bytes(streams[1].read_bytes()[:-3])
+    code, _, err = run(capsys, "decompress", models / "colour", *streams, "--out", "again")
+    assert code == 2
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+def test_metadata_are_kept_on_request(models, tmp_path, capsys, name):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Acme", 6
+    turned = picture("RGB", size=SHAPE[::-1])
+    options = {"lossless": True} if name == "a.webp" else {}
+    turned.save(tmp_path / name, icc_profile=profile, exif=exif, **options)
+    picture("RGB").save(tmp_path / "plain.png")
+    sources = [tmp_path / name, tmp_path / "plain.png"]
+    code, _, err = run(capsys, "compress", models / "colour", *sources, "--out", tmp_path / "s.pxcn")
+    assert (code, "keep it with --metadata" in err) == (2, True)
+    assert run(capsys, "compress", models / "colour", *sources, "--metadata", "--out", tmp_path / "s.pxcn")[0] == 0
+    assert run(capsys, "decompress", models / "colour", tmp_path / "s.pxcn", "--out", tmp_path / "back")[0] == 0
+    found = Image.open(tmp_path / "back" / (name + ".png" * (name == "a.webp")))
+    assert found.info["icc_profile"] == profile
+    assert {tag: found.getexif()[tag] for tag in exif} == dict(exif)
+    assert found.tobytes() == Image.open(tmp_path / name).tobytes()  # Pillow turns TIFF files itself
+    plain = Image.open(tmp_path / "back" / "plain.png")
+    assert "icc_profile" not in plain.info
+    assert not plain.getexif()
+
+
+def test_damaged_metadata_are_refused():
+    entry = Entry("a.png", "RGB", profile=b"profile", exif=b"exif")
+    notes = notes_of([Entry("0.png", "RGB"), entry], None, "m")
+
+    def header(**changes):
+        return Header(
+            identity=bytes(16), shape=(3, 6, 5), levels=256, count=2, per_chunk=2, per_group=1, labelled=False,
+            digest=bytes(8), notes=notes | changes,
+        )  # fmt: skip
+
+    assert entries_of(header()) == [Entry("0.png", "RGB"), entry]
+    for changes in (
+        {"profiles": 3}, {"profiles": ["?"]}, {"profiles": [3]}, {"metadata": {}}, {"metadata": [[2, 0, ""]]},
+        {"metadata": [[0, 1, ""]]}, {"metadata": [[0, 0, "é"]]}, {"metadata": [[0, 0]]}, {"metadata": ["a"]},
+    ):  # fmt: skip
+        with pytest.raises(StreamError, match="notes are damaged"):
+            entries_of(header(**changes))
+
+
+def test_jpeg_is_told_what_is_kept(models, tmp_path, capsys):
+    picture("RGB").save(tmp_path / "a.jpg")
+    code, out, _ = run(capsys, "compress", models / "colour", tmp_path / "a.jpg", "--out", tmp_path / "s.pxcn")
+    assert (code, "not kept: JPEG's coding (the pixels come back, as PNG) of 1 files" in out) == (0, True)

@@ -85,5 +85,4 @@ def test_it_stops_between_parts():
 
     with pytest.raises(KeyboardInterrupt):
         list(stream.decode(range(2), done))
-    assert seen == [1, 1]
-    assert stream.units(2) > 2
+    assert sum(seen) < stream.units(2) == 2 * 20 * 16

@@ -14,7 +14,7 @@ from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.sampling.walk import Walk
 from streams import engine, groups_of, header_of, threads
 
-FAMILIES = ["pixelcnn", "gated", "plusplus", "trained"]
+FAMILIES = ["pixelcnn", "gated", "plusplus", "photo", "trained"]
 SHIPPED = ["mnist", "mnist-gray", "mnist-seed"]
 KINDS = ["constant", "noise", "extremes", "gradient", "likely", "unlikely", "drawn"]
 
@@ -37,6 +37,8 @@ class Case:
 def of_size(family, shape, levels, size, classes, attention):
     if family == "pixelcnn":
         return pixelcnn.PixelCNN(shape, levels=levels, filters=2 * shape[0] * size, blocks=size)
+    if family == "photo":
+        return pixelcnn.PhotoPixelCNN(shape, levels=levels, filters=4 * size, blocks=size, mixtures=1 + size)
     options = {"levels": levels, "num_classes": classes, "attention": attention}
     if family == "gated":
         return pixelcnn.GatedPixelCNN(shape, filters=3 * size, layers=1 + size, **options)
@@ -49,8 +51,8 @@ def random_model(draw, family, most):
     shape = draw(st.sampled_from([1, 3])), draw(side), draw(side)
     levels = draw(st.sampled_from([2, 3, 4, 16, 256]))
     scale = draw(st.sampled_from([0.0, 1.0, 2.0, 8.0]))
-    classes = draw(st.none() | st.integers(1, 10)) if family != "pixelcnn" else None
-    attention = draw(st.integers(0, 1)) if family != "pixelcnn" and shape[1] * shape[2] <= 64 else 0
+    classes = draw(st.none() | st.integers(1, 10)) if family in ("gated", "plusplus") else None
+    attention = draw(st.integers(0, 1)) if family in ("gated", "plusplus") and shape[1] * shape[2] <= 64 else 0
     torch.manual_seed(draw(st.integers(0, 9)))
     model = of_size(family, shape, levels, draw(st.integers(1, 2)), classes, attention)
     with torch.no_grad():

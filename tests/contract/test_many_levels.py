@@ -20,6 +20,7 @@ SIZES = {
     "PixelCNN": {"filters": 6, "blocks": 1},
     "GatedPixelCNN": {"filters": 6, "layers": 2, "num_classes": 3},
     "PixelCNNPlusPlus": {"filters": 4, "blocks": 1, "mixtures": 2, "num_classes": 3},
+    "PhotoPixelCNN": {"filters": 4, "blocks": 1, "mixtures": 2, "first_kernel": 3, "linear_kernel": 3},
 }
 WHOLE_PICTURE = {"context": (2,), "attention": 1, "attention_heads": 2, "attention_size": 3, "places": True}
 CASES = [  # name, shape, levels, embedding, what else

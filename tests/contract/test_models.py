@@ -18,6 +18,7 @@ SIZES = {  # small enough for thousands of passes
     "PixelCNN": {"filters": 13, "blocks": 2},  # colour groups of unequal size
     "GatedPixelCNN": {"filters": 12, "layers": 3, "num_classes": 4},
     "PixelCNNPlusPlus": {"filters": 5, "blocks": 1, "mixtures": 3, "num_classes": 4},
+    "PhotoPixelCNN": {"filters": 5, "blocks": 1, "mixtures": 2, "first_kernel": 5, "linear_kernel": 3},
 }
 ATTENTION = {"attention": 2, "attention_heads": 2, "attention_size": 3}
 FIELDS = {  # what a pixel sees, by option
@@ -87,6 +88,9 @@ def build(name, shape, levels, dtype=torch.float64):
                 layer.bias.add_(0.3)  # few are off
             elif name == "PixelCNN":
                 layer.weight.mul_(0.3)
+        if name == "PhotoPixelCNN":  # it begins sure of its prediction
+            model.linear.bias.mul_(0.2)
+            model.linear.weight.mul_(0.2)
     return model.to(dtype).eval()
 
 

@@ -5,13 +5,11 @@ import torch
 import pixelcnn
 
 
-def linear():
+def photo():
     """Its distributions begin narrow, as for photographs; these are for images of noise."""
-    model = pixelcnn.PixelCNNPlusPlus(
-        (3, 4, 5), levels=256, filters=4, blocks=1, mixtures=2, context=(2,), context_places=False, linear_kernel=3
-    )
+    model = pixelcnn.PhotoPixelCNN((3, 4, 5), levels=256, filters=4, blocks=1, mixtures=2)
     with torch.no_grad():
-        model.output.bias[8:14] = -1.0
+        model.linear.bias[8:14] = -1.0
     return model
 
 
@@ -28,7 +26,7 @@ MODELS = {
     "plusplus-context": lambda: pixelcnn.PixelCNNPlusPlus(
         (2, 5, 4), levels=7, filters=4, blocks=1, mixtures=2, kernel_size=(5, 3), context=(3,), attention=1
     ),
-    "plusplus-linear": linear,
+    "photo": photo,
     "plusplus-attention": lambda: pixelcnn.PixelCNNPlusPlus(
         (1, 5, 5), levels=256, filters=6, blocks=1, mixtures=3, attention=1
     ),

@@ -66,11 +66,14 @@ def max_images(served: Served, limits: Limits) -> int:
 
 
 def compressed(served: Served, images: Tensor, labels: Tensor | None, limits: Limits) -> Compressed:
-    """Compresses uint8 levels (N, C, H, W), with their classes, int64 (N,), if these are to be coded too.
+    """Compresses uint8 levels (N, C, H, W), of any size if the model `keeps_sizes`.
+
+    With their classes, int64 (N,), if these are to be coded too.
 
     Raises:
         ValueError: If they are too many, or the model cannot be prepared.
     """
+    served = served.of_size(*images.shape[2:]) if served.keeps_sizes else served
     whole("number of images", len(images), 1, max_images(served, limits))
     model = served.prepared
     begun = time.monotonic()
@@ -101,7 +104,7 @@ def decompressed(models: Iterable[Served], data: bytes, limits: Limits) -> Decom
             is a ValueError.
     """
     header, _ = unpack(data)
-    served = _named_by(header, models)
+    served = _named_by(header, models, limits)
     model, most = served.prepared, max_images(served, limits)
     if header.count > most:
         raise StreamError(f"the stream has {header.count:,} images, and this page decodes at most {most}: use Python")
@@ -116,10 +119,12 @@ def decompressed(models: Iterable[Served], data: bytes, limits: Limits) -> Decom
     return Decompressed(served=served, images=images, labels=labels, bytes=len(data), seconds=seconds)
 
 
-def _named_by(header: Header, models: Iterable[Served]) -> Served:
-    """The model that a stream needs."""
+def _named_by(header: Header, models: Iterable[Served], limits: Limits) -> Served:
+    """The model that a stream needs, for images of the stream's size."""
     for served in models:
         with contextlib.suppress(ValueError):  # no stream is of a model that cannot be prepared
+            if served.keeps_sizes and math.prod(header.shape[1:]) <= limits.coded:
+                served = served.of_size(*header.shape[1:])
             if header.needs(served.prepared.identity):
                 return served
     raise StreamError(f"the stream is of a model that is not served here: it needs {header.identity.hex()}")

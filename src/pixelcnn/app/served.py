@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -59,6 +59,8 @@ class Limits:
     """Bytes of one message to the server."""
     pixels: int = 2**24
     """Pixels of a visitor's picture."""
+    coded: int = 2**18
+    """Pixels of pictures that are compressed in their own size, together; a larger picture is made smaller."""
 
     def __post_init__(self) -> None:
         for name in ("images", "particles", "queue", "concurrency"):
@@ -109,6 +111,17 @@ class Served:
             ValueError: If it cannot be.
         """
         return prepare(self.model)
+
+    @property
+    def keeps_sizes(self) -> bool:
+        """Whether pictures keep their own size: for models of colour that have none. Digits are of one size."""
+        return self.model.image_shape[0] == 3 and not isinstance(self.model, MixtureModel) and self.model.any_size
+
+    def of_size(self, height: int, width: int) -> Served:
+        """The same for images of another size, if it `keeps_sizes`."""
+        if (height, width) == self.model.image_shape[1:]:
+            return self
+        return replace(self, model=self.model.resized((height, width)))
 
     @property
     def guided(self) -> bool:

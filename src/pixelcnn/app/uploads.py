@@ -13,7 +13,7 @@ import math
 import re
 
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from pixelcnn.app.parts import asset
@@ -21,7 +21,7 @@ from pixelcnn.app.served import Limits, Served
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.pictures import to_levels
 
-__all__ = ["as_image", "as_map", "from_base64", "max_bytes", "picture_field", "received", "upload_field"]
+__all__ = ["as_image", "as_map", "as_picture", "from_base64", "max_bytes", "picture_field", "received", "upload_field"]
 
 _SUFFIXES = ".png,.jpg,.jpeg,.webp,.tif,.tiff,.gif"
 _READABLE = "PNG, JPEG, WebP, TIFF or GIF"
@@ -48,10 +48,14 @@ def upload_field(label: str, suffixes: str, note: str, limits: Limits, *, severa
 
 
 def picture_field(
-    label: str, limits: Limits, *, several: bool = False, size: str = "the size of the model's images"
+    label: str,
+    limits: Limits,
+    *,
+    several: bool = False,
+    size: str = "scaled and cropped to the size of the model's images",
 ) -> dict[str, str]:
     """The `upload_field` of pictures."""
-    note = f"{_READABLE}, scaled and cropped to {size}."
+    note = f"{_READABLE}, {size}."
     return upload_field(label, _SUFFIXES, note, limits, several=several)
 
 
@@ -112,6 +116,22 @@ def as_image(served: Served, content: bytes, limits: Limits) -> Tensor:
     return levels
 
 
+def as_picture(served: Served, content: bytes, limits: Limits) -> Tensor:
+    """A picture in its own size, or smaller if it has more than `limits.coded` pixels, for a model of any size.
+
+    Returns:
+        Levels (C, H, W).
+
+    Raises:
+        ValueError: If it is not a picture, or too large a one.
+    """
+    c = served.model.image_shape[0]
+    levels = _levels_of(content, 1 if c == 1 else 3, served.model.levels, None, limits)
+    if len(levels) != c:
+        raise ValueError(f"{served.name} takes images of {c} channels, which no picture has")
+    return levels
+
+
 def as_map(served: Served, content: bytes, scale: int, limits: Limits) -> Tensor:
     """A picture as a map that the model's images are conditioned on, scaled and cropped as by `as_image`.
 
@@ -131,16 +151,25 @@ def as_map(served: Served, content: bytes, scale: int, limits: Limits) -> Tensor
     return _levels_of(content, served.model.conditions.numbers, 256, (h // scale, w // scale), limits)
 
 
-def _levels_of(content: bytes, channels: int, levels: int, size: tuple[int, int], limits: Limits) -> Tensor:
-    """A picture of one or three channels as levels of a size, (channels, H, W)."""
+def _levels_of(content: bytes, channels: int, levels: int, size: tuple[int, int] | None, limits: Limits) -> Tensor:
+    """A picture of one or three channels as levels of a size, by default its own, (channels, H, W)."""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             width, height = picture.size
             if width * height > limits.pixels:  # only the header has been read
                 raise Image.DecompressionBombError
-            found = to_levels(picture, channels, levels, DataConfig(size=size))[0]
+            found = to_levels(picture, channels, levels, DataConfig(size=size or _own_size(picture, limits.coded)))[0]
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"the picture may have at most {limits.pixels:,} pixels") from None
     except Exception:  # damaged files may raise anything
         raise ValueError(f"the file cannot be read as a picture: choose {_READABLE}") from None
     return torch.from_numpy(found.copy())
+
+
+def _own_size(picture: Image.Image, most: int) -> tuple[int, int]:
+    """Height and width of a picture, upright, made smaller if it has more than so many pixels."""
+    width, height = picture.size
+    if picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
+        width, height = height, width
+    scale = min(1.0, math.sqrt(most / (width * height)))
+    return max(1, int(height * scale)), max(1, int(width * scale))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -30,9 +33,9 @@ class Compress:
 
     With the same model, `pixelcnn decompress` restores the files on any machine. What cannot be kept exactly is
     refused: pictures must have the model's levels (a model of 2 levels takes black and white) and, unless its network
-    is good for any, its size. Names,
-    pixels, orientation, and whether pictures are black and white, grey or in colour are kept; other metadata are not,
-    and files other than PNG, TIFF, BMP and PNM come back as PNG. The bytes are the same on every device.
+    is good for any, its size. Names, pixels, orientation, and whether pictures are black and white, grey or in colour
+    are kept; colour profiles and EXIF data on request; other metadata are not, and files other than PNG, TIFF, BMP and
+    PNM come back as PNG. The bytes are the same on every device.
     """
 
     model: options.ModelName
@@ -40,7 +43,8 @@ class Compress:
     """Picture files, folders of them at any depth, .npy or .npz files of levels, or data as for `pixelcnn evaluate`
     (mnist:test)."""
     out: Path | None = None
-    """The stream's file; by default named like the first IN with the suffix .pxcn, in this folder."""
+    """The stream's file; by default named like the first IN with the suffix .pxcn, in this folder. A folder, which is
+    a name without a suffix unless there is such a file, gets a file for each picture, a.png.pxcn for a.png."""
     classes: Literal["given", "best", "none"] = "given"
     """For a class-conditional model: `given` codes the classes that came with the images, if any; `best` finds the
     class that makes each image smallest, which takes one pass per class; `none` codes without classes."""
@@ -56,66 +60,102 @@ class Compress:
             "`pixelcnn decompress` needs the same."
         ),
     ] = None
+    metadata: bool = False
+    """Keep colour profiles and EXIF data of pictures, too. Without, pictures with a profile other than sRGB are
+    refused."""
     verify: bool = True
-    """Decode the stream and compare before anything is written."""
+    """Decode each stream and compare before it is written."""
     device: options.Device = "cpu"
 
     def run(self) -> None:
         """Compresses, verifies and writes."""
-        from pixelcnn.codec import compress, joined
-        from pixelcnn.codec.archive import read_files
-        from pixelcnn.codec.container import maps_of
-        from pixelcnn.codec.manifest import names_of, notes_of
+        from pixelcnn.codec import joined
+        from pixelcnn.codec.archive import picture_files, read_files
         from pixelcnn.datasets import name_of
         from pixelcnn.exact import prepare
-        from pixelcnn.files import printable, writable_file, write_file
+        from pixelcnn.files import writable_file, writable_folder, write_file
 
         if not self.sources:
             raise ValueError("IN must be files, folders or data, got none")
         model = options.loaded(self.model, self.device)
-        classes = model.num_classes
-        if self.classes == "best" and classes is None:
+        if self.classes == "best" and model.num_classes is None:
             raise ValueError(f"--classes best needs a class-conditional model, and {self.model} has no classes")
+        prepared = prepare(model)
+
+        def groups_of(sources: Sequence[str], *, progress: bool = True) -> list[FileImages]:
+            return read_files(
+                sources, model.image_shape, model.levels, model.num_classes, self.layout, any_size=model.any_size,
+                metadata=self.metadata, progress=progress,
+            )  # fmt: skip
+
+        tally = _Tally(model.levels)
+        if self._folder is not None:
+            pictures = picture_files(self.sources)
+            if not all(pictures):
+                raise ValueError("a folder for --out takes pictures, a stream for each; give a file's name for arrays")
+            writable_folder(self._folder if self._folder.exists() else self._folder.parent)
+            for path, name in itertools.chain(*pictures):
+                (files,) = groups_of([str(path)], progress=False)
+                (entry,) = files.entries
+                files.entries[:] = [replace(entry, name=str(PurePosixPath(name).parent / entry.name))]
+                data = self._stream(model, prepared, files, tally)
+                target = self._folder / f"{name}.pxcn"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_file(target, data)
+                bits = 8 * len(data) / files.images.numel()
+                print(f"{name}: {files.file_bytes:,} bytes, now {len(data):,}, {bits:.3f} bits/dim", flush=True)
+                tally.size += len(data)
+            tally.report(self._folder, verified=self.verify)
+            return
         first = self.sources[0]
         out = self.out or Path(f"{Path(first).stem if Path(first).is_file() else name_of(first)}.pxcn")
-        if out.is_dir():
-            raise ValueError(f"--out must be a file, and {out} is a folder")
         writable_file(out)
-        prepared = prepare(model)
-        groups = read_files(
-            self.sources, model.image_shape, model.levels, classes, self.layout, any_size=model.any_size, progress=True
-        )
-        streams, seconds, bits, small = [], 0.0, 0.0, 0
-        for files in groups:
-            height, width = files.images.shape[2:]
-            own, exact = model, prepared
-            if (height, width) != model.image_shape[1:]:
-                own, exact = model.resized((height, width)), prepared.resized((height, width))
-            labels, noted = self._labels(own, files, classes)
-            started = time.perf_counter()
-            notes = notes_of(files.entries, noted, printable(self.model))
-            maps = options.condition_of(self.condition, own, self.model, files.images, names_of(files.entries))
-            shrunk = self.condition is not None and self.condition.startswith("shrink:")
-            given = self.condition if shrunk else maps
-            streams.append(
-                compress(exact, files.images, labels, condition=given, chunk=self.chunk, notes=notes, progress=True)
-            )
-            seconds += time.perf_counter() - started
-            if self.verify:
-                _verify(exact, streams[-1], files.images, labels, None if shrunk else maps)
-            small += len(maps_of(streams[-1])) if shrunk else 0
-            bits += _ideal_bits(own, files, labels, maps)
-        data = joined(streams)
+        data = joined([self._stream(model, prepared, files, tally) for files in groups_of(self.sources)])
         write_file(out, data)
-        self._report(model, groups, bits + 8 * small, data, seconds, out)
-        if small:
-            print(f"{small:,} bytes are those of the small pictures")
+        tally.size = len(data)
+        tally.report(out, verified=self.verify)
+
+    @functools.cached_property
+    def _folder(self) -> Path | None:
+        """The folder that gets a file for each picture, if that is what was asked for."""
+        out = self.out
+        return out if out is not None and (out.is_dir() or not (out.suffix or out.exists())) else None
+
+    def _stream(self, model: AutoregressiveModel, prepared: PreparedModel, files: FileImages, tally: _Tally) -> bytes:
+        """Images of one size as a stream, verified, and counted."""
+        from pixelcnn.codec import compress, read_header
+        from pixelcnn.codec.container import maps_of
+        from pixelcnn.codec.manifest import names_of, notes_of
+        from pixelcnn.files import printable
+
+        images = files.images
+        height, width = images.shape[2:]
+        if (height, width) != model.image_shape[1:]:
+            model, prepared = model.resized((height, width)), prepared.resized((height, width))
+        labels, noted = self._labels(model, files)
+        started = time.perf_counter()
+        notes = notes_of(files.entries, noted, printable(self.model))
+        maps = options.condition_of(self.condition, model, self.model, images, names_of(files.entries))
+        shrunk = self.condition is not None and self.condition.startswith("shrink:")
+        data = compress(
+            prepared, images, labels, condition=self.condition if shrunk else maps, chunk=self.chunk, notes=notes,
+            progress=True,
+        )  # fmt: skip
+        tally.seconds += time.perf_counter() - started
+        if self.verify:
+            _verify(prepared, data, images, labels, None if shrunk else maps)
+        tally.count(files)
+        tally.small += len(maps_of(data)) if shrunk else 0
+        if not read_header(data).large:  # else it takes as long as coding
+            tally.ideal_bits += _ideal_bits(model, files, labels, maps)
+            tally.ideal_values += images.numel()
+        return data
 
     def _labels(
-        self, model: AutoregressiveModel, files: FileImages, classes: int | None
+        self, model: AutoregressiveModel, files: FileImages
     ) -> tuple[Tensor | None, Literal["given", "chosen"] | list[int] | None]:
         """The classes to code, and what the notes record of classes."""
-        given = files.labels
+        given, classes = files.labels, model.num_classes
         if self.classes == "given" and given is not None and classes is not None and int(given.max()) < classes:
             return given, "given"
         noted = None if given is None else given.tolist()
@@ -124,39 +164,61 @@ class Compress:
         chosen = options.class_posteriors(model, files.images, "choosing classes").argmax(1)
         return chosen, "chosen" if noted is None else noted
 
-    def _report(
-        self,
-        model: AutoregressiveModel,
-        groups: list[FileImages],
-        bits: float,
-        data: bytes,
-        seconds: float,
-        out: Path,
-    ) -> None:
-        count, size = sum(len(files.images) for files in groups), len(data)
-        values, file_bytes = (
-            sum(column) for column in zip(*((f.images.numel(), f.file_bytes) for f in groups), strict=True)
-        )
-        c, h, w = groups[0].images.shape[1:]
-        shape = f"{c} x {h} x {w}" if len(groups) == 1 else f"{len(groups)} sizes"
-        number = sum(len(files.entries) for files in groups)
-        print(f"{count:,} images of {shape} in {model.levels} levels, {number:,} files: {out}")
+
+class _Tally:
+    """What was compressed, and what it took.
+
+    Args:
+        levels: Number of the model's levels.
+    """
+
+    def __init__(self, levels: int) -> None:
+        self._levels = levels
+        self._images = self._files = self._values = self._file_bytes = 0
+        self._shapes: set[str] = set()
+        self._dropped: Counter[str] = Counter()
+        self.size = 0
+        """Bytes of all streams."""
+        self.small = 0
+        """Bytes of them that are smaller pictures'."""
+        self.ideal_bits, self.ideal_values = 0.0, 0
+        """What the model's likelihood says, of how many values."""
+        self.seconds = 0.0
+
+    def count(self, files: FileImages) -> None:
+        """Counts images and their files."""
+        self._images += len(files.images)
+        self._files += len(files.entries)
+        self._values += files.images.numel()
+        self._file_bytes += files.file_bytes
+        self._shapes.add(" x ".join(map(str, files.images.shape[1:])))
+        self._dropped.update(files.dropped)
+
+    def report(self, out: Path, *, verified: bool) -> None:
+        """Prints it."""
+        count, size, values = self._images, self.size, self._values
+        shape = min(self._shapes) if len(self._shapes) == 1 else f"{len(self._shapes)} sizes"
+        print(f"{count:,} images of {shape} in {self._levels} levels, {self._files:,} files: {out}")
         print(f"{size:,} bytes, {size / count:.2f} per image, {8 * size / values:.4f} bits/dim")
-        print(
-            f"{bits / 8:,.0f} bytes, {bits / values:.4f} bits/dim by the model's likelihood: {8 * size / bits - 1:+.2%}"
-        )
-        bare = math.ceil(values * math.log2(model.levels) / 8)
+        if self.ideal_values == values:
+            bits = self.ideal_bits + 8 * self.small
+            likely = f"{bits / 8:,.0f} bytes, {bits / values:.4f} bits/dim"
+            print(f"{likely} by the model's likelihood: {8 * size / bits - 1:+.2%}")
+        bare = math.ceil(values * math.log2(self._levels) / 8)
         ratios = f"1 : {bare / size:.1f} of the bare values ({bare:,} bytes)"
-        if file_bytes:
-            ratios += f", 1 : {file_bytes / size:.1f} of the files ({file_bytes:,} bytes)"
+        if self._file_bytes:
+            ratios += f", 1 : {self._file_bytes / size:.1f} of the files ({self._file_bytes:,} bytes)"
         print(ratios)
-        dropped: Counter[str] = Counter()
-        for files in groups:
-            dropped.update(files.dropped)
-        if dropped:
-            print("not kept: " + "; ".join(f"{what} of {n:,} files" for what, n in dropped.items()))
-        checked = "decoded again and compared" if self.verify else "not verified"
-        print(f"{seconds:.1f} s, {count / seconds:,.0f} images/s; {checked}")
+        if self._dropped:
+            print("not kept: " + "; ".join(f"{what} of {n:,} files" for what, n in self._dropped.items()))
+        checked = "decoded again and compared" if verified else "not verified"
+        rate = f"{count / self.seconds:,.0f} images/s"
+        if self.ideal_values < values:
+            pixels = values / int(min(self._shapes).split(" x ")[0]) / 1e6
+            rate = f"{pixels:.1f} megapixels, {pixels / self.seconds:.2f} per second"
+        print(f"{self.seconds:.1f} s, {rate}; {checked}")
+        if self.small:
+            print(f"{self.small:,} bytes are those of the small pictures")
 
 
 def _ideal_bits(
@@ -196,60 +258,90 @@ class Decompress:
     the same on every device.
     """
 
-    stream: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL...] FILE")]
-    """The stream's file, preceded by the models to choose from, as for `pixelcnn compress`."""
+    streams: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL...] FILE...")]
+    """The streams' files, preceded by the models to choose from, as for `pixelcnn compress`."""
     out: Path | None = None
-    """The folder for the files, new or empty; by default named like FILE."""
+    """The folder for the files, new or empty; by default named like FILE, if there is only one."""
     salvage: bool = False
-    """If the stream is damaged, write what can still be decoded, and say what is lost."""
+    """If a stream is damaged, write what can still be decoded, and say what is lost."""
     condition: str | None = None
     """What `pixelcnn compress` was given, unless that was shrink:S or nothing."""
     device: options.Device = "cpu"
 
     def run(self) -> None:
         """Decodes and writes."""
-        from pixelcnn.codec import find_model, read_header, separated
-        from pixelcnn.codec.archive import restored_files
-        from pixelcnn.codec.manifest import check_names, entries_of, labels_of
+        from pixelcnn.codec import StreamError, find_model, read_header, separated
+        from pixelcnn.codec.manifest import check_names, entries_of
         from pixelcnn.devices import device_of
-        from pixelcnn.files import check_no_pointer, new_folder, write_file
+        from pixelcnn.files import check_no_pointer, new_folder
 
-        if not self.stream:
-            raise ValueError("FILE must be a stream that pixelcnn compress wrote, got none")
-        *models, file = self.stream
-        path = Path(file)
-        if not path.is_file():
-            raise ValueError(f"there is no file {file!r}")
-        out = self.out or Path(path.stem if path.suffix else f"{path.name}-files")
+        models, paths = _models_and_files(self.streams)
+        out = self.out or Path(paths[0].stem if paths[0].suffix else f"{paths[0].name}-files")
+        if self.out is None and len(paths) > 1:
+            raise ValueError("several FILEs need a folder for what is in them: --out FOLDER")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(f"{out} exists and is not an empty folder; choose another with --out")
-        data = path.read_bytes()
-        check_no_pointer(data, path)
-        streams = [(stream, read_header(stream)) for stream in separated(data)]
-        found = [find_model(header, models, device=device_of(self.device)) for _, header in streams]
-        every = [entries_of(header) for _, header in streams]
-        check_names(entry.name for entries in every for entry in entries)
-        written = lost = count = 0
+        found: dict[tuple[bytes, tuple[int, ...]], tuple[str, PreparedModel]] = {}
+        names: list[str] = []
+
+        def contents(path: Path) -> Iterator[tuple[bytes, Header, list[Entry]]]:
+            data = path.read_bytes()
+            check_no_pointer(data, path)
+            try:
+                for stream in separated(data):
+                    header = read_header(stream)
+                    yield stream, header, entries_of(header)
+            except StreamError as error:
+                raise StreamError(f"{path}: {error}" if len(paths) > 1 else str(error)) from None
+
+        for path in paths:
+            for _, header, entries in contents(path):
+                names += [entry.name for entry in entries]
+                if (key := (header.identity, header.shape)) not in found:
+                    found[key] = find_model(header, models, device=device_of(self.device))
+        check_names(names)
+        tally: Counter[str] = Counter()
         with new_folder(out) as folder:
-            for (stream, header), (_, prepared), entries in zip(streams, found, every, strict=True):
-                maps = self._maps(prepared, header, entries)
-                images, classes = (_salvaged if self.salvage else _decoded)(prepared, stream, header, maps)
-                count, noted = count + len(images), labels_of(header)
-                labels = dict(enumerate(noted)) if isinstance(noted, list) else classes if noted == "given" else {}
-                for entry, content, missing in restored_files(entries, images, labels, header.levels):
-                    lost += missing
-                    if missing:
-                        print(f"pixelcnn: lost: {missing} of {entry.count} images of {entry.name}", file=sys.stderr)
-                    if content is None:
-                        continue
-                    target = folder / entry.name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    write_file(target, content)
-                    written += 1
-            if written == 0:
+            for path in paths:
+                for stream, header, entries in contents(path):
+                    self._restore(found[header.identity, header.shape][1], stream, header, entries, folder, tally)
+            if tally["files"] == 0:
                 raise ValueError("nothing of the stream can be decoded")
-        summary = f"{count:,} images in {written:,} files" + (f", {lost:,} images lost" if lost else "")
-        print(f"{summary}, decoded with {found[0][0]}: {out}")
+        summary = f"{tally['images']:,} images in {tally['files']:,} files"
+        if tally["lost"]:
+            summary += f", {tally['lost']:,} images lost"
+        by = ", ".join(dict.fromkeys(name for name, _ in found.values()))
+        print(f"{summary}, decoded with {by}: {out}")
+
+    def _restore(
+        self,
+        prepared: PreparedModel,
+        stream: bytes,
+        header: Header,
+        entries: list[Entry],
+        folder: Path,
+        tally: Counter[str],
+    ) -> None:
+        """Writes the files of a stream into a folder, and counts them."""
+        from pixelcnn.codec.archive import restored_files
+        from pixelcnn.codec.manifest import labels_of
+        from pixelcnn.files import write_file
+
+        maps = self._maps(prepared, header, entries)
+        images, classes = (_salvaged if self.salvage else _decoded)(prepared, stream, header, maps)
+        noted = labels_of(header)
+        labels = dict(enumerate(noted)) if isinstance(noted, list) else classes if noted == "given" else {}
+        tally["images"] += len(images)
+        for entry, content, missing in restored_files(entries, images, labels, header.levels):
+            tally["lost"] += missing
+            if missing:
+                print(f"pixelcnn: lost: {missing} of {entry.count} images of {entry.name}", file=sys.stderr)
+            if content is None:
+                continue
+            target = folder / entry.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_file(target, content)
+            tally["files"] += 1
 
     def _maps(self, prepared: PreparedModel, header: Header, entries: list[Entry]) -> Tensor | None:
         """What --condition says of a stream's images."""
@@ -263,6 +355,28 @@ class Decompress:
 
         maps = read_given(self.condition, names_of(entries))
         return prepared.conditions.checked_condition(maps, header.count, "--condition")
+
+
+def _models_and_files(names: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Models, and the files of streams after them: those that begin like streams, and the last one in any case.
+
+    Raises:
+        ValueError: If there is no file.
+    """
+    if not names:
+        raise ValueError("FILE must be a stream that pixelcnn compress wrote, got none")
+    first = len(names) - 1
+    while first and Path(names[first - 1]).is_file() and _begins_like_a_stream(Path(names[first - 1])):
+        first -= 1
+    files = [Path(name) for name in names[first:]]
+    if not files[-1].is_file():
+        raise ValueError(f"there is no file {names[-1]!r}")
+    return list(names[:first]), files
+
+
+def _begins_like_a_stream(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(3) == b"PXC"
 
 
 def _decoded(
@@ -291,7 +405,7 @@ def _salvaged(
     images: dict[int, Tensor] = {}
     classes: dict[int, int] = {}
     stream = Stream(prepared, data, condition)
-    unit = "part" if header.large else "img"
+    unit = "px" if header.large else "img"
     with progress_bar(f"decompressing {header.count}", stream.units(header.count), unit, show=True) as bar:
         for chunk, (levels, labels) in stream.decode(range(header.chunks), bar.update, damaged):
             members = header.images_of(chunk)

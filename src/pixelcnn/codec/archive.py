@@ -4,7 +4,8 @@ A picture keeps its pixels, its mode (black and white, grey or colour) and the o
 image is the upright one, as in training. Refused is whatever changes a picture and cannot be kept: several frames,
 transparency, more than 8 bits (kept where the model has more than 256 levels, as the values themselves), colours or a
 gamma other than sRGB's. What can be dropped without changing a visible pixel (a palette, an opaque alpha channel, fewer
-bits) is counted. Other metadata are dropped; files of formats that are not in `KEPT_SUFFIXES` come back as PNG.
+bits) is counted. Colour profiles and EXIF data are kept on request, and other metadata are dropped; files of formats
+that are not in `KEPT_SUFFIXES` come back as PNG.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ from pixelcnn.levels import GREY_LEVELS, array_dtype, grey_values
 from pixelcnn.progress import progress_bar
 from pixelcnn.threads import in_order
 
-__all__ = ["FileImages", "read_files", "restored_files"]
+__all__ = ["FileImages", "picture_files", "read_files", "restored_files"]
 
 _ARRAYS = (".npy", ".npz")
 _SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green and blue of a PNG's cHRM
+_STORAGE_TAGS = (
+    254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 34675,
+)  # fmt: skip
 _TURNS = {  # from an upright picture to what a file of an EXIF orientation holds
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -74,6 +78,7 @@ def read_files(
     layout: Layout | None = None,
     *,
     any_size: bool = False,
+    metadata: bool = False,
     progress: bool = False,
 ) -> list[FileImages]:
     """Reads files; those whose images have the same size are together, in the order of the first of them.
@@ -87,6 +92,7 @@ def read_files(
         classes: Number of classes of the model; without any, those of published data are left out.
         layout: What the axes of arrays are; None if the shape tells.
         any_size: Whether pictures may have any height and width.
+        metadata: Keep colour profiles and EXIF data of pictures.
         progress: Show a bar on standard error.
 
     Warns:
@@ -96,9 +102,7 @@ def read_files(
         ValueError: If a file cannot be read or kept exactly, or two would have the same name.
         OSError: If a file cannot be read.
     """
-    if not sources or "" in sources:
-        raise ValueError(f"IN must be files, folders or data, got {'an empty name' if sources else 'none'}")
-    pictures = [list(_pictures(source, len(sources) > 1)) for source in sources]
+    pictures = picture_files(sources)
     count = sum(map(len, pictures))
     jobs = (picture for each in pictures for picture in each)
     threads = os.cpu_count() or 1
@@ -106,7 +110,7 @@ def read_files(
     with (
         progress_bar("reading pictures", count or None, "img", show=progress and count > 0) as bar,
         in_order(
-            lambda job: _picture(*job, shape, levels, any_size), jobs, threads=threads, ahead=4 * threads
+            lambda job: _picture(*job, shape, levels, any_size, metadata), jobs, threads=threads, ahead=4 * threads
         ) as results,
     ):
         for source, each in zip(sources, pictures, strict=True):
@@ -123,6 +127,17 @@ def read_files(
     for part in parts:
         alike.setdefault(part.images.shape[1:], []).append(part)
     return [_together(group) for group in alike.values()]
+
+
+def picture_files(sources: Sequence[str]) -> list[list[tuple[Path, str]]]:
+    """For each source, its pictures with their names in a stream; none if it holds arrays or is published data.
+
+    Raises:
+        ValueError: If there is no source, or a folder holds no pictures.
+    """
+    if not sources or "" in sources:
+        raise ValueError(f"IN must be files, folders or data, got {'an empty name' if sources else 'none'}")
+    return [list(_pictures(source, len(sources) > 1)) for source in sources]
 
 
 def _together(parts: list[_Part]) -> FileImages:
@@ -205,7 +220,7 @@ def _natural_key(name: str) -> list[tuple[str, int]]:
     return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]{0,18})", name)]
 
 
-def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, any_size: bool) -> _Part:
+def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, any_size: bool, metadata: bool) -> _Part:
     channels, height, width = shape
     try:
         name.encode()
@@ -216,10 +231,11 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, an
     if Path(name).suffix.lower() not in KEPT_SUFFIXES:
         name += ".png"
     try:
-        picture, orientation, dropped = _upright(path, None if any_size else (width, height), deep=levels > GREY_LEVELS)
+        size = None if any_size else (width, height)
+        picture, entry, dropped = _upright(path, size, name, deep=levels > GREY_LEVELS, metadata=metadata)
         if picture.mode == "I;16" and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
             raise ValueError("16 bits are kept in PNG and TIFF files; save it as one")
-        if orientation > 1 and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
+        if entry.orientation > 1 and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
             raise ValueError("it has an orientation, which files of its ending do not have; rename it")
         values = np.atleast_3d(np.asarray(picture.convert("L") if picture.mode == "1" else picture))
     except FileNotFoundError:
@@ -232,7 +248,7 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, an
         values = values[..., :1]
     values = np.broadcast_to(values, (*values.shape[:2], channels))
     if levels > GREY_LEVELS:
-        return _deep_part(path, Entry(name, "I;16", orientation=orientation), values, levels, dropped)
+        return _deep_part(path, entry, values, levels, dropped)
     found = _levels_of_greys(levels)[values]
     if (found < 0).any():
         raise ValueError(
@@ -240,7 +256,7 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, an
             "evenly spaced from 0 to 255, so it could not be restored"
         )
     image = torch.from_numpy(found.astype(array_dtype(levels)).transpose(2, 0, 1).copy())
-    return _Part(Entry(name, picture.mode, orientation=orientation), image[None], None, path.stat().st_size, dropped)
+    return _Part(entry, image[None], None, path.stat().st_size, dropped)
 
 
 def _deep_part(path: Path, entry: Entry, values: np.ndarray, levels: int, dropped: tuple[str, ...]) -> _Part:
@@ -254,9 +270,9 @@ def _deep_part(path: Path, entry: Entry, values: np.ndarray, levels: int, droppe
 
 
 def _upright(
-    path: Path, size: tuple[int, int] | None, *, deep: bool = False
-) -> tuple[Image.Image, int, tuple[str, ...]]:
-    """A picture in mode 1, L or RGB, or if `deep` in I;16; its file's orientation; and what of it is dropped.
+    path: Path, size: tuple[int, int] | None, name: str, *, deep: bool, metadata: bool
+) -> tuple[Image.Image, Entry, tuple[str, ...]]:
+    """A picture in mode 1, L or RGB, or if `deep` in I;16; its entry, of a name; and what of it is dropped.
 
     Raises:
         ValueError: If it has another size than a given one, upright, or cannot be kept exactly. Damaged ones may raise
@@ -270,11 +286,15 @@ def _upright(
             if deep:
                 raise ValueError(f"its values have {bits} bits, and the model is of pictures with more than 8")
             raise ValueError(f"its pixels are stored as {file.mode}, of {bits} bits, and not in grey or RGB of 8 bits")
-        _check_colours(file)
-        upright, orientation = file, 1
+        _check_colours(file, kept=metadata)
+        upright, orientation, profile, exif = file, 1, b"", b""
         if size is None or sorted(file.size) == sorted(size):  # else its pixels need not be read
-            recorded = file.getexif().get(ExifTags.Base.Orientation)
-            orientation = recorded if isinstance(recorded, int) and 1 <= recorded <= 8 else 1
+            recorded = file.getexif()
+            turn = recorded.get(ExifTags.Base.Orientation)
+            orientation = turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+            if metadata:
+                profile = file.info.get("icc_profile") or b""
+                exif = _exif_bytes(recorded)
             upright = ImageOps.exif_transpose(_deep(file) if deep else file)
         if size is not None and upright.size != size:
             turned = " upright" if orientation > 1 else ""
@@ -282,19 +302,30 @@ def _upright(
                 f"it is {upright.width} x {upright.height} pixels{turned}, and not {size[0]} x {size[1]}; networks "
                 "trained with --no-places --no-context-places and without attention take any size"
             )
-        return (upright if deep else _plain(upright)), orientation, tuple(_dropped(upright, bits))
+        plain = upright if deep else _plain(upright)
+        entry = Entry(name, plain.mode, orientation=orientation, profile=profile, exif=exif)
+        return plain, entry, tuple(_dropped(upright, bits, file.format))
 
 
-def _check_colours(picture: Image.Image) -> None:
-    """Checks that the values mean the same without the metadata, which are dropped.
+def _exif_bytes(exif: Image.Exif) -> bytes:
+    """EXIF data without a TIFF file's own tags, which say how its pixels are stored; b"" if there are no others."""
+    kept = Image.Exif()
+    kept.load(exif.tobytes())
+    for tag in _STORAGE_TAGS:
+        kept.pop(tag, None)
+    return kept.tobytes() if kept.keys() - {ExifTags.Base.Orientation} else b""
+
+
+def _check_colours(picture: Image.Image, *, kept: bool) -> None:
+    """Checks that the values mean the same without the metadata that are dropped; a profile may be `kept`.
 
     Raises:
         ValueError: If they do not.
     """
     profile, gamma = picture.info.get("icc_profile"), picture.info.get("gamma", 1 / 2.2)
     if profile:
-        if b"sRGB" not in profile.replace(b"\0", b""):  # its description, in ASCII or UTF-16
-            raise ValueError("it has a colour profile other than sRGB, which would be lost; convert it")
+        if not kept and b"sRGB" not in profile.replace(b"\0", b""):  # its description, in ASCII or UTF-16
+            raise ValueError("it has a colour profile other than sRGB; keep it with --metadata, or convert the picture")
     elif "srgb" not in picture.info:
         white = picture.info.get("chromaticity", _SRGB)
         grey = picture.mode.startswith(("L", "I"))
@@ -302,8 +333,10 @@ def _check_colours(picture: Image.Image) -> None:
             raise ValueError("it has a gamma or colours other than sRGB's, which would be lost; convert it")
 
 
-def _dropped(picture: Image.Image, bits: int) -> Iterator[str]:
-    """What is not kept of a picture, although no visible pixel changes."""
+def _dropped(picture: Image.Image, bits: int, kind: str | None) -> Iterator[str]:
+    """What is not kept of a picture from a file of a kind, although no visible pixel changes."""
+    if kind in ("JPEG", "MPO"):
+        yield "JPEG's coding (the pixels come back, as PNG)"
     if picture.mode in ("P", "PA"):
         yield "a palette (back in RGB)"
     if picture.mode in ("LA", "PA", "RGBA"):
@@ -382,11 +415,16 @@ def _picture_file(entry: Entry, image: Tensor, levels: int) -> bytes:
     else:
         picture = to_pil(image if entry.kind == "RGB" else image[:1], levels)
         picture = picture.convert(entry.kind, dither=Image.Dither.NONE)
-    options: dict[str, Image.Exif] = {}
+    options: dict[str, object] = {}
     if entry.orientation > 1:
         picture = picture.transpose(_TURNS[entry.orientation])
-        options["exif"] = Image.Exif()
-        options["exif"][ExifTags.Base.Orientation] = entry.orientation
+    if entry.exif or entry.orientation > 1:
+        options["exif"] = exif = Image.Exif()
+        exif.load(entry.exif)
+        if entry.orientation > 1:
+            exif[ExifTags.Base.Orientation] = entry.orientation
+    if entry.profile:
+        options["icc_profile"] = entry.profile
     suffix = Path(entry.name).suffix.lower()
     return encoded(picture, KEPT_SUFFIXES.get(suffix, "PNG"), optimize=True, **options)  # `optimize` is for PNG
 

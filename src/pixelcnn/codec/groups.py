@@ -105,20 +105,20 @@ class GroupCoder:
         images.copy_(drawn)
 
     @functools.cached_property
-    def part_ends(self) -> list[int]:
-        """The step after each part of a large image."""
+    def parts(self) -> list[tuple[int, int]]:
+        """The parts of a large image: the step after each, and its number of pixels."""
         wavefront = schedule_of(self._prepared, conditional=self._conditional).wavefront
         channels, steps = self._prepared.image_shape[0], wavefront.steps
         if wavefront.slope >= wavefront.width:  # a pixel per step
             each = -(-_PART_SUBPIXELS // channels)
-            return [*range(each, steps, each), steps]
-        ends, subpixels = [], 0
+            return [(min(end, steps), min(each, steps - end + each)) for end in range(each, steps + each, each)]
+        parts, pixels = [], 0
         for step in range(steps):
-            subpixels += channels * len(wavefront.rows(step))
-            if subpixels >= _PART_SUBPIXELS or step == steps - 1:
-                ends.append(step + 1)
-                subpixels = 0
-        return ends
+            pixels += len(wavefront.rows(step))
+            if channels * pixels >= _PART_SUBPIXELS or step == steps - 1:
+                parts.append((step + 1, pixels))
+                pixels = 0
+        return parts
 
     @torch.inference_mode()
     def edges_in_parts(self, image: Tensor, given: Given) -> Iterator[NDArray[np.uint32]]:
@@ -131,13 +131,13 @@ class GroupCoder:
         room = np.empty((_PART_SUBPIXELS + channels * height, 2), dtype=np.uint32)  # a step may be one pixel per row
         coder = CoderStruct(edges=room.ctypes.data)
         with self._native_coder(1) as native:
-            for _ in native.in_parts(image.contiguous(), condition, coder, self.part_ends):
+            for _ in native.in_parts(image.contiguous(), condition, coder, [end for end, _ in self.parts]):
                 yield room[: coder.position].copy()
                 coder.position = 0
 
     @torch.inference_mode()
-    def decode_in_parts(self, image: Tensor, given: Given, decoders: Iterable[Decoder]) -> Iterator[None]:
-        """`decode` of a single image (1, C, H, W), with a decoder for each part; yields after each.
+    def decode_in_parts(self, image: Tensor, given: Given, decoders: Iterable[Decoder]) -> Iterator[int]:
+        """`decode` of a single image (1, C, H, W), with a decoder for each part; yields the pixels of each.
 
         Raises:
             PayloadError: If one has too few symbols, or too many.
@@ -147,21 +147,21 @@ class GroupCoder:
         if self.native:
             coder = CoderStruct()
             with self._native_coder(1) as native:
-                walking = native.in_parts(image, condition, coder, self.part_ends)
-                for decoder in decoders:
+                walking = native.in_parts(image, condition, coder, [end for end, _ in self.parts])
+                for decoder, (_, pixels) in zip(decoders, self.parts, strict=True):
                     decoder.load(coder)
                     next(walking)
                     decoder.resume(coder)
                     decoder.end()
-                    yield
+                    yield pixels
             return
         drawn, walk = image.to(model.device), self._walk(1, condition)
         start = walk.steps.start
-        for decoder, end in zip(decoders, self.part_ends, strict=True):
+        for decoder, (end, pixels) in zip(decoders, self.parts, strict=True):
             self._take_steps(walk, range(start, end), drawn, decoder)
             decoder.end()
             start = end
-            yield
+            yield pixels
         image.copy_(drawn)
 
     def _walk(self, n: int, condition: Tensor | None) -> Walk:
@@ -223,7 +223,7 @@ class GroupCoder:
         labels, maps = (None if each is None else each.to(model.device) for each in given)
         edges = model.edges(image.to(model.device), model.condition_of(labels, 1, maps))[0].flatten(1, 2).cpu()
         wavefront = schedule_of(model, conditional=self._conditional).wavefront
-        for start, end in itertools.pairwise([0, *self.part_ends]):
+        for start, end in itertools.pairwise([0, *(end for end, _ in self.parts)]):
             steps = [edges[:, wavefront.pixels(step)].reshape(-1, 2) for step in range(start, end)]
             yield torch.cat(steps).numpy().astype(np.uint32)
 

@@ -7,12 +7,18 @@ than 256 levels, which are its values). A number after them stands for that many
 a/009.png. A second number, 2..8, is the EXIF orientation of their files, which hold them turned. An array has a name, a
 NumPy type, its number of images, and how many dimensions it had, or "nhwc" if its channels came last. `labels` says
 what the stream's classes are: "given" with the files, or "chosen" to save bytes; or it is a list of classes that are
-not coded, since the model does not have them. `model` is what the model was called. A stream may come from anyone, so
-nothing of this is trusted.
+not coded, since the model does not have them. `model` is what the model was called.
+
+    {"profiles": ["AAAC..."], "metadata": [[0, 0, "RXhpZ..."], [7, 0, ""]]}
+
+are colour profiles, and for some pictures their number in "files" (runs count as their pictures), which profile they
+have, -1 for none, and their EXIF data, in Base64. A stream may come from anyone, so nothing of this is trusted.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -56,6 +62,10 @@ class Entry:
     """For an array with 4 dimensions: whether it is (N, H, W, C)."""
     orientation: int = 1
     """For a picture: the EXIF orientation of its file, 1..8. The image is upright, the file's pixels may not be."""
+    profile: bytes = b""
+    """For a picture: the ICC profile of its file, if it is kept."""
+    exif: bytes = b""
+    """For a picture: the EXIF data of its file, if they are kept."""
 
     @property
     def is_array(self) -> bool:
@@ -66,8 +76,8 @@ class Entry:
 def notes_of(entries: Iterable[Entry], labels: Labels, model: str) -> dict[str, Any]:
     """The notes of a stream."""
     files: list[list[Any]] = []
-    last: Entry | None = None
-    for entry in entries:
+    entries, last = list(entries), None
+    for entry in (replace(each, profile=b"", exif=b"") for each in entries):
         if entry.is_array:
             axes = "nhwc" if entry.channels_last else entry.dimensions
             files.append([entry.name, entry.kind, entry.count, axes])
@@ -77,6 +87,14 @@ def notes_of(entries: Iterable[Entry], labels: Labels, model: str) -> dict[str, 
             files.append([entry.name, entry.kind] + ([1, entry.orientation] if entry.orientation > 1 else []))
         last = entry
     notes: dict[str, Any] = {"files": files, "model": model}
+    profiles = list(dict.fromkeys(entry.profile for entry in entries if entry.profile))
+    metadata = [
+        [k, profiles.index(entry.profile) if entry.profile else -1, _text(entry.exif)]
+        for k, entry in enumerate(entries)
+        if entry.profile or entry.exif
+    ]
+    if metadata:
+        notes |= {"profiles": [_text(profile) for profile in profiles], "metadata": metadata}
     return notes if labels is None else {**notes, "labels": labels}
 
 
@@ -96,6 +114,8 @@ def entries_of(header: Header) -> list[Entry]:
     if sum(entry.count for entry in runs) != header.count:
         raise StreamError("the notes are damaged: the files do not have as many images as the stream")
     entries = [entry for run in runs for entry in _expanded(run)]
+    for k, profile, exif in _metadata_of(header, len(entries)):
+        entries[k] = replace(entries[k], profile=profile, exif=exif)
     check_names(entry.name for entry in entries)
     for entry in entries:
         deep = entry.kind == "I;16"
@@ -169,6 +189,31 @@ def _entry(file: object) -> Entry:
         case [str(name), str(kind), int(count), "nhwc"] if kind in _DTYPES and count > 0:
             return Entry(name, kind, int(count), 4, channels_last=True)
     raise StreamError(f"the notes are damaged: {str(file)[:60]!r} is no file")
+
+
+def _metadata_of(header: Header, count: int) -> Iterator[tuple[int, bytes, bytes]]:
+    """Which of so many files have kept metadata: their profile and EXIF data."""
+    profiles, metadata = header.notes.get("profiles", []), header.notes.get("metadata", [])
+    if not isinstance(profiles, list) or not isinstance(metadata, list):
+        raise StreamError("the notes are damaged: profiles and metadata are no lists")
+    found = [_bytes(profile) for profile in profiles]
+    for one in metadata:
+        match one:
+            case [int(k), int(profile), exif] if 0 <= k < count and -1 <= profile < len(found):
+                yield int(k), found[profile] if profile >= 0 else b"", _bytes(exif)
+            case _:
+                raise StreamError(f"the notes are damaged: {str(one)[:60]!r} is no metadata of a file")
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(text: object) -> bytes:
+    try:
+        return base64.b64decode(cast(str, text), validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise StreamError("the notes are damaged: metadata are not in Base64") from None
 
 
 def _expanded(run: Entry) -> Iterator[Entry]:

@@ -41,7 +41,7 @@ _CHUNK_SUBPIXELS = 2**20
 _GROUP_BYTES = 2**26  # of a group's features, where an encoder has the choice
 _GROUP_SUBPIXELS = 2**18
 _GROUP_IMAGES = 2**14
-_LARGE_SUBPIXELS = 2**22  # of an image; beyond, it is coded in parts
+_LARGE_SUBPIXELS = 2**20  # of an image; beyond, it is coded in parts
 _MAX_BYTES = 2**31
 _PART = struct.Struct("<I")
 _CHUNKS_PER_THREAD = 4  # from this many on, each thread decodes chunks of its own; below, all decode one together
@@ -71,7 +71,7 @@ def compress(
         condition: As for `AutoregressiveModel.log_prob`; it is not stored, and decoding needs the same. Or "shrink:S":
             the images themselves, S times smaller, which are coded before the images.
         chunk: Images per chunk. A chunk can be decoded without the rest, and damage is confined to it; each costs some
-            16 bytes. By default as many as have 2^20 sub-pixels; of images with more than 2^22, always 1.
+            16 bytes. By default as many as have 2^20 sub-pixels; of images with more, always 1.
         notes: Anything that can be represented as JSON, to be stored with the images, such as their names; deflated.
         progress: Show a progress bar on standard error.
 
@@ -154,15 +154,17 @@ def _payloads_in_parts(
 ) -> Iterator[bytes]:
     """The payloads of large images: their parts, each preceded by its length."""
     labels, condition = given
-    coder = GroupCoder(prepared, labelled=labels is not None, conditioned=condition is not None)
+    kinds = {"labelled": labels is not None, "conditioned": condition is not None}
+    coder = GroupCoder(prepared, **kinds, threads=torch.get_num_threads())
     encoded = encode_natively if coder.native else entropy.encode
-    with progress_bar(f"compressing {len(images)}", len(images) * len(coder.part_ends), "part", show=progress) as bar:
+    pixels = len(images) * math.prod(header.shape[1:])
+    with progress_bar(f"compressing {len(images)}", pixels, "px", show=progress) as bar:
         for k in range(header.chunks):
             label, maps = (None if each is None else each[k : k + 1] for each in given)
             parts = [] if label is None else [encoded(coder.label_edges(label))]
             for edges in coder.edges_in_parts(images[k : k + 1], (label, maps)):
                 parts.append(encoded(edges))
-                bar.update()
+                bar.update(len(edges) // header.shape[0])
             yield b"".join(_PART.pack(len(part)) + part for part in parts)
 
 
@@ -229,7 +231,7 @@ def decompress_with_labels(
         raise StreamError(f"the images have {size} bytes, and most_bytes is {most_bytes}")
     images = torch.from_numpy(np.zeros((len(members), *header.shape), array_dtype(header.levels)))
     labels = torch.from_numpy(np.zeros(len(members), np.int64)) if header.labelled else None
-    unit = "part" if header.large else "img"
+    unit = "px" if header.large else "img"
     with progress_bar(f"decompressing {len(members)}", stream.units(len(members)), unit, show=progress) as bar:
         for chunk, (chunk_images, chunk_labels) in stream.decode(chunks, bar.update):
             start = header.images_of(chunk).start - members.start
@@ -298,7 +300,7 @@ class Stream:
 
         Args:
             chunks: Their indices.
-            done: Called with numbers of images as they are decoded, or of parts of large ones.
+            done: Called with numbers of images as they are decoded, or of pixels of large ones.
             damaged: Called with the index of each damaged chunk and its error; the chunk is then left out. Without it
                 the error is raised.
 
@@ -340,8 +342,8 @@ class Stream:
                     damaged(chunk, result)
 
     def units(self, images: int) -> int:
-        """How many parts so many images have, if they are large; otherwise the number itself."""
-        return images * len(self._coder(1).part_ends) if self.header.large else images
+        """How many pixels so many images have, if they are large; otherwise the number itself."""
+        return images * math.prod(self.header.shape[1:]) if self.header.large else images
 
     def _coder(self, threads: int) -> GroupCoder:
         kinds = {"labelled": self.header.labelled, "conditioned": self.header.conditioned or self.header.shrunk}
@@ -357,7 +359,7 @@ class Stream:
             stop = start + _PART.size + _PART.unpack_from(payload, start)[0]
             parts.append(payload[start + _PART.size : stop])
             start = stop
-        if start != len(payload) or len(parts) != len(coder.part_ends) + self.header.labelled:
+        if start != len(payload) or len(parts) != len(coder.parts) + self.header.labelled:
             raise StreamError(f"chunk {chunk} is damaged: its parts are not those of an image")
         labels = None
         if self.header.labelled:
@@ -365,8 +367,8 @@ class Stream:
             decoder.end()
         image = torch.from_numpy(np.zeros((1, *self.header.shape), array_dtype(self.header.levels)))
         maps = None if self._condition is None else self._condition[chunk : chunk + 1]
-        for _ in coder.decode_in_parts(image, (labels, maps), map(entropy.Decoder, parts)):
-            done(1)
+        for pixels in coder.decode_in_parts(image, (labels, maps), map(entropy.Decoder, parts)):
+            done(pixels)
         return image, labels
 
     def _decoded(self, coder: GroupCoder, chunk: int, done: Callable[[int], object]) -> Decoded:

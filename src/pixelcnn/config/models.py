@@ -16,6 +16,7 @@ __all__ = [
     "MAX_SCALE",
     "GatedPixelCNNConfig",
     "ModelConfig",
+    "PhotoPixelCNNConfig",
     "PixelCNNConfig",
     "PixelCNNPlusPlusConfig",
     "architecture_of",
@@ -186,16 +187,47 @@ class PixelCNNPlusPlusConfig(_WideFieldConfig):
     """Residual blocks of each stream in each of the two halves."""
     mixtures: Annotated[int, Range(1, 2**16)] = 10
     """Logistic distributions of a mixture."""
-    linear_kernel: int = 0
-    """Odd width, 3..31, of the kernel of a linear layer from the image straight to the mixtures; 0: none. It predicts a
-    value from its neighbours, as lossless formats do, and the network corrects it: for photographs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_wide_field("2 * blocks", 2 * self.blocks)
-        width = self.linear_kernel
-        right = isinstance(width, int) and (width == 0 or (width % 2 == 1 and 3 <= width <= MAX_KERNEL))
-        check_rules(self, {"linear_kernel": (right, f"be 0 or an odd number in 3..{MAX_KERNEL}")})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoPixelCNNConfig(_ImageModelConfig):
+    """The architecture of a `pixelcnn.PhotoPixelCNN`."""
+
+    family: ClassVar[str] = "photo"
+
+    image_shape: Annotated[tuple[int, int, int], tyro.conf.Suppress] = (3, 48, 48)
+    """Channels, height and width of an image; the command line takes them from the data."""
+    levels: Annotated[int, tyro.conf.Suppress] = 256
+    """How many values a sub-pixel can take, 2..65,536; images hold 0 .. levels-1."""
+    filters: Annotated[int, Range(1, 2**16)] = 64
+    """Features of each layer."""
+    blocks: Annotated[int, Range(0, 2**16)] = 4
+    """Residual blocks."""
+    mixtures: Annotated[int, Range(1, 2**16)] = 5
+    """Logistic distributions of a mixture."""
+    first_kernel: int = 7
+    """Odd width of the kernel that reads the image, 3..31."""
+    kernel_size: int = 3
+    """Odd width of the blocks' kernels, 1..31."""
+    linear_kernel: int = 5
+    """Odd width, 3..31, of the kernel of the linear prediction, which the network corrects."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = {"first_kernel": 3, "kernel_size": 1, "linear_kernel": 3}
+        rules = {name: (getattr(self, name), low) for name, low in least.items()}
+        check_rules(
+            self,
+            {
+                name: (is_int(width) and width % 2 == 1 and low <= width <= MAX_KERNEL,
+                       f"be an odd integer in {low}..{MAX_KERNEL}")
+                for name, (width, low) in rules.items()
+            },
+        )  # fmt: skip
 
 
 def kernel_sizes(config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig, count: int) -> tuple[int, ...]:
@@ -203,13 +235,13 @@ def kernel_sizes(config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig, count: in
     return (config.kernel_size,) * count if isinstance(config.kernel_size, int) else config.kernel_size
 
 
-ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig
+ModelConfig = PixelCNNConfig | GatedPixelCNNConfig | PixelCNNPlusPlusConfig | PhotoPixelCNNConfig
 """The architecture of any model."""
 
 
 _LATER = (  # options unknown to streams of earlier models
     "first_kernel", "kernel_size", "places", "context", "embedding", "context_places", "condition_channels",
-    "condition_levels", "linear_kernel",
+    "condition_levels",
 )  # fmt: skip
 
 

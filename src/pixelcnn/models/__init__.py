@@ -7,6 +7,7 @@ from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.models.gated import GatedPixelCNN
 from pixelcnn.models.loss import NegativeLogLikelihood
 from pixelcnn.models.mixture import MixtureModel
+from pixelcnn.models.photo import PhotoPixelCNN
 from pixelcnn.models.pixelcnn import PixelCNN
 from pixelcnn.models.plusplus import PixelCNNPlusPlus
 from pixelcnn.models.symmetrised import Symmetrised
@@ -18,6 +19,7 @@ __all__ = [
     "MixtureModel",
     "NegativeLogLikelihood",
     "OrderEnsemble",
+    "PhotoPixelCNN",
     "PixelCNN",
     "PixelCNNPlusPlus",
     "Symmetrised",
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 MODELS: dict[str, type[AutoregressiveModel]] = {
-    cls.__name__: cls for cls in (PixelCNN, GatedPixelCNN, PixelCNNPlusPlus)
+    cls.__name__: cls for cls in (PixelCNN, GatedPixelCNN, PixelCNNPlusPlus, PhotoPixelCNN)
 }
 
 AutoregressiveModel.classes.update(MODELS | {"OrderEnsemble": OrderEnsemble, "Symmetrised": Symmetrised})

@@ -14,15 +14,9 @@ resolution.
 Both streams begin with convolutions of the image, to which `pixelcnn.models.context` can add what is known of the
 pixel's position and of the whole picture above it.
 
-With `linear_kernel` a linear layer of the image is added to the output. It begins as the prediction of lossless
-formats, left + above - above left, each colour corrected by the error of the one before it, with narrow distributions
-around it; the network has to learn only what this misses.
-
 With attention blocks (`pixelcnn.models.attention`) between those of ul, that stream sees all earlier pixels.
 
-The network outputs the parameters of a pixel's mixture, which all channels share. The means of a later channel depend
-linearly on the values of the earlier ones, and the weights are updated by Bayes' rule. The result is one mixture per
-sub-pixel given those before it, so sampling, scoring and coding need no special treatment of channels.
+The network outputs the parameters of a pixel's mixture (`pixelcnn.models.logistics`).
 
 References:
     | PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture Likelihood and Other Modifications (Salimans,
@@ -31,22 +25,17 @@ References:
 
 from __future__ import annotations
 
-import itertools
-import math
 import typing
 
 import torch
 from torch import Tensor, nn
 
 from pixelcnn.arguments import plain
-from pixelcnn.arithmetic.mixture import Resolution, mixture_of
 from pixelcnn.config import PixelCNNPlusPlusConfig, kernel_sizes
 from pixelcnn.layers import MaskedConv2d, Window
-from pixelcnn.levels import GREY_LEVELS
-from pixelcnn.likelihoods import LogisticMixture
 from pixelcnn.models.attention import attention_blocks
-from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.context import FirstLayerTerms
+from pixelcnn.models.logistics import LogisticsModel
 from pixelcnn.models.maps import map_encoder, map_layer, map_term
 from pixelcnn.operations import GLU, ConcatELU, Conv, View, condition_map, condition_term
 
@@ -115,7 +104,7 @@ class ResidualBlock(nn.Module):
         return x + view(GLU(), view(Conv(self.conv2), view.dropout(view(ConcatELU(), c)), given))
 
 
-class PixelCNNPlusPlus(AutoregressiveModel):
+class PixelCNNPlusPlus(LogisticsModel):
     """PixelCNN++, conditional on a class, a vector or a map if asked for.
 
     Args:
@@ -137,7 +126,6 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         context_places: Whether each cell of a context has learned features of its own.
         condition_channels: Channels of a map of numbers to condition on, see `pixelcnn.operations.condition_map`.
         condition_levels: Number of categories of a map to condition on, its last channel.
-        linear_kernel: Odd width of the kernel of a linear layer from the image to the mixtures, 3..31; 0 for none.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -150,8 +138,6 @@ class PixelCNNPlusPlus(AutoregressiveModel):
     """
 
     Config = PixelCNNPlusPlusConfig
-    grouped = False
-    likelihood: LogisticMixture
 
     def __init__(
         self,
@@ -173,7 +159,6 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         context_places: bool = PixelCNNPlusPlusConfig.context_places,
         condition_channels: int = PixelCNNPlusPlusConfig.condition_channels,
         condition_levels: int = PixelCNNPlusPlusConfig.condition_levels,
-        linear_kernel: int = PixelCNNPlusPlusConfig.linear_kernel,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -197,10 +182,9 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             context_places=context_places,
             condition_channels=condition_channels,
             condition_levels=condition_levels,
-            linear_kernel=linear_kernel,
         )
         filters, blocks, mixtures = config.filters, config.blocks, config.mixtures
-        super().__init__(config, LogisticMixture(config.levels, mixtures), generator=generator)
+        super().__init__(config, mixtures, generator=generator)
         c, image = self.image_shape[0], self.image_features
         condition = config.condition_features
         self.map_encoder = map_encoder(config, generator)
@@ -223,8 +207,7 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             row(map(_down_right, down), 2),
         ]
         self.up_u, self.up_ul, self.down_u, self.down_ul = map(nn.ModuleList, halves)
-        self._resolution = Resolution(config.levels)
-        self.output = _conv(2 * filters, _raw_features(c, mixtures), 1, generator)
+        self.output = _conv(2 * filters, self.raw_features, 1, generator)
         self._halves = tuple(map(tuple, halves))
         between = attention_blocks(config, 2 * blocks + 1, filters, 1, generator)
         self.attention = nn.ModuleList(between.values())
@@ -235,35 +218,6 @@ class PixelCNNPlusPlus(AutoregressiveModel):
             middles = torch.linspace(-0.9, 0.9, mixtures) * 2.0**self._resolution.mean_bits
             means.copy_(middles.expand(c, mixtures))
             self.output.bias[mixtures * (1 + c) : mixtures * (1 + 2 * c)] = -1.5
-        self.linear_above = self.linear_left = None
-        if r := config.linear_kernel // 2:
-            raw = _raw_features(c, mixtures)
-            self.linear_above = _conv(image, raw, Window(-r, -1, -r, r), generator, first=True)
-            self.linear_left = _conv(image, raw, Window(-r, 0, -r, -1), generator, first=True)
-            self._begin_linear(self.linear_above, self.linear_left)
-
-    @torch.no_grad()
-    def _begin_linear(self, above: MaskedConv2d, left: MaskedConv2d) -> None:
-        """The initial linear prediction, and narrow distributions around it."""
-        c, m = self.image_shape[0], self.likelihood.mixtures
-        unit, coupling = 2.0**self._resolution.mean_bits, 0.9 if c == 3 else 0.0
-        middle, bias = above.weight.shape[-1] // 2, self.output.bias
-        self.output.weight.mul_(0.1)
-        for layer in (above, left):
-            layer.weight.zero_()
-            layer.bias.zero_()
-        for k in range(c):
-            means = slice(m + k * m, m + k * m + m)
-            bias[means] = unit * (torch.linspace(-0.02, 0.02, m) - 1 + (coupling if k else 0))
-            for channel, share in ((k, 1.0), (k - 1, -coupling)):
-                if channel >= 0 and self.image_features == c:  # levels that are read as numbers, 0 to 1 for -1 to 1
-                    left.weight[means, channel, -1, -1] = 2 * unit * share
-                    above.weight[means, channel, -1, middle] = 2 * unit * share
-                    above.weight[means, channel, -1, middle - 1] = -2 * unit * share
-        bias[m * (1 + c) : m * (1 + 2 * c)] = -3.7
-        for index, (first, second) in enumerate(itertools.combinations(range(c), 2)):
-            pair = slice(m * (1 + 2 * c) + index * m, m * (2 + 2 * c) + index * m)
-            bias[pair] = math.atanh(coupling) if second == first + 1 else 0.0
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`: the input of `subpixel_params`, (..., raw features)."""
@@ -282,44 +236,8 @@ class PixelCNNPlusPlus(AutoregressiveModel):
         for k, (for_u, for_ul) in enumerate(zip(down_u, down_ul, strict=True), len(up_ul) + 1):
             u = for_u.forward(u, (us.pop(),), view, known)
             ul = self._attend(k, for_ul.forward(ul, (u, uls.pop()), view, known), view)
-        raw = view(Conv(self.output), view(ConcatELU(), ul))
-        if self.linear_above is None or self.linear_left is None:
-            return raw
-        return raw + view(Conv(self.linear_left), view.image, view(Conv(self.linear_above), view.image))
+        return view(Conv(self.output), view(ConcatELU(), ul))
 
     def _attend(self, blocks: int, ul: Tensor, view: View) -> Tensor:
         """The stream after `blocks` of its blocks, passed through the attention block that follows, if there is one."""
         return self._attention[blocks].forward(ul, view) if blocks in self._attention else ul
-
-    def subpixel_params(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
-        """See `AutoregressiveModel.subpixel_params`: the mixture of one channel given the earlier ones, (..., 3 m)."""
-        c, m = self.image_shape[0], self.likelihood.mixtures
-        raw = raw.double() if self.levels > GREY_LEVELS else raw  # so many levels need more digits than float32 has
-        weights, rest = raw[..., :m], raw[..., m:]
-        means = rest[..., : c * m] * 2.0**-self._resolution.mean_bits
-        log_scales, slopes = rest[..., c * m : 2 * c * m], torch.tanh(rest[..., 2 * c * m :])
-        pairs = {pair: slice(k * m, (k + 1) * m) for k, pair in enumerate(itertools.combinations(range(c), 2))}
-        values = 2 * levels.to(raw.dtype) / (self.levels - 1) - 1
-
-        def mean(k: int) -> Tensor:
-            moved = means[..., k * m : (k + 1) * m]
-            for j in range(k):
-                moved = moved + slopes[..., pairs[j, k]] * values[..., j : j + 1]
-            return moved
-
-        def mixture(k: int) -> Tensor:
-            return torch.cat([weights, mean(k), log_scales[..., k * m : (k + 1) * m]], -1)
-
-        for k in range(channel):
-            weights = self.likelihood.posterior(mixture(k), levels[..., k])
-        return mixture(channel)
-
-    def subpixel_params_on_grid(self, raw: Tensor, levels: Tensor, channel: int) -> Tensor:
-        """See `DensityModel.subpixel_params_on_grid`: weights in 0..1 instead of logits."""
-        mixture = mixture_of(raw, levels, channel, self.likelihood.mixtures, self.levels)
-        return torch.cat([mixture.weights, mixture.means, mixture.log_scales], -1)
-
-
-def _raw_features(channels: int, mixtures: int) -> int:
-    """Number of raw features: weights; means and scales of each channel; a slope for each pair of channels."""
-    return mixtures * (1 + 2 * channels + channels * (channels - 1) // 2)

@@ -46,6 +46,9 @@ class Conv(Operation):
             matrix = torch.cat([layer.kernel_at(*tap) for tap in layer.taps], 1)
             y = F.linear(_columns(layer, x), matrix, layer.bias)
             return self._activated(arithmetic.settled(y if add is None else y + add))
+        if layer.full_precision and torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self.whole(view, *inputs)
         weight, x = arithmetic.operand(layer.masked_weight()), arithmetic.operand(x)
         if layer.pointwise:
             y = torch.addmm(layer.bias, x.reshape(-1, layer.in_channels), weight[:, :, 0, 0].t())

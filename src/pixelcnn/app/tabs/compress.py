@@ -22,7 +22,7 @@ from pixelcnn.app.compressing import (
 )
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
-from pixelcnn.app.uploads import as_image, from_base64, picture_field, received, upload_field
+from pixelcnn.app.uploads import as_image, as_picture, from_base64, picture_field, received, upload_field
 from pixelcnn.files import values_digest
 from pixelcnn.images import grid
 
@@ -36,6 +36,7 @@ _PROBABLE = "the most probable"
 _IMAGES = 16  # at first
 _MAX_CLASSES = 100  # of which the most probable one is found: one forward pass each
 _MAX_LISTED = 64  # classes of decoded images
+_SIZE = "scaled and cropped to the size of the model's images; for a model of photographs as they are"
 _SIDE = 640  # approximate width of the picture in pixels
 _COPY = re.compile(r"([0-9a-f]{64}) ([A-Za-z0-9+/=]+)")
 
@@ -88,7 +89,8 @@ def build(backend: parts.Backend) -> None:
             number = parts.test_image_number("First test image", visible=shown_number)
             seed = parts.seed_number(visible=shown_seed)
             n = gr.Slider(1, most, value=min(_IMAGES, most), step=1, label="How many", visible=shown_n)
-            files = gr.HTML(None, **picture_field("Pictures", limits, several=True), visible=shown_files)
+            field = picture_field("Pictures", limits, several=True, size=_SIZE)
+            files = gr.HTML(None, **field, visible=shown_files)
             label = parts.choice("Class", _choices(first), info="is given to the model, and stored in the stream")
     gr.HTML('<h3 class="px-heading px-after">Decode</h3>')
     with gr.Row():
@@ -145,12 +147,15 @@ def _images(
         classes = () if label in (parts.ANY, _PROBABLE) else (int(label),)
         *_, last = draw(served, Request(images=count, classes=classes, seed=parts.whole("seed", seed)), limits)
         return last.canvas
-    return torch.stack([_image(served, content, k, count, limits) for k, content in enumerate(contents, start=1)])
+    images = [_image(served, content, k, count, limits) for k, content in enumerate(contents, start=1)]
+    if len({image.shape for image in images}) > 1:
+        raise ValueError("pictures that are compressed together must have one size")
+    return torch.stack(images)
 
 
 def _image(served: Served, content: bytes, number: int, count: int, limits: Limits) -> Tensor:
     try:
-        return as_image(served, content, limits)
+        return (as_picture if served.keeps_sizes else as_image)(served, content, limits)
     except ValueError as error:
         raise ValueError(f"picture {number} of {count}: {error}" if count > 1 else str(error)) from None
 
@@ -224,7 +229,7 @@ def decoded_html(result: Decompressed, digest: str | None) -> str:
     equal = "they match the digest in the stream"
     if digest is not None:
         equal = f"equal to the original: <strong>{'yes' if own_digest == digest else 'no'}</strong>"
-    c, h, w = served.model.image_shape
+    c, h, w = result.images.shape[1:]
     rows = [
         ("model", html.escape(served.name)),
         ("images", f"{n} of {c} × {h} × {w}, {served.model.levels} levels"),

@@ -97,7 +97,9 @@ def build(backend: parts.Backend) -> None:
             with gr.Row(elem_classes="px-seed"):
                 seed = parts.seed_number(min_width=140)
                 fresh = gr.Button("New seed", min_width=120)
-            map_field = picture_field("Map that the images are given", limits, size="the map's size")
+            map_field = picture_field(
+                "Map that the images are given", limits, size="scaled and cropped to the map's size"
+            )
             file = gr.HTML(None, **map_field, visible=parts.visible(bool(first.map_scales)))
             size = parts.choice("Size of the map", _sizes(first))
             replay = gr.Checkbox(True, label="Replay slowly", info="when done, shows once more how the images grew")

@@ -27,11 +27,10 @@ class NativeCoder:
         model: A model in exact arithmetic, for which `pixelcnn.sampling.native.why_not_native` returns None.
         n: Number of images per group.
         conditional: Whether they are conditioned on something.
-        threads: How many threads code a group together, at most one per image.
+        threads: How many threads code a group together; the walk may take fewer.
     """
 
     def __init__(self, model: Autoregressive, n: int, *, conditional: bool, threads: int = 1) -> None:
-        self._threads = min(threads, n)
         self._walk = NativeWalk(model, n, conditional=conditional, threads=threads, team=True)
 
     def decode(self, images: Tensor, condition: Tensor | None, coder: CoderStruct) -> None:
@@ -53,21 +52,24 @@ class NativeCoder:
         self._walk.begin(images, condition, Draw(1), coder=coder)
         start = 0
         for end in ends:
-            self._walk.run(start, end)
+            self._steps(start, end)
             yield
             start = end
 
     def _run(self, images: Tensor, condition: Tensor | None, coder: CoderStruct) -> None:
-        walk = self._walk
-        walk.begin(images, condition, Draw(len(images)), coder=coder)
+        self._walk.begin(images, condition, Draw(len(images)), coder=coder)
+        self._steps(0, self._walk.wavefront.steps)
+
+    def _steps(self, start: int, end: int) -> None:
+        """Runs steps start .. end - 1, by all threads."""
         all_here, lacking = threading.Event(), False
 
         def fill(member: int) -> None:
             all_here.wait()
             if not lacking:
-                walk.run(0, walk.wavefront.steps, member)
+                self._walk.run(start, end, member)
 
-        others = [threading.Thread(target=fill, args=(member,)) for member in range(1, self._threads)]
+        others = [threading.Thread(target=fill, args=(member,)) for member in range(1, self._walk.threads)]
         try:
             for thread in others:
                 thread.start()

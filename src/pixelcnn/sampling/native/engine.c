@@ -88,6 +88,7 @@ struct op {
     int64_t scale;                                   /* if computed a row at a time, the spacing of its rows and
                                                         columns in pixels; otherwise 0 */
     int64_t stride;                                  /* of a PRODUCT's convolution; the factor of an UPSAMPLE */
+    int64_t meets;                                   /* whether it reads what other rows got in the same step */
 };
 
 struct plan {
@@ -123,8 +124,9 @@ static double min_log_scale(const struct plan *plan) { return -7 - 0.75 * (doubl
 
 struct coder;
 
+/* What one thread fills: images of its own; or, of images that it has in common with others, some of the front's rows. */
 struct share {
-    real *arena;
+    real *arena, *scratch;
     image_level *images;                             /* (n, channels, height, width) */
     int64_t count, n, first;                         /* images, the same with copies, index of the first */
     uint64_t root;                                   /* the seed, mixed */
@@ -134,6 +136,7 @@ struct share {
     double *evidence;                                /* per image; the log-probability of known levels is added, or of
                                                         drawn ones if none is known; null for neither */
     struct team *team;                               /* EXACT: the threads that fill a group of images together */
+    int64_t part, parts;                             /* which part of each front's rows; 0 of 1 unless shares divide them */
 };
 
 int64_t panel(void) { return PANEL; }
@@ -158,12 +161,22 @@ static ALWAYS int64_t modulo(int64_t x, int64_t size) /* in 32 bits: division co
     return rest < 0 ? rest + size : rest;
 }
 
-static ALWAYS real *at(const struct slot *slot, real *arena, int64_t time, int64_t row)
+/* Where the share's part of so many rows of the front starts; with part + 1, where it ends. */
+static ALWAYS int64_t start_of_part(const struct share *share, int64_t part, int64_t rows)
+{
+    return share->parts > 1 ? rows * part / share->parts : part * rows;
+}
+
+static ALWAYS real *at(const struct slot *slot, const struct share *share, int64_t time, int64_t row)
 {
     if (slot->slots) time = modulo(time, slot->slots);
     if (slot->ring) row = modulo(row, slot->ring);
-    return arena + slot->offset + time * slot->per_step + row * slot->per_row;
+    return (slot->per_row ? share->arena : share->scratch) + slot->offset + time * slot->per_step + row * slot->per_row;
 }
+
+/* Where an operation finds its first row: `skip` rows of the front belong to other threads, and scratch has none of them. */
+#define SKIPPED(slot) ((slot)->per_row ? skip * (slot)->stride : 0)
+#define START(slot) (at(slot, share, time, first_row) + SKIPPED(slot))
 
 /* The arguments of a matrix product, for one block of rows. */
 struct product {
@@ -352,17 +365,19 @@ static ALWAYS void show(const struct plan *plan, real *seen, int64_t channel, in
 #include "exact.h"
 #endif
 
-/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on position, one pixel of one image at a time. */
+/* POSITION, KEEP_KEYS, KEEP_VALUES and ATTENTION: what depends on position, one pixel of one image at a time; the front
+ * starts at first_row, and the share's part of it at `start`. */
 static void apply_by_position(const struct plan *plan, const struct op *op, const struct share *share, int64_t time,
-                           int64_t first_row, int64_t end)
+                           int64_t first_row, int64_t start, int64_t end)
 {
     const struct slot *source = plan->slots + op->source, *target = plan->slots + op->target;
     const int64_t columns = op->columns, size = columns / (op->count ? op->count : 1);
     const int64_t padded = (size + BLOCK - 1) / BLOCK * BLOCK; /* size of each head's values */
-    for (int64_t i = first_row, r = 0; i < end; i++)
+    const int64_t skip = (start - first_row) * share->n;
+    for (int64_t i = start, r = 0; i < end; i++)
         for (int64_t n = 0; n < share->n; n++, r++) {
             int64_t pixel = i * plan->width + time - plan->slope * i;
-            const real *x = at(source, share->arena, time, first_row) + r * source->stride + op->column;
+            const real *x = START(source) + r * source->stride + op->column;
             if (op->kind == KEEP_KEYS || op->kind == KEEP_VALUES) {
                 real *kept = share->arena + target->offset + n * target->stride;
                 for (int64_t k = 0; k < columns; k++)
@@ -370,7 +385,7 @@ static void apply_by_position(const struct plan *plan, const struct op *op, cons
                     else kept[pixel * target->per_row + k / size * padded + k % size] = x[k];
                 continue;
             }
-            real *y = at(target, share->arena, time, first_row) + r * target->stride + op->column;
+            real *y = START(target) + r * target->stride + op->column;
             if (op->kind == POSITION || pixel == 0) {   /* no pixel precedes the first */
                 if (op->kind == POSITION) memcpy(y, plan->weights + op->weights + pixel * columns, columns * sizeof(real));
                 else memset(y, 0, columns * sizeof(real));
@@ -392,10 +407,10 @@ static void apply_to_row(const struct plan *plan, const struct op *op, const str
 {
     const struct slot *source = plan->slots + op->source, *target = plan->slots + op->target;
     const int64_t block = share->n * target->stride;
-    real *y = at(target, share->arena, 0, row);
+    real *y = at(target, share, 0, row);
     for (int64_t j = 0; j < columns; j++, y += block)
         if (op->kind == UPSAMPLE)
-            memcpy(y, at(source, share->arena, j / op->stride, row / op->stride), block * sizeof(real));
+            memcpy(y, at(source, share, j / op->stride, row / op->stride), block * sizeof(real));
         else
             for (int64_t n = 0; n < share->n; n++)
                 memcpy(y + n * target->stride + op->column, plan->weights + op->weights + (row * columns + j) * op->columns,
@@ -419,18 +434,19 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         end = first_row + 1;
     } else
         first_row = plan->rows[2 * (time + plan->origin)], end = plan->rows[2 * (time + plan->origin) + 1];
-    int64_t rows = (end - first_row) * share->n * columns;
+    const int64_t from = start_of_part(share, share->part, end - first_row), skip = from * share->n;
+    end = first_row + start_of_part(share, share->part + 1, end - first_row);
+    int64_t rows = (end - first_row - from) * share->n * columns;
     if (rows == 0) return;
     if (op->scale && (op->kind == POSITION || op->kind == UPSAMPLE)) {
         apply_to_row(plan, op, share, first_row, columns);
         return;
     }
     if (op->kind >= POSITION && op->kind <= ATTENTION) {
-        apply_by_position(plan, op, share, time, first_row, end);
+        apply_by_position(plan, op, share, time, first_row, first_row + from, end);
         return;
     }
     struct product p;
-#define START(slot) (at(slot, share->arena, time, first_row)) /* at the target's pixels */
     p.target = START(target) + op->column;
     p.target_stride = target->stride;
     p.add = add ? START(add) + op->column : 0;
@@ -450,7 +466,7 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
     p.panel_size = 0;
     for (int64_t s = 0; s < op->count; s++) {
         const struct run *run = plan->runs + op->runs + s;
-        p.starts[s] = at(source, share->arena, time - run->delay, first_row * op->stride + run->up);
+        p.starts[s] = at(source, share, time - run->delay, first_row * op->stride + run->up) + SKIPPED(source);
         p.lengths[s] = run->length;
         p.panel_size += run->length * PANEL;
     }
@@ -687,8 +703,8 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
     const struct slot *output = plan->slots + plan->output, *image = plan->slots;
     const int mixture = plan->likelihood == MIXTURE;  /* has one output for all channels */
     const int64_t area = plan->height * plan->width, size = plan->image_features / plan->channels;
-    const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
-    real *seen = at(image, share->arena, step, first_row) + channel * size;
+    const real *params = at(output, share, step, first_row) + (mixture ? 0 : channel * plan->params);
+    real *seen = at(image, share, step, first_row) + channel * size;
     int64_t copy = share->n > share->count ? share->count : 0; /* rows from an image to its unconditional copy */
     for (int64_t i = first_row; i < end; i++, params += copy * output->stride, seen += copy * image->stride)
         for (int64_t n = 0; n < share->count; n++, params += output->stride, seen += image->stride) {
@@ -726,7 +742,7 @@ static void clear_ended(const struct plan *plan, const struct share *share, int6
         int64_t last = plan->slope ? (time - plan->width) / plan->slope : plan->height - 1;
         for (int64_t i = last < plan->height ? last : plan->height - 1; i >= 0; i--) {
             if (time - plan->slope * i >= plan->width + plan->reach) break;
-            memset(at(slot, share->arena, time, i), 0, slot->per_row * sizeof(real));
+            memset(at(slot, share, time, i), 0, slot->per_row * sizeof(real));
         }
     }
 }
@@ -738,8 +754,12 @@ void run_steps(const struct plan *plan, const struct share *share, int64_t start
         const int32_t column = plan->by_rows && step > 0 ? (int32_t)step % (int32_t)plan->width : 0;
         if (!plan->by_rows) clear_ended(plan, share, step);
         for (int64_t channel = 0, k = 0; channel < plan->channels; channel++) {
-            for (; k < plan->ends[channel]; k++)
+            for (; k < plan->ends[channel]; k++) {
+#ifdef EXACT
+                if (share->parts > 1 && plan->ops[k].meets) meet(share->team);
+#endif
                 if (!column || !plan->ops[k].scale) apply(plan, plan->ops + k, share, step);
+            }
             if (step < 0) continue;
             if (plan->by_rows) {
                 const int64_t row = (step - column) / plan->width;
@@ -793,7 +813,7 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
             if (time + plan->origin < 0) continue;
             const int64_t end = plan->rows[2 * (time + plan->origin) + 1];
             for (int64_t i = plan->rows[2 * (time + plan->origin)]; i < end; i++) {
-                real *row = at(target, share->arena, time, i), *seen = at(source, other->arena, time, i);
+                real *row = at(target, share, time, i), *seen = at(source, other, time, i);
                 for (int64_t k = 0; k < count; k++) memcpy(row + to[k] * stride, seen + from[k] * stride, size);
             }
         }

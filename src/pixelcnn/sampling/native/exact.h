@@ -136,14 +136,14 @@ static int64_t choose(const struct plan *plan, const struct distribution *d, dou
     return low;
 }
 
-/* Threads that fill a group of images, each those of its share, with consecutive shares: all of them compute a step's
- * distributions, from which the first one then chooses all levels. */
+/* Threads that fill a group of images, each those of its share, with consecutive shares, or each its part of the rows of
+ * all: they compute a step's distributions, from which the first one then chooses all levels. */
 struct team {
     int64_t members, arrived, meetings;
     const struct share *shares;                      /* one per member */
     struct coder *coder;                             /* the payload to decode; null to draw */
     struct distribution *found;                      /* of the front's pixels, image after image */
-    int64_t room;                                    /* number of distributions that each member has room for */
+    int64_t room;                                    /* number of distributions that each share of images has room for */
 };
 
 int64_t distribution_size(void) { return sizeof(struct distribution); }
@@ -165,10 +165,10 @@ static void meet(struct team *team)
 static void choose_levels(const struct plan *plan, const struct team *team, int64_t step, int64_t first_row,
                           int64_t end, int64_t channel)
 {
-    const int64_t area = plan->height * plan->width;
+    const int64_t area = plan->height * plan->width, shares = team->shares->parts > 1 ? 1 : team->members;
     struct coder *coder = team->coder;
     for (int64_t i = first_row; i < end; i++)
-        for (int64_t m = 0; m < team->members; m++) {
+        for (int64_t m = 0; m < shares; m++) {
             const struct share *share = team->shares + m;
             const struct distribution *d = team->found + m * team->room + (i - first_row) * share->count;
             int64_t pixel = i * plan->width + step - plan->slope * i;
@@ -190,17 +190,28 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
     const struct slot *output = plan->slots + plan->output, *image = plan->slots;
     const int64_t area = plan->height * plan->width, subpixels = plan->channels * area;
     const int mixture = plan->likelihood == MIXTURE; /* has one output for all channels */
-    const real *params = at(output, share->arena, step, first_row) + (mixture ? 0 : channel * plan->params);
-    real *seen = at(image, share->arena, step, first_row) + channel * (plan->image_features / plan->channels);
+    const int64_t rows = end - first_row, from = start_of_part(share, share->part, rows);
+    const int64_t to = start_of_part(share, share->part + 1, rows), skip = from * share->count;
+    const real *params = at(output, share, step, first_row) + (mixture ? 0 : channel * plan->params);
+    real *seen = at(image, share, step, first_row) + channel * (plan->image_features / plan->channels);
     struct team *team = share->team;
-    struct distribution *d = team->found + (share - team->shares) * team->room;
+    struct distribution *d = team->found + (share->parts > 1 ? skip : (share - team->shares) * team->room);
+    params += SKIPPED(output);
 #define LEVELS (share->images + n * subpixels + i * plan->width + step - plan->slope * i)
-    for (int64_t i = first_row; i < end; i++)
+    for (int64_t i = first_row + from; i < first_row + to; i++)
         for (int64_t n = 0; n < share->count; n++, params += output->stride, d++)
             if (mixture) mix_logistics(plan, params, LEVELS, area, channel, d);
             else weigh_levels(plan, params, d);
     meet(team);
     if (share == team->shares) choose_levels(plan, team, step, first_row, end, channel);
+    if (share->parts > 1) {                          /* what others read at once is shown before they go on */
+        if (share == team->shares)
+            for (int64_t i = first_row; i < end; i++)
+                for (int64_t n = 0; n < share->count; n++, seen += image->stride)
+                    show(plan, seen, channel, LEVELS[channel * area]);
+        meet(team);
+        return;
+    }
     meet(team);
     for (int64_t i = first_row; i < end; i++)
         for (int64_t n = 0; n < share->count; n++, seen += image->stride)

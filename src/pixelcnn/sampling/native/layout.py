@@ -13,7 +13,7 @@ Every value of the program has a slot of memory:
 - Features of a map, which are known beforehand, are kept for all pixels, where those of the current rows are read in
   place: like the image or, if the network is run row by row, as (rows, columns, N, features).
 - All other values are scratch and exist only for the current rows; for greyscale images a slot is reused as soon as its
-  value is no longer needed.
+  value is no longer needed. Threads that divide the rows of the front have everything else in common.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ Numbers = np.ndarray[Any, Any]
 
 _MAX_PLANS = 16
 _KEEP_KEYS, _KEEP_VALUES = 6, 7  # as in engine.c
+_PER_ROW = SLOT_FIELDS.index("per_row")
 
 
 def plan_of(network: PackedNetwork, images: int, copies: int = 1) -> Plan:
@@ -59,7 +60,7 @@ class Plan:
         schedule, wavefront = network.schedule, network.schedule.wavefront
         self.rows = n * (w if network.by_rows else max(len(wavefront.rows(step)) for step in range(wavefront.steps)))
         """Rows of the largest matrix product."""
-        self._size = 0
+        self._size = self._scratch_size = 0
         self._slots: list[tuple[int, ...]] = []
         self._histories: dict[Node, tuple[int, int]] = {}
         self._slot_of: dict[int, int] = {}
@@ -89,16 +90,21 @@ class Plan:
             image_features=network.image_features, embedding=network.embedding,
         )  # fmt: skip
 
-    def arena(self) -> Numbers:
-        """Memory for one thread's share."""
+    def arena(self, parts: int = 1) -> Numbers:
+        """Memory for one thread's share, or for one that threads divide by rows into so many parts."""
         memory = np.zeros(
-            self._size + 2 * ALIGNMENT,  # compiled code reads up to one vector past the end
+            # compiled code reads up to one vector past the end
+            self._size + parts * self._scratch_size + 2 * ALIGNMENT,
             dtype=self._network.real,
         )
         skip = -memory.ctypes.data // memory.itemsize % ALIGNMENT
         return memory[skip:]
 
-    def begin(self, arena: Numbers, condition: Tensor | None) -> None:
+    def scratch(self, arena: Numbers, part: int) -> Numbers:
+        """Where in the arena a part's scratch is, to which its slots' offsets are added."""
+        return arena[part * self._scratch_size :]
+
+    def begin(self, arena: Numbers, condition: Tensor | None, parts: int = 1) -> None:
         """Prepares the memory for a batch whose images are conditioned on the rows of `condition`, (images, D)."""
         arena.fill(0)
         for node in self._network.program.nodes:
@@ -108,7 +114,8 @@ class Plan:
                 values = np.zeros((self.n, stride), dtype=arena.dtype)
                 values[: self.images] = node.op.of_images(self._network.arithmetic, condition).detach().numpy()
                 repeated = np.tile(values, (self.rows // self.n, 1))
-                arena[offset : offset + self.rows * stride] = repeated.reshape(-1)
+                for part in range(parts):
+                    self.scratch(arena, part)[offset : offset + self.rows * stride] = repeated.reshape(-1)
             elif isinstance(node.op, ConditionMap):
                 assert condition is not None
                 _, height, width = self._network.image_shape
@@ -141,7 +148,16 @@ class Plan:
                 for kind, value, history in kinds
                 if channel == 0
             ]  # fmt: skip
-        return [*lines, line(lead=leads[node.target], target=self._slot_of[node.target], **memory, **fields)]
+        here = {"lead": leads[node.target], "target": self._slot_of[node.target], "meets": self._meets(node, fields)}
+        return [*lines, line(**here, **memory, **fields)]
+
+    def _meets(self, node: Node, fields: dict[str, int]) -> bool:
+        """Whether a convolution reads, at other pixels, features that are computed in the same step."""
+        if not isinstance(node.op, Conv) or node.inputs[0] == IMAGE or self._network.by_rows:
+            return False
+        source, leads = node.inputs[0], self._network.schedule.leads
+        runs = self._network.runs[fields["runs"] :][: fields["count"]]
+        return any(delay == leads[node.target] - leads[source] and (delay or up) for delay, up, _ in runs)
 
     def _lay_out(self) -> None:
         """Gives every value its slot."""
@@ -182,8 +198,11 @@ class Plan:
             elif target not in kept and free.get(features):
                 slot_of[target] = free[features].pop()
             else:
-                slot_of[target] = self._slot(offset=self._take(self.rows * features), stride=features)
+                slot_of[target] = self._slot(offset=self._scratch_size, stride=features)
+                self._scratch_size += _aligned(self.rows * features)
             release(rest, k)
+        # scratch comes last
+        self._slots = [slot if slot[_PER_ROW] else (slot[0] + self._size, *slot[1:]) for slot in self._slots]
 
     def _row_slot(self, value: int) -> int:
         """A slot of rows of a value's grid: as many as are read later, with zeros before, between and after them."""

@@ -25,7 +25,7 @@ SLOT_FIELDS = ("offset", "stride", "per_row", "per_step", "slots", "lead", "ring
 """`struct slot`, rows of int64."""
 OP_FIELDS = (
     "kind", "lead", "source", "target", "add", "residual", "column", "columns", "relu", "runs", "count", "weights",
-    "bias", "scale", "stride",
+    "bias", "scale", "stride", "meets",
 )  # fmt: skip
 """`struct op`, rows of int64."""
 
@@ -41,11 +41,11 @@ class PlanStruct(ctypes.Structure):
 
 
 class ShareStruct(ctypes.Structure):
-    """`struct share`: the images that one thread draws."""
+    """`struct share`: what one thread fills."""
 
     _fields_ = [
-        *_fields(pointers="arena images", integers="count n first", unsigned="root", numbers="temperature guidance"),
-        *_fields(pointers="known evidence team"),
+        *_fields(pointers="arena scratch images", integers="count n first", unsigned="root"),
+        *_fields(numbers="temperature guidance", pointers="known evidence team", integers="part parts"),
     ]
 
 

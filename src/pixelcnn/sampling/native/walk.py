@@ -5,7 +5,7 @@ without guidance, except for known levels; or, in exact arithmetic, from a strea
 the weights, so they never wait for each other, and since every sum has a fixed order, image i is the same bit for bit
 whatever the batch size and the number of threads. The symbols of a stream are sequential, however: threads that decode
 together form a team, which waits after every step while its first thread reads the symbols; this takes little time
-compared with the network.
+compared with the network. A team of more threads than images divides the front's rows instead of the images.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ def library_of(model: Autoregressive) -> ctypes.CDLL:
 
 @dataclass(frozen=True)
 class _Member:
-    """A share of the images, filled by one thread."""
+    """What one thread fills: some of the images or, of all, a part of the front's rows."""
 
     start: int
     plan: Plan
     arena: Numbers
+    part: int = 0
+    parts: int = 1
 
 
 class NativeWalk:
@@ -62,7 +64,7 @@ class NativeWalk:
         conditional: Whether they are conditioned on something.
         copies: 2 if each has an unconditional copy, for guidance.
         slope: Slope of the wavefront, by default the smallest that the network allows.
-        threads: How many threads fill the batch, at most one per image.
+        threads: How many threads fill the batch, at most one per image, or in a team one per row of the front.
         team: In exact arithmetic, whether they fill it together, symbol by symbol.
     """
 
@@ -80,13 +82,21 @@ class NativeWalk:
         self.library = library_of(model)
         network = packed(model, self.library.panel(), slope, conditional=conditional)
         self.wavefront, self.prelude = network.schedule.wavefront, network.schedule.prelude
-        count = min(threads, n)
-        bounds = itertools.pairwise(k * n // count for k in range(count + 1))
-        plans = [(start, plan_of(network, stop - start, copies)) for start, stop in bounds]
-        self._members = [_Member(start, plan, plan.arena()) for start, plan in plans]
+        rows = max(len(self.wavefront.rows(step)) for step in range(self.wavefront.steps))
+        if team and n < min(threads, rows):
+            plan, count = plan_of(network, n, copies), min(threads, rows)
+            arena = plan.arena(count)
+            self._members = [_Member(0, plan, arena, part, count) for part in range(count)]
+        else:
+            count = min(threads, n)
+            bounds = itertools.pairwise(k * n // count for k in range(count + 1))
+            plans = [(start, plan_of(network, stop - start, copies)) for start, stop in bounds]
+            self._members = [_Member(start, plan, plan.arena()) for start, plan in plans]
+        self.threads = count
+        """How many threads fill the batch."""
         self._n = n
         self._exact = model.exact
-        self._room = max(plan.rows for _, plan in plans)
+        self._room = max(member.plan.rows for member in self._members)
         size = self.library.distribution_size() if model.exact else 0
         self._distributions = np.zeros((count, self._room * size), dtype=np.uint8)
         self._members_of_team = count if team else 1
@@ -126,18 +136,20 @@ class NativeWalk:
             for k in range(0, len(self._members), size)
         ]
         with alone():  # a team of PyTorch's would go on spinning beside the threads of the walk
-            for member in self._members:
+            for member in (each for each in self._members if each.part == 0):
                 start, stop = member.start, member.start + member.plan.images
-                member.plan.begin(member.arena, None if condition is None else condition[start:stop])
+                member.plan.begin(member.arena, None if condition is None else condition[start:stop], member.parts)
         for k, member in enumerate(self._members):
             plan, start = member.plan, member.start
             self._shares[k] = ShareStruct(
-                arena=member.arena.ctypes.data, images=images.data_ptr() + start * subpixels * images.itemsize,
+                arena=member.arena.ctypes.data, scratch=plan.scratch(member.arena, member.part).ctypes.data,
+                images=images.data_ptr() + start * subpixels * images.itemsize,
                 count=plan.images, n=plan.n, first=draw.first + start, root=mixed_seed(draw.seed),
                 temperature=draw.temperature, guidance=draw.guidance,
                 known=None if known is None else known.data_ptr(),
                 evidence=None if evidence is None else evidence.data_ptr() + start * evidence.itemsize,
                 team=ctypes.addressof(teams[k // size]) if self._exact else None,
+                part=member.part, parts=member.parts,
             )  # fmt: skip
         self._kept = images, known, evidence, coder, teams  # kept alive while compiled code has their addresses
         shares = zip(self._members, self._shares, strict=True)

@@ -1,4 +1,4 @@
-"""The linear layer of a PixelCNN++ from the image to its mixtures."""
+"""PhotoPixelCNN: its linear prediction, and its options."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ import pixelcnn
 
 @pytest.mark.parametrize(("channels", "levels"), [(1, 256), (3, 256), (1, 65536)])
 def test_it_begins_as_the_prediction_of_lossless_formats(channels, levels):
-    model = pixelcnn.PixelCNNPlusPlus((channels, 5, 6), levels=levels, filters=4, blocks=0, mixtures=1, linear_kernel=3)
+    model = pixelcnn.PhotoPixelCNN((channels, 5, 6), levels=levels, filters=4, blocks=0, mixtures=1, linear_kernel=3)
     with torch.no_grad():
         model.output.weight.zero_()  # of the network's own corrections
     rows, columns = torch.meshgrid(torch.arange(5), torch.arange(6), indexing="ij")
@@ -21,13 +21,21 @@ def test_it_begins_as_the_prediction_of_lossless_formats(channels, levels):
 
 
 def test_it_is_causal_and_normalised():
-    model = pixelcnn.PixelCNNPlusPlus((3, 2, 2), levels=2, filters=4, blocks=1, mixtures=2, linear_kernel=5)
+    model = pixelcnn.PhotoPixelCNN((3, 2, 2), levels=2, filters=4, blocks=1, mixtures=2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     assert pixelcnn.verify(model).ok
 
 
-def test_widths_are_odd():
-    with pytest.raises(ValueError, match="linear_kernel"):
-        pixelcnn.PixelCNNPlusPlus((3, 4, 4), linear_kernel=4)
+@pytest.mark.parametrize("option", ["first_kernel", "kernel_size", "linear_kernel"])
+def test_widths_are_odd(option):
+    with pytest.raises(ValueError, match=option):
+        pixelcnn.PhotoPixelCNN((3, 4, 4), **{option: 4})
+
+
+def test_it_takes_pictures_of_any_size():
+    model = pixelcnn.PhotoPixelCNN((3, 8, 8), filters=4, blocks=1, mixtures=2)
+    picture = torch.randint(256, (1, 3, 5, 70), dtype=torch.uint8)
+    resized = model.resized((5, 70))
+    assert torch.equal(pixelcnn.decompress(resized, pixelcnn.compress(resized, picture)), picture)

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The shipped model `photos`: photographs in colour, of any size, for the lossless codec. Fetches them first, from Debian's
+# packages (see runs/photos_data.py). RECIPE=short for an hour of one core, RECIPE=full for ten times that. How it is
+# called: see runs/shipped.bash.
+source "$(dirname "$0")/shipped.bash"
+photographs=$runs/photographs sections=$runs/photos.md
+"${PYTHON:-.venv/bin/python}" runs/photos_data.py "$photographs"
+steps=5000
+if [ "$recipe" = full ]; then steps=50000; fi
+pixelcnn train "$photographs/train" --model photo --filters 64 --blocks 5 --patch 64 --flip --held-out 0.01 \
+    --steps "$steps" --batch-size 12 --optimizer adam --learning-rate 5e-3 --schedule cosine --warmup-steps 100 \
+    --clip-norm 1 --ema 0.999 --sample-images 0 ${THREADS:+--threads "$THREADS"} --out "$runs/photos"
+{
+    evaluated "On the photographs that were held out" "$runs/photos" "$photographs/held-out" --crop none
+    evaluated "On photographs of another source" "$runs/photos" "$photographs/other" --crop none
+} >"$sections"
+ship photos <"$sections"
