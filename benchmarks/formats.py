@@ -14,9 +14,11 @@ import lzma
 import math
 import shutil
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,12 @@ def formats(
         absent.append("JBIG1: pbmtojbg and jbgtopbm (Debian: jbigkit-bin) are not installed")
     else:
         found.append(_jbig1(levels))
+    if channels != 3:
+        absent.append("AVIF: only for colour")
+    elif shutil.which("avifenc") is None or shutil.which("avifdec") is None:
+        absent.append("AVIF: avifenc and avifdec (Debian: libavif-bin) are not installed")
+    else:
+        found.append(_avif(threads))
     found += [
         _general("xz -9e", levels, _xz, lzma.decompress),
         _general("bzip2 -9", levels, lambda data: bz2.compress(data, 9), bz2.decompress),
@@ -151,6 +159,26 @@ def _jbig1(levels: int) -> Format:
         return _images(1 - picture if levels == 2 else picture, shape)
 
     return Format(name="JBIG1", encode=encode, decode=decode)
+
+
+def _avif(threads: int) -> Format:
+    """By libavif's programs, a process a call."""
+
+    def run(program: str, options: Sequence[str], content: bytes, before: str, after: str) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder, f"source{before}"), Path(folder, f"target{after}")
+            source.write_bytes(content)
+            subprocess.run([program, *options, source, target], capture_output=True, check=True)
+            return target.read_bytes()
+
+    def encode(images: Images) -> bytes:
+        options = ["--lossless", "--speed", "4", "--jobs", str(threads)]
+        return run("avifenc", options, _written(Image.fromarray(_mosaic(images)), format="PNG"), ".png", ".avif")
+
+    def decode(data: bytes, shape: tuple[int, ...]) -> Images:
+        return _images(_read(run("avifdec", ["--jobs", str(threads)], data, ".avif", ".png")), shape)
+
+    return Format(name="AVIF lossless", encode=encode, decode=decode)
 
 
 def _general(

@@ -6,8 +6,8 @@ On the photographs that were held out in training, on those of another source, w
 (runs/photos_data.py fetches both), and on screenshots, for which it was not made: docs/images of this repository.
 Everything is decoded and compared; one that differs ends the script with an error. Times are of encoding and decoding
 from memory to memory, ours without the reading of the model, which is done once. JPEG XL comes with `pip install
-'pixelcnn[codecs]'`; what is not installed is named and left out. Writes photographs.md and photographs.json into the
-folder `--out`.
+'pixelcnn[codecs]'`, AVIF with Debian's libavif-bin; what is not installed is named and left out. Writes photographs.md
+and photographs.json into the folder `--out`.
 """
 
 from __future__ import annotations

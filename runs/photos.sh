@@ -11,6 +11,14 @@ pixelcnn train "$photographs/train" --model photo --filters 64 --blocks 5 --patc
     --steps "$steps" --batch-size 12 --optimizer adam --learning-rate 5e-3 --schedule cosine --warmup-steps 100 \
     --clip-norm 1 --ema 0.999 --sample-images 0 ${THREADS:+--threads "$THREADS"} --out "$runs/photos"
 {
+    cat <<'TEXT'
+
+## Photographs
+
+29 photographs of the Debian packages lomiri-wallpapers-16.04 and -20.04, mate-backgrounds and
+plasma-workspace-wallpapers, shrunk by 3 to 6; 8 others were held out. runs/photos.csv names them, with their authors,
+licences (GPL-2+, CC BY 4.0, CC BY-SA 3.0 and 4.0, CC0) and hashes. It is for compression: what it draws is texture.
+TEXT
     evaluated "On the photographs that were held out" "$runs/photos" "$photographs/held-out" --crop none
     evaluated "On photographs of another source" "$runs/photos" "$photographs/other" --crop none
 } >"$sections"

@@ -152,7 +152,7 @@ def test_the_space_serves_the_shipped_models(monkeypatch):
     )
     runpy.run_path(str(ROOT / "apps" / "space" / "app.py"), run_name="__main__")
     ((models, limits, rest),) = served
-    assert [model.name for model in models] == ["mnist", "mnist-gray", "mnist-seed"]
+    assert [model.name for model in models] == ["mnist", "mnist-gray", "mnist-seed", "photos"]
     assert limits == Limits()
     assert rest == {"host": "0.0.0.0", "port": 7860}
 

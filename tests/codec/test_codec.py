@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pixelcnn
 from pixelcnn.codec import Stream, StreamError, decompress_with_labels, entropy, read_header
@@ -245,15 +246,19 @@ def test_the_coder_against_its_definition():
 
 
 def golden(name):
-    """A shipped model, and test images of MNIST with their classes."""
+    """A shipped model, and test images of MNIST with their classes, or a photograph."""
     model = pixelcnn.load(name)
+    if name == "photos":
+        with Image.open(Path(__file__).parents[2] / "docs" / "images" / "chelsea.png") as picture:
+            image = torch.from_numpy(np.asarray(picture.crop((40, 30, 80, 60))).transpose(2, 0, 1)[None].copy())
+        return model.fitting(image), image, None
     images, labels = pixelcnn.datasets.mnist("test", model.levels)
     count = 20 if model.levels == 2 else 4
     return model, images[:count], labels[:count] if name == "mnist" else None
 
 
 @pytest.mark.parametrize("engine", ["native", "eager"])
-@pytest.mark.parametrize("name", ["mnist", "mnist-gray", "mnist-seed"])
+@pytest.mark.parametrize("name", ["mnist", "mnist-gray", "mnist-seed", "photos"])
 def test_golden_streams(name, engine, monkeypatch):
     """Written by the first encoder of this version: the bytes must stay, and what they decode to."""
     if engine == "eager":

@@ -43,13 +43,13 @@ LEVELS = (2, 3, 256)
 CHANNELS = (1, 3)
 SHAPES = ((5, 5), (1, 7), (7, 1), (4, 9), (3, 2))
 ODD = ((2, 1, (4, 5)), (3, 1, (1, 7)), (256, 1, (7, 1)), (2, 1, (6, 9)), (2, 3, (3, 4)), (3, 3, (1, 4)))
-ALWAYS = {2: SHAPES, 3: ((5, 5), (3, 2)), 256: ((1, 7), (7, 1), (3, 2))}
+ALWAYS = {2: SHAPES, 3: ((5, 5), (3, 2)), 256: ((1, 7), (7, 1), (3, 2)), ("PhotoPixelCNN", 2): ((4, 9),)}
 """Shapes that `make test` goes through for images of so many levels; `make test-long` goes through the others, too."""
 CASES = [
     pytest.param(
         *(name, (c, *shape), levels),
         id=f"{name}-{c}x{shape[0]}x{shape[1]}-{levels}",
-        marks=[] if name in VARIANTS or shape in ALWAYS[levels] else [pytest.mark.long],
+        marks=[] if name in VARIANTS or shape in ALWAYS.get((name, levels), ALWAYS[levels]) else [pytest.mark.long],
     )
     for name, levels, c, shape in [
         *itertools.product(SIZES, LEVELS, CHANNELS, SHAPES),

@@ -4,18 +4,21 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pixelcnn
 from classifier import Classifier
+from pixelcnn.images import encoded
 from pixelcnn.models.base import shipped_models
 
 FOLDER = Path(pixelcnn.__file__).parent / "pretrained"
 
 
 def test_they_are_small():
-    assert shipped_models() == ["mnist", "mnist-gray", "mnist-seed"]
+    assert shipped_models() == ["mnist", "mnist-gray", "mnist-seed", "photos"]
     assert sum(path.stat().st_size for path in FOLDER.glob("*/*")) < 6 * 2**20
 
 
@@ -31,6 +34,18 @@ def test_the_card_is_right(name):
         model, images[::50], labels[::50] if getattr(model.config, "num_classes", None) else None
     )
     assert abs(result.nats_per_image - float(stated[1])) < 5 * result.standard_error
+
+
+def test_photos_makes_a_photograph_smaller_than_other_formats_do():
+    model = pixelcnn.load("photos")
+    assert sum(parameter.numel() for parameter in model.parameters()) <= 250_000
+    with Image.open(Path(__file__).parents[2] / "docs" / "images" / "chelsea.png") as picture:
+        image = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None]
+        sizes = [len(encoded(picture, "PNG", optimize=True)), len(encoded(picture, "WEBP", lossless=True, method=6))]
+    model = model.fitting(image)
+    data = pixelcnn.compress(model, image)
+    assert torch.equal(pixelcnn.decompress(model, data), image)
+    assert len(data) < 0.95 * min(sizes)
 
 
 def test_samples_are_of_their_class():

@@ -183,8 +183,13 @@ def _code(model: DensityModel) -> str:
 
 def _limitations(model: DensityModel) -> str:
     c, h, w = model.image_shape
+    exactly = f"- It models images of exactly {c}x{h}x{w} and {model.levels} levels."
+    if getattr(model, "any_size", False):
+        exactly = (
+            f"- It was trained on images of {c}x{h}x{w} and {model.levels} levels; `resized` takes others of any size."
+        )
     lines = [
-        f"- It models images of exactly {c}x{h}x{w} and {model.levels} levels.",
+        exactly,
         "- A likelihood ranks models on the same data. It does not say how good an image looks, and images of another "
         "kind can have higher ones than those of the training data.",
         "- Whatever is in the training data, bias and private content included, can show in samples.",
