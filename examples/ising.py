@@ -68,7 +68,9 @@ class Options:
 def draw_curve(run: Path, log_z: float) -> None:
     """Draws the relative distance of the variational bound from ln Z per spin, means of 100 steps at the final beta."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = [(each["step"], each["loss"] / log_z + 1) for each in records if each["beta"] > (1 - 1e-9) * records[-1]["beta"]]
+    found = [
+        (each["step"], each["loss"] / log_z + 1) for each in records if each["beta"] > (1 - 1e-9) * records[-1]["beta"]
+    ]
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
     axes.semilogy(*zip(*found, strict=True))

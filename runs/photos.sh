@@ -17,7 +17,9 @@ pixelcnn train "$photographs/train" --model photo --filters 64 --blocks 5 --patc
 
 29 photographs of the Debian packages lomiri-wallpapers-16.04 and -20.04, mate-backgrounds and
 plasma-workspace-wallpapers, shrunk by 3 to 6; 8 others were held out. runs/photos.csv names them, with their authors,
-licences (GPL-2+, CC BY 4.0, CC BY-SA 3.0 and 4.0, CC0) and hashes. It is for compression: what it draws is texture.
+licences (GPL-2+, CC BY 4.0, CC BY-SA 3.0 and 4.0, CC0) and hashes. It is for compression.
+What it draws at `--temperature 0.85` is shapes and texture; at 1, an improbable value sooner or later leads it into noise
+of a kind that it has never seen.
 TEXT
     evaluated "On the photographs that were held out" "$runs/photos" "$photographs/held-out" --crop none
     evaluated "On photographs of another source" "$runs/photos" "$photographs/other" --crop none

@@ -120,7 +120,7 @@ def test_the_guard_ends_messages():
     [
         (
             ["nothing"],
-            "no model 'nothing': neither a shipped model (mnist, mnist-gray, mnist-seed) nor a folder; one "
+            "no model 'nothing': neither a shipped model (mnist, mnist-gray, mnist-seed, photos) nor a folder; one "
             "on the Hub is user/name",
         ),
         (["mnist-seed", "mnist-seed"], "each MODEL may be given once, got mnist-seed twice"),

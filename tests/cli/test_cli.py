@@ -304,7 +304,7 @@ WRONG = [
     (["train", "mnist", "--resume", "elsewhere"], "elsewhere is not a checkpoint"),
     (
         ["sample", "nothing"],
-        "no model 'nothing': neither a shipped model (mnist, mnist-gray, mnist-seed) nor a folder",
+        "no model 'nothing': neither a shipped model (mnist, mnist-gray, mnist-seed, photos) nor a folder",
     ),
     (["sample", "MODEL", "-n", "0"], "n must be an integer in 1..2**63-1, got 0"),
     (["sample", "MODEL", "-n", "0", "--out", "sub/dir/x.png"], "n must be an integer in 1..2**63-1, got 0"),

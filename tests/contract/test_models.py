@@ -88,7 +88,8 @@ def build(name, shape, levels, dtype=torch.float64):
                 layer.bias.add_(0.3)  # few are off
             elif name == "PixelCNN":
                 layer.weight.mul_(0.3)
-        if name == "PhotoPixelCNN":  # it begins sure of its prediction
+        if name == "PhotoPixelCNN":  # it is made for small differences, and begins sure of its prediction
+            model.input.weight.mul_(0.1)
             model.linear.bias.mul_(0.2)
             model.linear.weight.mul_(0.2)
     return model.to(dtype).eval()

@@ -115,7 +115,7 @@ class Served:
     @property
     def keeps_sizes(self) -> bool:
         """Whether pictures keep their own size: for models of colour that have none. Digits are of one size."""
-        return self.model.image_shape[0] == 3 and not isinstance(self.model, MixtureModel) and self.model.any_size
+        return self.model.image_shape[0] == 3 and self.model.any_size
 
     def of_size(self, height: int, width: int) -> Served:
         """The same for images of another size, if it `keeps_sizes`."""

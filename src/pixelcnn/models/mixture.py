@@ -75,6 +75,14 @@ class MixtureModel(AutoregressiveModel):
         self.networks = nn.ModuleList(networks)
         self.parts = tuple(parts)
 
+    def resized(self, _size: tuple[int, int]) -> NoReturn:
+        """Not offered.
+
+        Raises:
+            ValueError: Always: a mixture is of images of one size.
+        """
+        raise ValueError(f"a {type(self).__name__} is of images of {self.image_shape}, and has no other sizes")
+
     # Likelihood ------------------------------------------------------------------------------------------------
 
     def log_prob(
