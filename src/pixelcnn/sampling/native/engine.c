@@ -161,17 +161,22 @@ static ALWAYS int64_t modulo(int64_t x, int64_t size) /* in 32 bits: division co
     return rest < 0 ? rest + size : rest;
 }
 
+#ifdef EXACT
 /* Where the share's part of so many rows of the front starts; with part + 1, where it ends. */
 static ALWAYS int64_t start_of_part(const struct share *share, int64_t part, int64_t rows)
 {
     return share->parts > 1 ? rows * part / share->parts : part * rows;
 }
+#endif
 
 static ALWAYS real *at(const struct slot *slot, const struct share *share, int64_t time, int64_t row)
 {
     if (slot->slots) time = modulo(time, slot->slots);
     if (slot->ring) row = modulo(row, slot->ring);
-    return (slot->per_row ? share->arena : share->scratch) + slot->offset + time * slot->per_step + row * slot->per_row;
+#ifdef EXACT
+    if (!slot->per_row) return share->scratch + slot->offset;
+#endif
+    return share->arena + slot->offset + time * slot->per_step + row * slot->per_row;
 }
 
 /* Where an operation finds its first row: `skip` rows of the front belong to other threads, and scratch has none of them. */
@@ -434,8 +439,12 @@ static void apply(const struct plan *plan, const struct op *op, const struct sha
         end = first_row + 1;
     } else
         first_row = plan->rows[2 * (time + plan->origin)], end = plan->rows[2 * (time + plan->origin) + 1];
+#ifdef EXACT
     const int64_t from = start_of_part(share, share->part, end - first_row), skip = from * share->n;
     end = first_row + start_of_part(share, share->part + 1, end - first_row);
+#else
+    const int64_t from = 0, skip = 0;
+#endif
     int64_t rows = (end - first_row - from) * share->n * columns;
     if (rows == 0) return;
     if (op->scale && (op->kind == POSITION || op->kind == UPSAMPLE)) {

@@ -82,9 +82,12 @@ class NativeWalk:
         self.library = library_of(model)
         network = packed(model, self.library.panel(), slope, conditional=conditional)
         self.wavefront, self.prelude = network.schedule.wavefront, network.schedule.prelude
-        rows = max(len(self.wavefront.rows(step)) for step in range(self.wavefront.steps))
-        if team and n < min(threads, rows):
-            plan, count = plan_of(network, n, copies), min(threads, rows)
+        by_rows = team and n < threads
+        if by_rows:
+            plan = plan_of(network, n, copies)
+            count = min(threads, max(len(self.wavefront.rows(step)) for step in range(self.wavefront.steps)))
+            by_rows = n < count
+        if by_rows:
             arena = plan.arena(count)
             self._members = [_Member(0, plan, arena, part, count) for part in range(count)]
         else:
