@@ -17,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -224,16 +225,16 @@ class ReparametrisedConv2d(MaskedConv2d):
         options: As for `MaskedConv2d`.
     """
 
+    scale: Tensor
+
     def __init__(self, *options: Any, scale: float | Tensor, **more: Any) -> None:
         super().__init__(*options, **more)
         self.register_buffer("scale", torch.as_tensor(scale), persistent=False)
         self._settled = False
 
-    scale: Tensor
-
+    @abstractmethod
     def kernel_of(self, weight: Tensor) -> Tensor:
         """The kernel, (out, in, height, width), that parameters of its shape stand for; zeros for masked zeros."""
-        raise NotImplementedError
 
     def masked_weight(self) -> Tensor:
         """See `MaskedConv2d.masked_weight`."""

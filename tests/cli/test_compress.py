@@ -604,6 +604,9 @@ def test_a_folder_gets_a_stream_for_each_picture(models, tmp_path, capsys, monke
     assert same(Image.open("a.png/a.png"), picture("RGB", 1))
     code, _, err = run(capsys, "decompress", models / "colour", *streams)
     assert (code, "--out" in err) == (2, True)
+    code, _, err = run(capsys, "compress", models / "colour", "in/a.png", "back/a.png", "--out", "both")
+    assert (code, "two files would be called 'a.png'; rename one" in err) == (2, True)
+    assert not (tmp_path / "both").exists()
     np.save("c.npy", np.zeros((2, *SHAPE, 3), np.uint8))
     code, _, err = run(capsys, "compress", models / "colour", "c.npy", "--out", "streams")
     assert (code, "a folder for --out takes pictures" in err) == (2, True)
@@ -616,8 +619,10 @@ def test_a_folder_gets_a_stream_for_each_picture(models, tmp_path, capsys, monke
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
 def test_metadata_are_kept_on_request(models, tmp_path, capsys, name):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-    exif = Image.Exif()
-    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Acme", 6
+    made, exif = Image.Exif(), Image.Exif()
+    made[ExifTags.Base.Make], made[ExifTags.Base.Orientation] = "Acme", 6
+    made.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    exif.load(made.tobytes())  # as of a file
     turned = picture("RGB", size=SHAPE[::-1])
     options = {"lossless": True} if name == "a.webp" else {}
     turned.save(tmp_path / name, icc_profile=profile, exif=exif, **options)
@@ -629,7 +634,8 @@ def test_metadata_are_kept_on_request(models, tmp_path, capsys, name):
     assert run(capsys, "decompress", models / "colour", tmp_path / "s.pxcn", "--out", tmp_path / "back")[0] == 0
     found = Image.open(tmp_path / "back" / (name + ".png" * (name == "a.webp")))
     assert found.info["icc_profile"] == profile
-    assert {tag: found.getexif()[tag] for tag in exif} == dict(exif)
+    assert {tag: found.getexif()[tag] for tag in made} == dict(made)
+    assert dict(found.getexif().get_ifd(ExifTags.IFD.GPSInfo)) == {ExifTags.GPS.GPSLatitudeRef: "N"}
     assert found.tobytes() == Image.open(tmp_path / name).tobytes()  # Pillow turns TIFF files itself
     plain = Image.open(tmp_path / "back" / "plain.png")
     assert "icc_profile" not in plain.info

@@ -21,7 +21,7 @@ from pixelcnn.app.served import Limits, Served
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.pictures import to_levels
 
-__all__ = ["as_image", "as_map", "as_picture", "from_base64", "max_bytes", "picture_field", "received", "upload_field"]
+__all__ = ["as_image", "as_map", "from_base64", "max_bytes", "picture_field", "received", "upload_field"]
 
 _SUFFIXES = ".png,.jpg,.jpeg,.webp,.tif,.tiff,.gif"
 _READABLE = "PNG, JPEG, WebP, TIFF or GIF"
@@ -95,13 +95,15 @@ def from_base64(name: str, text: object) -> bytes:
         raise ValueError(f"the {name} is damaged: it is not in base64") from None
 
 
-def as_image(served: Served, content: bytes, limits: Limits) -> Tensor:
+def as_image(served: Served, content: bytes, limits: Limits, *, own_size: bool = False) -> Tensor:
     """A picture as an image for the model, scaled until it covers it and cropped to the centre.
 
     Args:
         served: The model.
         content: The file.
         limits: Bounds the picture's pixels.
+        own_size: For a model of any size: keep the picture's, or make it smaller if it has more than `limits.coded`
+            pixels.
 
     Returns:
         Levels (C, H, W).
@@ -110,23 +112,7 @@ def as_image(served: Served, content: bytes, limits: Limits) -> Tensor:
         ValueError: If it is not a picture, or too large a one.
     """
     c, h, w = served.model.image_shape
-    levels = _levels_of(content, 1 if c == 1 else 3, served.model.levels, (h, w), limits)
-    if levels.shape != (c, h, w):
-        raise ValueError(f"{served.name} takes images of {c} channels, which no picture has")
-    return levels
-
-
-def as_picture(served: Served, content: bytes, limits: Limits) -> Tensor:
-    """A picture in its own size, or smaller if it has more than `limits.coded` pixels, for a model of any size.
-
-    Returns:
-        Levels (C, H, W).
-
-    Raises:
-        ValueError: If it is not a picture, or too large a one.
-    """
-    c = served.model.image_shape[0]
-    levels = _levels_of(content, 1 if c == 1 else 3, served.model.levels, None, limits)
+    levels = _levels_of(content, 1 if c == 1 else 3, served.model.levels, None if own_size else (h, w), limits)
     if len(levels) != c:
         raise ValueError(f"{served.name} takes images of {c} channels, which no picture has")
     return levels

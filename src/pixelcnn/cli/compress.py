@@ -69,8 +69,9 @@ class Compress:
 
     def run(self) -> None:
         """Compresses, verifies and writes."""
-        from pixelcnn.codec import joined
+        from pixelcnn.codec import StreamError, joined
         from pixelcnn.codec.archive import picture_files, read_files
+        from pixelcnn.codec.manifest import check_names
         from pixelcnn.datasets import name_of
         from pixelcnn.exact import prepare
         from pixelcnn.files import writable_file, writable_folder, write_file
@@ -93,8 +94,13 @@ class Compress:
             pictures = picture_files(self.sources)
             if not all(pictures):
                 raise ValueError("a folder for --out takes pictures, a stream for each; give a file's name for arrays")
+            every = list(itertools.chain(*pictures))
+            try:
+                check_names(name for _, name in every)
+            except StreamError as error:
+                raise ValueError(f"{error}; rename one, or compress them apart") from None
             writable_folder(self._folder if self._folder.exists() else self._folder.parent)
-            for path, name in itertools.chain(*pictures):
+            for path, name in every:
                 (files,) = groups_of([str(path)], progress=False)
                 (entry,) = files.entries
                 files.entries[:] = [replace(entry, name=str(PurePosixPath(name).parent / entry.name))]
@@ -174,7 +180,7 @@ class _Tally:
 
     def __init__(self, levels: int) -> None:
         self._levels = levels
-        self._images = self._files = self._values = self._file_bytes = 0
+        self._images = self._files = self._pixels = self._values = self._file_bytes = 0
         self._shapes: set[str] = set()
         self._dropped: Counter[str] = Counter()
         self.size = 0
@@ -189,6 +195,7 @@ class _Tally:
         """Counts images and their files."""
         self._images += len(files.images)
         self._files += len(files.entries)
+        self._pixels += files.images[:, 0].numel()
         self._values += files.images.numel()
         self._file_bytes += files.file_bytes
         self._shapes.add(" x ".join(map(str, files.images.shape[1:])))
@@ -214,8 +221,8 @@ class _Tally:
         checked = "decoded again and compared" if verified else "not verified"
         rate = f"{count / self.seconds:,.0f} images/s"
         if self.ideal_values < values:
-            pixels = values / int(min(self._shapes).split(" x ")[0]) / 1e6
-            rate = f"{pixels:.1f} megapixels, {pixels / self.seconds:.2f} per second"
+            megapixels = self._pixels / 1e6
+            rate = f"{megapixels:.1f} megapixels, {megapixels / self.seconds:.2f} per second"
         print(f"{self.seconds:.1f} s, {rate}; {checked}")
         if self.small:
             print(f"{self.small:,} bytes are those of the small pictures")
@@ -358,7 +365,7 @@ class Decompress:
 
 
 def _models_and_files(names: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Models, and the files of streams after them: those that begin like streams, and the last one in any case.
+    """Models, which are no files, and the files of streams after them.
 
     Raises:
         ValueError: If there is no file.
@@ -366,17 +373,12 @@ def _models_and_files(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     if not names:
         raise ValueError("FILE must be a stream that pixelcnn compress wrote, got none")
     first = len(names) - 1
-    while first and Path(names[first - 1]).is_file() and _begins_like_a_stream(Path(names[first - 1])):
+    while first and Path(names[first - 1]).is_file():
         first -= 1
     files = [Path(name) for name in names[first:]]
     if not files[-1].is_file():
         raise ValueError(f"there is no file {names[-1]!r}")
     return list(names[:first]), files
-
-
-def _begins_like_a_stream(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(3) == b"PXC"
 
 
 def _decoded(

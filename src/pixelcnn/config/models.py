@@ -31,6 +31,12 @@ MAX_SCALE = 16
 """Scale of the coarsest context: the side of a cell in pixels."""
 
 
+def _odd_width(width: object, least: int) -> tuple[bool, str]:
+    """Whether it is a kernel's width, and what it must be."""
+    right = isinstance(width, int) and is_int(width) and width % 2 == 1 and least <= width <= MAX_KERNEL
+    return right, f"be an odd integer in {least}..{MAX_KERNEL}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class _ImageModelConfig:
     """The options of every architecture."""
@@ -115,12 +121,9 @@ class _WideFieldConfig(_ImageModelConfig):
         check_rules(
             self,
             {
-                "first_kernel": (
-                    is_int(first) and first % 2 == 1 and 3 <= first <= MAX_KERNEL,
-                    f"be an odd integer in 3..{MAX_KERNEL}",
-                ),
+                "first_kernel": _odd_width(first, 3),
                 "kernel_size": (
-                    all(is_int(size) and size % 2 == 1 and 1 <= size <= MAX_KERNEL for size in sizes),
+                    all(_odd_width(size, 1)[0] for size in sizes),
                     f"hold odd integers in 1..{MAX_KERNEL}",
                 ),
                 "context": (
@@ -219,15 +222,7 @@ class PhotoPixelCNNConfig(_ImageModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         least = {"first_kernel": 3, "kernel_size": 1, "linear_kernel": 3}
-        rules = {name: (getattr(self, name), low) for name, low in least.items()}
-        check_rules(
-            self,
-            {
-                name: (is_int(width) and width % 2 == 1 and low <= width <= MAX_KERNEL,
-                       f"be an odd integer in {low}..{MAX_KERNEL}")
-                for name, (width, low) in rules.items()
-            },
-        )  # fmt: skip
+        check_rules(self, {name: _odd_width(getattr(self, name), low) for name, low in least.items()})
 
 
 def kernel_sizes(config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig, count: int) -> tuple[int, ...]:

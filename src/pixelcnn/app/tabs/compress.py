@@ -22,7 +22,7 @@ from pixelcnn.app.compressing import (
 )
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
-from pixelcnn.app.uploads import as_image, as_picture, from_base64, picture_field, received, upload_field
+from pixelcnn.app.uploads import as_image, from_base64, picture_field, received, upload_field
 from pixelcnn.files import values_digest
 from pixelcnn.images import grid
 
@@ -155,7 +155,7 @@ def _images(
 
 def _image(served: Served, content: bytes, number: int, count: int, limits: Limits) -> Tensor:
     try:
-        return (as_picture if served.keeps_sizes else as_image)(served, content, limits)
+        return as_image(served, content, limits, own_size=served.keeps_sizes)
     except ValueError as error:
         raise ValueError(f"picture {number} of {count}: {error}" if count > 1 else str(error)) from None
 
