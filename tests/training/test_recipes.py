@@ -200,7 +200,9 @@ def test_every_family_has_a_recipe(preset, family):
     assert config.minutes == PRESETS[preset].minutes
     assert config.model.image_shape == (1, 28, 28)
     if preset != "seed":
-        assert config.learning_rate == {"plusplus": 4e-3, "pixelcnn": 5e-3}.get(family, PRESETS[preset].learning_rate)
+        rates = {"plusplus": 4e-3, "pixelcnn": 5e-3, "photo": 5e-3}
+        assert config.learning_rate == rates.get(family, PRESETS[preset].learning_rate)
+        assert config.optimizer == ("adam" if family == "photo" else "muon")
 
 
 @pytest.mark.parametrize("config", [*PRESETS.values(), TINY])

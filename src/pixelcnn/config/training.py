@@ -9,7 +9,14 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from pixelcnn.config.checks import Range, check_fields, check_rules
-from pixelcnn.config.models import FAMILIES, GatedPixelCNNConfig, ModelConfig, PixelCNNConfig, PixelCNNPlusPlusConfig
+from pixelcnn.config.models import (
+    FAMILIES,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PhotoPixelCNNConfig,
+    PixelCNNConfig,
+    PixelCNNPlusPlusConfig,
+)
 
 __all__ = ["PRESETS", "TrainConfig", "recipe"]
 
@@ -151,15 +158,17 @@ PRESETS: dict[str, TrainConfig] = {
 """`seed`: exactly the Keras example's recipe. `quick`, `fast`, `best`: a network that sees the whole picture, trained
 for one minute, ten minutes and three hours on two cores."""
 
-_OTHERS: dict[str, tuple[ModelConfig, float]] = {
-    "pixelcnn": (PixelCNNConfig(filters=16, blocks=8), 5e-3),
+_OTHERS: dict[str, tuple[ModelConfig, Literal["adam", "muon"], float]] = {
+    "pixelcnn": (PixelCNNConfig(filters=16, blocks=8), "muon", 5e-3),
     "plusplus": (
         PixelCNNPlusPlusConfig(filters=24, blocks=1, mixtures=5, kernel_size=5, context=(4, 2), context_places=False),
+        "muon",
         4e-3,
     ),
+    "photo": (PhotoPixelCNNConfig(), "adam", 5e-3),
 }  # fmt: skip
-"""Networks of the other families for the same training times, and their learning rates. PixelCNN++ is for pictures,
-which come in many sizes: it has no size of its own."""
+"""Networks of the other families for the same training times, with their optimisers and learning rates. PixelCNN++ and
+PhotoPixelCNN are for pictures, which come in many sizes: they have no size of their own."""
 
 
 def recipe(preset: str, family: str | None = None) -> TrainConfig:
@@ -174,6 +183,6 @@ def recipe(preset: str, family: str | None = None) -> TrainConfig:
         return config
     if preset == "seed":
         return dataclasses.replace(config, model=FAMILIES[family](image_shape=config.model.image_shape))
-    model, rate = _OTHERS.get(family, (FAMILIES[family](), config.learning_rate))
+    model, optimizer, rate = _OTHERS.get(family, (FAMILIES[family](), config.optimizer, config.learning_rate))
     model = dataclasses.replace(model, image_shape=config.model.image_shape)
-    return dataclasses.replace(config, model=model, learning_rate=rate)
+    return dataclasses.replace(config, model=model, optimizer=optimizer, learning_rate=rate)
