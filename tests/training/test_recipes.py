@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn.config import FAMILIES, PRESETS, TrainConfig, from_dict, recipe, to_dict
+from pixelcnn.config import FAMILIES, PRESETS, GatedPixelCNNConfig, TrainConfig, from_dict, recipe, to_dict
 from pixelcnn.models import model_of
 from pixelcnn.operations import FullView
 from pixelcnn.randomness import dropout_bits, shifts
@@ -259,3 +259,19 @@ def test_wrong_configurations(change, message):
 def test_wrong_architectures(field, value, message):
     with pytest.raises(ValueError, match=message):
         pixelcnn.PixelCNN(**{field: value})
+
+
+def test_logits_start_at_the_frequencies_of_the_levels(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.multinomial(torch.tensor([0.7, 0.0, 0.2, 0.1]), 40 * 16, True, generator=generator).byte()
+    images = images.view(40, 1, 4, 4)
+    model = GatedPixelCNNConfig(image_shape=(1, 4, 4), levels=4, filters=4, layers=2)
+    config = dataclasses.replace(recipe("quick"), model=model, minutes=None, steps=1, learning_rate=1e-9, ema=None)
+    assert config.frequency_bias
+    config = dataclasses.replace(config, sample_images=0)
+    trained = pixelcnn.train(config, images, images, tmp_path / "run")
+    shares = trained.output.bias.softmax(0)
+    counts = torch.bincount(images.flatten().long(), minlength=4) + 1
+    assert torch.allclose(shares, counts / counts.sum(), atol=1e-4)
+    plain = dataclasses.replace(config, frequency_bias=False)
+    assert pixelcnn.train(plain, images, images, tmp_path / "plain").output.bias.abs().max() < 1e-4

@@ -64,6 +64,8 @@ class TrainConfig:
     weight_decay: float = 0.0
     """Share of the weights, times the learning rate, that each step removes (decoupled, as in AdamW); biases are
     exempt."""
+    frequency_bias: bool = False
+    """Start the biases of a softmax's logits at the log-frequencies of the levels in the training images, not at 0."""
     dropout: Annotated[float, Range(0, 0.99)] = 0.0
     """Probability that a feature after a residual block's middle convolution is set to zero in training, in multiples
     of 2^-16; the others are scaled up. The training loss then includes the effect of dropout."""
@@ -146,6 +148,7 @@ _FAST = TrainConfig(
     schedule="cosine",
     warmup_steps=200,
     clip_norm=1.0,
+    frequency_bias=True,
     ema=0.998,
 )
 

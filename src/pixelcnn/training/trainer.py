@@ -48,6 +48,7 @@ from pixelcnn.training.record import RunRecord
 from pixelcnn.training.report import Reports, card, tensorboard_writer, write_samples
 from pixelcnn.training.schedule import Plan, learning_rate
 from pixelcnn.training.signals import StopSignals
+from pixelcnn.training.start import start_at_frequencies
 from pixelcnn.training.step import StepResult
 from pixelcnn.training.steppers import precision_of, stepper_for, steps_of
 
@@ -180,6 +181,8 @@ class _Run:
             for name, value, off in (("shift", config.shift, 0), ("flip", config.flip, False)):
                 if value != off:
                     raise ValueError(f"{name} must be {off} for a model with a map, which stays as it is, got {value}")
+        if config.frequency_bias and init is None:
+            start_at_frequencies(self.model, training_data[0], config.seed)
         precision = precision_of(config, self.device)
         self.record = RunRecord.of(config, training_data, validation_data, data, precision, processes.count, weights)
         self.record.check_alike(processes)

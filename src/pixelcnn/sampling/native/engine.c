@@ -62,7 +62,9 @@ typedef real loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real
  * A map's features cover all pixels, too: per_row and per_step without slots or a ring.
  *
  * In plans with `by_rows` a slot's time is the column, and instead of time slots there are `ring` slots for image rows,
- * of `per_row` numbers each: the pixels of a row, `per_step` apart, and between rows zeros that are never written. */
+ * of `per_row` numbers each: the pixels of a row, `per_step` apart, and between rows zeros that are never written.
+ * If the image's slot has time slots, it has them twice in a row, so that adjacent pixels are adjacent in memory from any
+ * slot on; its images are `stride` apart. */
 struct slot {
     int64_t offset, stride, per_row, per_step, slots, lead, ring;
 };
@@ -354,16 +356,17 @@ static void multiply(const struct product *p, int64_t all)
 /* The channel's level as the network reads it, into the image's slot: scaled to 0..1, or its row of the embedding. */
 static ALWAYS void show(const struct plan *plan, real *seen, int64_t channel, int64_t x)
 {
+    const int64_t size = plan->embedding < 0 ? 1 : plan->image_features / plan->channels;
+    const int64_t again = plan->slots->slots * plan->slots->per_step; /* where its time slots are once more */
     if (plan->embedding < 0) {
         real scaled = (real)x / (real)(plan->levels - 1);
 #ifdef EXACT
         scaled = ON_GRID(scaled, 12);
 #endif
         seen[0] = scaled;
-        return;
-    }
-    const int64_t size = plan->image_features / plan->channels;
-    memcpy(seen, plan->weights + plan->embedding + (channel * plan->levels + x) * size, size * sizeof(real));
+    } else
+        memcpy(seen, plan->weights + plan->embedding + (channel * plan->levels + x) * size, size * sizeof(real));
+    if (again) memcpy(seen + again, seen, size * sizeof(real));
 }
 
 #ifdef EXACT
@@ -744,14 +747,17 @@ static void draw(const struct plan *plan, const struct share *share, int64_t ste
 /* Writes the zeros that convolutions see beyond the right end of a row, where the ring still holds older pixels. */
 static void clear_ended(const struct plan *plan, const struct share *share, int64_t step)
 {
-    for (int64_t k = 1; k < plan->slot_count; k++) {
+    for (int64_t k = 0; k < plan->slot_count; k++) {
         const struct slot *slot = plan->slots + k;
         int64_t time = step + slot->lead;
         if (!slot->slots || time < plan->width) continue;
         int64_t last = plan->slope ? (time - plan->width) / plan->slope : plan->height - 1;
         for (int64_t i = last < plan->height ? last : plan->height - 1; i >= 0; i--) {
             if (time - plan->slope * i >= plan->width + plan->reach) break;
-            memset(at(slot, share, time, i), 0, slot->per_row * sizeof(real));
+            if (k) memset(at(slot, share, time, i), 0, slot->per_row * sizeof(real));
+            for (int64_t n = 0; !k && n < 2 * share->n; n++) /* the image's time slots are there twice */
+                memset(at(slot, share, time, i) + n / 2 * slot->stride + n % 2 * slot->slots * slot->per_step, 0,
+                       slot->per_step * sizeof(real));
         }
     }
 }
@@ -788,13 +794,14 @@ void copy_images(const struct plan *plan, const struct share *share, const struc
                  const struct share *other, int64_t step, const int64_t *from, const int64_t *to, int64_t count)
 {
     const int64_t subpixels = plan->channels * plan->height * plan->width;
-    for (int64_t i = 0; i < plan->height; i++) {
-        const struct slot *target = plan->slots, *source = others_plan->slots;
-        real *row = share->arena + target->offset + plan->slope * i * target->per_step + i * target->per_row;
-        real *seen = other->arena + source->offset + plan->slope * i * source->per_step + i * source->per_row;
+    const struct slot *image = plan->slots, *others_image = others_plan->slots;
+    const int64_t lines = image->ring ? image->ring : plan->height, skew = image->slots ? 0 : plan->slope * image->per_step;
+    const int64_t line = (image->slots ? 2 * image->slots : plan->width) * plan->image_features;
+    for (int64_t i = 0; i < lines; i++) {
+        real *row = share->arena + image->offset + i * (skew + image->per_row);
+        real *seen = other->arena + others_image->offset + i * (skew + others_image->per_row);
         for (int64_t k = 0; k < count; k++)
-            memcpy(row + to[k] * target->stride, seen + from[k] * source->stride,
-                   plan->width * plan->image_features * sizeof(real));
+            memcpy(row + to[k] * image->stride, seen + from[k] * others_image->stride, line * sizeof(real));
     }
     for (int64_t k = 0; k < count; k++)
         memcpy(share->images + to[k] * subpixels, other->images + from[k] * subpixels,

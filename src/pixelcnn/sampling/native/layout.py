@@ -3,7 +3,8 @@
 Every value of the program has a slot of memory:
 
 - The image is stored at `base + (i * N + n) * line + slope * i + j`, as in `pixelcnn.sampling.front`: the taps of a
-  kernel row are adjacent in memory.
+  kernel row are adjacent in memory. Of a large image only what is still read is kept: a line is then a ring of time
+  slots, twice in a row so that taps stay adjacent, or the lines are a ring of image rows.
 - Features that a convolution reads at other pixels are kept for as many steps as its furthest tap needs, in a ring of
   time slots, each (rows of the image, N, features).
 - Keys and values of attention are kept for all pixels, image by image: keys feature by feature, values pixel by pixel.
@@ -34,6 +35,7 @@ __all__ = ["Plan", "plan_of"]
 Numbers = np.ndarray[Any, Any]
 
 _MAX_PLANS = 16
+_LARGE = 8  # times what is read of an image at a time
 _KEEP_KEYS, _KEEP_VALUES = 6, 7  # as in engine.c
 _PER_ROW = SLOT_FIELDS.index("per_row")
 
@@ -243,11 +245,15 @@ class Plan:
         ]
         above = max(-layer.window.top for layer in layers)
         beside = max(max(-layer.window.left, layer.right_of(wavefront.width)) for layer in layers)
-        line = wavefront.width + beside
-        row = n * line + (0 if network.by_rows else wavefront.slope)
+        line, rows, rings = wavefront.width + beside, wavefront.height, {}
+        if network.by_rows and rows > _LARGE * (above + 2):
+            rows = rings["ring"] = above + 2  # the current one, and one for what is computed a step late
+        elif not network.by_rows and line > _LARGE * (slots := network.slots.get(IMAGE, line)):
+            line, beside, rings["slots"] = 2 * slots, 0, slots
+        row = n * line + (0 if network.by_rows or "slots" in rings else wavefront.slope)
         base = above * row + beside
-        offset = self._take((base + wavefront.height * row + line) * c)
-        return self._slot(offset=offset + base * c, stride=line * c, per_row=n * line * c, per_step=c)
+        offset = self._take((base + rows * row + line) * c)
+        return self._slot(offset=offset + base * c, stride=line * c, per_row=n * line * c, per_step=c, **rings)
 
     def _history_slots(self, node: Node, heads: int) -> tuple[int, int]:
         """Slots of keys, (N, features, pixels), and of values, (N, pixels, heads, features of a head), with scores."""
