@@ -12,7 +12,7 @@ from PIL import Image
 import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.config import DataConfig, PixelCNNConfig, TrainConfig
-from pixelcnn.datasets import Patches, open_training
+from pixelcnn.datasets import Patches, open_training, shrunk
 from pixelcnn.datasets.split import side_of
 
 SIZES = [(9, 11), (30, 8), (8, 8), (17, 25), (12, 40), (21, 9), (8, 19), (33, 16)]
@@ -154,6 +154,28 @@ def test_flips():
     assert found[0] != found[1]
 
 
+def test_patches_bring_their_own_small_pictures():
+    from pixelcnn.models import model_of
+    from pixelcnn.training.batches import Batches
+
+    network = ["--model", "gated", "--filters", "6", "--layers", "1", "--no-places", "--context", "--flip"]
+    options = ["--patch", "8", "--held-out", "0.4", "--steps", "3", "--batch-size", "2", "--sample-images", "2"]
+    command = ["train", "photos", *network, *options, "--condition", "shrink:4", "--out", "run", "--device", "cpu"]
+    assert main(command) == 0
+    model = pixelcnn.load("run")
+    assert model.config.condition_channels == 3
+    data = open_training("photos", "clean", None, DataConfig(patch=8, held_out=0.4), progress=False)
+    config = TrainConfig(model=model.config, flip=True, label_dropout=0)
+    batch = Batches(config, model_of(model.config), data.training.shrunk_by(4)).take(torch.arange(5), 1)
+    expected = model.condition_of(None, 5, shrunk(batch.images, 4, 256))
+    assert torch.equal(batch.condition, expected)
+    assert len(batch.images.unique(dim=0)) == 5
+    with pytest.raises(ValueError, match="training_condition must be given"):
+        pixelcnn.train(config, data.training, data.validation, "other")
+    with pytest.raises(ValueError, match="must be a multiple, got 8"):
+        data.training.shrunk_by(3)
+
+
 @pytest.mark.filterwarnings("default")
 def test_the_command(capsys):
     Image.new("RGB", (7, 50)).save("photos/small.png")
@@ -191,7 +213,8 @@ def test_the_command(capsys):
         (["photos", "--patch", "8", "--held-out", "1e-6"], "photos has no validation pictures"),
         (["array.npy", "--patch", "2"], "patch is for folders of pictures"),
         (["photos", "--patch", "8", "--layout", "nhw"], "layout must be left out for photos"),
-        (["photos", "--patch", "8", "--held-out", "0.4", "--condition", "shrink:2"], "--patch draws them anew"),
+        (["photos", "--patch", "8", "--held-out", "0.4", "--condition", "shrink:3"], "multiples, got 8 x 8"),
+        (["photos", "--patch", "8", "--held-out", "0.4", "--condition", "photos"], "beside --patch must be shrink:S"),
         (
             ["array.npy", "--flip", "--model", "gated", "--condition", "shrink:2", "--held-out", "0.5"],
             "flip must be False",

@@ -101,7 +101,7 @@ class Train:
         if job().count > 1:
             job().from_first(lambda: opened().levels)  # the first process decodes for all
         data = opened()
-        condition = self._condition(data)
+        data, condition = self._condition(data)
         model = self._model_for(data, condition) if init is None else self._same_model(init, data)
         config = dataclasses.replace(self.config, model=model, binarise=data.binarise)
         labels = (data.training_labels, data.validation_labels) if self.conditional else (None, None)
@@ -149,11 +149,11 @@ class Train:
                 raise ValueError(f"--init {self.init} has {what} {own}, and {self.data} {given}{wanted}")
         return init.config
 
-    def _condition(self, data: TrainingData) -> tuple[Tensor | None, Tensor | None]:
-        """What the training and the validation images are conditioned on."""
+    def _condition(self, data: TrainingData) -> tuple[TrainingData, tuple[Tensor | None, Tensor | None]]:
+        """The data, and what the training and the validation images are conditioned on; patches make their own maps."""
         if self.condition is None:
-            return None, None
-        from pixelcnn.datasets import Patches, read_condition
+            return data, (None, None)
+        from pixelcnn.datasets import Patches, read_condition, read_shrunk
 
         if not hasattr(self.config.model, "condition_channels"):
             raise ValueError("--condition needs a family that can have one: --model gated or --model plusplus")
@@ -162,10 +162,14 @@ class Train:
                 f"--condition needs images that are the same in each epoch, and {self.data} are drawn anew"
             )
         if isinstance(data.training, Patches):
-            raise ValueError("--condition needs images that are the same in each epoch, and --patch draws them anew")
+            if not self.condition.startswith("shrink:"):
+                raise ValueError(f"--condition beside --patch must be shrink:S, got {self.condition}")
+            maps = read_shrunk(self.condition, data.validation, data.levels)
+            patches = data.training.shrunk_by(data.validation.shape[-1] // maps.shape[-1])
+            return dataclasses.replace(data, training=patches), (None, maps)
         sides = (data.training, data.training_names), (data.validation, data.validation_names)
         training, validation = (read_condition(self.condition, images, data.levels, names()) for images, names in sides)
-        return training, validation
+        return data, (training, validation)
 
     def _model_for(self, data: TrainingData, condition: tuple[Tensor | None, Tensor | None]) -> ModelConfig:
         """The architecture for the data's images, levels and classes."""

@@ -63,6 +63,22 @@ class _ImageModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _MapConfig(_ImageModelConfig):
+    """The options shared by the families that can be conditional on a map."""
+
+    condition_channels: Annotated[Annotated[int, Range(0, 2**10)], tyro.conf.Suppress] = 0
+    """Channels of a map of numbers to condition on, such as a smaller picture; 0 for none."""
+    condition_levels: Annotated[Annotated[int, Range(0, 2**16)], tyro.conf.Suppress] = 0
+    """Number of categories, 0 .. condition_levels - 1, of a map to condition on, such as labels of pixels or the codes
+    of a coarser grid: the map's last channel; 0 for none."""
+
+    @property
+    def condition_features(self) -> int:
+        """How many numbers come before the map's in what an image is conditioned on."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class PixelCNNConfig(_ImageModelConfig):
     """The architecture of a `pixelcnn.PixelCNN`; the defaults are the seed network of 532,673 parameters."""
 
@@ -80,7 +96,7 @@ class PixelCNNConfig(_ImageModelConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _WideFieldConfig(_ImageModelConfig):
+class _WideFieldConfig(_MapConfig):
     """The options shared by the families that can see the whole picture and be conditional."""
 
     first_kernel: int = 3
@@ -100,11 +116,6 @@ class _WideFieldConfig(_ImageModelConfig):
     """Classes to condition on; None for none."""
     condition_dim: Annotated[Annotated[int | None, Range(1, 2**16)], tyro.conf.Suppress] = None
     """Size of a vector to condition on; None for none."""
-    condition_channels: Annotated[Annotated[int, Range(0, 2**10)], tyro.conf.Suppress] = 0
-    """Channels of a map of numbers to condition on, such as a smaller picture; 0 for none."""
-    condition_levels: Annotated[Annotated[int, Range(0, 2**16)], tyro.conf.Suppress] = 0
-    """Number of categories, 0 .. condition_levels - 1, of a map to condition on, such as labels of pixels or the codes
-    of a coarser grid: the map's last channel; 0 for none."""
     attention: Annotated[int, Range(0)] = 0
     """Attention blocks, by which a pixel sees all pixels before it, spread evenly between the layers: at most one
     fewer than there are layers (of `gated`), or twice the blocks (of `plusplus`). Sampling then takes one step per
@@ -197,7 +208,7 @@ class PixelCNNPlusPlusConfig(_WideFieldConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotoPixelCNNConfig(_ImageModelConfig):
+class PhotoPixelCNNConfig(_MapConfig):
     """The architecture of a `pixelcnn.PhotoPixelCNN`."""
 
     family: ClassVar[str] = "photo"

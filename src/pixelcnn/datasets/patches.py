@@ -72,11 +72,16 @@ class Patches:
         store: The pictures.
         pictures: The indices of those that patches are drawn from.
         size: Height and width of a patch.
+        shrink: For a model that is conditional on patches that are so many times smaller, super-resolution; 1 for
+            another.
     """
 
-    def __init__(self, store: PictureStore, pictures: Sequence[int], size: int) -> None:
+    def __init__(self, store: PictureStore, pictures: Sequence[int], size: int, shrink: int = 1) -> None:
+        if size % shrink:
+            raise ValueError(f"patches are shrunk by {shrink}, so their side must be a multiple, got {size}")
         self.store = store
         self.size = size
+        self.shrink = shrink
         heights, widths = np.array(store.sizes).T if store.sizes else np.zeros((2, 0), dtype=np.int64)
         ends = np.cumsum(store.channels * heights * widths)
         counts = [int(heights[k] // size * (widths[k] // size)) for k in pictures]
@@ -102,7 +107,12 @@ class Patches:
     @property
     def digest(self) -> str:
         """What patches depend on, besides the seed and the epoch."""
-        return hashlib.sha256(f"{self.store.digest} {list(self._pictures)} {self.size}".encode()).hexdigest()
+        shrunk = f" shrink:{self.shrink}" if self.shrink > 1 else ""
+        return hashlib.sha256(f"{self.store.digest} {list(self._pictures)} {self.size}{shrunk}".encode()).hexdigest()
+
+    def shrunk_by(self, factor: int) -> Patches:
+        """The same patches for a model that is conditional on them shrunk, see `pixelcnn.datasets.shrunk`."""
+        return Patches(self.store, self._pictures, self.size, factor)
 
     def drawn(self, indices: Tensor, seed: int, epoch: int) -> Tensor:
         """Some of an epoch's patches: levels (n, C, H, W)."""

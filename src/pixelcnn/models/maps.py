@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pixelcnn.config import GatedPixelCNNConfig, PixelCNNPlusPlusConfig, map_of
+from pixelcnn.config import GatedPixelCNNConfig, PhotoPixelCNNConfig, PixelCNNPlusPlusConfig, map_of
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.operations import Conv, MapEncoder, View
 
@@ -15,7 +15,7 @@ _MIN_FEATURES = 4
 
 
 def map_encoder(
-    config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig, generator: torch.Generator | None
+    config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig | PhotoPixelCNNConfig, generator: torch.Generator | None
 ) -> MapEncoder | None:
     """The encoder of the maps that a configuration names, with half as many features as a layer; None for none."""
     numbers, categories = map_of(config)

@@ -9,6 +9,9 @@ reads differences between neighbours (`DifferenceConv2d`). There are no gates: a
 where an exponential takes as long as dozens of products. The network has no size of its own and is good for pictures
 of any.
 
+A map that the image is conditioned on (`pixelcnn.operations.condition_map`) adds to the first convolution of every
+block, and to the output.
+
 The network outputs the parameters of a pixel's mixture (`pixelcnn.models.logistics`).
 """
 
@@ -24,13 +27,15 @@ from torch import Tensor, nn
 from pixelcnn.config import PhotoPixelCNNConfig
 from pixelcnn.layers import Activation, DifferenceConv2d, MaskedConv2d, ScaledConv2d
 from pixelcnn.models.logistics import LogisticsModel
-from pixelcnn.operations import Conv, View
+from pixelcnn.models.maps import map_encoder, map_layer, map_term
+from pixelcnn.operations import Conv, View, condition_map
 
 __all__ = ["PhotoPixelCNN"]
 
 
 class PhotoPixelCNN(LogisticsModel):
-    """A network for photographs and other grids of many levels that change little from pixel to pixel.
+    """A network for photographs and other grids of many levels that change little from pixel to pixel, conditional on a
+    map if asked for.
 
     Args:
         image_shape: Channels, height and width.
@@ -42,6 +47,8 @@ class PhotoPixelCNN(LogisticsModel):
         kernel_size: Odd width of the blocks' kernels, 1..31.
         linear_kernel: Odd width of the kernel of the linear prediction, 3..31.
         embedding: Size of the learned vector as which each level is read; 0 reads it as a number.
+        condition_channels: Channels of a map of numbers to condition on, see `pixelcnn.operations.condition_map`.
+        condition_levels: Number of categories of a map to condition on, its last channel.
         generator: Source of the initial weights; torch's global one by default.
 
     Raises:
@@ -66,6 +73,8 @@ class PhotoPixelCNN(LogisticsModel):
         kernel_size: int = PhotoPixelCNNConfig.kernel_size,
         linear_kernel: int = PhotoPixelCNNConfig.linear_kernel,
         embedding: int = PhotoPixelCNNConfig.embedding,
+        condition_channels: int = PhotoPixelCNNConfig.condition_channels,
+        condition_levels: int = PhotoPixelCNNConfig.condition_levels,
         *,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -79,6 +88,8 @@ class PhotoPixelCNN(LogisticsModel):
             kernel_size=kernel_size,
             linear_kernel=linear_kernel,
             embedding=embedding,
+            condition_channels=condition_channels,
+            condition_levels=condition_levels,
         )
         super().__init__(config, config.mixtures, generator=generator)
         image, features, raw = self.image_features, config.filters, self.raw_features
@@ -95,9 +106,15 @@ class PhotoPixelCNN(LogisticsModel):
         self.head = conv(features, 1, "relu")
         scale = torch.ones(raw)
         scale[self.means] = 1 / 16  # a level is 1 / 128: else a step of training would move them by several
-        self.output = ScaledConv2d(features, raw, 1, mask_type="B", activation="none", scale=scale, generator=generator)
+        final: dict[str, typing.Any] = {"mask_type": "B", "activation": "none", "scale": scale, "generator": generator}
+        self.output = ScaledConv2d(features, raw, 1, **final)
+        self.map_encoder = map_encoder(config, generator)
+        known = 0 if self.map_encoder is None else self.map_encoder.features
+        maps = [map_layer(known, features, generator) for _ in blocks_]
+        self.maps = nn.ModuleList([layer for layer in maps if layer is not None])
+        self.map_output = ScaledConv2d(known, raw, 1, bias=False, **final) if known else None
         self.linear = DifferenceConv2d(image, raw, config.linear_kernel, scale=0.5, activation="none", **reads)
-        self._blocks = tuple(blocks_)  # looked up for every front
+        self._blocks, self._maps = tuple(blocks_), tuple(maps)  # looked up for every front
         self._begin()
 
     @torch.no_grad()
@@ -110,6 +127,8 @@ class PhotoPixelCNN(LogisticsModel):
             first.weight.mul_(2.0)  # Glorot's bound is for the full kernel, half of which is masked
             second.weight.mul_(0.3)
         self.output.weight.mul_(0.02)
+        if self.map_output is not None:
+            self.map_output.weight.mul_(0.02)
         weight, bias = torch.zeros_like(self.linear.weight), self.linear.bias
         middle = weight.shape[-1] // 2
         for k in range(c):
@@ -128,7 +147,10 @@ class PhotoPixelCNN(LogisticsModel):
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`: the input of `subpixel_params`, (..., raw features)."""
+        known = condition_map(view, self.map_encoder)
         x = view(Conv(self.input), view.image)
-        for first, second in self._blocks:
-            x = x + view(Conv(second), view.dropout(view(Conv(first), x)))
-        return view(Conv(self.output), view(Conv(self.head), x)) + view(Conv(self.linear), view.image)
+        for (first, second), of_map in zip(self._blocks, self._maps, strict=True):
+            given = map_term(view, of_map, known, None)
+            x = x + view(Conv(second), view.dropout(view(Conv(first), x, given)))
+        given = map_term(view, self.map_output, known, None)
+        return view(Conv(self.output), view(Conv(self.head), x), given) + view(Conv(self.linear), view.image)

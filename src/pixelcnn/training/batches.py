@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.config import TrainConfig, conditions_of, map_of
-from pixelcnn.datasets import Patches
+from pixelcnn.datasets import Patches, shrunk
 from pixelcnn.levels import GREY_LEVELS, levels_of
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.orders import rearranged_each
@@ -113,10 +113,12 @@ class Batches:
             images = torch.where(flips(indices, config.seed, epoch)[:, None, None, None], images.flip(3), images)
         if config.binarise:
             images = binarised(images, indices, config.seed, epoch)
+        labels, condition = (None if each is None else each[indices].to(device) for each in self._given)
+        if self._patches is not None and self._patches.shrink > 1:
+            condition = shrunk(images, self._patches.shrink, self._model.levels).to(device)
         images = shifted(images, indices, config.shift, config.seed, epoch)
         if config.mutate:
             images = mutations(images, indices, config.mutate, self._model.levels, config.seed, epoch)
-        labels, condition = (None if each is None else each[indices].to(device) for each in self._given)
         if config.orders > 1:  # each image in an order on which the model is conditioned
             which = scan_orders(indices, config.orders, config.seed, epoch)
             images, labels = rearranged_each(images, which), which.to(device)
@@ -162,6 +164,12 @@ def checked_data(
     conditioned = size is not None or any(map_of(product.config))
     if not isinstance(images, Patches):
         images = tensor(f"{name} images", images)
+    elif images.shrink > 1:  # the maps are made from each patch; those of the first show whether they fit
+        labels = None if labels is None else tensor(f"{name}_labels", labels)
+        first = images.drawn(torch.zeros(1, dtype=torch.int64, device="cpu"), 0, 0)
+        maps = shrunk(first, images.shrink, model.levels)
+        checked_data(name, first, None if labels is None else labels[:1], maps, model, product, grey=False)
+        return images, labels, None
     if len(images) == 0:
         raise ValueError(f"{name} must hold at least one image, got 0")
     if labels is None and (classes is not None or (conditioned and condition is None)):

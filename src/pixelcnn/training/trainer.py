@@ -178,7 +178,8 @@ class _Run:
             raise ValueError("validation must be images that stay the same, such as the `tiles` of patches")
         self.validation, self.validation_given = validation_data[0], validation_data[1:]
         if any(map_of(config.model)):
-            for name, value, off in (("shift", config.shift, 0), ("flip", config.flip, False)):
+            made = isinstance(training_data[0], Patches)  # the maps, from the patches as they are turned out
+            for name, value, off in (("shift", config.shift, 0), ("flip", config.flip and not made, False)):
                 if value != off:
                     raise ValueError(f"{name} must be {off} for a model with a map, which stays as it is, got {value}")
         if config.frequency_bias and init is None:
