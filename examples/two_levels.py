@@ -26,20 +26,24 @@ import pixelcnn
 from pixelcnn.config import GatedPixelCNNConfig, TrainConfig
 from pixelcnn.images import grid, save_png
 
-CODES, SIZE = 64, 8  # entries of each codebook, and their features
-STEPS, BATCH, RATE = 500, 32, 3e-3
+TOP, BOTTOM, SIZE = 32, 8, 8  # entries of the codebooks, and their features
+STEPS, BATCH, RATE = 1000, 32, 3e-3
 
 
 class Codebook(nn.Module):
-    """Entries that follow the mean of what is assigned to them."""
+    """Entries that follow the mean of what is assigned to them.
+
+    Args:
+        size: Number of entries.
+    """
 
     entries: Tensor
     counts: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.register_buffer("entries", torch.randn(CODES, SIZE))
-        self.register_buffer("counts", torch.zeros(CODES))
+        self.register_buffer("entries", torch.randn(size, SIZE))
+        self.register_buffer("counts", torch.zeros(size))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features (N, SIZE, h, w) to codes (N, h, w), entries in their place, and the loss that ties both."""
@@ -56,7 +60,7 @@ class Codebook(nn.Module):
         return self.entries[codes.long()].permute(0, 3, 1, 2)
 
     def _follow(self, flat: Tensor, codes: Tensor) -> None:
-        one = F.one_hot(codes, CODES).float()
+        one = F.one_hot(codes, len(self.entries)).float()
         self.counts.lerp_(one.sum(0), 0.05)
         means = one.t() @ flat / one.sum(0).clamp(min=1)[:, None]
         self.entries.lerp_(torch.where(one.sum(0)[:, None] > 0, means, self.entries), 0.2)
@@ -78,7 +82,7 @@ class TwoLevels(nn.Module):
             nn.Conv2d(SIZE + 32, 32, 3, 1, 1), nn.ReLU(), nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.ReLU(),
             nn.Conv2d(16, 1, 3, 1, 1),
         )  # fmt: skip
-        self.top, self.bottom = Codebook(), Codebook()
+        self.top, self.bottom = Codebook(TOP), Codebook(BOTTOM)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The codes of both levels, the logits of white pixels, and the codebooks' loss."""
@@ -131,22 +135,21 @@ def main(folder: Path, minutes: float) -> None:
     started = time.monotonic()
     training, labels = pixelcnn.datasets.mnist("train")
     held_out, held_out_labels = (part[:1000] for part in pixelcnn.datasets.mnist("validation"))
-    training, labels = training[:20_000], labels[:20_000]
     vqvae = trained(training)
     (top, bottom), (held_top, held_bottom) = codes_of(vqvae, training), codes_of(vqvae, held_out)
 
     priors, held_out_nats = {}, {}
-    for name, side, codes, held, given, held_given in (
-        ("top", 7, top, held_top, None, None),
-        ("bottom", 14, bottom, held_bottom, top.int(), held_top.int()),
+    for name, levels, codes, held, given, held_given in (
+        ("top", TOP, top, held_top, None, None),
+        ("bottom", BOTTOM, bottom, held_bottom, top.int(), held_top.int()),
     ):
         model = GatedPixelCNNConfig(
-            image_shape=(1, side, side), levels=CODES, embedding=16, num_classes=10, filters=32, layers=4,
-            first_kernel=5, kernel_size=3, places=True, condition_levels=0 if given is None else CODES,
+            image_shape=(1, *codes.shape[2:]), levels=levels, embedding=8, num_classes=10, filters=32, layers=4,
+            first_kernel=7, kernel_size=3, places=True, condition_levels=0 if given is None else TOP,
         )  # fmt: skip
         config = TrainConfig(
             model=model, minutes=minutes, batch_size=32, learning_rate=3e-3, schedule="cosine", warmup_steps=50,
-            clip_norm=1.0, ema=0.99, optimizer="muon", sample_images=0,
+            clip_norm=1.0, frequency_bias=True, ema=0.99, optimizer="muon", sample_images=0,
         )  # fmt: skip
         shutil.rmtree(folder / name, ignore_errors=True)
         priors[name] = pixelcnn.train(

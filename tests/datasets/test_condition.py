@@ -7,7 +7,7 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.datasets import condition_fields, read_condition, read_maps, shrunk
+from pixelcnn.datasets import condition_fields, open_data, open_training, read_condition, read_maps, shrunk
 
 
 def test_shrunk_images_are_means_in_steps_of_a_255th():
@@ -48,6 +48,8 @@ def test_maps_by_name_and_by_index(folders):
     array = np.arange(24.0, dtype=np.float32).reshape(6, 2, 2)
     np.save("maps.npy", array)
     assert read_condition("maps.npy", images, 2, ["5", "0"])[:, 0].tolist() == array[[5, 0]].tolist()
+    with pytest.raises(ValueError, match="6 maps, and there are 5 images"):
+        read_condition("maps.npy", images, 2, ["4", "0"], 5)
     np.save("vectors.npy", array[:, 0])
     assert condition_fields("vectors.npy", read_condition("vectors.npy", images, 2, ["5", "0"])) == {"condition_dim": 2}
 
@@ -94,3 +96,21 @@ def test_the_commands(folders, capsys):
     ):
         assert main(arguments) == 2
         assert said in capsys.readouterr().err
+
+
+def test_the_maps_of_mnist_are_in_the_order_of_all_its_training_images():
+    data = open_training("mnist", "clean", 2)
+    assert (data.training_names()[-1], data.validation_names()[0], data.validation_names()[-1], data.total) == (
+        "54999", "55000", "59999", 60_000,
+    )  # fmt: skip
+    assert (open_data("mnist:validation", 2).names()[0], open_data("mnist:validation", 2).total) == ("0", 5_000)
+
+
+def test_an_array_of_another_length_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    np.save("images.npy", np.random.default_rng(0).integers(0, 2, (40, 4, 4), dtype=np.uint8))
+    np.save("maps.npy", np.zeros((41, 2, 2), dtype=np.float32))
+    network = ["--model", "gated", "--filters", "4", "--layers", "1", "--steps", "1", "--out", "run"]
+    assert main(["train", "images.npy", "--condition", "maps.npy", *network]) == 2
+    assert "maps.npy has 41 maps, and there are 40 images" in capsys.readouterr().err

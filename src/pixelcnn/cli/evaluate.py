@@ -120,7 +120,8 @@ class Evaluate(_OnData):
                         "without them"
                     )
                 own, images = model.fitting(data.images), data.images
-                yield images, labels, options.condition_of(self.condition, own, self.model, images, data.names())
+                condition = options.condition_of(self.condition, own, self.model, images, data.names(), data.total)
+                yield images, labels, condition
 
         marginal = self.classes == "marginal"
         result = evaluate_parts(model, parts(), marginal=marginal, progress=True, processes=job())
@@ -221,7 +222,7 @@ class ScoreCommand(_OnData):
                 raise ValueError(
                     f"--labels needs the model's {classes} classes, and {self.data} has {len(data.classes or ())}"
                 )
-            condition = options.condition_of(self.condition, own, self.model, images, data.names())
+            condition = options.condition_of(self.condition, own, self.model, images, data.names(), data.total)
             found = score(
                 own,
                 images,

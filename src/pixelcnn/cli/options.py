@@ -76,7 +76,12 @@ def resized(model: AutoregressiveModel, size: str | None) -> AutoregressiveModel
 
 
 def condition_of(
-    spec: str | None, model: AutoregressiveModel, name: str, images: Tensor, names: Sequence[str]
+    spec: str | None,
+    model: AutoregressiveModel,
+    name: str,
+    images: Tensor,
+    names: Sequence[str],
+    total: int | None = None,
 ) -> Tensor | None:
     """What --condition says of images, which the model called `name` must be conditional on; None without it.
 
@@ -89,7 +94,7 @@ def condition_of(
 
     check_conditional(model, name, spec)
     return model.conditions.checked_condition(
-        read_condition(spec, images, model.levels, names), len(images), "--condition"
+        read_condition(spec, images, model.levels, names, total), len(images), "--condition"
     )
 
 

@@ -168,7 +168,9 @@ class Train:
             patches = data.training.shrunk_by(data.validation.shape[-1] // maps.shape[-1])
             return dataclasses.replace(data, training=patches), (None, maps)
         sides = (data.training, data.training_names), (data.validation, data.validation_names)
-        training, validation = (read_condition(self.condition, images, data.levels, names()) for images, names in sides)
+        training, validation = (
+            read_condition(self.condition, images, data.levels, names(), data.total) for images, names in sides
+        )
         return data, (training, validation)
 
     def _model_for(self, data: TrainingData, condition: tuple[Tensor | None, Tensor | None]) -> ModelConfig:

@@ -33,7 +33,7 @@ _SHRINK, _LABELS = "shrink:", "labels:"
 _CHUNK = 2**24  # values that are averaged at a time
 
 
-def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str]) -> Tensor:
+def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str], total: int | None = None) -> Tensor:
     """What images are conditioned on.
 
     Args:
@@ -41,6 +41,7 @@ def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str])
         images: The images, levels (N, C, H, W).
         levels: Number of their levels.
         names: Their names, see `pixelcnn.datasets.sources.Data`.
+        total: How many maps an array must have; None for at least as many as `names` need.
 
     Returns:
         Maps, uint8 or what the array holds, (N, D, h, w), or vectors (N, D).
@@ -50,10 +51,10 @@ def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str])
     """
     if spec.startswith(_SHRINK):
         return read_shrunk(spec, images, levels)
-    return read_given(spec, names)
+    return read_given(spec, names, total)
 
 
-def read_given(spec: str, names: Sequence[str]) -> Tensor:
+def read_given(spec: str, names: Sequence[str], total: int | None = None) -> Tensor:
     """`read_condition` of images that need not be known, only their names: of everything but shrink:S.
 
     Raises:
@@ -67,6 +68,8 @@ def read_given(spec: str, names: Sequence[str]) -> Tensor:
     if not all(name.isdecimal() for name in names):
         raise ValueError(f"--condition must be a folder with the names of the images' files, got the array {spec!r}")
     indices = torch.tensor([int(name) for name in names], dtype=torch.int64, device="cpu")
+    if total not in (None, len(array)):
+        raise ValueError(f"--condition {spec} has {len(array)} maps, and there are {total} images")
     if len(indices) and int(indices.max()) >= len(array):
         raise ValueError(f"--condition {spec} has {len(array)} maps, and the images are at least {max(indices) + 1}")
     return array[indices]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ class TrainingData:
     """Returns the names of the training images, see `Data`."""
     validation_names: Callable[[], list[str]]
     """The same for the validation images."""
+    total: int | None = None
+    """See `Data`."""
     binarise: bool = False
     """Whether the training images are grey values, 0..255, to be drawn as black or white anew in each epoch
     (`TrainConfig.binarise`); the validation images are binary already."""
@@ -97,6 +99,8 @@ class Data:
     """Levels of a sub-pixel, 2..256."""
     names: Callable[[], list[str]]
     """Returns each image's name in its source: its file, with #k for patch k, or its index in an array."""
+    total: int | None = None
+    """Number of images that the indices of an array, or of MNIST, count: of all its splits, unless one was named."""
 
 
 def open_training(
@@ -139,6 +143,8 @@ def open_training(
             ", drawn anew in each epoch" if dynamic else ""
         )
         counts = (len(training.images), len(validation.images), 0)
+        training = replace(training, total=sum(counts))
+        validation = replace(validation, names=_numbers(len(validation.images), len(training.images)))
         return _training_data(
             training, validation, name=name, counts=counts, values=values, description=name, binarise=dynamic
         )
@@ -256,7 +262,9 @@ def _opened(
         raise ValueError(f"{data} are pictures, and the model's images have {image_shape[0]} channels: give it arrays")
     if isinstance(source, ArraySource) and split is None and (mapped := source.in_place()) is not None:
         levels = levels or max(2, int(mapped.amax()) + 1)
-        return Data(images=mapped, labels=None, classes=None, levels=levels, names=_numbers(len(mapped)))
+        return Data(
+            images=mapped, labels=None, classes=None, levels=levels, names=_numbers(len(mapped)), total=len(mapped)
+        )
     cache = open_cache(source, config.held_out, config.test, progress=progress)
     _warn(source, [*source.notices(), *cache.remarks()], stacklevel=4)
     return _side(cache, split or (default if source.is_split else None), config)
@@ -323,6 +331,7 @@ def _training_data(
         summary=f"{printable(name)}: images: {numbers}; {shape} (channels, height, width); levels {values}{classed}",
         training_names=training.names,
         validation_names=validation.names,
+        total=training.total,
         binarise=binarise,
     )
 
@@ -343,6 +352,7 @@ def _side(cache: Cache, side: str | None, config: DataConfig) -> Data:
         classes=record.classes,
         levels=record.levels,
         names=lambda: cache.names(side),
+        total=sum(record.counts),
     )
 
 
@@ -350,11 +360,12 @@ def _mnist_data(name: str, split: str, levels: int | None) -> Data:
     if name == _DYNAMIC and levels not in (None, 2):
         raise ValueError(f"levels must be 2 for {name}, got {levels}")
     images, digits = drawn_mnist(split) if name == _DYNAMIC else mnist(split, levels or 2)
-    return Data(images=images, labels=digits, classes=_DIGITS, levels=levels or 2, names=_numbers(len(images)))
+    count = len(images)
+    return Data(images=images, labels=digits, classes=_DIGITS, levels=levels or 2, names=_numbers(count), total=count)
 
 
-def _numbers(n: int) -> Callable[[], list[str]]:
-    return lambda: list(map(str, range(n)))
+def _numbers(n: int, first: int = 0) -> Callable[[], list[str]]:
+    return lambda: list(map(str, range(first, first + n)))
 
 
 def _parse(data: str) -> tuple[str, str | None]:
