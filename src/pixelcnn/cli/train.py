@@ -13,6 +13,7 @@ import tyro
 from pixelcnn.arguments import integer
 from pixelcnn.config import FAMILIES, PRESETS, DataConfig, GatedPixelCNNConfig, TrainConfig, recipe
 from pixelcnn.config.checks import Range
+from pixelcnn.levels import GREY_LEVELS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     Family = str
 else:
     Family = Literal[tuple(FAMILIES)]  # the choices that tyro offers
+
+
+_MANY_LEVELS = 64  # from which on neighbouring levels of a picture are alike enough for a mixture of logistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +48,15 @@ class Train:
     preset: Literal["quick", "seed", "fast", "best"] = "quick"
     """The preset, from which the defaults come; with --help, its values are shown."""
     model: Family | None = None
-    """The family, by default the preset's: `pixelcnn` is the Keras example's network, `gated` has two stacks and no
-    blind spot, `plusplus` has a mixture of logistics for many levels; with --help, its options are shown."""
+    """The family, by default the preset's, but for pictures in many levels `plusplus`, and for patches of them `photo`:
+    `pixelcnn` is the Keras example's network, `gated` has two stacks and no blind spot, `plusplus` has a mixture of
+    logistics for many levels, `photo` corrects a linear prediction; with --help, its options are shown."""
     conditional: bool = False
     """Condition the model on the data's classes; for the families gated and plusplus."""
     condition: str | None = None
     """Condition the model on maps or vectors as well: `shrink:S`, the images themselves, each S x S pixels averaged
     (super-resolution); a folder of pictures with the same names as the images, or a .npy file in their order;
-    `labels:PATH`, the same with categories. For the families gated and plusplus."""
+    `labels:PATH`, the same with categories. For the families gated and plusplus; `photo` takes maps alone."""
     levels: int | None = None
     """Number of values of a sub-pixel, 2..65,536; by default 256 for pictures, and 2 for mnist (`plusplus`: 256)."""
     out: Path | None = None
@@ -73,7 +78,8 @@ class Train:
         """The defaults for the preset and the family in the arguments; the parser refuses unknown ones."""
         preset, family = _given(arguments, "--preset"), _given(arguments, "--model")
         cls.__annotations__["model"] = Literal[tuple(FAMILIES)] | None  # with those that were registered meanwhile
-        config = recipe(preset if preset in PRESETS else "quick", family if family in FAMILIES else None)
+        preset, (usual, levels) = preset if preset in PRESETS else "quick", _suited(arguments)
+        config = recipe(preset, family if family in FAMILIES else None if preset == "seed" else usual, levels)
         if isinstance(config.model, GatedPixelCNNConfig) and _given(arguments, "--layers"):
             config = dataclasses.replace(config, model=_of_any_depth(config.model))
         if (_given(arguments, "--epochs") or _given(arguments, "--steps")) and not _given(arguments, "--minutes"):
@@ -129,7 +135,9 @@ class Train:
         from pixelcnn.models.base import load
 
         assert self.init is not None
-        if self.model is not None or self.config.model != recipe(self.preset).model:
+        several = (None, 2), (None, GREY_LEVELS), ("plusplus", GREY_LEVELS), ("photo", GREY_LEVELS)
+        defaults = [recipe(self.preset, family, levels).model for family, levels in several]
+        if self.model is not None or self.config.model not in defaults:
             raise ValueError("--init decides the network: leave out --model and the network's options")
         found = load(self.init)
         if isinstance(found, MixtureModel):
@@ -156,7 +164,7 @@ class Train:
         from pixelcnn.datasets import Patches, read_condition, read_shrunk
 
         if not hasattr(self.config.model, "condition_channels"):
-            raise ValueError("--condition needs a family that can have one: --model gated or --model plusplus")
+            raise ValueError("--condition needs a family that can have one: --model gated, plusplus or photo")
         if data.binarise:
             raise ValueError(
                 f"--condition needs images that are the same in each epoch, and {self.data} are drawn anew"
@@ -189,7 +197,10 @@ class Train:
         if self.condition is not None:
             from pixelcnn.datasets import condition_fields
 
-            changes |= condition_fields(self.condition, *condition)
+            fields = condition_fields(self.condition, *condition)
+            if not hasattr(self.config.model, next(iter(fields))):
+                raise ValueError(f"--condition {self.condition} holds vectors, for --model gated or --model plusplus")
+            changes |= fields
         if (orders := self.config.orders) > 1:
             if self.conditional or not hasattr(self.config.model, "num_classes"):
                 raise ValueError(
@@ -204,6 +215,17 @@ def _of_any_depth(model: GatedPixelCNNConfig) -> GatedPixelCNNConfig:
     """The network with the first of its kernel sizes in all later layers, however many there are."""
     sizes = model.kernel_size
     return dataclasses.replace(model, kernel_size=sizes if isinstance(sizes, int) else sizes[0])
+
+
+def _suited(arguments: list[str]) -> tuple[str | None, int]:
+    """The family that suits the data, None for the preset's, and their levels, as far as the arguments tell."""
+    named = any(each in ("mnist", "mnist-dynamic") or each.endswith((".npy", ".npz")) for each in arguments)
+    pictures = not named and any(each.startswith("hf:") or Path(each).is_dir() for each in arguments)
+    given = _given(arguments, "--levels")
+    levels = int(given) if given.isdecimal() else GREY_LEVELS if pictures else 2
+    if not pictures or levels < _MANY_LEVELS:
+        return None, levels
+    return "photo" if _given(arguments, "--patch") and "--conditional" not in arguments else "plusplus", levels
 
 
 def _given(arguments: list[str], option: str) -> str:

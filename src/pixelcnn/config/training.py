@@ -138,6 +138,7 @@ class TrainConfig:
 _WHOLE_PICTURE = GatedPixelCNNConfig(
     filters=24, layers=5, first_kernel=11, kernel_size=(5, 5, 3, 3), places=True, context=(4, 2)
 )  # 308,233 parameters for MNIST by class
+_EMBEDDING = 12
 _FAST = TrainConfig(
     model=_WHOLE_PICTURE,
     label_dropout=0.4,
@@ -174,15 +175,18 @@ _OTHERS: dict[str, tuple[ModelConfig, Literal["adam", "muon"], float]] = {
 PhotoPixelCNN are for pictures, which come in many sizes: they have no size of their own."""
 
 
-def recipe(preset: str, family: str | None = None) -> TrainConfig:
+def recipe(preset: str, family: str | None = None, levels: int = 2) -> TrainConfig:
     """The recipe of a preset; for another family than the preset's, with a network and a learning rate that suit it.
 
     Args:
         preset: A name of `PRESETS`.
         family: A name of `FAMILIES`; None for the preset's own.
+        levels: Of the data; more than two are read by learned vectors in the networks with a softmax.
     """
     config = PRESETS[preset]
     if family is None or isinstance(config.model, FAMILIES[family]):
+        if levels > 2 and isinstance(config.model, GatedPixelCNNConfig):
+            config = dataclasses.replace(config, model=dataclasses.replace(config.model, embedding=_EMBEDDING))
         return config
     if preset == "seed":
         return dataclasses.replace(config, model=FAMILIES[family](image_shape=config.model.image_shape))

@@ -1,0 +1,46 @@
+"""The network that `pixelcnn train` takes for data of each kind, if none is named."""
+
+import pytest
+from PIL import Image
+
+import pixelcnn
+from pixelcnn.cli import main
+from pixelcnn.cli.train import Train
+
+
+@pytest.mark.parametrize(
+    ("options", "family", "embedding"),
+    [
+        ("mnist", "gated", 0),
+        ("mnist --levels 256", "gated", 12),
+        ("mnist --levels 256 --model plusplus", "plusplus", 0),
+        ("mnist --preset seed --levels 256", "pixelcnn", 0),
+        ("codes.npy", "gated", 0),
+        ("codes.npy --levels 512", "gated", 12),
+        ("photos", "plusplus", 0),
+        ("photos --levels 4", "gated", 12),
+        ("photos --patch 32", "photo", 0),
+        ("photos --patch 32 --conditional", "plusplus", 0),
+        ("photos --model gated", "gated", 12),
+        ("photos --preset seed", "pixelcnn", 0),
+        ("hf:somebody/pictures", "plusplus", 0),
+        ("--help", "gated", 0),
+    ],
+)
+def test_the_network_suits_the_data(options, family, embedding, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    model = Train.with_preset(["train", *options.split()]).config.model
+    assert (model.family, model.embedding) == (family, embedding)
+
+
+def test_a_folder_of_pictures_needs_no_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "photos").mkdir()
+    for k in range(12):
+        Image.linear_gradient("L").rotate(30 * k).resize((8, 8)).convert("RGB").save(tmp_path / "photos" / f"{k}.png")
+    short = ["--steps", "2", "--batch-size", "2", "--sample-images", "0", "--filters", "6", "--held-out", "0.3"]
+    assert main(["train", "photos", *short, "--out", "run"]) == 0
+    assert isinstance(pixelcnn.load("run"), pixelcnn.PixelCNNPlusPlus)
+    assert main(["train", "photos", "--init", "run", *short[:6], "--held-out", "0.3", "--out", "more"]) == 0
