@@ -27,6 +27,7 @@ from pixelcnn.randomness import seed_of
 from pixelcnn.sampling.autoregressive import Autoregressive, MakeView, check_weights
 from pixelcnn.stripes import Stripe, in_stripes, stripes_of
 from pixelcnn.threads import in_parallel
+from pixelcnn.windows import complete_in_windows
 
 __all__ = ["DensityModel"]
 
@@ -470,4 +471,5 @@ class DensityModel(Autoregressive):
         condition: ArrayLike | None = None,
     ) -> Completion:
         """`complete`, with its other arguments as options."""
-        return complete(self, images, known, labels, options, condition)
+        in_windows = complete_in_windows(self, images, known, labels, options, condition)
+        return in_windows or complete(self, images, known, labels, options, condition)

@@ -15,27 +15,33 @@ FAMILIES = {
     "gated": (pixelcnn.GatedPixelCNN, {"filters": 4, "layers": 2}),
     "context": (pixelcnn.GatedPixelCNN, {"filters": 4, "layers": 2, "context": (3, 2), "context_places": False}),
     "plusplus": (pixelcnn.PixelCNNPlusPlus, {"filters": 4, "blocks": 1, "mixtures": 2}),
+    "photo": (pixelcnn.PhotoPixelCNN, {"filters": 4, "blocks": 1, "mixtures": 2}),
+    "photo map": (pixelcnn.PhotoPixelCNN, {"filters": 4, "blocks": 1, "mixtures": 2, "condition_channels": 1}),
     "map": (pixelcnn.GatedPixelCNN, {"filters": 4, "layers": 2, "condition_channels": 1}),
 }
 
 
+@pytest.mark.parametrize(
+    ("before", "size"), [((6, 6), (8, 5)), pytest.param((32, 32), (64, 48), marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("name", FAMILIES)
-def test_as_if_built_for_that_size(name):
+def test_as_if_built_for_that_size(name, before, size):
     family, options = FAMILIES[name]
-    model = family((1, 6, 6), levels=3, **options).eval()
-    built = family((1, 8, 5), levels=3, **options).eval()
+    model = family((1, *before), levels=3, **options).eval()
+    built = family((1, *size), levels=3, **options).eval()
     built.load_state_dict(model.state_dict())
-    resized = model.resized((8, 5))
-    assert (resized.image_shape, model.image_shape) == ((1, 8, 5), (1, 6, 6))
-    given = {"condition": torch.rand(2, 1, 4, 5)} if name == "map" else {}
+    resized = model.resized(size)
+    assert (resized.image_shape, model.image_shape) == ((1, *size), (1, *before))
+    sides = (4, 5) if size == (8, 5) else (16, 12)
+    given = {"condition": torch.rand(2, 1, *sides)} if "map" in name else {}
     images = built.sample(2, seed=1, **given)
     for engine in ("fast", "eager", "reference"):
         assert torch.equal(resized.sample(2, seed=1, engine=engine, **given), images)
     assert torch.equal(resized.log_prob(images, **given), built.log_prob(images, **given))
-    assert prepare(model).resized((8, 5)).identity == prepare(built).identity
+    assert prepare(model).resized(size).identity == prepare(built).identity
     if not given:
         assert pixelcnn.compress(resized, images) == (data := pixelcnn.compress(built, images))
-        assert torch.equal(pixelcnn.decompress(prepare(model).resized((8, 5)), data), images)
+        assert torch.equal(pixelcnn.decompress(prepare(model).resized(size), data), images)
 
 
 def test_the_weights_are_shared():
