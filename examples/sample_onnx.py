@@ -35,14 +35,16 @@ def cdf(likelihood: str, levels: int, params: Any) -> Any:
     return (each * weights[..., None, :]).sum(-1) / weights.sum(-1, keepdims=True)
 
 
-def sample(path: str, n: int, seed: int = 0, label: Any = -1) -> Any:
-    """Images 0 .. n-1 of a seed, uint8 (n, C, H, W), or int32 if there are more than 256 levels."""
+def sample(path: str, n: int, seed: int = 0, label: Any = -1, condition: Any = np.nan) -> Any:
+    """Images 0 .. n-1 of a seed, (n, C, H, W), given classes and vectors (n, D) or maps (n, D, h, w); NaN is none."""
     session = onnxruntime.InferenceSession(path)
     about = session.get_modelmeta().custom_metadata_map
     shapes = {value.name: [n if size == "N" else size for size in value.shape] for value in session.get_inputs()}
     feed = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name.startswith("cache")}
     (_, c, h, w), caches = shapes["images"], list(feed)
-    feed |= {name: np.full(shapes[name], label) for name in ("labels", "condition") if name in shapes}
+    for name, given, kind in (("labels", label, np.int64), ("condition", condition, np.float32)):
+        if name in shapes:
+            feed[name] = np.full(np.shape(given) or [1 if s in ("h", "w") else s for s in shapes[name]], given, kind)
     feed["images"] = images = np.zeros((n, c, h, w), np.uint8 if int(about["levels"]) <= 256 else np.int32)
     canvas, u = images.reshape(n, c, h * w), uniforms(seed, n, h * w * c).reshape(n, h * w, c)
     for step in range(-int(about["prelude"]), int(about["steps"])):

@@ -38,6 +38,12 @@ MODELS = {
     "mixture with context": lambda: pixelcnn.PixelCNNPlusPlus(
         (3, 5, 6), filters=4, blocks=1, mixtures=2, places=True, context=(3,)
     ),
+    "map": lambda: pixelcnn.GatedPixelCNN((1, 6, 4), filters=6, layers=3, condition_channels=2, num_classes=3),
+    "map of categories": lambda: pixelcnn.GatedPixelCNN(
+        (3, 4, 6), levels=4, filters=6, layers=2, condition_channels=1, condition_levels=5
+    ),
+    "map and context": lambda: pixelcnn.GatedPixelCNN((1, 6, 8), filters=6, layers=2, context=(4,), condition_levels=3),
+    "photo by a map": lambda: pixelcnn.PhotoPixelCNN((3, 4, 6), filters=6, blocks=1, mixtures=2, condition_channels=3),
     "codes": lambda: pixelcnn.GatedPixelCNN((2, 4, 5), levels=300, filters=6, layers=2, embedding=3, context=(2,)),
     "codes of few levels": lambda: pixelcnn.PixelCNN((1, 4, 5), levels=3, filters=6, blocks=1, embedding=2),
     "deep mixture": lambda: pixelcnn.PixelCNNPlusPlus((2, 4, 5), levels=4096, filters=6, blocks=1, mixtures=2),
@@ -65,17 +71,19 @@ def model(request, tmp_path):
     return built.eval()
 
 
-def name_of(model):
-    """The input for the labels of `labels_of`."""
-    return "labels" if getattr(model.config, "condition_dim", None) is None else "condition"
-
-
-def labels_of(model, n):
-    """Every class in turn, -1 among them, or vectors; None for unconditional models."""
-    if (size := getattr(model.config, "condition_dim", None)) is not None:
-        return torch.cat([torch.randn(n - 1, size), torch.full((1, size), torch.nan)])
-    classes = getattr(model.config, "num_classes", None)
-    return None if classes is None else torch.arange(-1, n - 1) % (classes + 1) - 1
+def given(model, n):
+    """Labels and condition: every class in turn, -1 among them; vectors or maps, of which the last one is missing."""
+    classes, size = getattr(model.config, "num_classes", None), getattr(model.config, "condition_dim", None)
+    labels = None if classes is None else torch.arange(-1, n - 1) % (classes + 1) - 1
+    if size is not None:
+        return labels, torch.cat([torch.randn(n - 1, size), torch.full((1, size), torch.nan)])
+    if not model.conditions.channels:
+        return labels, None
+    maps = torch.randn(n, model.conditions.channels, model.image_shape[1] // 2, model.image_shape[2] // 2)
+    if categories := model.conditions.categories:
+        maps[:, -1] = torch.randint(categories, maps[:, -1].shape).float()
+    maps[-1] = torch.nan
+    return labels, maps
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
@@ -91,14 +99,15 @@ def test_the_forward(model, kind, tmp_path, capsys):
     session = onnxruntime.InferenceSession(str(file))
     for n in (1, 5):
         images = torch.randint(0, model.levels, (n, *model.image_shape)).to(level_dtype(model.levels))
-        labels = labels_of(model, n)
-        feed = {"images": images.numpy() if kind == "uint8" else images.numpy().astype(kind)} | (
-            {} if labels is None else {name_of(model): labels.numpy()}
-        )
+        labels, condition = given(model, n)
+        feed = {"images": images.numpy() if kind == "uint8" else images.numpy().astype(kind)}
+        for name, value in (("labels", labels), ("condition", condition)):
+            feed |= {} if value is None else {name: value.numpy()}
         (params,) = session.run(None, feed)
-        expected = model(images, labels).detach().numpy()
+        expected = model(images, labels, condition=condition).detach().numpy()
         assert np.abs(expected).max() > 1e-2
-        np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-5)
+        coarse = isinstance(model, pixelcnn.PhotoPixelCNN)  # its kernels of differences are 16 times as large
+        np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-3 if coarse else 1e-5)
 
 
 @pytest.mark.parametrize("far", [1.0, 1e5])
@@ -123,10 +132,15 @@ def test_the_step_draws_the_same_images(model, example, tmp_path, capsys):
     assert main(["export-onnx", str(tmp_path / "model"), str(file), "--step"]) == 0
     assert capsys.readouterr().out == f"wrote {file}: a step of the sampler, {file.stat().st_size:,} bytes\n"
     checker.check_model(str(file), full_check=True)
-    labels = labels_of(model, 4)
-    images = example.sample(str(file), 4, 3, -1 if labels is None else labels.numpy())
+    labels, condition = given(model, 4)
+    defaults = (-1, np.nan)
+    arrays = [
+        other if value is None else value.numpy() for value, other in zip((labels, condition), defaults, strict=True)
+    ]
+    images = example.sample(str(file), 4, 3, *arrays)
     assert images.dtype == array_dtype(model.levels)
-    assert np.array_equal(images, model.sample(4, labels, seed=3, engine="reference").numpy())
+    expected = model.sample(4, labels, seed=3, engine="reference", condition=condition)
+    assert np.array_equal(images, expected.numpy())
 
 
 def test_a_step_needs_no_later_pixel(example, tmp_path):
@@ -155,7 +169,7 @@ def test_the_example_draws_the_shipped_digits(tmp_path):
     )
     subprocess.run([sys.executable, "-c", run], cwd=tmp_path, check=True)
     assert np.array_equal(np.load(tmp_path / "digits.npy"), pixelcnn.load("mnist-seed").sample(4, seed=0).numpy())
-    assert len(SCRIPT.read_text().splitlines()) <= 60
+    assert len(SCRIPT.read_text().splitlines()) <= 62
 
 
 def test_what_is_refused(tmp_path, monkeypatch, capsys):

@@ -1,7 +1,7 @@
 """The whole forward pass as an ONNX graph.
 
 images   uint8 levels, int32 if there are more than 256, or float32 levels (N, C, H, W), for any N
-labels, condition   for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
+labels, condition   for a conditional model, see `pixelcnn.onnx.surroundings.add_conditions`
 params   float32 (N, C, H, W, params), what the model itself returns
 """
 
@@ -15,8 +15,8 @@ from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.onnx.graph import Graph
 from pixelcnn.onnx.surroundings import (
+    add_conditions,
     check_model,
-    condition_input,
     image_features,
     kernel_rows,
     kind_of,
@@ -34,6 +34,7 @@ class _Everywhere(Graph):
     def __init__(self, model: AutoregressiveModel) -> None:
         super().__init__()
         _, self._h, self._w = model.image_shape
+        self.sides = self._h, self._w
 
     def conv(self, node: Node, layer: MaskedConv2d) -> str:
         x = self.values[node.inputs[0]]
@@ -70,6 +71,9 @@ class _Everywhere(Graph):
             y = self.node("Gather", y, self.constant(np.arange(cells) // factor), axis=axis)
         return y
 
+    def known(self, per_pixel: str, features: int) -> str:  # noqa: ARG002 - they stay as they are
+        return per_pixel
+
     def everywhere(self, per_image: str) -> str:
         return self.node("Unsqueeze", per_image, self.constant([1, 2]))
 
@@ -96,9 +100,9 @@ def full_graph(model: AutoregressiveModel, *, floating: bool = False) -> bytes:
     graph, likelihood = _Everywhere(model), model.likelihood
     c, h, w = model.image_shape
     images = graph.input("images", np.float32 if floating else array_dtype(model.levels).type, ["N", c, h, w])
-    graph.condition = condition_input(graph, model)
+    conditional = add_conditions(graph, model)
     levels = graph.node("Transpose", images if floating else graph.cast(images, np.float32), perm=[0, 2, 3, 1])
-    program = record(model, conditional=graph.condition is not None)
+    program = record(model, conditional=conditional)
     graph.begin(program, image_features(graph, levels, model, [-1, h, w, model.image_features]))
     for node in program.nodes:
         graph.values[node.target] = node.op.exported(graph, node)

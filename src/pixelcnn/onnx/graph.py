@@ -40,7 +40,11 @@ class Graph:
 
     program: Program
     condition: str | None = None
-    """Name of what the images are conditioned on, (N, D)."""
+    """Name of the class and the vector that the images are conditioned on, (N, D)."""
+    condition_map: str | None = None
+    """Name of the map that they are conditioned on, (N, D, h, w)."""
+    sides: tuple[int, int]
+    """Height and width of the images."""
     values: dict[int, str]
     """Names of the program's values available so far."""
 

@@ -4,7 +4,7 @@ Inputs, for N images of C channels and H * W pixels:
 
     step        int64 (), from -prelude on, in order; nothing is drawn before step 0
     images      uint8 (N, C, H, W), int32 for more than 256 levels: those drawn so far, any levels elsewhere
-    labels, condition      for a conditional model, see `pixelcnn.onnx.surroundings.condition_input`
+    labels, condition      for a conditional model, see `pixelcnn.onnx.surroundings.add_conditions`
     cache_K     float32 (H * W + 2, N, features): zeros before the first step, then what the last call returned
 
 Outputs:
@@ -36,8 +36,8 @@ from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.onnx.graph import Graph
 from pixelcnn.onnx.surroundings import (
+    add_conditions,
     check_model,
-    condition_input,
     image_features,
     kernel_rows,
     kind_of,
@@ -56,6 +56,7 @@ class _Front(Graph):
         super().__init__()
         self._schedule = schedule
         wavefront = schedule.wavefront
+        self.sides = wavefront.height, wavefront.width
         self.size = max(len(wavefront.rows(t)) for t in range(wavefront.steps))
         self.caches: dict[int, str] = {}
         self._fronts: dict[tuple[bool, int, int], str] = {}
@@ -98,7 +99,8 @@ class _Front(Graph):
             n = self.node("Gather", self.node("Shape", self.caches[IMAGE]), self.constant([1]))
             sizes = self.constant([size]), n, self.constant([layer.out_channels])
             return self.node("Expand", self.constant(layer.bias), self.node("Concat", *sizes, axis=0))
-        if taps == [(0, 0)] and source != IMAGE and schedule.ahead(source, node.target) == 0:
+        known = source in self.program.maps
+        if taps == [(0, 0)] and source != IMAGE and (known or schedule.ahead(source, node.target) == 0):
             x = self.operand(source, node)
         else:
             seen = self.node("Gather", self.constant(self._neighbours(node, layer, taps)), self.pixels(node.target))
@@ -112,6 +114,8 @@ class _Front(Graph):
         rows = self._schedule.rows
         if value in self.program.conditions:
             return self.values[value]
+        if value in self.program.maps:
+            return self.node("Gather", self.values[value], self.pixels(node.target))
         if value in rows and node.target not in rows:
             column = self.node("Mod", self._step, self.constant([self._schedule.wavefront.width]))
             return self.node("Gather", self.values[value], column)
@@ -127,6 +131,13 @@ class _Front(Graph):
     def upsampled(self, node: Node, factor: int) -> str:
         columns = np.arange(self._schedule.grid(node.target)[1]) // factor
         return self.node("Gather", self.values[node.inputs[0]], self.constant(columns))
+
+    def known(self, per_pixel: str, features: int) -> str:
+        """(H * W + 2, N, f), of which `operand` takes what a node needs."""
+        height, width = self.sides
+        rows = self.node("Transpose", per_pixel, perm=[1, 2, 0, 3])
+        rows = self.reshape(rows, [height * width, -1, features])
+        return self.node("Pad", rows, self.constant([0, 0, 0, 2, 0, 0]))
 
     def everywhere(self, per_image: str) -> str:
         return per_image
@@ -160,20 +171,20 @@ def step_graph(model: AutoregressiveModel) -> bytes:
     """
     check_model(model)
     c, h, w = model.image_shape
-    conditional = (model.num_classes, model.condition_dim) != (None, None)
+    conditional = (model.num_classes, model.condition_dim) != (None, None) or model.conditions.channels > 0
     schedule = schedule_of(model, conditional=conditional)
     program, wavefront = schedule.program, schedule.wavefront
     graph = _Front(schedule)
     step = graph.input("step", np.int64, [])
     images = graph.input("images", array_dtype(model.levels).type, ["N", c, h, w])
-    graph.condition = condition_input(graph, model)
+    add_conditions(graph, model)
 
     levels = graph.reshape(graph.node("Transpose", images, perm=[2, 3, 0, 1]), [h * w, -1, c])
     levels, margin = graph.cast(levels, np.float32), graph.constant([0, 0, 0, 2, 0, 0])
     image = image_features(graph, levels, model, [h * w, -1, model.image_features])
     levels = graph.node("Pad", levels, margin)
     graph.start(step, graph.node("Pad", image, margin))
-    stored = set(range(len(program.features))) - program.conditions - {IMAGE}
+    stored = set(range(len(program.features))) - program.conditions - program.maps - {IMAGE}
     kept = [value for value in sorted(stored) if any(reading.later for reading in schedule.readings[value])]
     shapes: dict[int, list[int | str]] = {}
     for value in kept:

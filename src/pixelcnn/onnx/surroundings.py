@@ -15,7 +15,7 @@ from pixelcnn.models.mixture import MixtureModel
 from pixelcnn.onnx.graph import Graph
 from pixelcnn.sampling.autoregressive import check_weights
 
-__all__ = ["check_model", "condition_input", "image_features", "kernel_rows", "kind_of", "mixture_params"]
+__all__ = ["add_conditions", "check_model", "image_features", "kernel_rows", "kind_of", "mixture_params"]
 
 _SMALL = -40.0  # log w below which 1 - exp(-w) equals w
 
@@ -30,18 +30,26 @@ def check_model(model: AutoregressiveModel) -> None:
         raise ValueError("a mixture has no forward of its own and is not exported to ONNX; export its networks")
     if attention := getattr(model.config, "attention", 0):
         raise ValueError(f"models with attention are not exported to ONNX, got attention {attention}")
-    if channels := model.conditions.channels:
-        raise ValueError(f"models with condition maps are not exported to ONNX, got one of {channels} channels")
     if str(model.dtype) != "torch.float32":
         raise ValueError(f"models in torch.float32 are exported to ONNX, got {model.dtype}")
     check_weights(model.named_parameters())
 
 
-def condition_input(graph: Graph, model: AutoregressiveModel) -> str | None:
-    """Adds the inputs of a conditional model; returns what the images are conditioned on, (N, D), or None.
+def add_conditions(graph: Graph, model: AutoregressiveModel) -> bool:
+    """Adds the inputs of a conditional model, and sets the graph's `condition` and `condition_map`; returns whether it
+    is one.
 
-    `labels` are classes, int64 (N,), -1 for none; `condition` is vectors, float32 (N, D), NaN throughout for none.
+    `labels` are classes, int64 (N,), -1 for none; `condition` is vectors, float32 (N, D), or maps, float32
+    (N, D, h, w) with any sides that divide the images', NaN throughout for none.
     """
+    if channels := model.conditions.channels:
+        graph.condition_map = graph.input("condition", np.float32, ["N", channels, "h", "w"])
+    graph.condition = _rows(graph, model)
+    return graph.condition is not None or graph.condition_map is not None
+
+
+def _rows(graph: Graph, model: AutoregressiveModel) -> str | None:
+    """Classes and vectors as one tensor, (N, D)."""
     classes, size, parts = model.num_classes, model.condition_dim, []
     if classes is not None:
         labels = graph.node("Unsqueeze", graph.input("labels", np.int64, ["N"]), graph.constant([1]))

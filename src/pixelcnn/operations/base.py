@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
+import numpy as np
 from torch import Tensor
 
 from pixelcnn.arithmetic import Arithmetic
@@ -271,7 +272,11 @@ class Exporter(Protocol):
     """An ONNX graph under construction, for whole images or for the pixels of a step."""
 
     condition: str | None
-    """Name of what the images are conditioned on, (N, D)."""
+    """Name of the class and the vector that the images are conditioned on, (N, D)."""
+    condition_map: str | None
+    """Name of the map that they are conditioned on, float32 (N, D, h, w), NaN throughout for none."""
+    sides: tuple[int, int]
+    """Height and width of the images."""
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """Adds a node with a single output; returns its name."""
@@ -295,6 +300,14 @@ class Exporter(Protocol):
 
     def upsampled(self, node: Node, factor: int) -> str:
         """The features of the cells of the first input in which the node's positions lie, (..., features)."""
+        ...
+
+    def cast(self, value: str, dtype: type[np.generic]) -> str:
+        """A value converted to another dtype."""
+        ...
+
+    def known(self, per_pixel: str, features: int) -> str:
+        """Features of all pixels (N, H, W, f), as the result of a node."""
         ...
 
     def everywhere(self, per_image: str) -> str:

@@ -21,12 +21,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelcnn.arithmetic import Arithmetic, grid
-from pixelcnn.operations.base import Front, Node, Operation, View, Whole
+from pixelcnn.operations.base import Exporter, Front, Node, Operation, View, Whole
 
 __all__ = ["ConditionMap", "MapEncoder", "condition_map"]
 
@@ -144,6 +145,49 @@ class ConditionMap(Operation):
         layers = (self.encoder.first, self.encoder.second, self.encoder.within)
         sizes = (layer.weight.abs().flatten(1).sum(1) * 2 * grid.LIMIT + layer.bias.abs() for layer in layers)
         return grid.LIMIT, max(float(size.max()) for size in sizes)
+
+    def exported(self, graph: Exporter, node: Node) -> str:
+        """See `Operation.exported`: what `of_images` computes, from a map of any size that divides the images'."""
+        assert graph.condition_map is not None
+        encoder, node_of, constant = self.encoder, graph.node, graph.constant
+        given = graph.condition_map
+        missing = node_of("IsNaN", given)
+        x = node_of("Where", missing, constant(0.0), given)
+        if encoder.categories:
+            last, ends = constant([encoder.numbers]), constant([encoder.numbers + 1])
+            labels = graph.cast(node_of("Slice", x, last, ends, constant([1])), np.int64)
+            vectors = node_of("Gather", constant(encoder.embedding), node_of("Squeeze", labels, constant([1])))
+            vectors = node_of("Transpose", vectors, perm=[0, 3, 1, 2])
+            numbers = node_of("Slice", x, constant([0]), last, constant([1]))
+            x = node_of("Concat", numbers, vectors, axis=1) if encoder.numbers else vectors
+
+        def conv(layer: _Layer, y: str) -> str:
+            product = node_of("Conv", y, constant(layer.weight), constant(layer.bias), pads=[1, 1, 1, 1])
+            return node_of("Relu", product)
+
+        x = conv(encoder.first, x)
+        x = node_of("Transpose", node_of("Add", x, conv(encoder.second, x)), perm=[0, 2, 3, 1])
+        within = []
+        for axis, side in enumerate(graph.sides, 1):
+            cells = node_of("Gather", node_of("Shape", x), constant([axis]))
+            positions, size = constant(np.arange(side)), constant([side])
+            x = node_of("Gather", x, node_of("Div", node_of("Mul", positions, cells), size), axis=axis)
+            scale = node_of("Div", size, cells)
+            twice = node_of("Mul", node_of("Mod", positions, scale), constant([2]))
+            centre = graph.cast(node_of("Add", twice, constant([1])), np.float32)
+            centre = node_of("Div", centre, graph.cast(scale, np.float32))
+            shape = constant([side, 1, 1] if axis == 1 else [side, 1])
+            within.append(node_of("Reshape", node_of("Sub", centre, constant(1.0)), shape))
+        down, across = (node_of("Mul", x, each) for each in within)
+        both = node_of("Mul", down, within[1])
+        matrix = encoder.within.weight.flatten(1).t()
+        y = node_of("MatMul", node_of("Concat", x, down, across, both, axis=-1), constant(matrix))
+        y = node_of("Relu", node_of("Add", y, constant(encoder.within.bias)))
+        first = missing
+        for axis in (1, 2, 3):
+            first = node_of("Gather", first, constant([0]), axis=axis)
+        present = graph.cast(node_of("Not", first), np.float32)
+        return graph.known(node_of("Mul", y, present), encoder.features)
 
 
 def condition_map(view: View, encoder: MapEncoder | None) -> Tensor | None:
