@@ -24,6 +24,7 @@ from pixelcnn.cli.train import Train
         ("photos --model gated", "gated", 12),
         ("photos --preset seed", "pixelcnn", 0),
         ("hf:somebody/pictures", "plusplus", 0),
+        ("cifar-10-binary.tar.gz --conditional", "plusplus", 0),
         ("--help", "gated", 0),
     ],
 )

@@ -220,7 +220,8 @@ def _of_any_depth(model: GatedPixelCNNConfig) -> GatedPixelCNNConfig:
 def _suited(arguments: list[str]) -> tuple[str | None, int]:
     """The family that suits the data, None for the preset's, and their levels, as far as the arguments tell."""
     named = any(each in ("mnist", "mnist-dynamic") or each.endswith((".npy", ".npz")) for each in arguments)
-    pictures = not named and any(each.startswith("hf:") or Path(each).is_dir() for each in arguments)
+    sources = (each for each in arguments if each.startswith("hf:") or each.endswith(".tar.gz") or Path(each).is_dir())
+    pictures = not named and any(sources)
     given = _given(arguments, "--levels")
     levels = int(given) if given.isdecimal() else GREY_LEVELS if pictures else 2
     if not pictures or levels < _MANY_LEVELS:
