@@ -44,7 +44,8 @@ def to_pil(image: ArrayLike, levels: int) -> Image.Image:
     Three channels give a colour picture; of any other number the first channel is shown in grey.
     """
     table = grey_values(checked_levels(levels))
-    values = table[tensor("image", image).cpu().numpy().astype(np.intp)]
+    values = tensor("image", image).cpu().numpy()
+    values = values.astype(np.uint8) if levels == GREY_LEVELS else table[values.astype(np.intp)]  # 8 bytes a value
     return Image.fromarray(values.transpose(1, 2, 0).copy() if len(values) == 3 else values[0])
 
 

@@ -249,8 +249,8 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, an
     values = np.broadcast_to(values, (*values.shape[:2], channels))
     if levels > GREY_LEVELS:
         return _deep_part(path, entry, values, levels, dropped)
-    found = _levels_of_greys(levels)[values]
-    if (found < 0).any():
+    found = values if levels == GREY_LEVELS else _levels_of_greys(levels)[values]
+    if levels < GREY_LEVELS and (found < 0).any():
         raise ValueError(
             f"{path} has the grey value {values[found < 0][0]}, which is not one of the {levels} that the model has, "
             "evenly spaced from 0 to 255, so it could not be restored"
