@@ -11,7 +11,7 @@ FUZZER := .venv/.fuzz
 FUZZ_SECONDS ?= 600
 OUT ?= notebooks/pixelcnn.ipynb
 
-.PHONY: help install demo test test-long test-browser test-keras lint docs notebook bench fuzz
+.PHONY: help install demo test test-slow test-long test-browser test-keras lint docs notebook bench fuzz
 help:  ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
 
@@ -28,6 +28,9 @@ demo: install  ## Train on MNIST by class for a minute and draw digits of each c
 
 test: install  ## Run the test suite, a process a core (a few minutes).
 	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-slow: install  ## Run the tests that take many seconds each, which CI runs as well (a few minutes).
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
 
 test-long: install  ## Run the tests that take long (about an hour).
 	$(BIN)/python -m pytest -m long

@@ -116,7 +116,7 @@ def test_wrong_input(command, named, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("command", "bar"),
     [
-        (["score", "classes", "large.png", "--crop", "none"], "in stripes"),
+        pytest.param(["score", "classes", "large.png", "--crop", "none"], "in stripes", marks=pytest.mark.slow),
         (["compress", "classes", "large.png", "--no-verify"], "compressing 1"),
     ],
 )

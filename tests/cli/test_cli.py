@@ -69,6 +69,7 @@ def test_shell_completion(capsys):
         assert f"must be followed by bash or zsh or fish, got '{shell}'\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_completion_in_bash(capsys):
     main(["--tyro-print-completion", "bash"])

@@ -49,11 +49,15 @@ CASES = [
     pytest.param(
         *(name, (c, *shape), levels),
         id=f"{name}-{c}x{shape[0]}x{shape[1]}-{levels}",
-        marks=[] if name in VARIANTS or shape in ALWAYS.get((name, levels), ALWAYS[levels]) else [pytest.mark.long],
+        marks=[] if always else [pytest.mark.slow if name in VARIANTS else pytest.mark.long],
     )
-    for name, levels, c, shape in [
-        *itertools.product(SIZES, LEVELS, CHANNELS, SHAPES),
-        *((name, *case) for name in VARIANTS for case in (ODD[::2] if name.endswith(("kernels", "places")) else ODD)),
+    for name, levels, c, shape, always in [
+        *(
+            (*case, shape, shape in ALWAYS.get((case[0], case[1]), ALWAYS[case[1]]))
+            for case in itertools.product(SIZES, LEVELS, CHANNELS)
+            for shape in SHAPES
+        ),
+        *((name, *case, case in ODD[::2] or name.endswith("everything")) for name in VARIANTS for case in ODD),
     ]
 ]
 TINY = [

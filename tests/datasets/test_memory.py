@@ -72,6 +72,7 @@ def files(folder, n, shape, classes=2):
         Image.fromarray(noise(*shape, seed=k)).save(path, compress_level=0)
 
 
+@pytest.mark.slow
 def test_many_files():
     """Four times as many files of 12 KiB: 11 MB more of images, and at most 4 MB more of memory."""
     files("few", 300, (64, 64, 3))
@@ -92,6 +93,7 @@ def test_many_patches():
     assert many[0] < few[0] + 6e6
 
 
+@pytest.mark.slow
 def test_patches_drawn_anew():
     """All patches of an epoch of 96 pictures against 24: 29 MB more of pixels, a fifth of them for validation."""
     files("few", 24, (320, 416, 3))

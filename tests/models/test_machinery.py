@@ -24,6 +24,7 @@ def given(model, n=3):
     return (images,) if model.num_classes is None else (images, torch.arange(n) % 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_log_prob_is_one_graph(name):
     """Traced whole; what a compiler makes of it is PyTorch's business, and takes minutes."""
@@ -100,6 +101,7 @@ def step_of_a_half(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_it_trains_within_distributed_data_parallel(tmp_path):
     """Two processes take the step of one with all images."""
     model = MODELS["pixelcnn"]()

@@ -495,6 +495,7 @@ def test_the_front_matter_is_what_the_hub_reads():
 # The command line ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_line_by_its_environment(hub, tmp_path):
     """One process with the server in its environment; the library is imported when it is needed and not before."""
     made().save_pretrained("folder")

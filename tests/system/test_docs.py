@@ -37,7 +37,15 @@ def test_the_readme_is_short_and_its_python_runs(capsys):
 
 
 @pytest.mark.usefixtures("_elsewhere")
-@pytest.mark.parametrize("page", [p for p in pages.PAGES[1:] if pages.blocks(p, "python")], ids=pages.name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(p, marks=[pytest.mark.slow] if p.stem in ("recipes", "extending", "codes") else [])
+        for p in pages.PAGES[1:]
+        if pages.blocks(p, "python")
+    ],
+    ids=pages.name_of,
+)
 def test_the_pages_python_runs(page):
     pages.run(page)
 

@@ -107,6 +107,7 @@ def test_the_finished_model_is_the_last_or_the_best(tmp_path, monkeypatch):
 # Damage --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_thousand_flips_and_truncations_are_all_detected(tmp_path):
     """Every bit of every file counts, white space included; the checkpoint before takes over each time."""
     model = pixelcnn.PixelCNN((1, 6, 7), filters=6, blocks=1)

@@ -19,7 +19,7 @@ from tiny import metrics_of, result
 PROGRAM = Path(__file__).parents[1] / "helpers" / "killed.py"
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.long)])
 def test_killed_and_resumed_gives_the_same_bits(tmp_path, kills):
     """Weights, optimiser, averages, metrics and the finished model."""
     seed = time.time_ns() % 2**32

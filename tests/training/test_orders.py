@@ -98,6 +98,7 @@ def test_what_is_refused(tmp_path):
         pixelcnn.train(CONFIG, greys(4).transpose(2, 3), stripes(20, 1), tmp_path, progress=False)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     out = str(tmp_path / "run")
     small = ["--filters", "4", "--layers", "2", "--batch-size", "4", "--sample-images", "4"]
