@@ -1,16 +1,16 @@
 """Super-resolution: draw pictures from pictures four times smaller, several for each, and measure what these leave.
 
     python examples/superresolution.py [FOLDER] [--minutes 3]
-    python examples/superresolution.py [FOLDER] [--minutes 25] --photographs PICTURES
+    python examples/superresolution.py [FOLDER] [--minutes 20] --photographs PICTURES [--temperature 0.6]
 
 By default MNIST, 28 x 28 from 7 x 7: a gated network learns digits given the means of their 4 x 4 pixels, in grey
 values. For a tenth of the images the small one is dropped, so that the same network also knows how probable a digit is
 without it.
 
-With a folder of photographs, of any sizes, patches of 64 x 64 in colour from 16 x 16, by the family `photo`. In a
-photograph the pixels beside one say so much of it that a network learns to ignore the small picture, and its draws
-drift away from it. So what is modelled is the difference from the enlarged small picture, modulo 256: as many bits, and
-a network that ignores the small picture still draws what it shows.
+With a folder of photographs, of any sizes, patches of 64 x 64 in colour from 16 x 16. In a photograph the pixels beside
+one say so much of it that a network learns to ignore the small picture, and its draws drift away from it. So what is
+modelled is the difference from the enlarged small picture, modulo 256: as many bits, and a network that ignores the
+small picture still draws what it shows. A draw beyond black or white is held there.
 
 Everything is written into FOLDER, by default superresolution/.
 """
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pixelcnn
-from pixelcnn.config import DataConfig, GatedPixelCNNConfig, PhotoPixelCNNConfig, recipe
+from pixelcnn.config import DataConfig, GatedPixelCNNConfig, PixelCNNPlusPlusConfig, recipe
 from pixelcnn.datasets import Patches, open_training, shrunk
 from pixelcnn.images import grid, save_png
 
@@ -69,9 +69,10 @@ def differences(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def photographs(pictures: Path, folder: Path, minutes: float) -> tuple[pixelcnn.AutoregressiveModel, Tensor]:
     """A model of patches of photographs, as differences, and patches of those that are held out."""
-    fast = recipe("fast", "photo")
-    architecture = PhotoPixelCNNConfig(image_shape=(3, SIDE, SIDE), condition_channels=3)
-    config = dataclasses.replace(fast, model=architecture, minutes=minutes, label_dropout=0.0, batch_size=12)
+    fast = recipe("fast", "plusplus")
+    assert isinstance(fast.model, PixelCNNPlusPlusConfig)
+    architecture = dataclasses.replace(fast.model, image_shape=(3, SIDE, SIDE), context=(), condition_channels=3)
+    config = dataclasses.replace(fast, model=architecture, minutes=minutes, label_dropout=0.0, batch_size=8)
     data = open_training(str(pictures), "clean", None, DataConfig(patch=SIDE, channels=3, held_out=0.2))
     assert isinstance(data.training, Patches)
     every = torch.arange(len(data.training))
@@ -86,16 +87,19 @@ def photographs(pictures: Path, folder: Path, minutes: float) -> tuple[pixelcnn.
     return model, held_out
 
 
-def report(model: pixelcnn.AutoregressiveModel, images: Tensor, folder: Path, *, photos: bool) -> None:
+def report(
+    model: pixelcnn.AutoregressiveModel, images: Tensor, folder: Path, temperature: float, *, photos: bool
+) -> None:
     """Writes the picture, and prints what the small images leave open."""
     small = shrunk(images, FACTOR, model.levels)
     modelled = differences(images)[0] if photos else images
     given = pixelcnn.evaluate(model, modelled, condition=small, progress=True)
     chosen = torch.linspace(0, len(images) - 1, SHOWN).long()
     maps = small[chosen].repeat_interleave(DRAWS, 0)
-    drawn = model.sample(len(maps), condition=maps, seed=0, progress=True).long()
+    drawn = model.sample(len(maps), condition=maps, seed=0, temperature=temperature, progress=True).long()
     grey = 255 // (model.levels - 1)
-    draws = ((drawn + enlarged(maps) - 128) % 256 if photos else drawn * grey).view(SHOWN, DRAWS, *images.shape[1:])
+    draws = (drawn + enlarged(maps) - 128).clamp(0, 255) if photos else drawn * grey
+    draws = draws.view(SHOWN, DRAWS, *images.shape[1:])
     blocks = small[chosen].repeat_interleave(FACTOR, 2).repeat_interleave(FACTOR, 3)
     mean = draws.double().mean(1).round()
     columns = torch.cat([blocks[:, None], draws, mean[:, None], images[chosen, None] * grey], 1).to(torch.uint8)
@@ -113,11 +117,12 @@ def report(model: pixelcnn.AutoregressiveModel, images: Tensor, folder: Path, *,
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("superresolution"), metavar="FOLDER")
-    parser.add_argument("--minutes", type=float, help="of training (default: 3; of photographs 25)")
+    parser.add_argument("--minutes", type=float, help="of training (default: 3; of photographs 20)")
     parser.add_argument("--photographs", type=Path, help="a folder of pictures", metavar="PICTURES")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the draws (default: 1)")
     arguments = parser.parse_args()
     if arguments.photographs is None:
         found = digits(arguments.folder, arguments.minutes or 3)
     else:
-        found = photographs(arguments.photographs, arguments.folder, arguments.minutes or 25)
-    report(*found, arguments.folder, photos=arguments.photographs is not None)
+        found = photographs(arguments.photographs, arguments.folder, arguments.minutes or 20)
+    report(*found, arguments.folder, arguments.temperature, photos=arguments.photographs is not None)
