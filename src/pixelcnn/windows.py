@@ -81,9 +81,18 @@ def complete_in_windows(
     options: CompletionOptions,
     condition: ArrayLike | None,
 ) -> Completion | None:
-    """`pixelcnn.completion.complete`, by windows; None if these are not much smaller than the images.
+    """`pixelcnn.completion.complete`, by windows; None if the images are small, or the windows not much smaller.
 
-    The draws of an image are functions of the window that it gives, not of the image's size.
+    Args:
+        model: As for `complete`, like all others. The draws of an image depend on the window that it gives.
+        images: uint8 levels (N, C, H, W).
+        known: bool, broadcastable to them.
+        labels: (N,), or None.
+        options: Everything else.
+        condition: (N, D), or None.
+
+    Raises:
+        ValueError: As `complete` does.
     """
     _, height, width = model.image_shape
     if height * width < _LARGE or not getattr(model, "any_size", False):

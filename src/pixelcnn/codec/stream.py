@@ -60,8 +60,8 @@ def compress(
     """A stream from which `decompress` restores the same images.
 
     The bytes are a function of model, images, labels, condition, chunk and notes alone: not of threads, batches, device
-    or machine. Memory beyond images and stream does not grow with their number; for a large image, compiled code needs
-    some 8 bytes per sub-pixel.
+    or machine. Memory beyond images and stream does not grow with their number, nor, in compiled code, with the longer
+    side of a large image; but the features of a map are held for all its pixels.
 
     Args:
         model: A model of such images; its exact twin, if it is prepared already.
