@@ -4,7 +4,7 @@ import torch
 
 from pixelcnn.app import Limits, load_models
 from pixelcnn.app.server import serve
-from pixelcnn.models.base import shipped_models
+from pixelcnn.models.folder import shipped_models
 
 if __name__ == "__main__":
     serve(load_models(shipped_models(), torch.device("cpu")), Limits(), host="0.0.0.0", port=7860)

@@ -13,7 +13,8 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.datasets import open_data
 from pixelcnn.files import encode_tensors, write_file
-from pixelcnn.models.base import load, shipped_models
+from pixelcnn.models.base import load
+from pixelcnn.models.folder import shipped_models
 
 
 @pytest.fixture

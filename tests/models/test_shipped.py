@@ -12,7 +12,7 @@ from PIL import Image
 import pixelcnn
 from classifier import Classifier
 from pixelcnn.images import encoded
-from pixelcnn.models.base import shipped_models
+from pixelcnn.models.folder import shipped_models
 
 FOLDER = Path(pixelcnn.__file__).parent / "pretrained"
 

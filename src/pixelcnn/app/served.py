@@ -17,7 +17,8 @@ from pixelcnn.datasets import mnist
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.models import AutoregressiveModel, MixtureModel
-from pixelcnn.models.base import load, local_folder
+from pixelcnn.models.base import load
+from pixelcnn.models.folder import local_folder
 from pixelcnn.sampling.eager import cache_bytes
 
 __all__ = ["TEST_IMAGES", "Limits", "Losses", "Served", "load_models"]

@@ -49,7 +49,7 @@ class Serve:
                 raise
             raise ValueError("gradio is not installed: pip install 'pixelcnn[app]'") from None
         from pixelcnn.devices import device_of
-        from pixelcnn.models.base import shipped_models
+        from pixelcnn.models.folder import shipped_models
 
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port must be in 0..65535, got {self.port}")

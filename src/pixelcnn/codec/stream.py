@@ -26,7 +26,8 @@ from pixelcnn.datasets import read_shrunk
 from pixelcnn.density import DensityModel
 from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.levels import array_dtype
-from pixelcnn.models.base import load, shipped_models
+from pixelcnn.models.base import load
+from pixelcnn.models.folder import shipped_models
 from pixelcnn.progress import progress_bar
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.sampling.native.coding import encode as encode_natively

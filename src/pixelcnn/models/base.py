@@ -1,4 +1,4 @@
-"""The base of all trained models: a network with parameters, and how it is saved, loaded and shared.
+"""The base of all trained models: a network that is saved, loaded and shared.
 
 A subclass defines `network` and its `Config`; likelihood, sampling and completion follow from it (`pixelcnn.density`).
 
@@ -11,22 +11,17 @@ cache and read in the same way.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import difflib
 import inspect
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 import torch
-from torch import Tensor, nn
 
-from pixelcnn.arguments import ArrayLike, tensor, whole
 from pixelcnn.config import (
     ORDERS,
     ModelConfig,
@@ -36,48 +31,48 @@ from pixelcnn.config import (
     from_dict,
     to_dict,
 )  # fmt: skip
-from pixelcnn.config.models import MAX_SCALE
-from pixelcnn.density import DensityModel
-from pixelcnn.exact import PreparedModel, prepare
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
-from pixelcnn.layers import LevelEmbedding, MaskedConv2d
-from pixelcnn.likelihoods import Likelihood, likelihood_of
+from pixelcnn.likelihoods import Likelihood
 from pixelcnn.models.card import HERE, describe, with_license, with_name
 from pixelcnn.models.checkpoints import checkpoints, read_checkpoint
+from pixelcnn.models.folder import (
+    CARD,
+    CHECKPOINTS,
+    CONFIG,
+    WEIGHTS,
+    canonical,
+    check_tensors,
+    check_values,
+    checked_class_names,
+    local_folder,
+    or_no_folder,
+    shipped_models,
+    stored_weights,
+)
 from pixelcnn.models.hub import HubError, HubName, download, upload
+from pixelcnn.models.network import Network
 from pixelcnn.models.shown import in_a_line, in_a_table
-from pixelcnn.sampling.autoregressive import check_weights
 
-__all__ = ["AutoregressiveModel", "checksum", "load", "local_folder", "model_of", "register", "shipped_models"]
+__all__ = ["AutoregressiveModel", "checksum", "load", "model_of", "register"]
 
 ModelT = TypeVar("ModelT", bound="AutoregressiveModel")
 
-_SHIPPED = Path(__file__).parent.parent / "pretrained"
-_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
-_CHECKPOINTS = "checkpoints"  # of a training run
 _NO_FIELDS = ("model", "module", "class_names")  # of config.json
-_MAX_NAME = 256  # characters of a class's name
 
 
-class AutoregressiveModel(DensityModel, nn.Module):
+class AutoregressiveModel(Network):
     """Base of all trained models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; log-probabilities are in nats.
 
     A subclass of one's own is saved, loaded and trained once `pixelcnn.register` knows it.
     """
 
-    Config: ClassVar[type[Any]]
-    """The dataclass of its configuration, whose fields are the constructor's arguments."""
     classes: ClassVar[dict[str, type[AutoregressiveModel]]] = {}
     """The classes that can be saved, loaded and trained, by name: the shipped ones and those of `register`."""
 
     def __init__(
         self, config: ModelConfig, likelihood: Likelihood | None = None, *, generator: torch.Generator | None = None
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.likelihood = likelihood or likelihood_of(config.levels)
-        size: int = getattr(config, "embedding", 0)
-        self.level_embedding = LevelEmbedding(config.image_shape[0], config.levels, size, generator) if size else None
+        super().__init__(config, likelihood, generator=generator)
         self.class_names: tuple[str, ...] | None = None
         """Names of the classes, if they are known."""
         self.history: Any = None
@@ -89,63 +84,6 @@ class AutoregressiveModel(DensityModel, nn.Module):
 
     def _repr_html_(self) -> str:
         return in_a_table(self, self.class_names)
-
-    @property
-    def masked_layers(self) -> list[MaskedConv2d]:
-        """Every masked convolution, in the order of registration."""
-        return [m for m in self.modules() if isinstance(m, MaskedConv2d)]
-
-    def prepared(self) -> PreparedModel:
-        """See `DensityModel.prepared`."""
-        return prepare(self)
-
-    @property
-    def any_size(self) -> bool:
-        """Whether `resized` has a model for images of any size."""
-        _, height, width = self.image_shape
-        try:
-            self.resized((height + MAX_SCALE, width + MAX_SCALE))
-        except ValueError:
-            return False
-        return True
-
-    def fitting(self, images: ArrayLike) -> Self:
-        """The model for images (N, C, H, W) of their size: itself, or `resized` if its network is good for any."""
-        found = tensor("images", images)
-        if found.dim() != 4 or found.shape[2:] == self.image_shape[1:] or 0 in found.shape or not self.any_size:
-            return self
-        return self.resized((found.shape[2], found.shape[3]))
-
-    def resized(self, size: tuple[int, int]) -> Self:
-        """The model of images of another size, with the same weights: what changes one's changes the other's.
-
-        Args:
-            size: Height and width.
-
-        Raises:
-            ValueError: If they are no integers of at least 1, or the network has a size of its own: weights, as those
-                of places, attention or the places of a context, whose shapes depend on the images'.
-        """
-        sides = [side for side in map(whole, size) if side is not None] if isinstance(size, Sequence) else []
-        if len(sides) != 2 or min(sides) < 1:
-            raise ValueError(f"size must be a height and a width, integers of at least 1, got {size!r}")
-        resized = copy.copy(self)
-        resized.config = dataclasses.replace(self.config, image_shape=(self.image_shape[0], sides[0], sides[1]))
-        with torch.device("meta"):
-            needed = type(self).from_config(resized.config).state_dict()
-        for name, weight in self.state_dict().items():
-            if weight.shape != needed[name].shape:
-                raise ValueError(
-                    f"size must be {self.image_shape[1:]}, got {tuple(sides)}: the network's {name} is for that size"
-                )
-        return resized
-
-    @classmethod
-    def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
-        """Builds the model that a configuration describes, with initial weights from `generator`."""
-        fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(cls.Config)}
-        build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
-        return build(**fields, generator=generator)
 
     @property
     def card(self) -> str:
@@ -318,11 +256,6 @@ def _check_config(model: AutoregressiveModel) -> None:
         )
 
 
-def shipped_models() -> list[str]:
-    """Names of the models shipped with the package."""
-    return sorted(folder.parent.name for folder in _SHIPPED.glob(f"*/{_CONFIG}"))
-
-
 def load(
     name: str | Path,
     revision: str | None = None,
@@ -355,7 +288,7 @@ def load(
         ConnectionError: If it must be downloaded and no server answers.
     """
     if revision is None and (folder := local_folder(name)) is not None:
-        return _read_unfinished(folder) if (folder / _CHECKPOINTS).is_dir() else _read(folder)
+        return _read_unfinished(folder) if (folder / CHECKPOINTS).is_dir() else _read(folder)
     found = HubName.of(name) if isinstance(name, str) else None
     if found is None:
         if revision is not None:
@@ -372,28 +305,28 @@ def load(
     except (HubError, ConnectionError) as error:
         if revision is not None:  # no folder was looked for
             raise
-        raise type(error)(_also_no_folder(str(error), Path(name))) from error
+        raise type(error)(or_no_folder(str(error), Path(name))) from error
 
 
 def checksum(model: AutoregressiveModel) -> str:
     """SHA-256 of a model's class, configuration and weights, as stored in its model.safetensors."""
-    return checksum_of(_weights(model), {"config": _canonical(_config(model))})
+    return checksum_of(stored_weights(model), {"config": canonical(_config(model))})
 
 
 def _save(model: AutoregressiveModel, folder: Path, card: str | None, license: str | None, name: str) -> None:
     """See `AutoregressiveModel.save_pretrained`. `name` is the name that the card's code loads."""
     if folder.exists() and not _is_replaceable(folder):
         raise ValueError(f"{folder} exists and is not just a model's folder; it is not replaced")
-    weights = _weights(model)
-    _check_values(weights)
+    weights = stored_weights(model)
+    check_values(weights)
     text = _card_of(model, name) if card is None else card
     if license is not None:
         text = with_license(text, license)
     config = _config(model)
     with new_folder(folder) as new:
-        write_file(new / _CONFIG, json.dumps(config, indent=2) + "\n")
-        write_file(new / _WEIGHTS, encode_tensors(weights, {"config": _canonical(config)}))
-        write_file(new / _CARD, text)
+        write_file(new / CONFIG, json.dumps(config, indent=2) + "\n")
+        write_file(new / WEIGHTS, encode_tensors(weights, {"config": canonical(config)}))
+        write_file(new / CARD, text)
 
 
 def _card_of(model: AutoregressiveModel, name: str = HERE) -> str:
@@ -404,11 +337,11 @@ def _card_of(model: AutoregressiveModel, name: str = HERE) -> str:
 
 def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> AutoregressiveModel:
     """Downloads a model and reads it; a cached copy that cannot be read is downloaded once more."""
-    folder = download(name, [_CONFIG], force_download=force, **options)
+    folder = download(name, [CONFIG], force_download=force, **options)
     try:
         _class_of(folder)  # before anything large is downloaded
         commit = dataclasses.replace(name, commit=folder.name)  # all files come from the same commit
-        folder = download(commit, [_CONFIG, _WEIGHTS], [_CARD], progress=True, force_download=force, **options)
+        folder = download(commit, [CONFIG, WEIGHTS], [CARD], progress=True, force_download=force, **options)
         return _read(folder)
     except HubError:
         raise
@@ -421,30 +354,30 @@ def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> Autor
 def _read(folder: Path) -> AutoregressiveModel:
     """The model in a folder."""
     cls, config = _class_of(folder)
-    _, fields = _class_in(config, str(folder / _CONFIG))
-    model_config = from_dict(cls.Config, fields, str(folder / _CONFIG))
+    _, fields = _class_in(config, str(folder / CONFIG))
+    model_config = from_dict(cls.Config, fields, str(folder / CONFIG))
 
-    path = folder / _WEIGHTS
+    path = folder / WEIGHTS
     if not path.is_file():
         raise ValueError(f"{path} is missing")
     tensors, metadata = decode_tensors(path.read_bytes(), str(path))
-    if metadata.get("config") != _canonical(config):
-        raise ValueError(f"{folder / _CONFIG} is not the configuration that {path} was saved with")
+    if metadata.get("config") != canonical(config):
+        raise ValueError(f"{folder / CONFIG} is not the configuration that {path} was saved with")
     with torch.device("meta"):  # nothing is allocated before the sizes are known to fit
-        _check_tensors(cls.from_config(model_config).state_dict(), tensors, str(path))
-    _check_values(tensors, f"{path}: ")
+        check_tensors(cls.from_config(model_config).state_dict(), tensors, str(path))
+    check_values(tensors, f"{path}: ")
     model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)
     model.load_state_dict(tensors)
     if "class_names" in config:
-        model.class_names = checked_class_names(config["class_names"], model.num_classes, str(folder / _CONFIG))
-    if (folder / _CARD).is_file():
-        model.loaded_card = ((folder / _CARD).read_text(encoding="utf-8", errors="replace"), checksum(model))
+        model.class_names = checked_class_names(config["class_names"], model.num_classes, str(folder / CONFIG))
+    if (folder / CARD).is_file():
+        model.loaded_card = ((folder / CARD).read_text(encoding="utf-8", errors="replace"), checksum(model))
     return model.eval()
 
 
 def _read_unfinished(run: Path) -> AutoregressiveModel:
     """The model in the newest intact checkpoint of a run, with averaged weights if it has some."""
-    paths = checkpoints(run / _CHECKPOINTS)
+    paths = checkpoints(run / CHECKPOINTS)
     for path in paths:
         try:
             state, tensors = read_checkpoint(path)
@@ -462,7 +395,7 @@ def _read_unfinished(run: Path) -> AutoregressiveModel:
         model, orders = cls.from_config(from_dict(cls.Config, fields, where)), ORDERS[:1]
     kind = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     weights = {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
-    _check_tensors(model.state_dict(), weights, where)
+    check_tensors(model.state_dict(), weights, where)
     model.load_state_dict(weights)
     steps = f"step {state['step']}"
     warnings.warn(f"the run in {run} has not finished: the model is that of {steps}", stacklevel=3)
@@ -479,8 +412,8 @@ def _read_unfinished(run: Path) -> AutoregressiveModel:
 
 def _class_of(folder: Path) -> tuple[type[AutoregressiveModel], dict[str, Any]]:
     """The class that a folder's configuration names, and the configuration."""
-    config = read_json(folder / _CONFIG)
-    cls, _ = _class_in(config, str(folder / _CONFIG))
+    config = read_json(folder / CONFIG)
+    cls, _ = _class_in(config, str(folder / CONFIG))
     assert isinstance(config, dict)
     return cls, config
 
@@ -500,22 +433,6 @@ def _class_in(config: object, where: str) -> tuple[type[AutoregressiveModel], di
     return known[kind], {name: value for name, value in config.items() if name not in _NO_FIELDS}
 
 
-def checked_class_names(names: object, classes: int | None, where: str = "") -> tuple[str, ...]:
-    """Names of a model's classes, one each and all different, of at most 256 characters.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    found = tuple(names) if isinstance(names, list | tuple) else ()
-    right = all(isinstance(name, str) and 0 < len(name) <= _MAX_NAME for name in found)
-    if not right or len(found) != classes or len(set(found)) < len(found):
-        begin = f"{where}: " if where else ""
-        raise ValueError(
-            f"{begin}class_names must be different names, one for each of the {classes} classes, got {names!r}"
-        )
-    return found
-
-
 def _is_replaceable(folder: Path) -> bool:
     """Whether it is empty, or a model and nothing else: other folders may well have a config.json."""
     if not folder.is_dir():
@@ -523,67 +440,10 @@ def _is_replaceable(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()}
     if not names:
         return True
-    if not names <= {_CONFIG, _WEIGHTS, _CARD} or _CONFIG not in names:
+    if not names <= {CONFIG, WEIGHTS, CARD} or CONFIG not in names:
         return False
-    config = read_json(folder / _CONFIG)
+    config = read_json(folder / CONFIG)
     return isinstance(config, dict) and (config.get("model") in AutoregressiveModel.classes or "module" in config)
-
-
-def local_folder(name: str | Path) -> Path | None:
-    """The folder of a model, or of a training run without a finished one, on this machine; None if there is none.
-
-    Raises:
-        ValueError: If something has this name but is not a model.
-    """
-    if isinstance(name, str) and name in shipped_models():
-        return _SHIPPED / name
-    if name == "":  # would be the current folder
-        return None
-    folder = Path(name)
-    for candidate in (folder, folder / "model"):
-        if (candidate / _CONFIG).is_file() and (candidate / _WEIGHTS).is_file():
-            return candidate
-    if (folder / _CHECKPOINTS).is_dir():
-        return folder
-    if folder.is_dir():
-        missing = _WEIGHTS if (folder / _CONFIG).is_file() else _CONFIG
-        raise ValueError(f"{folder} is not a model's folder: it has no {missing}")
-    return None
-
-
-def _also_no_folder(said: str, folder: Path) -> str:
-    """The error about a name on the Hub, extended in case a folder was meant and misspelt."""
-    if "folder here" not in said:
-        said += f"; nor is there a folder {folder} here"
-    names = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
-    alike = difflib.get_close_matches(folder.name, names, n=1)
-    return f"{said}; did you mean {folder.parent / alike[0]}?" if alike else said
-
-
-def _check_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], where: str) -> None:
-    if unknown := sorted(set(found) - set(expected)):
-        raise ValueError(f"{where}: unknown tensor {unknown[0]!r}")
-    if missing := sorted(set(expected) - set(found)):
-        raise ValueError(f"{where}: tensor {missing[0]!r} is missing")
-    for name, weight in expected.items():
-        if found[name].shape != weight.shape:
-            raise ValueError(
-                f"{where}: tensor {name!r} must have shape {tuple(weight.shape)}, got {tuple(found[name].shape)}"
-            )
-
-
-def _check_values(weights: dict[str, Tensor], where: str = "") -> None:
-    types = {tensor.dtype for tensor in weights.values()}
-    if len(types) != 1 or not types <= {torch.float32, torch.float64}:
-        raise ValueError(f"{where}tensors must all be float32 or all float64, got {sorted(map(str, types))}")
-    check_weights(weights.items(), where)
-
-
-def _weights(model: AutoregressiveModel) -> dict[str, Tensor]:
-    """The weights as they are stored: dtypes narrower than float32 are widened to it."""
-    return {
-        name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in model.state_dict().items()
-    }
 
 
 def _config(model: AutoregressiveModel) -> dict[str, Any]:
@@ -592,7 +452,3 @@ def _config(model: AutoregressiveModel) -> dict[str, Any]:
     module = {} if cls.__module__.startswith("pixelcnn.") else {"module": cls.__module__}
     names = {} if model.class_names is None else {"class_names": list(model.class_names)}
     return {"model": cls.__name__, **module, **names, **to_dict(model.config)}
-
-
-def _canonical(config: dict[str, Any]) -> str:
-    return json.dumps(config, sort_keys=True, separators=(",", ":"))

@@ -34,7 +34,8 @@ from pixelcnn.datasets import Patches
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import Evaluation, evaluate
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
-from pixelcnn.models.base import checked_class_names, checksum, load
+from pixelcnn.models.base import checksum, load
+from pixelcnn.models.folder import checked_class_names
 from pixelcnn.orders import ORDERS
 from pixelcnn.processes import Processes, joined
 from pixelcnn.progress import progress_bar, say

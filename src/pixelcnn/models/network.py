@@ -1,0 +1,94 @@
+"""A network with parameters that defines a density: its configuration, its layers, and its sizes."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from pixelcnn.arguments import ArrayLike, tensor, whole
+from pixelcnn.config import ModelConfig
+from pixelcnn.config.models import MAX_SCALE
+from pixelcnn.density import DensityModel
+from pixelcnn.exact import PreparedModel, prepare
+from pixelcnn.layers import LevelEmbedding, MaskedConv2d
+from pixelcnn.likelihoods import Likelihood, likelihood_of
+
+__all__ = ["Network"]
+
+
+class Network(DensityModel, nn.Module):
+    """A density whose `network` has parameters; `pixelcnn.AutoregressiveModel` adds that it is saved and loaded."""
+
+    Config: ClassVar[type[Any]]
+    """The dataclass of its configuration, whose fields are the constructor's arguments."""
+
+    def __init__(
+        self, config: ModelConfig, likelihood: Likelihood | None = None, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.likelihood = likelihood or likelihood_of(config.levels)
+        size: int = getattr(config, "embedding", 0)
+        self.level_embedding = LevelEmbedding(config.image_shape[0], config.levels, size, generator) if size else None
+
+    @property
+    def masked_layers(self) -> list[MaskedConv2d]:
+        """Every masked convolution, in the order of registration."""
+        return [m for m in self.modules() if isinstance(m, MaskedConv2d)]
+
+    def prepared(self) -> PreparedModel:
+        """See `DensityModel.prepared`."""
+        return prepare(self)
+
+    @property
+    def any_size(self) -> bool:
+        """Whether `resized` has a model for images of any size."""
+        _, height, width = self.image_shape
+        try:
+            self.resized((height + MAX_SCALE, width + MAX_SCALE))
+        except ValueError:
+            return False
+        return True
+
+    def fitting(self, images: ArrayLike) -> Self:
+        """The model for images (N, C, H, W) of their size: itself, or `resized` if its network is good for any."""
+        found = tensor("images", images)
+        if found.dim() != 4 or found.shape[2:] == self.image_shape[1:] or 0 in found.shape or not self.any_size:
+            return self
+        return self.resized((found.shape[2], found.shape[3]))
+
+    def resized(self, size: tuple[int, int]) -> Self:
+        """The model of images of another size, with the same weights: what changes one's changes the other's.
+
+        Args:
+            size: Height and width.
+
+        Raises:
+            ValueError: If they are no integers of at least 1, or the network has a size of its own: weights, as those
+                of places, attention or the places of a context, whose shapes depend on the images'.
+        """
+        sides = [side for side in map(whole, size) if side is not None] if isinstance(size, Sequence) else []
+        if len(sides) != 2 or min(sides) < 1:
+            raise ValueError(f"size must be a height and a width, integers of at least 1, got {size!r}")
+        resized = copy.copy(self)
+        resized.config = dataclasses.replace(self.config, image_shape=(self.image_shape[0], sides[0], sides[1]))
+        with torch.device("meta"):
+            needed = type(self).from_config(resized.config).state_dict()
+        for name, weight in self.state_dict().items():
+            if weight.shape != needed[name].shape:
+                raise ValueError(
+                    f"size must be {self.image_shape[1:]}, got {tuple(sides)}: the network's {name} is for that size"
+                )
+        return resized
+
+    @classmethod
+    def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
+        """Builds the model that a configuration describes, with initial weights from `generator`."""
+        fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(cls.Config)}
+        build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
+        return build(**fields, generator=generator)
