@@ -27,10 +27,10 @@ demo: install  ## Train on MNIST by class for a minute and draw digits of each c
 	$(BIN)/python examples/demo.py
 
 test: install  ## Run the test suite, a process a core (a few minutes).
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: install  ## Run the tests that take many seconds each, which CI runs as well (a few minutes).
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'slow and not long'
 
 test-long: install  ## Run the tests that take long (about an hour).
 	$(BIN)/python -m pytest -m long

@@ -69,6 +69,7 @@ def test_likelihoods_of_shares_are_those_of_all(n):
         torch.testing.assert_close(model.log_prob(images, labels), together.detach())
 
 
+@pytest.mark.slow
 def test_threads_of_the_command_line_do_not_spin_while_they_wait():
     """The policy is set before torch, which reads it when it is loaded, and never over the user's own."""
     program = (

@@ -113,10 +113,11 @@ def test_wrong_input(command, named, tmp_path, capsys):
     assert not (tmp_path / "scores.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "bar"),
     [
-        pytest.param(["score", "classes", "large.png", "--crop", "none"], "in stripes", marks=pytest.mark.slow),
+        (["score", "classes", "large.png", "--crop", "none"], "in stripes"),
         (["compress", "classes", "large.png", "--no-verify"], "compressing 1"),
     ],
 )

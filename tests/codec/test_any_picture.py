@@ -53,7 +53,7 @@ FAMILIES = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("part", [300, 2**18])
+@pytest.mark.parametrize("part", [300, pytest.param(2**18, marks=pytest.mark.slow)])
 def test_threads_divide_the_rows_of_one_picture(name, part, monkeypatch):
     """Of every family: features computed ahead, which later rows read in the same step, are waited for."""
     monkeypatch.setattr("pixelcnn.codec.stream._LARGE_SUBPIXELS", 10 * part)

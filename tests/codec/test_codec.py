@@ -140,6 +140,7 @@ def test_bad_notes_are_refused(text, said):
         pixelcnn.decompress(model, changed)
 
 
+@pytest.mark.slow
 def test_without_checksums_the_coder_notices(monkeypatch):
     """A payload that was changed together with its checksum: an error or, never, other images."""
     prepared = prepare(built("gated"))

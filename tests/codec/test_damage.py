@@ -37,9 +37,11 @@ from twins import MODELS, built, inputs
 CODED = [name for name in MODELS if name != "vector"]  # whose classes are vectors
 WAYS = [{}, {"chunk": 2}, {"chunk": 3, "notes": {"names": ["a", "b"]}}]
 EACH = [(name, k, k == at % len(WAYS)) for at, name in enumerate(CODED) for k in range(len(WAYS))]
-SMALL = [  # each kind of model in one way, the others in the long tests
-    pytest.param(name, k, marks=() if soon else pytest.mark.long)
-    for name, k, soon in [*EACH, ("pixelcnn", 3, True), ("gated", 3, True)]
+ONCE = [*EACH, ("pixelcnn", 3, True), ("gated", 3, True)]  # each kind of model in one way, the others in the long tests
+SMALL = [pytest.param(name, k, marks=() if soon else pytest.mark.long) for name, k, soon in ONCE]
+WHOLE = [  # one of them at once, the others in the slow tests
+    pytest.param(name, k, marks=() if (name, k) == ("pixelcnn", 3) else pytest.mark.slow if soon else pytest.mark.long)
+    for name, k, soon in ONCE
 ]
 
 
@@ -64,7 +66,7 @@ def refused_or_right(prepared, data, images, labels):
     return False
 
 
-@pytest.mark.parametrize(("name", "way"), SMALL)
+@pytest.mark.parametrize(("name", "way"), WHOLE)
 def test_every_flip_and_cut_of_small_streams(name, way):
     prepared, data, images, labels = stream_of(name, way)
     assert not refused_or_right(prepared, data, images, labels)

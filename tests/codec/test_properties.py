@@ -181,6 +181,7 @@ def trained_for(family, request):
     return request.getfixturevalue("trained") if family == "trained" else {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_200_images_come_back(family, request):
     round_trips(family, 20 if family == "trained" else 60, 12, trained_for(family, request))

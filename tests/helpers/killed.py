@@ -31,7 +31,7 @@ import torch
 import torch._dynamo
 
 import pixelcnn.sampling.native
-from pixelcnn.training import trainer
+from pixelcnn.training import run as loop
 from pixelcnn.training.step import Stepper
 from tiny import TINY, run
 
@@ -58,7 +58,7 @@ class Operations:
         self.inside = False
         for module, name in ((os, "mkdir"), (os, "fsync"), (os, "replace"), (os, "rename"), (shutil, "rmtree")):
             self._wrap(module, name)
-        save = trainer.save_checkpoint
+        save = loop.save_checkpoint
 
         def counted(*args, **options):
             self.saves, self.count, self.inside = self.saves + 1, 0, True
@@ -67,7 +67,7 @@ class Operations:
             self.note(saved=args[1].step, operations=self.count)
             return path
 
-        trainer.save_checkpoint = counted
+        loop.save_checkpoint = counted
 
     def _wrap(self, module, name):
         real = getattr(module, name)
@@ -111,7 +111,7 @@ def child(out, pipe, fatal):
 
     Operations(note, fatal)
     steps = [0]
-    trainer.time = SimpleNamespace(monotonic=lambda: steps[0])
+    loop.time = SimpleNamespace(monotonic=lambda: steps[0])
     step = Stepper.step
 
     def noted(self, *args):

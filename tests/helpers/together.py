@@ -25,7 +25,7 @@ from pixelcnn.config import GatedPixelCNNConfig, PixelCNNPlusPlusConfig
 from pixelcnn.models import model_of
 from pixelcnn.processes import ALONE, joined, leave
 from pixelcnn.shards import write_shards
-from pixelcnn.training import trainer
+from pixelcnn.training import run as loop
 from pixelcnn.training.batches import Batches
 from pixelcnn.training.step import Stepper
 from pixelcnn.training.steppers import stepper_for
@@ -96,7 +96,7 @@ def faulty(function, fault, rank, step):
     def wrapped(self, *args):
         if self.steps == step and os.environ["RANK"] == rank and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             if fault == "full":
-                trainer.save_checkpoint = full
+                loop.save_checkpoint = full
             elif fault != "none":
                 os.kill(
                     os.getppid() if fault == "launcher" else os.getpid(),

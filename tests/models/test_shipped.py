@@ -48,6 +48,7 @@ def test_photos_makes_a_photograph_smaller_than_other_formats_do():
     assert len(data) < 0.95 * min(sizes)
 
 
+@pytest.mark.slow
 def test_samples_are_of_their_class():
     """A classifier that has 99 % of the test set right agrees with the class asked for, with guidance; without less."""
     labels = torch.arange(1000) % 10

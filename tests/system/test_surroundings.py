@@ -124,13 +124,20 @@ def check(folder, name, command, code, ordinary):
         assert made(folder, command) == made(ordinary, command)
 
 
-@pytest.mark.parametrize(("name", "command"), [(name, command) for name in surroundings.NAMES for command in COMMANDS])
+NAMES = [
+    pytest.param(name, marks=() if name in ("ordinary", "closed output", "no compiler", "ASCII") else pytest.mark.slow)
+    for name in surroundings.NAMES
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_command_does_the_same_in_any_surrounding(name, command, nursery):
     folder, codes = nursery.lived(name)
     check(folder, name, command, codes[command], nursery.lived("ordinary")[0])
 
 
-@pytest.mark.parametrize("name", surroundings.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_native_engine_is_had_wherever_there_is_a_compiler(name, nursery):
     folder, _ = nursery.lived(name)
     if name not in (*SILENT, "no compiler"):

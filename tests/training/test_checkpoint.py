@@ -79,7 +79,7 @@ def test_the_finished_model_is_the_last_or_the_best(tmp_path, monkeypatch):
         found = evaluate(*args, **options)
         return dataclasses.replace(found, nats_per_subpixel=found.nats_per_subpixel + next(worse))
 
-    monkeypatch.setattr("pixelcnn.training.trainer.evaluate", rigged)
+    monkeypatch.setattr("pixelcnn.training.run.evaluate", rigged)
     config = dataclasses.replace(TINY, ema=None, epochs=4)
     last = run(tmp_path / "last", config)
     best = run(tmp_path / "best", dataclasses.replace(config, finish="best"))

@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 from pixelcnn.cli import main
-from pixelcnn.training import trainer
+from pixelcnn.training import run as loop
 from pixelcnn.training.checkpoint import load_checkpoint
 from tiny import TINY, result, run
 
@@ -58,7 +58,7 @@ def fill_disk(monkeypatch, number):
         return HalfWritten(file) if "w" in mode and failing("write") else file
 
     monkeypatch.setattr(pathlib.Path, "open", open_)
-    save = trainer.save_checkpoint
+    save = loop.save_checkpoint
 
     def counted(*args, **options):
         saves[0] += 1
@@ -66,7 +66,7 @@ def fill_disk(monkeypatch, number):
         saves[0] += saves[0] == SAVES_BEFORE + 1  # what follows is none of that save
         return path
 
-    monkeypatch.setattr(trainer, "save_checkpoint", counted)
+    monkeypatch.setattr(loop, "save_checkpoint", counted)
     return seen
 
 

@@ -69,7 +69,7 @@ def assert_alike(folder, other, rel=1e-5):
     assert not list(folder.rglob(".*"))
 
 
-pytestmark = pytest.mark.xdist_group("processes")  # in one process of `pytest -n`: they share `two`
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

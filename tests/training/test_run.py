@@ -250,7 +250,7 @@ def test_an_option_that_is_gone_is_named(tmp_path):
 def test_some_minutes_are_planned_as_they_go_on(tmp_path, monkeypatch):
     """By a clock that the steps move: they take a second at first and three seconds later; it still ends in time."""
     now = [0.0]
-    monkeypatch.setattr("pixelcnn.training.trainer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pixelcnn.training.run.time.monotonic", lambda: now[0])
     step, rates = Stepper.step, []
 
     def timed(self, images, rate, *rest):
@@ -273,7 +273,7 @@ def test_some_minutes_are_planned_as_they_go_on(tmp_path, monkeypatch):
 
 def test_some_minutes_that_are_interrupted_are_gone_on_with(tmp_path, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("pixelcnn.training.trainer.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pixelcnn.training.run.time.monotonic", lambda: now[0])
     step, steps = Stepper.step, [0]
 
     def timed(self, *arguments):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pixelcnn
-from pixelcnn.training import trainer
+from pixelcnn.training import run as loop
 from pixelcnn.training.checkpoint import load_checkpoint
 from pixelcnn.training.step import Stepper
 from pixelcnn.training.watch import LossWatch
@@ -28,7 +28,7 @@ SCRIPT = """
     import pixelcnn, tiny
     from pixelcnn.cli import main
     from pixelcnn.training.step import Stepper
-    from pixelcnn.training import trainer
+    from pixelcnn.training import run as loop
 
     def interrupted(function, when):
         def wrapped(*args, **options):
@@ -40,7 +40,7 @@ SCRIPT = """
     if {where!r} == "training":
         Stepper.step = interrupted(Stepper.step, lambda stepper: stepper.steps == 10)
     else:
-        trainer.evaluate = interrupted(trainer.evaluate, lambda model: True)
+        loop.evaluate = interrupted(loop.evaluate, lambda model: True)
     from pixelcnn.cli.train import Train
     Train.run = lambda self: tiny.run({out!r}, data="stripes")
     sys.exit(main(["train", "mnist"]))
@@ -122,7 +122,7 @@ def test_what_is_not_finite_stops_the_run_and_keeps_the_checkpoints(tmp_path, mo
 
 def test_weights_that_are_not_finite_are_not_kept(tmp_path, monkeypatch):
     """A last step can leave some, which no later step would notice."""
-    monkeypatch.setattr(trainer, "learning_rate", lambda config, step, total: 1e39 if step else 1e-3)
+    monkeypatch.setattr(loop, "learning_rate", lambda config, step, total: 1e39 if step else 1e-3)
     with pytest.raises(
         ValueError, match=r"\.weight has values that are not finite after step 2; start a new run .*0001"
     ):
@@ -133,7 +133,7 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path, monkeypatch):
 
 def test_a_run_that_diverges_stops_and_the_good_checkpoint_is_kept(tmp_path, monkeypatch):
     """A real one: a sound epoch, then a learning rate that tears the weights apart."""
-    monkeypatch.setattr(trainer, "learning_rate", lambda config, step, total: 0.01 if step < 200 else 100.0)
+    monkeypatch.setattr(loop, "learning_rate", lambda config, step, total: 0.01 if step < 200 else 100.0)
     config = dataclasses.replace(TINY, epochs=40, ema=None, sample_images=0, checkpoint_seconds=0.1)
     with pytest.raises(
         ValueError, match=r"the loss has diverged by step .* start a new run in another folder with a learning rate"

@@ -9,7 +9,7 @@ sub-pixel. A model that is conditional on beta draws images at several temperatu
 range, in groups whose baselines are their own.
 
 A run is a function of its configuration, the model's first weights and the energy; it stops and resumes as those of
-`pixelcnn.training.trainer`, in the same kind of folder, by one process. What the watch sees is the loss above that of
+`pixelcnn.training.run`, in the same kind of folder, by one process. What the watch sees is the loss above that of
 uniform images at the same temperatures, so that it may fall as these do.
 
 References:
