@@ -96,6 +96,7 @@ def test_dropout_in_training_mode_is_no_fault_in_evaluation():
         lambda: pixelcnn.PixelCNN((1, 5, 5), filters=6, blocks=1),
         lambda: pixelcnn.GatedPixelCNN((2, 3, 4), 3, filters=6, layers=2, num_classes=3, attention=1),
         lambda: pixelcnn.PixelCNNPlusPlus((3, 2, 3), 7, filters=4, blocks=1, condition_dim=2),
+        lambda: pixelcnn.GatedPixelCNN((1, 4, 4), 3, filters=6, layers=2, condition_channels=2, condition_levels=3),
     ],
 )
 def test_models_of_the_package_pass(build):
@@ -106,6 +107,19 @@ def test_models_of_the_package_pass(build):
     assert "eager" in checks(report)["engines"].message
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("options", [{"num_classes": 3}, {"condition_dim": 2}, {"condition_channels": 1}])
+def test_a_fault_that_shows_only_given_a_condition_is_found(options, monkeypatch):
+    model = pixelcnn.GatedPixelCNN((1, 4, 4), filters=6, layers=2, **options)
+    raw_params = pixelcnn.GatedPixelCNN.raw_params
+
+    def leaking(self, images, condition=None, *more):
+        found = raw_params(self, images, condition, *more)
+        return found if condition is None else found + images.flip(2).unsqueeze(-1).to(found)
+
+    monkeypatch.setattr(pixelcnn.GatedPixelCNN, "raw_params", leaking)
+    assert "causal" in pixelcnn.verify(model).failed
 
 
 def test_an_engine_that_draws_other_images_is_found(monkeypatch):

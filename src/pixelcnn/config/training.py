@@ -181,7 +181,7 @@ def recipe(preset: str, family: str | None = None, levels: int = 2) -> TrainConf
     Args:
         preset: A name of `PRESETS`.
         family: A name of `FAMILIES`; None for the preset's own.
-        levels: Of the data; more than two are read by learned vectors in the networks with a softmax.
+        levels: Of the data; the gated network reads more than two by learned vectors.
     """
     config = PRESETS[preset]
     if family is None or isinstance(config.model, FAMILIES[family]):

@@ -17,7 +17,7 @@ from pixelcnn.randomness import uniforms
 from pixelcnn.sampling.engines import engine_named
 from pixelcnn.verification.dependence import CELLS, confirmed, dependence, tolerance
 from pixelcnn.verification.report import Check
-from pixelcnn.verification.subject import DROPOUTS, Subject, copied, dtype_of, in_double, in_mode, raster
+from pixelcnn.verification.subject import DROPOUTS, Subject, copied, dtype_of, given_to, in_double, in_mode, raster
 
 __all__ = ["checks_of"]
 
@@ -178,14 +178,16 @@ def _engines(model: AutoregressiveModel) -> Check:
     n, seed = 2, 0
     double = cast(AutoregressiveModel, copied(model).eval().double())
     u = uniforms(seed, 0, n, model.subpixels).to(model.device)
+    labels, condition = given_to(double, n)
+    given = double.condition_of(labels, n, condition)
     right: list[str] = []
     wrong: list[str] = []
     for name in ("native", "graph", "eager"):
         _, why_not = engine_named(name)
         if why_not(double, None, False) is not None:
             continue
-        drawn = double.sample(n, seed=seed, engine=name)
-        levels = draw(model.likelihood, raster(double.raw_params(drawn.double())), u)
+        drawn = double.sample(n, labels, seed=seed, engine=name, condition=condition)
+        levels = draw(model.likelihood, raster(double.raw_params(drawn.double(), given)), u)
         (right if torch.equal(levels, raster(drawn)) else wrong).append(name)
     if wrong:
         return Check(name="engines", ok=False, message=f"other images than the reference sampler's: {', '.join(wrong)}")

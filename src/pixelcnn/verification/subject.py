@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelcnn.arguments import ArrayLike, tensor
+from pixelcnn.conditions import Given
 from pixelcnn.config.checks import check_images
 from pixelcnn.levels import levels_of
 from pixelcnn.likelihoods import likelihood_of
@@ -24,6 +25,7 @@ __all__ = [
     "copied",
     "device_of",
     "dtype_of",
+    "given_to",
     "images_at",
     "in_double",
     "in_mode",
@@ -74,20 +76,28 @@ class Subject:
         return module if dtype is None else module.to(dtype)
 
 
+def given_to(model: AutoregressiveModel, n: int) -> Given:
+    """What n images are checked given, the same for each: class 0, and a vector or a map of all kinds of values."""
+    conditions, device = model.conditions, model.device
+    label = None if conditions.classes is None else torch.zeros(n, dtype=torch.int64, device=device)
+    if conditions.size is not None:
+        return label, torch.linspace(-1, 1, conditions.size, device=device).expand(n, -1)
+    if not conditions.channels:
+        return label, None
+    h, w = conditions.height, conditions.width
+    parts = [torch.linspace(-1, 1, conditions.numbers * h * w, device=device)]
+    if conditions.categories:
+        parts.append(torch.arange(h * w, device=device) % conditions.categories)
+    return label, torch.cat(parts).view(conditions.channels, h, w).expand(n, -1, -1, -1)
+
+
 def model_subject(model: AutoregressiveModel) -> Subject:
-    """A model of this package, given one label or vector where it is conditional."""
-    label: Tensor | None = None
-    if model.num_classes is not None:
-        label = torch.zeros(1, dtype=torch.int64, device=model.device)
-    elif model.condition_dim is not None:
-        label = torch.linspace(-1, 1, model.condition_dim, device=model.device)[None]
+    """A model of this package, given a class, vector or map where it is conditional."""
 
     def outputs(module: nn.Module, values: Tensor) -> Tensor:
         assert isinstance(module, AutoregressiveModel)
-        condition = (
-            None if label is None else module.unchecked_condition_of(label.expand(len(values), *label.shape[1:]))
-        )
-        return module.raw_params(values, condition)
+        labels, condition = given_to(module, len(values))
+        return module.raw_params(values, module.condition_of(labels, len(values), condition))
 
     return Subject(
         name=_described(model, model.image_shape, model.levels),
