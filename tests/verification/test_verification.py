@@ -125,7 +125,7 @@ def test_a_fault_that_shows_only_given_a_condition_is_found(options, monkeypatch
 def test_an_engine_that_draws_other_images_is_found(monkeypatch):
     model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1)
     drawn = pixelcnn.PixelCNN.sample
-    monkeypatch.setattr(pixelcnn.PixelCNN, "sample", lambda self, n, seed, engine: 1 - drawn(self, n, seed=seed))
+    monkeypatch.setattr(pixelcnn.PixelCNN, "sample", lambda self, n, *_, seed, **__: 1 - drawn(self, n, seed=seed))
     assert pixelcnn.verify(model).failed == ("engines",)
 
 
@@ -165,7 +165,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main(["verify", str(tmp_path / "model")]) == 0
     assert "all checks passed" in capsys.readouterr().out
     drawn = pixelcnn.PixelCNN.sample
-    monkeypatch.setattr(pixelcnn.PixelCNN, "sample", lambda self, n, seed, engine: 1 - drawn(self, n, seed=seed))
+    monkeypatch.setattr(pixelcnn.PixelCNN, "sample", lambda self, n, *_, seed, **__: 1 - drawn(self, n, seed=seed))
     assert main(["verify", str(tmp_path / "model"), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["ok"] is False
