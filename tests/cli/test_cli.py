@@ -174,6 +174,12 @@ def test_sample_shards(model, capsys):
     assert sorted(os.listdir("v1.0")) == ["images-000000000.npy", "samples.json"]
 
 
+def test_numbers_that_no_memory_could_hold_are_left_to_the_shards(model, monkeypatch, capsys):
+    monkeypatch.setattr("pixelcnn.shards.write_shards", lambda _model, n, _folder, **_: n)
+    assert main(["sample", model, "-n", str(2**62), "--out", "many"]) == 0
+    assert capsys.readouterr().out.startswith(f"{2**62} images of seed 0 in ")
+
+
 def test_sample_first(model):
     main(["sample", model, "-n", "7", "--separate", "--out", "all"])
     main(["sample", model, "-n", "3", "--first", "4", "--separate", "--out", "late"])

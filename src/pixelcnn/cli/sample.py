@@ -147,10 +147,11 @@ class Sample:
         from pixelcnn.sampling import Draw, labels_in_turn
 
         labels = labels_in_turn(classes, self.first, self.n)
-        turns = torch.arange(self.first, self.first + self.n, device="cpu")
+        if maps is not None:
+            maps = maps[torch.arange(self.first, self.first + self.n, device="cpu") % len(maps)]
         return Draw(
             self.n, labels, self.seed, self.temperature, self.first, self.guidance, self.precision, exact=self.exact,
-            condition=None if maps is None else maps[turns % len(maps)],
+            condition=maps,
         )  # fmt: skip
 
     def _write_grid(
