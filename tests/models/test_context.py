@@ -31,7 +31,8 @@ def seen_by(module, image_shape, row, column, scale):
 def test_a_context_sees_the_rows_of_cells_above_and_none_of_its_own(scale, shape):
     """Six rows of cells, four cells to both sides; whatever the sides, and the same from each pixel of a cell."""
     torch.manual_seed(0)
-    context = CoarseContext(shape, 1, scale, 8, [(5, 1)], 0, True, None).double()
+    config = pixelcnn.GatedPixelCNNConfig(image_shape=shape, filters=4, context=(scale,))
+    context = CoarseContext(config, scale, [(5, 1)], None).double()
     for layer in context.modules():
         if hasattr(layer, "masked_weight"):
             torch.nn.init.constant_(layer.weight, 0.1)  # nothing cancels, and no ReLU is off
@@ -60,7 +61,7 @@ def test_finer_contexts_take_in_what_coarser_ones_add():
     torch.manual_seed(0)
     for scales in ((4, 2), (2, 4), (3, 2), (8, 4, 3)):
         config = pixelcnn.GatedPixelCNNConfig(image_shape=(1, 9, 10), filters=4, context=scales)
-        terms = FirstLayerTerms(config, ((5, 1), (7, 1)), 0, None).double()
+        terms = FirstLayerTerms(config, ((5, 1), (7, 1)), None).double()
         view = FullView(torch.rand(2, 9, 10, 1, dtype=torch.float64))
         found = terms.forward(view)
         for k, features in enumerate((5, 7)):

@@ -17,11 +17,13 @@ References:
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
 from pixelcnn.config import GatedPixelCNNConfig, PixelCNNPlusPlusConfig
-from pixelcnn.layers import Activation, MaskedConv2d, MaskType, PositionTable
+from pixelcnn.layers import MaskedConv2d, PositionTable
 from pixelcnn.operations import Attention, Conv, Position, View
 
 __all__ = ["AttentionBlock", "attention_blocks"]
@@ -31,45 +33,31 @@ class AttentionBlock(nn.Module):
     """One attention block of a stream.
 
     Args:
-        image_shape: Channels, height and width.
-        image_features: Number of features by which the image is read.
+        config: The model's configuration.
         filters: Number of features of the stream.
         groups: Number of colour groups of the stream.
-        heads: Number of attention heads.
-        size: Features of each head's queries, keys and values.
         generator: Source of the initial weights.
     """
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
-        image_features: int,
+        config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig,
         filters: int,
         groups: int,
-        heads: int,
-        size: int,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        _, height, width = image_shape
-        features = heads * size
-        self.heads = heads
+        _, height, width = config.image_shape
+        self.heads = config.attention_heads
+        features = self.heads * config.attention_size
         self._groups = groups
-
-        def conv(
-            inputs: int, outputs: int, groups: tuple[int, int], mask: MaskType = "B", relu: bool = False
-        ) -> MaskedConv2d:
-            activation: Activation = "relu" if relu else "none"
-            return MaskedConv2d(
-                inputs, outputs, 1, mask_type=mask, groups=groups, activation=activation, generator=generator
-            )
-
-        self.query = conv(filters, groups * features, (groups, groups))
-        self.image = conv(image_features, filters, (groups, 1), "all")
-        self.finished = conv(filters, filters, (groups, 1), "all", relu=True)
-        self.keys = conv(filters, features, (1, 1))
-        self.values = conv(filters, features, (1, 1))
-        self.output = conv(groups * features, filters, (groups, groups))
+        conv = functools.partial(MaskedConv2d, kernel=1, mask_type="B", activation="none", generator=generator)
+        self.query = conv(filters, groups * features, groups=groups)
+        self.image = conv(config.image_features, filters, mask_type="all", groups=(groups, 1))
+        self.finished = conv(filters, filters, mask_type="all", groups=(groups, 1), activation="relu")
+        self.keys = conv(filters, features)
+        self.values = conv(filters, features)
+        self.output = conv(groups * features, filters, groups=groups)
         self.query_place = PositionTable(height, width, groups * features, generator)
         self.key_place = PositionTable(height, width, features, generator)
         with torch.no_grad():
@@ -103,14 +91,6 @@ def attention_blocks(
         generator: Source of the initial weights.
     """
     return {
-        (k + 1) * layers // (config.attention + 1): AttentionBlock(
-            config.image_shape,
-            config.image_features,
-            filters,
-            groups,
-            config.attention_heads,
-            config.attention_size,
-            generator,
-        )
+        (k + 1) * layers // (config.attention + 1): AttentionBlock(config, filters, groups, generator)
         for k in range(config.attention)
     }

@@ -41,38 +41,33 @@ class CoarseContext(nn.Module):
     """The coarse context of one scale.
 
     Args:
-        image_shape: Channels, height and width.
-        image_features: Number of features by which the image is read.
+        config: The model's configuration.
         scale: Side of a cell in pixels.
-        filters: Number of features of each cell.
         streams: The streams to which terms are added.
-        condition: Size of what the image is conditioned on; 0 for nothing.
-        places: Whether each cell has learned features.
         generator: Source of the initial weights.
     """
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
-        image_features: int,
+        config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig,
         scale: int,
-        filters: int,
         streams: Sequence[Stream],
-        condition: int,
-        places: bool,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        _, height, width = image_shape
+        _, height, width = config.image_shape
+        filters = max(1, 3 * config.filters * scale // 4)
         self.scale = scale
         above = Window(-3 * scale, -1, -scale, 2 * scale - 1)
         self.first = MaskedConv2d(
-            image_features, filters, above, mask_type="A", groups=1, stride=scale, generator=generator
+            config.image_features, filters, above, mask_type="A", groups=1, stride=scale, generator=generator
         )
+        places = config.context_places
         self.places = PositionTable(height, width, filters, generator, full=True, scale=scale) if places else None
         cells = Window(-1, 0, -1, 1)
         more = [MaskedConv2d(filters, filters, cells, mask_type="B", generator=generator) for _ in range(_LAYERS - 1)]
         self.layers = nn.ModuleList(more)
+        condition = config.condition_features
         self.condition = nn.Linear(condition, filters, bias=False) if condition else None
         if self.condition is not None:
             nn.init.normal_(self.condition.weight, std=0.05, generator=generator)
@@ -102,7 +97,6 @@ class FirstLayerTerms(nn.Module):
     Args:
         config: The model's configuration.
         streams: The model's streams.
-        condition: Size of what the image is conditioned on; 0 for nothing.
         generator: Source of the initial weights.
     """
 
@@ -110,7 +104,6 @@ class FirstLayerTerms(nn.Module):
         self,
         config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig,
         streams: Sequence[Stream],
-        condition: int,
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
@@ -119,19 +112,7 @@ class FirstLayerTerms(nn.Module):
             PositionTable(height, width, features, generator, full=True) for features, _ in streams if config.places
         ]
         scales = sorted(config.context, reverse=True)
-        contexts = [
-            CoarseContext(
-                config.image_shape,
-                config.image_features,
-                scale,
-                max(1, 3 * config.filters * scale // 4),
-                streams,
-                condition,
-                config.context_places,
-                generator,
-            )
-            for scale in scales
-        ]
+        contexts = [CoarseContext(config, scale, streams, generator) for scale in scales]
         # if the next finer scale divides this one, the terms are added up there first, while they are few numbers
         self._to = [b if a % b == 0 else 1 for a, b in itertools.pairwise([*scales, 1])]
         self.places, self.contexts = nn.ModuleList(tables), nn.ModuleList(contexts)

@@ -25,6 +25,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import typing
 
 import torch
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 
 from pixelcnn.arguments import plain
 from pixelcnn.config import GatedPixelCNNConfig, kernel_sizes
-from pixelcnn.layers import Activation, MaskedConv2d, MaskType, Window
+from pixelcnn.layers import MaskedConv2d, MaskType, Window
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.context import FirstLayerTerms
@@ -74,25 +75,12 @@ class GatedLayer(nn.Module):
         mask: MaskType = "A" if first else "B"
         above = Window(-r, -1 if first else 0, -r, r)
         beside = Window(0, 0, -r, -1 if first and c == 1 else 0)
-
-        def conv(
-            inputs: int,
-            outputs: int,
-            kernel: Window | int,
-            groups: tuple[int, int],
-            mask: MaskType = "B",
-            relu: bool = False,
-        ) -> MaskedConv2d:
-            activation: Activation = "relu" if relu else "none"
-            return MaskedConv2d(
-                inputs, outputs, kernel, mask_type=mask, groups=groups, activation=activation, generator=generator
-            )
-
-        self.vertical = conv(inputs, 2 * filters, above, (1, 1), mask)
-        self.horizontal = conv(inputs, 2 * filters, beside, (c, c), mask)
-        self.link = conv(2 * filters, 2 * filters, 1, (1, c))
-        self.skip = conv(filters, filters, 1, (c, c), relu=last)
-        self.residual = None if last else conv(filters, filters, 1, (c, c))
+        conv = functools.partial(MaskedConv2d, mask_type="B", activation="none", generator=generator)
+        self.vertical = conv(inputs, 2 * filters, above, mask_type=mask)
+        self.horizontal = conv(inputs, 2 * filters, beside, mask_type=mask, groups=c)
+        self.link = conv(2 * filters, 2 * filters, 1, groups=(1, c))
+        self.skip = conv(filters, filters, 1, groups=c, activation="relu" if last else "none")
+        self.residual = None if last else conv(filters, filters, 1, groups=c)
         self.condition_v = nn.Linear(condition, 2 * filters, bias=False) if condition else None
         self.condition_h = nn.Linear(condition, 2 * filters, bias=False) if condition else None
         self.map = map_layer(map_features, 2 * filters, generator)
@@ -236,7 +224,7 @@ class GatedPixelCNN(AutoregressiveModel):
         between = attention_blocks(self.config, layers, filters, c, generator)
         self.attention = nn.ModuleList(between.values())
         self._attention = between
-        self.terms = FirstLayerTerms(self.config, ((2 * filters, 1), (2 * filters, c)), condition, generator)
+        self.terms = FirstLayerTerms(self.config, ((2 * filters, 1), (2 * filters, c)), generator)
 
     def penultimate(self, view: View) -> Tensor:
         """See `Autoregressive.penultimate`."""

@@ -25,6 +25,7 @@ References:
 
 from __future__ import annotations
 
+import functools
 import typing
 
 import torch
@@ -41,6 +42,8 @@ from pixelcnn.operations import GLU, ConcatELU, Conv, View, condition_map, condi
 
 __all__ = ["PixelCNNPlusPlus", "ResidualBlock"]
 
+_conv = functools.partial(MaskedConv2d, mask_type="B", activation="none")
+
 
 def _down(size: int) -> Window:
     """The window of the down-shifted stream, which sees the rows above: the upper half of a kernel of that width."""
@@ -50,14 +53,6 @@ def _down(size: int) -> Window:
 def _down_right(size: int) -> Window:
     """The window of the down-right-shifted stream, which also sees the current row."""
     return Window(-(size // 2), 0, -(size // 2), 0)
-
-
-def _conv(
-    inputs: int, outputs: int, window: Window | int, generator: torch.Generator | None, *, first: bool = False
-) -> MaskedConv2d:
-    return MaskedConv2d(
-        inputs, outputs, window, mask_type="A" if first else "B", activation="none", generator=generator
-    )
 
 
 class ResidualBlock(nn.Module):
@@ -82,10 +77,10 @@ class ResidualBlock(nn.Module):
         generator: torch.Generator | None,
     ) -> None:
         super().__init__()
-        self.conv1 = _conv(2 * filters, filters, window, generator)
-        joins = [_conv(2 * filters, filters, 1, generator) for _ in range(shortcuts)]
+        self.conv1 = _conv(2 * filters, filters, window, generator=generator)
+        joins = [_conv(2 * filters, filters, 1, generator=generator) for _ in range(shortcuts)]
         self.joins = nn.ModuleList(joins)
-        self.conv2 = _conv(2 * filters, 2 * filters, window, generator)
+        self.conv2 = _conv(2 * filters, 2 * filters, window, generator=generator)
         self.condition = nn.Linear(condition, 2 * filters, bias=False) if condition else None
         if self.condition is not None:
             nn.init.normal_(self.condition.weight, std=0.05, generator=generator)
@@ -197,9 +192,9 @@ class PixelCNNPlusPlus(LogisticsModel):
             return [ResidualBlock(filters, window, shortcuts, condition, known, generator) for window in windows]
 
         r = config.first_kernel // 2
-        self.input_u = _conv(image, filters, Window(-r - 1, -1, -r, r), generator, first=True)
-        self.input_above = _conv(image, filters, Window(-r, -1, -r, r), generator, first=True)
-        self.input_left = _conv(image, filters, Window(-r, 0, -r, -1), generator, first=True)
+        self.input_u = _conv(image, filters, Window(-r - 1, -1, -r, r), mask_type="A", generator=generator)
+        self.input_above = _conv(image, filters, Window(-r, -1, -r, r), mask_type="A", generator=generator)
+        self.input_left = _conv(image, filters, Window(-r, 0, -r, -1), mask_type="A", generator=generator)
         halves = [
             row(map(_down, up), 0),
             row(map(_down_right, up), 1),
@@ -207,12 +202,12 @@ class PixelCNNPlusPlus(LogisticsModel):
             row(map(_down_right, down), 2),
         ]
         self.up_u, self.up_ul, self.down_u, self.down_ul = map(nn.ModuleList, halves)
-        self.output = _conv(2 * filters, self.raw_features, 1, generator)
+        self.output = _conv(2 * filters, self.raw_features, 1, generator=generator)
         self._halves = tuple(map(tuple, halves))
         between = attention_blocks(config, 2 * blocks + 1, filters, 1, generator)
         self.attention = nn.ModuleList(between.values())
         self._attention = between
-        self.terms = FirstLayerTerms(config, ((filters, 1), (filters, 1)), condition, generator)
+        self.terms = FirstLayerTerms(config, ((filters, 1), (filters, 1)), generator)
         with torch.no_grad():  # the mixture begins spread over all levels
             means = self.output.bias[mixtures : mixtures * (1 + c)].view(c, mixtures)
             middles = torch.linspace(-0.9, 0.9, mixtures) * 2.0**self._resolution.mean_bits
