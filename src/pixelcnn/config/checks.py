@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pixelcnn.arguments import integer, plain
 from pixelcnn.levels import checked_levels
 
-__all__ = ["Range", "check_fields", "check_images", "check_rules", "is_int", "make_plain"]
+__all__ = ["Range", "check_fields", "check_images", "check_rules", "decay_rule", "is_int", "make_plain"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ def check_rules(config: object, rules: dict[str, tuple[bool, str]]) -> None:
     for name, (right, rule) in rules.items():
         if not right:
             raise ValueError(f"{name} must {rule}, got {getattr(config, name)!r}")
+
+
+def decay_rule(decay: float, rate: float) -> tuple[bool, str]:
+    """For `check_rules`, of weight decay at a learning rate: a step must leave something of the weights."""
+    return 0 <= decay * rate < 1, f"be at least 0 and, times the learning rate of {rate:g}, less than 1"
 
 
 def is_int(value: object) -> bool:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pixelcnn.config.checks import Range, check_fields, check_rules
+from pixelcnn.config.checks import Range, check_fields, check_rules, decay_rule
 
 __all__ = ["EnergyConfig"]
 
@@ -57,9 +57,6 @@ class EnergyConfig:
                 right and 0 <= pair[0] <= pair[1] < math.inf,
                 "be a number of at least 0, finite, or a pair of them, the lower one first",
             ),
-            "weight_decay": (
-                0 <= self.weight_decay * self.learning_rate < 1,
-                f"be at least 0 and, times the learning rate of {self.learning_rate:g}, less than 1",
-            ),
+            "weight_decay": decay_rule(self.weight_decay, self.learning_rate),
         }
         check_rules(self, rules)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from pixelcnn.config.checks import Range, check_fields, check_rules
+from pixelcnn.config.checks import Range, check_fields, check_rules, decay_rule
 from pixelcnn.config.models import (
     FAMILIES,
     GatedPixelCNNConfig,
@@ -118,10 +118,7 @@ class TrainConfig:
         rules = {
             "minutes": (self.minutes is None or self.steps is None, f"be None for a run of {self.steps} steps"),
             "accumulate": (self.accumulate <= self.batch_size, f"be at most the batch size of {self.batch_size}"),
-            "weight_decay": (
-                0 <= self.weight_decay * self.learning_rate < 1,
-                f"be at least 0 and, times the learning rate of {self.learning_rate:g}, less than 1",
-            ),
+            "weight_decay": decay_rule(self.weight_decay, self.learning_rate),
             "shift": (
                 self.shift < min(height, width),
                 f"be less than the images' {height} rows and {width} columns",

@@ -21,36 +21,21 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from pixelcnn.config import EnergyConfig, TrainConfig
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.training.muon import directions, is_muons
 
-__all__ = ["Optimizer", "Rates", "Recipe"]
+__all__ = ["Optimizer", "Rates"]
 
 _BETAS = (0.9, 0.999)
 _EPSILON = 1e-7
 _MANY = 2.0**20  # steps after which both bias corrections are 1
-
-
-class Recipe(Protocol):
-    """What the optimiser needs to know of a run's configuration; `TrainConfig` describes the fields."""
-
-    @property
-    def optimizer(self) -> Literal["adam", "muon"]: ...  # noqa: D102
-
-    @property
-    def clip_norm(self) -> float | None: ...  # noqa: D102
-
-    @property
-    def weight_decay(self) -> float: ...  # noqa: D102
-
-    @property
-    def ema(self) -> float | None: ...  # noqa: D102
 
 
 class Rates(NamedTuple):
@@ -79,7 +64,12 @@ class Optimizer:
     """
 
     def __init__(
-        self, model: AutoregressiveModel, config: Recipe, *, captured: bool = False, compiled: bool = False
+        self,
+        model: AutoregressiveModel,
+        config: TrainConfig | EnergyConfig,
+        *,
+        captured: bool = False,
+        compiled: bool = False,
     ) -> None:
         self.model, self.recipe = model, config
         self.steps = 0

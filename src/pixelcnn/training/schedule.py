@@ -19,11 +19,11 @@ References:
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol
 
+from pixelcnn.config import EnergyConfig, TrainConfig
 from pixelcnn.training.checkpoint import RunState
 
-__all__ = ["Plan", "Rated", "learning_rate"]
+__all__ = ["Plan", "learning_rate"]
 
 _RISING = 0.3  # share of the run
 _START, _END = 1 / 25, 1 / 250_000
@@ -32,20 +32,7 @@ _PLAN_SHARE = 0.02  # of the whole time, between two plans
 _UNPLANNED = 10**9
 
 
-class Rated(Protocol):
-    """What the learning rate depends on in a run's configuration; `TrainConfig` describes the fields."""
-
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
-
-    @property
-    def schedule(self) -> Literal["constant", "cosine", "one-cycle"]: ...  # noqa: D102
-
-    @property
-    def warmup_steps(self) -> int: ...  # noqa: D102
-
-
-def learning_rate(config: Rated, step: int, total: int) -> float:
+def learning_rate(config: TrainConfig | EnergyConfig, step: int, total: int) -> float:
     """The learning rate of a step.
 
     Args:
