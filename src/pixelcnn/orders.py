@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pixelcnn.config import ORDERS
 
-__all__ = ["ORDERS", "is_transposed", "rearranged", "rearranged_each", "restored"]
+__all__ = ["ORDERS", "is_transposed", "rearranged", "rearranged_each"]
 
 
 def is_transposed(order: str) -> bool:
@@ -31,14 +31,8 @@ def rearranged(images: Tensor, order: str) -> Tensor:
     Returns:
         A view or copy, (..., W, H) if the order `is_transposed`, else (..., H, W).
     """
-    flipped = images.flip(_flips(order))
+    flipped = images.flip([axis for axis, back in ((-1, "left"), (-2, "up")) if back in order.split("-")])
     return flipped.transpose(-1, -2) if is_transposed(order) else flipped
-
-
-def restored(images: Tensor, order: str) -> Tensor:
-    """Undoes `rearranged`."""
-    upright = images.transpose(-1, -2) if is_transposed(order) else images
-    return upright.flip(_flips(order))
 
 
 def rearranged_each(images: Tensor, which: Tensor) -> Tensor:
@@ -56,7 +50,3 @@ def rearranged_each(images: Tensor, which: Tensor) -> Tensor:
     orders = ORDERS if h == w else [order for order in ORDERS if not is_transposed(order)]
     table = torch.stack([rearranged(positions, order).reshape(-1) for order in orders])
     return images.flatten(2).gather(2, table[which][:, None].expand(n, c, h * w)).view_as(images)
-
-
-def _flips(order: str) -> list[int]:
-    return [axis for axis, back in ((-1, "left"), (-2, "up")) if back in order.split("-")]

@@ -12,7 +12,8 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.models import OrderEnsemble
 from pixelcnn.models.base import load
-from pixelcnn.orders import ORDERS, is_transposed, rearranged, rearranged_each, restored
+from pixelcnn.orders import ORDERS, is_transposed, rearranged, rearranged_each
+from pixelcnn.symmetries import transform_of
 
 LOUD = 3.0  # factor of the weights, so that probabilities are far from uniform
 
@@ -70,7 +71,7 @@ def test_an_order_reads_what_its_name_says(order):
     place = lambda value: divmod(int(value), 4)  # noqa: E731
     (i, j), along, below = place(seen[0, 0, 0]), place(seen[0, 0, 1]), place(seen[0, 1, 0])
     assert [(along[0] - i, along[1] - j), (below[0] - i, below[1] - j)] == [steps[name] for name in order.split("-")]
-    assert torch.equal(restored(seen, order), image)
+    assert torch.equal(transform_of(order, (3, 4)).undone(seen, (3, 4)), image)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3), (1, 3, 4)])
@@ -170,7 +171,8 @@ def test_an_image_is_its_members_image():
     assert which.unique().tolist() == [0, 1, 2]
     images = model.sample(40, seed=3)
     for k, (order, member) in enumerate(zip(model.config.orders, model.config.members, strict=True)):
-        alone = restored(model.networks[member].sample(40, seed=3), order)
+        shape = model.image_shape[1:]
+        alone = transform_of(order, shape).undone(model.networks[member].sample(40, seed=3), shape)
         assert torch.equal(images[which == k], alone[which == k])
 
 

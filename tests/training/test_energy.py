@@ -161,7 +161,7 @@ def test_a_run_that_is_lost_says_what_to_do_and_keeps_the_last_good_checkpoint(t
     with pytest.raises(ValueError, match=named):
         pixelcnn.fit_energy(tiny(), energy, out=tmp_path, **options)
     state, _ = load_newest(tmp_path / "checkpoints")
-    assert state.watch.off
+    assert state.watch.steps_off
     model = tiny()
     with torch.no_grad():
         model.output.bias.fill_(3e38)

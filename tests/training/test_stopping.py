@@ -142,7 +142,7 @@ def test_a_run_that_diverges_stops_and_the_good_checkpoint_is_kept(tmp_path, mon
     sound = Path(str(stop.value).partition("the last good checkpoint is ")[2])
     state, tensors = load_checkpoint(sound)
     assert state.step >= 200
-    assert not state.watch.off
+    assert state.watch.steps_off == 0
     model = tiny_model()
     model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
     if state.step == 200:
@@ -158,8 +158,8 @@ def test_the_watch_follows_its_definition():
         average = loss if average is None else 0.98 * average + 0.02 * loss
         lowest = average if lowest is None else min(lowest, average)
         assert watch.average == pytest.approx(average)
-        assert watch.off == (average > 1.5 * lowest + 0.05 * math.log(2))
-    assert watch.off
+        assert (watch.steps_off > 0) == (average > 1.5 * lowest + 0.05 * math.log(2))
+    assert watch.steps_off
 
 
 @pytest.mark.parametrize(

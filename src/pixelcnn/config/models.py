@@ -155,11 +155,6 @@ class _WideFieldConfig(_MapConfig):
             )
 
     @property
-    def conditions(self) -> tuple[int | None, int | None]:
-        """See `_ImageModelConfig.conditions`."""
-        return self.num_classes, self.condition_dim
-
-    @property
     def condition_features(self) -> int:
         """How many numbers stand for classes, one each, and a vector: its own, and a 1, which tells it from none."""
         return (self.num_classes or 0) + (0 if self.condition_dim is None else self.condition_dim + 1)
@@ -272,9 +267,7 @@ def conditions_of(config: object) -> tuple[int | None, int | None]:
 
 def map_of(config: object) -> tuple[int, int]:
     """Channels of numbers, and number of categories, of the map that a model is conditional on; 0 for none."""
-    absent = getattr(config, "condition_channels", 0), getattr(config, "condition_levels", 0)
-    found: tuple[int, int] = getattr(config, "condition_map", absent)
-    return found
+    return getattr(config, "condition_channels", 0), getattr(config, "condition_levels", 0)
 
 
 FAMILIES: dict[str, type[ModelConfig]] = {config.family: config for config in get_args(ModelConfig)}

@@ -292,10 +292,6 @@ class Autoregressive(ABC):
         """Labels and condition of n images, validated; None stays None. See `Conditions.checked`."""
         return self.conditions.checked(labels, condition, n)
 
-    def checked_labels(self, labels: object, n: int) -> Tensor:
-        """The labels of n images, validated, see `Conditions.checked_labels`."""
-        return self.conditions.checked_labels(labels, n)
-
     def unchecked_condition_of(self, labels: Tensor | None, condition: Tensor | None = None) -> Tensor:
         """`condition_of` for validated tensors on the model's device, at least one, without synchronising with it."""
         return self.conditions.rows(labels, condition, self.dtype)

@@ -40,11 +40,6 @@ class LossWatch:
         self.steps_off = self.steps_off + 1 if off else 0
 
     @property
-    def off(self) -> bool:
-        """Whether the loss is too high at present."""
-        return self.steps_off > 0
-
-    @property
     def diverged(self) -> bool:
         """Whether it has been too high for so long that the run is lost."""
         return self.steps_off >= _PATIENCE
