@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -16,10 +16,14 @@ from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.files import write_file
 from pixelcnn.levels import GREY_LEVELS, checked_levels, grey_values, level_dtype, levels_of
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = [
     "completion_panel",
     "encoded",
     "exact_picture",
+    "figure_png",
     "grid",
     "hidden",
     "panel",
@@ -233,6 +237,11 @@ def surprise_map(
     for axes in (left, right):
         axes.set_xticks([])
         axes.set_yticks([])
+    return figure_png(figure)
+
+
+def figure_png(figure: Figure, dpi: int = 100) -> bytes:
+    """The content of a PNG file of a matplotlib figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()

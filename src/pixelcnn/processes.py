@@ -42,6 +42,7 @@ __all__ = [
     "ProcessLostError",
     "Processes",
     "Rank",
+    "exit_code",
     "handling",
     "job",
     "joined",
@@ -313,7 +314,7 @@ class _Connection:
         if code is None:
             if broken or (gone and isinstance(error, KeyboardInterrupt)):  # a launcher ends the others by a signal
                 error = ProcessLostError(self._loss(gone, str(error)))
-            code = self._announce(_exit_code(error))
+            code = self._announce(exit_code(error))
         if code is not None or isinstance(error, ProcessLostError):  # this one is about to be sent SIGTERM
             time.sleep(_GRACE)
         return error if code is None else SystemExit(code)
@@ -362,7 +363,7 @@ def _numbered_by() -> str:
     return socket.gethostname()
 
 
-def _exit_code(error: BaseException) -> int:
+def exit_code(error: BaseException) -> int:
     """The exit code of the command line after an error."""
     if isinstance(error, KeyboardInterrupt):
         return int(getattr(error, "exit_code", 130))

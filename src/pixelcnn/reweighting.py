@@ -25,10 +25,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pixelcnn.arguments import integer, number
+from pixelcnn.arguments import integer
 from pixelcnn.energies import Energy, energies_of
+from pixelcnn.energies.references import checked_beta
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.progress import progress_bar
+from pixelcnn.randomness import check_seed
 
 __all__ = ["EnergyEstimate", "beta_labels", "reweight"]
 
@@ -106,7 +108,7 @@ def reweight(
         >>> abs(estimate.log_z - exact) < 5 * estimate.log_z_error
         True
     """
-    beta, n, seed = checked_beta(beta), integer("n", n, 2), integer("seed", seed, 0, 2**63 - 1)
+    beta, n, seed = checked_beta(beta), integer("n", n, 2), check_seed(seed)
     found: dict[str, list[Tensor]] = {name: [] for name in ("energy", "log_q", *(observables or {}))}
     if len(found) < 2 + len(observables or {}):
         raise ValueError("observables must have names other than 'energy' and 'log_q'")
@@ -122,18 +124,6 @@ def reweight(
             bar.update(count)
     columns = {name: torch.cat(parts) for name, parts in found.items()}
     return _estimate(beta, model.subpixels, columns.pop("energy"), columns.pop("log_q"), columns)
-
-
-def checked_beta(beta: float) -> float:
-    """An inverse temperature as a Python number.
-
-    Raises:
-        ValueError: If it is negative or not finite.
-    """
-    found = number("beta", beta)
-    if not 0 <= found < math.inf:
-        raise ValueError(f"beta must be at least 0 and finite, got {found!r}")
-    return found
 
 
 def beta_labels(model: AutoregressiveModel, betas: Tensor) -> Tensor | None:

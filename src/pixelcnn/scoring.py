@@ -22,7 +22,6 @@ References:
 
 from __future__ import annotations
 
-import io
 import math
 import zlib
 from dataclasses import dataclass
@@ -34,12 +33,12 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer, tensor
 from pixelcnn.evaluation import checked_data, log_probs
-from pixelcnn.images import encoded, to_pil
+from pixelcnn.images import encoded, figure_png, to_pil
 from pixelcnn.levels import levels_of
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 
-__all__ = ["Score", "Scores", "compressed_bits", "score"]
+__all__ = ["Score", "Scores", "coded_bits", "compressed_bits", "score"]
 
 Score = Literal["likelihood", "ratio", "complexity", "typicality"]
 
@@ -66,9 +65,7 @@ class Scores:
         axes = figure.subplots()
         axes.hist(self.score.tolist(), bins="auto")
         axes.set(xlabel="score (bits per sub-pixel), higher for more unusual images", ylabel="images")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue()
+        return figure_png(figure)
 
 
 def score(
@@ -139,6 +136,23 @@ def score(
 def _kind_of(model: AutoregressiveModel) -> str:
     c, h, w = model.image_shape
     return f"images of shape (N, {c}, {h}, {w}) and {model.levels} levels"
+
+
+def coded_bits(
+    model: AutoregressiveModel,
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    condition: ArrayLike | None = None,
+    progress: bool = False,
+) -> float:
+    """The bits that images take by a model's likelihood, with their classes, if given, each of them equally probable.
+
+    Arguments and errors as for `score`.
+    """
+    found = score(model, images, labels, condition=condition, progress=progress).log_prob
+    classes = 1 if labels is None else model.num_classes or 1
+    return -found.sum().item() / math.log(2) + len(found) * math.log2(classes)
 
 
 def compressed_bits(images: ArrayLike, levels: int, *, progress: bool = False) -> Tensor:

@@ -21,7 +21,7 @@ from pixelcnn.codec.container import Header, unpack
 from pixelcnn.images import encoded, to_pil
 from pixelcnn.levels import grey_values, level_dtype
 from pixelcnn.sampling.eager import cache_bytes
-from pixelcnn.scoring import score
+from pixelcnn.scoring import coded_bits
 
 __all__ = ["Compressed", "Decompressed", "compressed", "decompressed", "max_images"]
 
@@ -80,8 +80,7 @@ def compressed(served: Served, images: Tensor, labels: Tensor | None, limits: Li
     data = pixelcnn.compress(model, images, labels)
     seconds = time.monotonic() - begun
     _, chunks = unpack(data)
-    nats = -score(served.model, images, labels).log_prob.sum().item()
-    bits = nats / math.log(2) + (0.0 if labels is None else len(labels) * math.log2(served.classes))
+    bits = coded_bits(served.model, images, labels)
     depth = (served.model.levels - 1).bit_length()
     return Compressed(
         images=images,

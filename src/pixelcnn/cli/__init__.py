@@ -24,7 +24,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train
-from pixelcnn.processes import joined, own_rank
+from pixelcnn.processes import exit_code, joined, own_rank
 from pixelcnn.version import __version__
 
 __all__ = ["main"]
@@ -79,7 +79,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     except KeyboardInterrupt as interrupt:
         print(f"pixelcnn: {str(interrupt) or 'stopped'}", file=sys.stderr)
-        return int(getattr(interrupt, "exit_code", 130))  # of pixelcnn.processes.Interrupted
+        return exit_code(interrupt)
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):  # torch's allocators raise RuntimeError
             raise

@@ -133,6 +133,7 @@ class Compress:
         from pixelcnn.codec.container import maps_of
         from pixelcnn.codec.manifest import names_of, notes_of
         from pixelcnn.files import printable
+        from pixelcnn.scoring import coded_bits
 
         images = files.images
         height, width = images.shape[2:]
@@ -153,7 +154,7 @@ class Compress:
         tally.count(files)
         tally.small += len(maps_of(data)) if shrunk else 0
         if not read_header(data).large:  # else it takes as long as coding
-            tally.ideal_bits += _ideal_bits(model, files, labels, maps)
+            tally.ideal_bits += coded_bits(model, images, labels, condition=maps, progress=True)
             tally.ideal_values += images.numel()
         return data
 
@@ -226,17 +227,6 @@ class _Tally:
         print(f"{self.seconds:.1f} s, {rate}; {checked}")
         if self.small:
             print(f"{self.small:,} bytes are those of the small pictures")
-
-
-def _ideal_bits(
-    model: AutoregressiveModel, files: FileImages, labels: Tensor | None, condition: Tensor | None
-) -> float:
-    """What images and labels take by the model's likelihood, in bits."""
-    from pixelcnn.scoring import score
-
-    found = score(model, files.images, labels, condition=condition, progress=True)
-    bits = -float(found.log_prob.sum()) / math.log(2)
-    return bits if labels is None else bits + len(files.images) * math.log2(model.num_classes or 1)
 
 
 def _verify(

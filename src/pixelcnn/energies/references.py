@@ -20,7 +20,7 @@ from pixelcnn.arguments import integer, number
 from pixelcnn.energies.lattices import Energy, Ising, energies_of
 from pixelcnn.levels import level_dtype
 
-__all__ = ["enumerated_log_z", "every_image", "kaufman_log_z", "transfer_log_z"]
+__all__ = ["checked_beta", "enumerated_log_z", "every_image", "kaufman_log_z", "transfer_log_z"]
 
 _MAX_IMAGES = 2**24
 _MAX_FREE, _MAX_PERIODIC = 16, 10  # width of a lattice whose rows' states are enumerated, by its vertical boundary
@@ -50,7 +50,7 @@ def enumerated_log_z(energy: Energy, image_shape: tuple[int, int, int], levels: 
         >>> round(enumerated_log_z(Ising(boundary="free"), (1, 1, 2), 2, 1.0), 6)  # ln(2 e + 2 / e)
         1.820075
     """
-    beta = _beta(beta)
+    beta = checked_beta(beta)
     parts = [torch.logsumexp(-beta * energies_of(energy, images), 0) for images in every_image(image_shape, levels)]
     return torch.logsumexp(torch.stack(parts), 0).item()
 
@@ -68,7 +68,7 @@ def transfer_log_z(energy: Ising, height: int, width: int, beta: float) -> float
     Raises:
         ValueError: If the lattice is too wide.
     """
-    beta, height = _beta(beta), integer("height", height, 1)
+    beta, height = checked_beta(beta), integer("height", height, 1)
     right, down = energy.bonds(height, width)
     wraps = bool((down[-1] != 0).any())
     width = integer("width", width, 1, _MAX_PERIODIC if wraps else _MAX_FREE)
@@ -122,7 +122,7 @@ def kaufman_log_z(height: int, width: int, beta: float, coupling: float = 1.0) -
         0.9312
     """
     m, n = integer("height", height, 2), integer("width", width, 2)
-    k = _beta(beta) * number("coupling", coupling)
+    k = checked_beta(beta) * number("coupling", coupling)
     if not k > 0:
         raise ValueError(f"beta * coupling must be positive, got {k!r}")
     momenta = torch.arange(2 * n, dtype=torch.float64, device="cpu") * (math.pi / n)
@@ -140,7 +140,12 @@ def kaufman_log_z(height: int, width: int, beta: float, coupling: float = 1.0) -
     return (m * n / 2 * math.log(2 * math.sinh(2 * k)) + most + total.log() - math.log(2)).item()
 
 
-def _beta(beta: float) -> float:
+def checked_beta(beta: float) -> float:
+    """An inverse temperature as a Python number.
+
+    Raises:
+        ValueError: If it is negative or not finite.
+    """
     found = number("beta", beta)
     if not 0 <= found < math.inf:
         raise ValueError(f"beta must be at least 0 and finite, got {found!r}")

@@ -49,19 +49,18 @@ class Conv(Operation):
         if layer.full_precision and torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
                 return self.whole(view, *inputs)
-        weight, x = arithmetic.operand(layer.masked_weight()), arithmetic.operand(x)
+        weight, x = arithmetic.operand(layer.causal_weight()), arithmetic.operand(x)
         if layer.pointwise:
             y = torch.addmm(layer.bias, x.reshape(-1, layer.in_channels), weight[:, :, 0, 0].t())
             if add is not None:
                 return self._activated(y.view(*x.shape[:-1], layer.out_channels) + add)
             return self._activated(y).view(*x.shape[:-1], layer.out_channels)
         window = layer.window
-        causal = weight[:, :, : 1 - window.top // layer.dilation]  # no row below the current one
         left, right = -window.left, window.right  # if the window ends before the current pixel, negative padding crops
         beside = left if left == right and layer.stride == 1 else 0  # padding that the convolution does by itself
         pads = (0, 0, left - beside, right - beside, -window.top, min(window.bottom, 0))
         x_nchw = F.pad(x, pads).permute(0, 3, 1, 2)  # channels last
-        y_nchw = F.conv2d(x_nchw, causal, layer.bias, layer.stride, (0, beside), layer.dilation)
+        y_nchw = F.conv2d(x_nchw, weight, layer.bias, layer.stride, (0, beside), layer.dilation)
         y_nchw = y_nchw if add is None else y_nchw + add.permute(0, 3, 1, 2)
         return self._activated(y_nchw).permute(0, 2, 3, 1)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pixelcnn.files import write_file
+from pixelcnn.images import figure_png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +22,7 @@ _LOSSES = {
     "validation_loss_ema": "validation, averaged weights",
 }
 _UNIT = "negative log-likelihood (nats / sub-pixel)"
+_DPI = 120
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class History:
         return figure_of(self.epochs, _LOSSES, _UNIT)
 
     def _repr_png_(self) -> bytes | None:
-        return _png_of(self.plot()) if self.epochs else None
+        return figure_png(self.plot(), _DPI) if self.epochs else None
 
 
 def figure_of(metrics: Sequence[dict[str, Any]], curves: dict[str, str], unit: str) -> Figure:
@@ -108,10 +109,4 @@ def draw_curves(
     path: Path, metrics: Sequence[dict[str, Any]], curves: dict[str, str] = _LOSSES, unit: str = _UNIT
 ) -> None:
     """Writes the picture of `figure_of`, by default of a run's losses."""
-    write_file(path, _png_of(figure_of(metrics, curves, unit)))
-
-
-def _png_of(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    write_file(path, figure_png(figure_of(metrics, curves, unit), _DPI))

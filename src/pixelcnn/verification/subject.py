@@ -14,7 +14,7 @@ from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.conditions import Given
 from pixelcnn.config.checks import check_images
 from pixelcnn.levels import levels_of
-from pixelcnn.likelihoods import likelihood_of
+from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.models import AutoregressiveModel
 
 __all__ = [
@@ -145,14 +145,14 @@ class _LogitReader:
     """The log-probabilities of a module's outputs if these are logits in one of the usual layouts."""
 
     def __init__(self, levels: int) -> None:
-        self._likelihood = likelihood_of(levels)
+        self._levels = levels
 
     def __call__(self, outputs: Tensor, images: Tensor) -> Tensor:
         """See `LogProb`."""
-        levels, (n, c, h, w) = self._likelihood.levels, images.shape
+        levels, (n, c, h, w) = self._levels, images.shape
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         if levels == 2 and found == (n, c, h, w):
-            return self._likelihood.log_prob(outputs.unsqueeze(-1), images)
+            return Bernoulli().log_prob(outputs.unsqueeze(-1), images)
         layouts: dict[object, tuple[int, ...]] = {
             (n, levels, c, h, w): (0, 2, 3, 4, 1),
             (n, c, h, w, levels): (0, 1, 2, 3, 4),
@@ -165,8 +165,7 @@ class _LogitReader:
                 f"outputs of shape {found} for images of shape {(n, c, h, w)} and {levels} levels are not logits "
                 f"{usual}(N, {levels}, {c}, {h}, {w}) or (N, {c}, {h}, {w}, {levels}): say with log_prob what they mean"
             )
-        log_probs = torch.log_softmax(outputs.permute(layouts[found]).reshape(n, c, h, w, levels), -1)
-        return log_probs.gather(-1, images.unsqueeze(-1)).squeeze(-1)
+        return Categorical(levels).log_prob(outputs.permute(layouts[found]).reshape(n, c, h, w, levels), images)
 
 
 def images_at(subject: Subject, images: ArrayLike | None) -> Tensor:
