@@ -106,7 +106,7 @@ def read_files(
     count = sum(map(len, pictures))
     jobs = (picture for each in pictures for picture in each)
     threads = os.cpu_count() or 1
-    parts: list[_Part] = []
+    parts: list[FileImages] = []
     with (
         progress_bar("reading pictures", count or None, "img", show=progress and count > 0) as bar,
         in_order(
@@ -120,10 +120,10 @@ def read_files(
                 parts.append(next(results))
                 bar.update()
     try:
-        check_names(part.entry.name for part in parts)
+        check_names(entry.name for part in parts for entry in part.entries)
     except StreamError as error:
         raise ValueError(f"{error}; rename one, or compress them apart") from None
-    alike: dict[torch.Size, list[_Part]] = {}
+    alike: dict[torch.Size, list[FileImages]] = {}
     for part in parts:
         alike.setdefault(part.images.shape[1:], []).append(part)
     return [_together(group) for group in alike.values()]
@@ -140,13 +140,13 @@ def picture_files(sources: Sequence[str]) -> list[list[tuple[Path, str]]]:
     return [list(_pictures(source, len(sources) > 1)) for source in sources]
 
 
-def _together(parts: list[_Part]) -> FileImages:
+def _together(parts: list[FileImages]) -> FileImages:
     """Files whose images have the same size."""
     labels = [part.labels for part in parts if part.labels is not None]
     return FileImages(
         torch.cat([part.images for part in parts]),
         torch.cat(labels) if len(labels) == len(parts) else None,
-        [part.entry for part in parts],
+        [entry for part in parts for entry in part.entries],
         sum(part.file_bytes for part in parts),
         dict(Counter(what for part in parts for what in part.dropped)),
     )
@@ -176,17 +176,6 @@ def restored_files(
         elif here:
             content = _picture_file(entry, images[here[0]], levels)
         yield entry, content, entry.count - len(here)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One file."""
-
-    entry: Entry
-    images: Tensor
-    labels: Tensor | None
-    file_bytes: int
-    dropped: tuple[str, ...] = ()
 
 
 def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
@@ -220,7 +209,9 @@ def _natural_key(name: str) -> list[tuple[str, int]]:
     return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]{0,18})", name)]
 
 
-def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, any_size: bool, metadata: bool) -> _Part:
+def _picture(
+    path: Path, name: str, shape: tuple[int, int, int], levels: int, any_size: bool, metadata: bool
+) -> FileImages:
     channels, height, width = shape
     try:
         name.encode()
@@ -256,17 +247,17 @@ def _picture(path: Path, name: str, shape: tuple[int, int, int], levels: int, an
             "evenly spaced from 0 to 255, so it could not be restored"
         )
     image = torch.from_numpy(found.astype(array_dtype(levels)).transpose(2, 0, 1).copy())
-    return _Part(entry, image[None], None, path.stat().st_size, dropped)
+    return FileImages(image[None], None, [entry], path.stat().st_size, dict.fromkeys(dropped, 1))
 
 
-def _deep_part(path: Path, entry: Entry, values: np.ndarray, levels: int, dropped: tuple[str, ...]) -> _Part:
+def _deep_part(path: Path, entry: Entry, values: np.ndarray, levels: int, dropped: tuple[str, ...]) -> FileImages:
     """A picture whose values are its levels, for models with more than 256 of them; (height, width, 1)."""
     if values.shape[2] != 1:
         raise ValueError(f"{path} is a picture, and the model has {levels} levels in several channels: give it arrays")
     if (largest := int(values.max())) >= levels:
         raise ValueError(f"{path} has the value {largest}, but the model's levels are 0..{levels - 1}")
     image = torch.from_numpy(values.astype(array_dtype(levels)).transpose(2, 0, 1).copy())
-    return _Part(entry, image[None], None, path.stat().st_size, dropped)
+    return FileImages(image[None], None, [entry], path.stat().st_size, dict.fromkeys(dropped, 1))
 
 
 def _upright(
@@ -390,7 +381,7 @@ def _array(
     layout: Layout | None,
     *,
     progress: bool,
-) -> _Part:
+) -> FileImages:
     path = Path(source)
     if path.suffix.lower() in _ARRAYS and path.is_file():
         stored = ArraySource(path, levels, layout, shape)
@@ -400,13 +391,14 @@ def _array(
         labels = torch.from_numpy(np.concatenate(classed)) if classed else None
         axes = stored.layout
         entry = Entry(path.name, stored.dtype.name, len(images), len(axes), channels_last=axes == "nhwc")
-        return _Part(entry, images, labels, path.stat().st_size)
+        return FileImages(images, labels, [entry], path.stat().st_size, {})
     data = open_data(source, levels, progress=progress)
     if (found := tuple(data.images.shape[1:])) != shape:
         raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")
     labels = None if classes is None or data.labels is None else data.labels.long().clone()
     name = name_of(source) + (".npy" if labels is None else ".npz")
-    return _Part(Entry(name, array_dtype(levels).name, len(data.images), 4), data.images.clone(), labels, 0)
+    entry = Entry(name, array_dtype(levels).name, len(data.images), 4)
+    return FileImages(data.images.clone(), labels, [entry], 0, {})
 
 
 def _picture_file(entry: Entry, image: Tensor, levels: int) -> bytes:

@@ -39,14 +39,13 @@ class GroupCoder:
 
     Args:
         prepared: The exact model.
-        labelled: Whether images have classes, which are coded before the images.
-        conditioned: Whether they are conditioned on something else.
+        conditional: Whether images have classes, which are coded before them, or are conditioned on something else.
         threads: How many threads compute a group together, in compiled code.
     """
 
-    def __init__(self, prepared: PreparedModel, *, labelled: bool, conditioned: bool, threads: int = 1) -> None:
+    def __init__(self, prepared: PreparedModel, *, conditional: bool, threads: int = 1) -> None:
         self._prepared = prepared
-        self._conditional = labelled or conditioned
+        self._conditional = conditional
         self._threads = threads
         reason = why_not_native(prepared)
         if reason is not None:

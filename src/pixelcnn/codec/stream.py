@@ -127,8 +127,8 @@ def _payloads(
     threads = torch.get_num_threads()
     groups = sum(1 for chunk in range(header.chunks) for _ in header.groups_of(chunk))
     labels, condition = given
-    kinds = {"labelled": labels is not None, "conditioned": condition is not None}
-    coder = GroupCoder(prepared, **kinds, threads=max(1, threads // groups))
+    conditional = labels is not None or condition is not None
+    coder = GroupCoder(prepared, conditional=conditional, threads=max(1, threads // groups))
 
     def parts_of(chunk: int) -> list[slice]:
         members = header.images_of(chunk)
@@ -155,8 +155,8 @@ def _payloads_in_parts(
 ) -> Iterator[bytes]:
     """The payloads of large images: their parts, each preceded by its length."""
     labels, condition = given
-    kinds = {"labelled": labels is not None, "conditioned": condition is not None}
-    coder = GroupCoder(prepared, **kinds, threads=torch.get_num_threads())
+    conditional = labels is not None or condition is not None
+    coder = GroupCoder(prepared, conditional=conditional, threads=torch.get_num_threads())
     encoded = encode_natively if coder.native else entropy.encode
     pixels = len(images) * math.prod(header.shape[1:])
     with progress_bar(f"compressing {len(images)}", pixels, "px", show=progress) as bar:
@@ -347,8 +347,8 @@ class Stream:
         return images * math.prod(self.header.shape[1:]) if self.header.large else images
 
     def _coder(self, threads: int) -> GroupCoder:
-        kinds = {"labelled": self.header.labelled, "conditioned": self.header.conditioned or self.header.shrunk}
-        return GroupCoder(self._prepared, **kinds, threads=threads)
+        conditional = self.header.labelled or self.header.conditioned or self.header.shrunk
+        return GroupCoder(self._prepared, conditional=conditional, threads=threads)
 
     def _decoded_in_parts(self, coder: GroupCoder, chunk: int, done: Callable[[int], object]) -> Decoded:
         """A chunk that is a large image."""
