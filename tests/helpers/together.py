@@ -55,7 +55,7 @@ def steps_of_two_epochs(config, processes=ALONE):
     """Losses and gradient norms in float64, of whole batches."""
     model = model_of(config.model, generator=torch.Generator().manual_seed(0)).double()
     labels = torch.arange(29) % 3 if getattr(config.model, "num_classes", None) else None
-    batches = Batches(config, model, stripes(29), labels, rank=processes.rank, processes=processes.count)
+    batches = Batches(config, model, stripes(29), labels, processes=processes)
     stepper = stepper_for(model, config, batches, processes)
     results = [result for epoch in range(2) for result in stepper.run(batches.epoch(epoch), lambda _: 1e-2)]
     return [[*processes.sum([result.nats]), result.gradient_norm] for result in results]

@@ -173,6 +173,7 @@ def open_data(
     default: str = "test",
     config: DataConfig | None = None,
     *,
+    image_shape: tuple[int, int, int] | None = None,
     progress: bool = True,
 ) -> Data:
     """The images of a data source, or of one of its splits.
@@ -183,6 +184,7 @@ def open_data(
         default: The split of MNIST and CIFAR-10 if none is named. Of other data all images are opened then.
         config: As for `open_training`. For a split of a source without splits, held_out and test must be what they were
             in training, or smaller.
+        image_shape: The model's, as for `open_for_model`, which also says how pictures come to have it; None for any.
         progress: Show a bar, and where the cache is, on standard error.
 
     Warns:
@@ -193,7 +195,27 @@ def open_data(
             or the split is empty.
         OSError: If a file cannot be read, or the cache cannot be written.
     """
-    return _opened(data, levels, default, config or DataConfig(), None, progress)
+    config = config or DataConfig()
+    levels = None if levels is None else checked_levels(levels)
+    name, split = _parse(data)
+    if name in (_MNIST, _DYNAMIC):
+        _refuse_options(name, config, _LENIENT)
+        return _mnist_data(name, split or default, levels)
+    if split is not None and split not in SIDES:
+        raise ValueError(f"split must be one of {', '.join(SIDES)}, got {split!r}")
+    source = _source(name, levels, config, image_shape)
+    _refuse_options(source.name, config, (*_LENIENT, *source.fields))
+    if source.has_pictures and image_shape is not None and image_shape[0] not in (1, 3):
+        raise ValueError(f"{data} are pictures, and the model's images have {image_shape[0]} channels: give it arrays")
+    if isinstance(source, ArraySource) and split is None and (mapped := source.in_place()) is not None:
+        levels = levels or max(2, int(mapped.amax()) + 1)
+        return Data(
+            images=mapped, labels=None, classes=None, levels=levels, names=_numbers(len(mapped)), total=len(mapped)
+        )
+    cache = open_cache(source, config.held_out, config.test, progress=progress)
+    level = 3 if image_shape is None else 4  # called by `open_for_model`
+    _warn(source, [*source.notices(), *cache.remarks()], stacklevel=level)
+    return _side(cache, split or (default if source.is_split else None), config)
 
 
 def open_for_model(
@@ -219,7 +241,7 @@ def open_for_model(
     """
     channels, height, width = image_shape
     config = DataConfig(size=(height, width), channels=1 if channels == 1 else 3, **options)
-    return _opened(data, levels, "test", config, image_shape, progress)
+    return open_data(data, levels, config=config, image_shape=image_shape, progress=progress)
 
 
 def open_split(
@@ -239,35 +261,6 @@ def name_of(data: str) -> str:
     if path.suffix in (".npy", ".npz"):
         return path.stem
     return path.resolve().name.removesuffix(".gz").removesuffix(".tar")
-
-
-def _opened(
-    data: str,
-    levels: int | None,
-    default: str,
-    config: DataConfig,
-    image_shape: tuple[int, int, int] | None,
-    progress: bool,
-) -> Data:
-    levels = None if levels is None else checked_levels(levels)
-    name, split = _parse(data)
-    if name in (_MNIST, _DYNAMIC):
-        _refuse_options(name, config, _LENIENT)
-        return _mnist_data(name, split or default, levels)
-    if split is not None and split not in SIDES:
-        raise ValueError(f"split must be one of {', '.join(SIDES)}, got {split!r}")
-    source = _source(name, levels, config, image_shape)
-    _refuse_options(source.name, config, (*_LENIENT, *source.fields))
-    if source.has_pictures and image_shape is not None and image_shape[0] not in (1, 3):
-        raise ValueError(f"{data} are pictures, and the model's images have {image_shape[0]} channels: give it arrays")
-    if isinstance(source, ArraySource) and split is None and (mapped := source.in_place()) is not None:
-        levels = levels or max(2, int(mapped.amax()) + 1)
-        return Data(
-            images=mapped, labels=None, classes=None, levels=levels, names=_numbers(len(mapped)), total=len(mapped)
-        )
-    cache = open_cache(source, config.held_out, config.test, progress=progress)
-    _warn(source, [*source.notices(), *cache.remarks()], stacklevel=4)
-    return _side(cache, split or (default if source.is_split else None), config)
 
 
 def _patches(name: str, levels: int | None, config: DataConfig, *, progress: bool) -> TrainingData:

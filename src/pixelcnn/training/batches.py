@@ -20,6 +20,7 @@ from pixelcnn.datasets import Patches, shrunk
 from pixelcnn.levels import GREY_LEVELS, levels_of
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.orders import rearranged_each
+from pixelcnn.processes import ALONE, Processes
 from pixelcnn.randomness import binarised, flips, label_uniforms, mutations, permutation, scan_orders, shifts
 
 __all__ = ["Batch", "Batches", "checked_data", "shifted"]
@@ -52,8 +53,7 @@ class Batches:
         images: uint8 levels (N, C, H, W), or grey values with config.binarise; may be memory-mapped. Or patches.
         labels: As for `AutoregressiveModel.log_prob`, for a conditional model; None for another.
         condition: As for `AutoregressiveModel.log_prob`, likewise.
-        rank: This process, 0 .. processes-1.
-        processes: Number of processes that share each batch.
+        processes: The processes that share each batch.
     """
 
     def __init__(
@@ -64,13 +64,12 @@ class Batches:
         labels: Tensor | None = None,
         condition: Tensor | None = None,
         *,
-        rank: int = 0,
-        processes: int = 1,
+        processes: Processes = ALONE,
     ) -> None:
         self.config = config
         self.steps_per_epoch = -(-len(images) // config.batch_size)
         self._model = model
-        self._rank, self._processes = rank, processes
+        self._processes = processes
         self._patches = images if isinstance(images, Patches) else None
         self._count = len(images)
         if isinstance(images, Patches):
@@ -96,8 +95,8 @@ class Batches:
     def epoch(self, epoch: int, done: int = 0) -> Iterator[Batch]:
         """This process's part of each batch of an epoch, without the first `done` batches."""
         for indices in torch.split(self.order(epoch), self.config.batch_size)[done:]:
-            start, stop = (len(indices) * r // self._processes for r in (self._rank, self._rank + 1))
-            yield self.take(indices[start:stop], epoch)._replace(first=start, total=len(indices))
+            own = self._processes.share(len(indices))
+            yield self.take(indices[own], epoch)._replace(first=own.start, total=len(indices))
 
     def take(self, indices: Tensor, epoch: int | Tensor) -> Batch:
         """A whole batch of the images with some indices, int64 (n,) on the images' device.

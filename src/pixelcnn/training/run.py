@@ -106,7 +106,7 @@ class Run:
         self.record = RunRecord.of(config, training_data, validation_data, data, precision, processes.count, weights)
         self.record.check_alike(processes)
         self.model.to(self.device)
-        self.batches = Batches(config, self.model, *training_data, rank=processes.rank, processes=processes.count)
+        self.batches = Batches(config, self.model, *training_data, processes=processes)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.stepper = stepper_for(self.model, config, self.batches, processes)
         self.state = RunState()
