@@ -1,6 +1,7 @@
 """Runs on images that are drawn anew and rearranged in each epoch."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -73,6 +74,18 @@ def test_the_finished_model_is_the_ensemble_that_was_validated(tmp_path):
     assert "each pixel drawn anew every epoch" in card
     assert "images in one of 4 scan orders" in card
     assert "labels dropped" not in card
+
+
+def test_a_run_that_has_not_finished_is_loaded_as_its_ensemble(tmp_path):
+    model = run(tmp_path, dataclasses.replace(CONFIG, epochs=1))
+    shutil.rmtree(tmp_path / "model")
+    with pytest.warns(UserWarning, match="has not finished: the model is that of step 8"):
+        loaded = pixelcnn.load(tmp_path)
+    assert isinstance(loaded, OrderEnsemble)
+    assert not loaded.training
+    assert loaded.config == model.config
+    assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert "after step 8 of a run" in loaded.card
 
 
 def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path):

@@ -22,19 +22,11 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 
-from pixelcnn.config import (
-    ORDERS,
-    ModelConfig,
-    OrderEnsembleConfig,
-    TrainConfig,
-    add_architecture,
-    from_dict,
-    to_dict,
-)  # fmt: skip
+from pixelcnn.config import ORDERS, ModelConfig, TrainConfig, add_architecture, from_dict, to_dict
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
 from pixelcnn.likelihoods import Likelihood
 from pixelcnn.models.card import HERE, describe, with_license, with_name
-from pixelcnn.models.checkpoints import checkpoints, read_checkpoint
+from pixelcnn.models.checkpoints import newest, read_checkpoint
 from pixelcnn.models.folder import (
     CARD,
     CHECKPOINTS,
@@ -377,16 +369,11 @@ def _read(folder: Path) -> AutoregressiveModel:
 
 def _read_unfinished(run: Path) -> AutoregressiveModel:
     """The model in the newest intact checkpoint of a run, with averaged weights if it has some."""
-    paths = checkpoints(run / CHECKPOINTS)
-    for path in paths:
-        try:
-            state, tensors = read_checkpoint(path)
-            break
-        except ValueError as error:
-            warnings.warn(f"checkpoint passed over: {error}", stacklevel=3)
-    else:
+    found = newest(run / CHECKPOINTS, lambda path: (str(path), *read_checkpoint(path)))
+    if found is None:
         raise ValueError(f"the training run in {run} has neither a finished model nor an intact checkpoint")
-    record, where = state["record"], str(path)
+    where, state, tensors = found
+    record = state["record"]
     if "train" in record:
         train = from_dict(TrainConfig, record["train"], where)
         model, orders = model_of(train.model), ORDERS[: train.orders]
@@ -400,11 +387,8 @@ def _read_unfinished(run: Path) -> AutoregressiveModel:
     steps = f"step {state['step']}"
     warnings.warn(f"the run in {run} has not finished: the model is that of {steps}", stacklevel=3)
     if len(orders) > 1:
-        fields = {"networks": (model.config,), "members": (0,) * len(orders), "weights": (1.0,) * len(orders)}
-        shape = {"image_shape": model.image_shape, "levels": model.levels}
-        network = model
-        model = model_of(OrderEnsembleConfig(orders=orders, order_conditioned=True, **shape, **fields))  # type: ignore[arg-type]
-        model.load_state_dict({f"networks.0.{name}": tensor for name, tensor in network.state_dict().items()})
+        mixture: Any = AutoregressiveModel.classes["OrderEnsemble"]
+        model = mixture([model] * len(orders), orders, order_conditioned=True)
     text = f"The weights after {steps} of a run that had not finished."
     model.loaded_card = (describe(model, training=text), checksum(model))
     return model.eval()

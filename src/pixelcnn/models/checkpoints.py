@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from pixelcnn.files import decode_tensors, read_json
 
-__all__ = ["MANIFEST", "STATE", "TENSORS", "checkpoints", "manifest_of", "read_checkpoint"]
+__all__ = ["MANIFEST", "STATE", "TENSORS", "checkpoints", "manifest_of", "newest", "read_checkpoint"]
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
+
+T = TypeVar("T")
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first; none if it is missing."""
     return sorted(folder.glob("step-[0-9]*"), reverse=True)
+
+
+def newest(folder: Path, read: Callable[[Path], T]) -> T | None:
+    """What `read` makes of the newest intact checkpoint in a folder, by its path; None if there is none.
+
+    Warns:
+        UserWarning: For each later one, of which `read` raises a ValueError.
+    """
+    for path in checkpoints(folder):
+        try:
+            return read(path)
+        except ValueError as error:
+            warnings.warn(f"checkpoint passed over, going back to the one before it: {error}", stacklevel=4)
+    return None
 
 
 def read_checkpoint(path: Path) -> tuple[Any, dict[str, Tensor]]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from pixelcnn.config import from_dict
 from pixelcnn.files import encode_tensors, new_folder, write_file
-from pixelcnn.models.checkpoints import MANIFEST, STATE, TENSORS, checkpoints, manifest_of, read_checkpoint
+from pixelcnn.models.checkpoints import MANIFEST, STATE, TENSORS, checkpoints, manifest_of, newest, read_checkpoint
 from pixelcnn.training.watch import LossWatch
 
 __all__ = [
@@ -154,12 +153,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
     Raises:
         ValueError: If there are checkpoints and none is intact.
     """
-    paths = checkpoints(folder)
-    for path in paths:
-        try:
-            return load_checkpoint(path)
-        except ValueError as error:
-            warnings.warn(f"checkpoint passed over, going back to the one before it: {error}", stacklevel=2)
-    if paths:
+    found = newest(folder, load_checkpoint)
+    if found is None and (paths := checkpoints(folder)):
         raise ValueError(f"none of the {len(paths)} checkpoints in {folder} is intact; start a run in another folder")
-    return None
+    return found
