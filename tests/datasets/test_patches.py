@@ -233,3 +233,39 @@ def test_a_damaged_store_is_made_anew(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     assert isinstance(opened().training, Patches)
     assert opened().training.digest == digest
+
+
+def test_a_folder_that_changes_meanwhile(tmp_path, monkeypatch):
+    def late(*arguments):
+        Image.new("RGB", (9, 9)).save("photos/late.png")
+        return side_of(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pixelcnn.datasets.patches.side_of", late)
+        with pytest.raises(ValueError, match="photos changed while it was read; try again"):
+            opened()
+    assert not list((tmp_path / "cache" / "pixelcnn" / "data").iterdir())
+    assert len(opened().training.store.names) == len(SIZES) + 1
+
+
+def test_a_store_that_cannot_be_made(monkeypatch):
+    Path("afile").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", "afile")
+    with pytest.raises(OSError, match="so the images cannot be cached; XDG_CACHE_HOME chooses another place"):
+        opened()
+
+
+def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
+    """The first to finish gives it its name, and the other uses it."""
+    folder = tmp_path / "cache" / "pixelcnn" / "data"
+    first = []
+
+    def overtaken(*arguments):
+        monkeypatch.setattr("pixelcnn.datasets.patches.side_of", side_of)
+        opened()
+        first.extend((path, path.stat().st_ino) for path in folder.glob("pictures-*"))
+        return side_of(*arguments)
+
+    monkeypatch.setattr("pixelcnn.datasets.patches.side_of", overtaken)
+    opened()
+    assert [(path, path.stat().st_ino) for path in folder.iterdir()] == first

@@ -1,9 +1,8 @@
 """The cache of decoded images: memory-mapped files, made once for a source and its options.
 
 A cache is a folder in `$XDG_CACHE_HOME/pixelcnn/data` (`~/.cache/pixelcnn/data`), named by a hash of everything that
-its content depends on: the source's path, the names, sizes and times of its files, and the options. It appears by one
-rename. If several processes make the same cache, in whichever containers, the first to finish gives it its name, and
-the others use it. The folder of all caches is locked while one is begun, named or deleted.
+its content depends on: the source's path, the names, sizes and times of its files, and the options. It is made once,
+whichever processes ask for it (`.once`).
 
     images.npy    uint8 levels (N, C, H, W): first the training, then the validation, then the test images
     labels.npy    int64 (N,), if there are classes
@@ -22,12 +21,14 @@ A cache whose files do not have the sizes and checksums in data.json is made ane
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -37,28 +38,20 @@ import torch
 from torch import Tensor
 
 from pixelcnn.config import from_dict, to_dict
+from pixelcnn.datasets.once import cache_folder, link, made
 from pixelcnn.datasets.split import SIDES, side_of
-from pixelcnn.files import (
-    cache_home,
-    map_array,
-    new_folder,
-    only_user_of,
-    read_json,
-    sample_digest,
-    writable_folder,
-    write_file,
-)
+from pixelcnn.files import map_array, read_json, sample_digest, write_file
 from pixelcnn.levels import MAX_LEVELS, array_dtype
 from pixelcnn.progress import say
 
-__all__ = ["MAX_CLASSES", "Cache", "Contents", "Source", "Writer", "cache_folder", "open_cache", "stamp_of"]
+__all__ = ["MAX_CLASSES", "Cache", "Contents", "Source", "Writer", "open_cache", "skipped_remark", "stamp_of"]
 
 MAX_CLASSES = 2**16  # as many as a model can have
 
 _VERSION = 2  # of the files' format and of how pictures are decoded
 _FILES = ("images.npy", "labels.npy", "names.txt", "skipped.txt")
 _HEADER = 128  # bytes of a .npy file's header, for any number of images
-_MAX_NAMED = 5  # skipped files that are named in the warning
+_MAX_NAMED = 5  # skipped pictures that are named in a remark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +81,15 @@ class Source(ABC):
     @abstractmethod
     def stamp(self) -> dict[str, Any]:
         """What changes if the data change, as JSON values."""
+
+    def check_unchanged(self, stamp: dict[str, Any]) -> None:
+        """Checks that the data have not changed since they had a stamp.
+
+        Raises:
+            ValueError: If they have.
+        """
+        if self.stamp() != stamp:
+            raise ValueError(f"{self.name} changed while it was read; try again")
 
     @abstractmethod
     def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
@@ -159,10 +161,7 @@ class Cache:
         if skipped := self.record.skipped:
             path = self.folder / "skipped.txt"
             with path.open("rb") as file:
-                first = [os.fsdecode(line).rstrip("\n") for _, line in zip(range(_MAX_NAMED), file, strict=False)]
-            were = "picture was" if skipped == 1 else "pictures were"
-            rest = f"; all in {path}" if skipped > _MAX_NAMED else ""
-            yield f"{skipped:,} {were} skipped: {'; '.join(first)}{rest}"
+                yield skipped_remark(skipped, (os.fsdecode(line).rstrip("\n") for line in file), f"all in {path}")
         yield from self.record.remarks
 
     def names(self, name: str | None = None) -> list[str]:
@@ -171,9 +170,17 @@ class Cache:
         return [os.fsdecode(line) for line in lines[self.side(name)]]
 
 
-def cache_folder() -> Path:
-    """The folder of all caches."""
-    return cache_home() / "data"
+def skipped_remark(count: int, skipped: Iterable[str], rest: str = "") -> str:
+    """The remark that pictures were skipped, which names the first of them.
+
+    Args:
+        count: Number of them.
+        skipped: Their names and the reasons.
+        rest: What is said of the others, if there are any; by default, how many they are.
+    """
+    were = "picture was" if count == 1 else "pictures were"
+    others = f"; {rest or f'and {count - _MAX_NAMED:,} more'}" if count > _MAX_NAMED else ""
+    return f"{count:,} {were} skipped: {'; '.join(itertools.islice(skipped, _MAX_NAMED))}{others}"
 
 
 def stamp_of(path: str | Path) -> list[int]:
@@ -205,29 +212,36 @@ def open_cache(source: Source, held_out: float, test: float, *, progress: bool) 
     split = {"version": _VERSION, "held_out": held_out, "test": test}
     stamp = source.stamp()
     identity = _digest({**split, **stamp, **source.options()})
-    path = cache_folder() / identity[:32]
-    cache = _read(path, identity)
-    if cache is not None:
+    path, read = cache_folder() / identity[:32], functools.partial(_read, identity=identity)
+    if (cache := read(path)) is not None:
         return cache
-    try:
-        writable_folder(path.parent)
-        with contextlib.suppress(_MadeMeanwhileError):
-            _make(path, source, identity, split, stamp, progress=progress)
-        cache = _read(path, identity)
-        if cache is None:
-            raise ValueError(f"the cache {path} changed as soon as it was written; another process is using it")
-        alias = path.with_name(_digest({**split, **stamp, **source.options(cache.record.shape)})[:32])
-        with only_user_of(path.parent, wait=True):
-            if not alias.exists():
-                alias.unlink(missing_ok=True)
-                alias.symlink_to(path.name)
-    except OSError as error:
-        if error.filename is not None:
-            at = Path(error.filename)
-            if not (at.is_relative_to(path.parent) or path.is_relative_to(at)):
-                raise  # it is about the source
-        message = f"{error.strerror}, so the images cannot be cached; XDG_CACHE_HOME chooses another place"
-        raise OSError(error.errno, message, str(path)) from error
+
+    def fill(folder: Path) -> None:
+        with contextlib.ExitStack() as files:
+            writer = Writer(folder, files, held_out, test)
+            contents = source.fill(writer, progress=progress)
+            writer.finish()
+        source.check_unchanged(stamp)
+        assert writer.shape is not None
+        record = CacheRecord(
+            source=source.name,
+            identity=identity,
+            shape=writer.shape,
+            levels=contents.levels,
+            counts=(writer.counts[0], writer.counts[1], writer.counts[2]),
+            classes=contents.classes,
+            skipped=writer.skipped,
+            lowest=writer.lowest,
+            highest=writer.highest,
+            constant=writer.constant,
+            remarks=contents.remarks,
+            split=f"BLAKE2b of the levels / 2^64: validation below {held_out:g}, test from {1 - test:g}; or as given",
+            checksums=_checksums(folder),
+        )
+        write_file(folder / "data.json", json.dumps(to_dict(record), indent=2) + "\n")
+
+    cache = made(path, fill, read)
+    link(_digest({**split, **stamp, **source.options(cache.record.shape)})[:32], path)
     if progress:
         size = sum(file.stat().st_size for file in path.iterdir())
         say(f"{source.name}: {sum(cache.record.counts):,} images, {_bytes(size)} in {path}")
@@ -327,54 +341,6 @@ class _Column:
         _sync(whole)
 
 
-class _MadeMeanwhileError(Exception):
-    """Another process has made the same cache."""
-
-
-def _make(
-    path: Path, source: Source, identity: str, split: dict[str, Any], stamp: dict[str, Any], *, progress: bool
-) -> None:
-    """Makes a cache.
-
-    Raises:
-        _MadeMeanwhileError: If another process was faster.
-    """
-    held_out, test = split["held_out"], split["test"]
-    with contextlib.ExitStack() as naming, contextlib.ExitStack() as filling:
-        with only_user_of(path.parent, wait=True):
-            _clear(path.parent)
-            _unlink(path)
-            folder = filling.enter_context(new_folder(path))
-            filling.enter_context(only_user_of(folder))  # so that `_clear` of another process leaves it alone
-        with contextlib.ExitStack() as files:
-            writer = Writer(folder, files, held_out, test)
-            contents = source.fill(writer, progress=progress)
-            assert writer.shape is not None
-            writer.finish()
-        if source.stamp() != stamp:
-            raise ValueError(f"{source.name} changed while it was read; try again")
-        record = CacheRecord(
-            source=source.name,
-            identity=identity,
-            shape=writer.shape,
-            levels=contents.levels,
-            counts=(writer.counts[0], writer.counts[1], writer.counts[2]),
-            classes=contents.classes,
-            skipped=writer.skipped,
-            lowest=writer.lowest,
-            highest=writer.highest,
-            constant=writer.constant,
-            remarks=contents.remarks,
-            split=f"BLAKE2b of the levels / 2^64: validation below {held_out:g}, test from {1 - test:g}; or as given",
-            checksums=_checksums(folder),
-        )
-        write_file(folder / "data.json", json.dumps(to_dict(record), indent=2) + "\n")
-        naming.enter_context(only_user_of(path.parent, wait=True))  # until the folder has its name
-        if _read(path, identity) is not None:
-            raise _MadeMeanwhileError
-        _unlink(path)
-
-
 def _read(path: Path, identity: str) -> Cache | None:
     """The cache in a folder or behind a link; None if there is none, or it is damaged."""
     try:
@@ -394,24 +360,11 @@ def _checksums(folder: Path) -> dict[str, str]:
     return {name: sample_digest(folder / name) for name in _FILES}
 
 
-def _unlink(path: Path) -> None:
-    """Deletes a link at a cache's path, which leads to a cache that is damaged or gone."""
-    if path.is_symlink():
-        path.unlink()
-
-
 def _map(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[int, ...]) -> Tensor:
     array = map_array(path)
     if array.dtype != dtype or array.shape != shape:
         raise ValueError(f"{path} is damaged: it does not hold what data.json says")
     return torch.from_numpy(array)
-
-
-def _clear(folder: Path) -> None:
-    """Deletes what killed processes left half-written; living ones lock theirs. The caller has locked `folder`."""
-    for left in (*folder.glob(".*.tmp"), *folder.glob(".*.old")):
-        with contextlib.suppress(ValueError, OSError), only_user_of(left):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _sync(file: IO[bytes]) -> None:

@@ -1,6 +1,6 @@
 """Patches of pictures of any size, drawn anew in each epoch.
 
-Each picture is decoded once, by threads, into one memory-mapped file in the folder of all caches (`.cache`), so memory
+Each picture is decoded once, by threads, into one memory-mapped file in the folder of all caches (`.once`), so memory
 does not grow with the pictures. Whole pictures are held out, by a hash of their content (`.split`). An epoch has as
 many patches of a picture as tiles would fit into it, at positions that are a function of (seed, epoch, patch), all
 equally probable. Validation takes tiles side by side.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,12 @@ import torch
 from torch import Tensor
 
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.cache import cache_folder
+from pixelcnn.datasets.cache import skipped_remark
 from pixelcnn.datasets.folder import FolderSource
+from pixelcnn.datasets.once import cache_folder, made
 from pixelcnn.datasets.pictures import Depth
 from pixelcnn.datasets.split import side_of
-from pixelcnn.files import new_folder, only_user_of, read_json, sample_digest, writable_folder, write_file
+from pixelcnn.files import read_json, sample_digest, write_file
 from pixelcnn.levels import array_dtype
 from pixelcnn.progress import say
 from pixelcnn.randomness import patch_uniforms
@@ -33,7 +35,6 @@ from pixelcnn.randomness import patch_uniforms
 __all__ = ["Patches", "PictureStore", "open_pictures"]
 
 _VERSION = 1
-_MAX_SKIPPED = 5  # that are named
 _VALIDATION_BYTES = 2**26  # of tiles
 
 
@@ -161,27 +162,23 @@ def open_pictures(folder: Path, levels: int | None, config: DataConfig, *, progr
         progress: Show a bar on standard error.
 
     Raises:
-        ValueError: If no picture can be used, one cannot and `config.strict` is set, or the folder is refused.
-        OSError: If the pictures cannot be written.
+        ValueError: If no picture can be used, one cannot and `config.strict` is set, the folder is refused, or it
+            changes while it is read.
+        OSError: If the pictures cannot be written; nothing is left behind.
     """
     source = FolderSource(folder, levels, config)
     options = {**source.options(), "held_out": config.held_out, "test": config.test, "patch": config.patch}
-    identity = hashlib.sha256(
-        json.dumps(["pictures", _VERSION, source.stamp(), options], sort_keys=True).encode()
-    ).hexdigest()
+    stamp = source.stamp()
+    identity = hashlib.sha256(json.dumps(["pictures", _VERSION, stamp, options], sort_keys=True).encode()).hexdigest()
     path = cache_folder() / f"pictures-{identity[:32]}"
     if (store := _read(path)) is not None:
         return store
-    writable_folder(path.parent)
-    with contextlib.ExitStack() as naming, contextlib.ExitStack() as filling:
-        with only_user_of(path.parent, wait=True):
-            made = filling.enter_context(new_folder(path))
-            filling.enter_context(only_user_of(made))  # so that no other process clears it away
-        _fill(made, source, config, progress=progress)
-        naming.enter_context(only_user_of(path.parent, wait=True))  # until the folder has its name
-    store = _read(path)
-    if store is None:
-        raise ValueError(f"{path} changed as soon as it was written; another process is using it")
+
+    def fill(folder: Path) -> None:
+        _fill(folder, source, config, progress=progress)
+        source.check_unchanged(stamp)
+
+    store = made(path, fill, _read)
     if progress:
         say(f"{source.name}: {len(store.sizes):,} pictures in {path}")
     return store
@@ -199,32 +196,25 @@ def _fill(folder: Path, source: FolderSource, config: DataConfig, *, progress: b
     channels, dtype = 0, array_dtype(source.levels)
     with (
         (folder / "values.bin").open("wb") as file,
+        warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities in files
         contextlib.closing(source.decoded(depth, progress=progress)) as pictures,
     ):
         for name, label, _, result in pictures:
-            if isinstance(result, Exception):
-                reason = str(result) or type(result).__name__
-            elif min(result[0].shape[2:]) < config.patch:
-                reason = f"it is {result[0].shape[2]} x {result[0].shape[3]}, smaller than a patch"
-            else:
+            if not isinstance(result, Exception):
                 image = result[0][0]
-                channels = image.shape[0]
-                file.write(image.astype(dtype.newbyteorder("<"), copy=False).tobytes())
-                sizes.append((image.shape[1], image.shape[2]))
-                names.append(name)
-                labels.append(label)
-                sides.append(side_of(image, config.held_out, config.test))
-                continue
-            if config.strict:
-                raise ValueError(f"{name} of {source.name} cannot be used: {reason}; without strict it is skipped")
-            skipped.append(f"{name}: {reason}")
+                channels, height, width = image.shape
+                if min(height, width) >= config.patch:
+                    file.write(image.astype(dtype.newbyteorder("<"), copy=False).tobytes())
+                    sizes.append((height, width))
+                    names.append(name)
+                    labels.append(label)
+                    sides.append(side_of(image, config.held_out, config.test))
+                    continue
+                result = ValueError(f"it is {height} x {width}, smaller than a patch")
+            skipped.append(f"{name}: {source.why_skipped(name, result)}")
     if not sizes:
         raise ValueError(f"none of the {len(skipped)} pictures of {source.name} can be used; the first is {skipped[0]}")
-    remarks = [*depth.remarks]
-    if skipped:
-        more = f"; and {len(skipped) - _MAX_SKIPPED} more" if len(skipped) > _MAX_SKIPPED else ""
-        were = "picture was" if len(skipped) == 1 else "pictures were"
-        remarks.append(f"{len(skipped)} {were} skipped: {'; '.join(skipped[:_MAX_SKIPPED])}{more}")
+    remarks = [*depth.remarks, *([skipped_remark(len(skipped), skipped)] if skipped else [])]
     record = {
         "channels": channels, "dtype": dtype.name, "sizes": sizes, "names": names, "sides": sides,
         "labels": None if source.classes is None else labels, "classes": source.classes, "remarks": remarks,

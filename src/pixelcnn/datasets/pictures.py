@@ -245,6 +245,17 @@ class PictureSource(Source):
         except Exception as error:  # Pillow raises errors of any kind for damaged files
             return error
 
+    def why_skipped(self, name: str, error: Exception) -> str:
+        """The reason why a picture of a name cannot be used, by the error that it caused.
+
+        Raises:
+            ValueError: If `config.strict` is set.
+        """
+        reason = _reason(error)
+        if self.config.strict:
+            raise ValueError(f"{name} of {self.name} cannot be used: {reason}; without strict it is skipped")
+        return reason
+
     def fill(self, writer: Writer, *, progress: bool) -> Contents:
         """Writes the images of all pictures; those that cannot be used are skipped.
 
@@ -261,10 +272,7 @@ class PictureSource(Source):
         ):
             for name, label, side, result in pictures:
                 if isinstance(result, Exception):
-                    if self.config.strict:
-                        why = f"{_reason(result)}; without strict it is skipped"
-                        raise ValueError(f"{name} of {self.name} cannot be used: {why}")
-                    writer.skip(name, _reason(result))
+                    writer.skip(name, self.why_skipped(name, result))
                     continue
                 images, frames = result
                 shape = writer.shape or images.shape[1:]
