@@ -161,7 +161,7 @@ def surprise() -> Image.Image:
         panels[0, k].set_title(f"{'damaged: ' if k == 3 else ''}{bits[k].sum():.0f} bits", **STYLE)
         _bare(panels[0, k])
         _bare(panels[1, k])
-    figure.colorbar(drawn, ax=panels[1].tolist(), label="bits a pixel", extend="max")
+    figure.colorbar(drawn, ax=panels[1].tolist(), label="bits per pixel", extend="max")
     return _rendered(figure)
 
 

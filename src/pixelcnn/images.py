@@ -49,7 +49,7 @@ def to_pil(image: ArrayLike, levels: int) -> Image.Image:
     """
     table = grey_values(checked_levels(levels))
     values = tensor("image", image).cpu().numpy()
-    values = values.astype(np.uint8) if levels == GREY_LEVELS else table[values.astype(np.intp)]  # 8 bytes a value
+    values = values.astype(np.uint8) if levels == GREY_LEVELS else table[values.astype(np.intp)]  # 8 bytes per value
     return Image.fromarray(values.transpose(1, 2, 0).copy() if len(values) == 3 else values[0])
 
 

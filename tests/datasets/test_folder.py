@@ -88,7 +88,7 @@ def test_what_pillow_reads_is_taken():
 
 
 def deep(name, top, seed=0, shape=(6, 7)):
-    """A picture of 16 bits a value of which none is above `top`."""
+    """A picture of 16 bits per value of which none is above `top`."""
     values = np.random.default_rng(seed).integers(0, top + 1, shape, np.uint16)
     values[0, 0] = top
     Path(name).parent.mkdir(exist_ok=True)

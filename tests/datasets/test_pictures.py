@@ -105,7 +105,7 @@ def test_files_that_say_their_depth(tmp_path):
 
 
 def twelve_bits(values):
-    """A TIFF file of 12 bits a value, packed, of an even width."""
+    """A TIFF file of 12 bits per value, packed, of an even width."""
     height, width = values.shape
     pairs = values.astype(int).reshape(-1, 2).tolist()
     packed = b"".join(bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) for a, b in pairs)
@@ -116,7 +116,7 @@ def twelve_bits(values):
 
 
 def sixteen_bit_colours(values):
-    """A PNG file of 16 bits a value; values are uint16 (H, W, 3)."""
+    """A PNG file of 16 bits per value; values are uint16 (H, W, 3)."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
