@@ -1,6 +1,8 @@
 """Training images for `mnist`: MNIST's, three times, and six distorted copies of them, in black and white with classes.
 
-    python runs/mnist_data.py [FILE, by default trained/mnist-distorted.npz]
+    python runs/mnist_data.py [FILE, by default trained/mnist-distorted.npz [FIRST]]
+
+The copies are numbered from FIRST, 1 by default; those of other numbers are distorted in other ways.
 
 A copy is turned by some 5 degrees, sheared, and stretched one way as it is shrunk the other; it is then scaled so that
 its longer side has as many pixels as before, moved so that its centre of mass is where it was, as MNIST itself was
@@ -85,20 +87,21 @@ def copy(grey: Tensor, seed: int) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def main(out: Path) -> None:
+def main(out: Path, first: int) -> None:
     """Writes the file, unless it is there."""
     if out.exists():
         return
     images, labels = mnist("train")
     grey, _ = mnist("train", 256)
     copies = []
-    for seed in range(1, COPIES + 1):
+    for seed in range(first, first + COPIES):
         copies.append(copy(grey, seed))
-        print(f"distorted copy {seed} of {COPIES}", file=sys.stderr)
+        print(f"distorted copy {seed} of {first}..{first + COPIES - 1}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     every = np.concatenate([images.numpy()] * ORIGINALS + copies)
     np.savez(out, images=every, labels=np.tile(labels.numpy(), ORIGINALS + COPIES))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "trained/mnist-distorted.npz"))
+    _, *given = sys.argv
+    main(Path(given[0] if given else "trained/mnist-distorted.npz"), int(given[1]) if len(given) > 1 else 1)
