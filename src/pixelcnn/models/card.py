@@ -156,9 +156,9 @@ def _sampling(model: DensityModel) -> str:
 
 
 def _classes(model: DensityModel) -> str:
-    """The names of the classes, if they are known."""
+    """The names of the classes, if they are known and more than their numbers."""
     names: tuple[str, ...] | None = getattr(model, "class_names", None)
-    if names is None:
+    if names is None or all(name == str(k) for k, name in enumerate(names)):
         return ""
     listed = ", ".join(f"{k} {name}" for k, name in enumerate(names[:_MAX_NAMES]))
     return f" Its classes are {listed}{f' and {len(names) - _MAX_NAMES} more' if len(names) > _MAX_NAMES else ''}."
