@@ -135,13 +135,13 @@ def growing(moments: tuple[int, ...] = (20, 44, 68, 92, 116, 136), images: int =
 
 
 def completions() -> Image.Image:
-    """Two digits whose right half is hidden and two whose middle rows are, completed by 256 particles each."""
+    """Two digits whose right half is hidden and two whose middle rows are, completed by 1,024 particles each."""
     model = pixelcnn.load("mnist")
     images = pixelcnn.datasets.mnist("test")[0][[0, 4, 1, 7]]
     known = torch.ones(images.shape, dtype=torch.bool)
     known[:2, ..., 14:] = False
     known[2:, :, 7:21] = False
-    found = model.complete(images, known, n=6, particles=256, seed=0)
+    found = model.complete(images, known, n=6, particles=1024, seed=0)
     print("effective sample sizes:", [round(size, 1) for size in found.ess.tolist()])
     return completion_panel(images, known, found.images, model.levels)
 

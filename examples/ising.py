@@ -1,6 +1,6 @@
 """Physics without data: train on the energy of the Ising model at its critical point, compare with the exact solution.
 
-    python examples/ising.py [--size 16] [--steps 600] [--batch-size 128] [--out ising] ...
+    python examples/ising.py [--size 16] [--steps 420] [--batch-size 128] [--out ising] ...
 
 The lattice is periodic, so that Kaufman's formula gives its free energy. The network is symmetrised over the sign of
 the spins. Stopped, the same command goes on. Writes the run, a picture of draws and how far the variational free
@@ -37,7 +37,7 @@ class Options:
     """Rows and columns of the lattice."""
     beta: float = CRITICAL
     """Inverse temperature."""
-    steps: int = 600
+    steps: int = 420
     """Length of the run."""
     batch_size: int = 128
     """Images per step."""
