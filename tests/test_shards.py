@@ -263,6 +263,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 def test_killed_many_times_and_gone_on_with_gives_the_same_files(tmp_path):
     """SIGKILL at random moments of starting, drawing and writing. The children are forks, so they start at once."""
     seed = time.time_ns()

@@ -58,7 +58,7 @@ def test_it_has_all_that_matters(name, where):
 
 
 @pytest.mark.usefixtures("_always")
-@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("exact", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_distribution_is_that_of_the_whole_image(name, exact):
     model = made(name, (1, 9, 11))

@@ -310,6 +310,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's peak of memory")
 @pytest.mark.parametrize("how", ["native", pytest.param("eager", marks=pytest.mark.long)])
 def test_hostile_headers_take_little_memory(how):

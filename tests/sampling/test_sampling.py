@@ -71,6 +71,7 @@ def test_the_shipped_model_draws_the_same_with_both_engines():
     assert torch.equal(model.sample(1, seed=0), model.sample(1, seed=0, engine="reference"))
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_the_reference_would_draw_the_same_for_200_seeds():
     """Without running it: by causality one full forward of a finished image gives the parameters that the reference
