@@ -1,5 +1,6 @@
 """Exact twins: the same bits by any way of computing, causal, as good as the model, and refused where not provable."""
 
+import copy
 import fractions
 
 import pytest
@@ -157,3 +158,10 @@ def test_frequencies_have_the_stated_total():
     prepared = prepare(built("plusplus"))
     images, labels = inputs(prepared.model, 2)
     assert (prepared.cumulative(images, labels)[..., -1] == 2**TOTAL_BITS).all()
+
+
+def test_weights_in_bfloat16():
+    model = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=1).bfloat16()
+    images = model.sample(3, seed=0, exact=True)
+    assert torch.equal(pixelcnn.decompress(model, pixelcnn.compress(model, images)), images)
+    assert prepare(model).identity == prepare(copy.deepcopy(model).float()).identity

@@ -78,9 +78,14 @@ class _Results(Generic[T]):
 
 def _bytes(model: Autoregressive) -> Iterator[bytes]:
     """The weights as bytes, so that a NaN equals itself."""
-    return (weights.detach().numpy().tobytes() for weights in model.parameters())
+    return (_as_bytes(weights).numpy().tobytes() for weights in model.parameters())
 
 
 def _in_one_piece(model: Autoregressive) -> Tensor:
     """A copy of all weights in one tensor, which a GPU compares in a single call."""
-    return torch.cat([weights.detach().reshape(-1).view(torch.uint8) for weights in model.parameters()])
+    return torch.cat([_as_bytes(weights) for weights in model.parameters()])
+
+
+def _as_bytes(weights: Tensor) -> Tensor:
+    """A weight of any type, bfloat16 included, which NumPy does not have."""
+    return weights.detach().reshape(-1).view(torch.uint8)
