@@ -102,6 +102,10 @@ class Conditions:
             raise ValueError(f"{name} must be None: the model is not conditional on a vector or a map")
         found = tensor(name, condition)
         self._check_shape(found, n, name)
+        if self.size is not None and not found.is_floating_point():
+            found = found.double()
+        elif not found.is_floating_point() and found.dtype != torch.uint8:
+            found = found.long()  # torch cannot compare integers of every type
         if found.is_floating_point() and readable(found):
             each = found.flatten(1)
             usable = each.isfinite().all(1) | each.isnan().all(1)
@@ -110,7 +114,7 @@ class Conditions:
                 raise ValueError(f"{name} must be finite, or NaN throughout for none, got neither for image {k}")
         if self.categories and n and readable(found):
             self._check_categories(found[:, -1].flatten(1), name)
-        return found.double() if self.size is not None and not found.is_floating_point() else found
+        return found
 
     def rows(self, labels: Tensor | None, condition: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Validated labels and conditions, at least one of them, as the network reads them: (N, D) of a type.

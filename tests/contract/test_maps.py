@@ -107,6 +107,14 @@ def test_normalised_for_each_map():
         assert abs(float(total.detach()) - 1) < 1e-9
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.uint32, torch.bool, torch.float32])
+def test_categories_are_integers_of_any_type(dtype):
+    model = GATED((1, 4, 4), **NARROW, condition_levels=2)
+    maps = torch.tensor([[0, 1], [1, 0]]).view(1, 1, 2, 2)
+    images = model.sample(1, condition=maps, seed=0)
+    assert torch.equal(model.log_prob(images, condition=maps.to(dtype)), model.log_prob(images, condition=maps))
+
+
 def test_maps_survive_storage(tmp_path):
     model = GATED((1, 4, 4), **NARROW, condition_channels=1, condition_levels=3)
     maps = torch.cat([torch.rand(2, 1, 2, 2), torch.randint(3, (2, 1, 2, 2)).float()], 1)
