@@ -274,6 +274,8 @@ def test_an_ensemble_picks_the_order_in_which_the_known_come_first():
     assert torch.equal(found.images[1], upside_down.images[0].flip(-1, -2))
     assert torch.equal(found.images[0], member.complete(images[:1], known[:1], n=3, seed=0).images[0])
     assert found.log_evidence[1] == upside_down.log_evidence[0]
+    with pytest.raises(ValueError, match="images must be at least one, got 0"):
+        both.complete(images[:0], known[:0], seed=0)
 
 
 @pytest.mark.parametrize(("engine", "threads"), [("native", 1), ("native", 2), ("eager", 1), ("reference", 1)])

@@ -1,6 +1,7 @@
 """Windows of large images: what matters to unknown pixels, all of it, and the same distribution as the whole image."""
 
 import itertools
+import time
 
 import pytest
 import torch
@@ -104,3 +105,32 @@ def test_networks_that_see_everything_have_no_window():
     for options in ({"context": (2,), "context_places": False}, {"places": True}, {"attention": 1}):
         model = pixelcnn.GatedPixelCNN((1, 30, 40), filters=4, layers=2, **options)
         assert windows.window_of(model, unknown) is None
+
+
+@pytest.mark.usefixtures("_always")
+def test_the_time_limit_is_of_all_images(monkeypatch):
+    """By a clock that goes on by a second each time that it is looked at, once per step: it ends during the third."""
+    model, ticks = made("pixelcnn", (1, 9, 11)), itertools.count(time.monotonic())
+    monkeypatch.setattr("pixelcnn.completion.time.monotonic", lambda: next(ticks))
+    known = torch.ones(9, 11, dtype=torch.bool)
+    known[4, 5] = False
+    images = torch.zeros(3, 1, 9, 11, dtype=torch.uint8)
+    options = {"particles": 8, "seed": 0, "engine": "eager"}
+    began = next(ticks)
+    model.complete(images[:1], known, **options)
+    taken = next(ticks) - began
+    with pytest.raises(ValueError, match="given up after"):
+        model.complete(images, known, **options, seconds=3 * taken)
+
+
+@pytest.mark.usefixtures("_always")
+def test_messages_name_the_image():
+    model = made("pixelcnn", (1, 9, 11))
+    known = torch.ones(2, 1, 9, 11, dtype=torch.bool)
+    known[0, 0, 8, 10] = False  # the last, so that the draws are exact
+    known[1, 0, :6, :9] = False
+    images = torch.zeros(2, 1, 9, 11, dtype=torch.uint8)
+    with pytest.warns(UserWarning, match=r"fell below 4 for 1 of 1 images \(the first: 1\)"):
+        model.complete(images, known, particles=4, seed=0)
+    with pytest.raises(ValueError, match="images must be at least one, got 0"):
+        model.complete(images[:0], known[:0], seed=0)

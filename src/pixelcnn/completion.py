@@ -35,7 +35,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -96,6 +96,8 @@ class CompletionOptions:
     engine: str
     progress: bool
     seconds: float
+    begun: float = field(default_factory=time.monotonic)
+    """When the time limit began, for all parts of a completion."""
 
     def checked(self) -> CompletionOptions:
         """These options with their numbers as Python's, each within its range.
@@ -122,6 +124,7 @@ def complete(
     labels: ArrayLike | None,
     options: CompletionOptions,
     condition: ArrayLike | None = None,
+    first: int = 0,
 ) -> Completion:
     """Draws from the distribution of the unknown sub-pixels given the known ones; see `AutoregressiveModel.complete`.
 
@@ -132,6 +135,7 @@ def complete(
         labels: See above.
         options: Everything else.
         condition: See above.
+        first: What messages call the first image, a number.
     """
     images = model.checked_images(images)
     known = checked_mask(known, images.shape)
@@ -139,17 +143,15 @@ def complete(
     checked = model.checked_given(labels, condition, len(images))
     given = tuple(None if each is None else each.to(model.device) for each in checked)
     images = images.to(model.device)
-    if len(images) == 0:
-        raise ValueError("images must be at least one, got 0")
     with exact_products(None, model.device):
-        work = _Work(model, images, known, given, options)
+        work = _Work(model, images, known, given, options, first)
         ends = work.run()
     few = min(FEW, options.particles)
     collapsed = [k for k, end in enumerate(ends) if end.ess < few and not work.is_exact(k)]
     if collapsed:
         warnings.warn(
             f"the effective sample size fell below {FEW:g} for {len(collapsed)} of {len(ends)} images (the "
-            f"first: {collapsed[0]}): their draws are few and alike; more particles or moves will help",
+            f"first: {first + collapsed[0]}): their draws are few and alike; more particles or moves will help",
             stacklevel=2,
         )
     proposed = options.n * options.moves * len(ends)
@@ -165,8 +167,10 @@ def checked_mask(known: object, shape: torch.Size) -> Tensor:
     """The mask as bool (N, C, H, W) on the CPU; it may be integers, all of them 0 or 1.
 
     Raises:
-        ValueError: If it is not a mask for images of this shape, or leaves nothing unknown in one of them.
+        ValueError: If it is not a mask for images of this shape, there are none, or it leaves nothing unknown in one.
     """
+    if shape[0] == 0:
+        raise ValueError("images must be at least one, got 0")
     known = tensor("known", known, "torch.bool tensor")
     if known.is_floating_point() or known.is_complex():
         raise ValueError(f"known must be a torch.bool tensor, got {known.dtype}")
@@ -211,13 +215,15 @@ class _Work:
         known: Tensor,
         given: tuple[Tensor | None, ...],
         options: CompletionOptions,
+        first: int,
     ) -> None:
+        self._first = first
         self._model = model
         self._images = images
         self._known = known
         self._given = given
         self._options = options
-        self._ends_at = time.monotonic() + options.seconds
+        self._ends_at = options.begun + options.seconds
         self._given_up = threading.Event()  # an error, or Ctrl-C
         self._kind = particles_of(model, options.engine)
         self._free: dict[int, queue.SimpleQueue[Particles]] = {}
@@ -309,7 +315,7 @@ class _Work:
             particles.step(step)
             if exact or not flat[:, wavefront.pixels(step)].any():
                 continue
-            ess = _effective_size(particles.evidence, k)
+            ess = _effective_size(particles.evidence, self._first + k)
             least = min(least, ess)
             if ess < size / 2 and step < last_unknown:  # after that, nothing is drawn in which copies could differ
                 total += _log_mean(particles.evidence)

@@ -104,12 +104,10 @@ def complete_in_windows(
     if any(window is None or window.area > _WORTH * height * width for window in windows):
         return None
     labels, condition = model.checked_given(labels, condition, len(images))
-    found = [
-        _in_window(model, images[k : k + 1], mask[k : k + 1], given, _of_image(options, k), cast(Window, windows[k]))
-        for k, given in enumerate(
-            tuple(None if each is None else each[k : k + 1] for each in (labels, condition)) for k in range(len(images))
-        )
-    ]
+    found = []
+    for k, window in enumerate(cast(list[Window], windows)):
+        given = tuple(None if each is None else each[k : k + 1] for each in (labels, condition))
+        found.append(_in_window(model, images[k : k + 1], mask[k : k + 1], given, options, window, k))
     accepted = [each.accepted for each in found]
     return Completion(
         images=torch.cat([each.images for each in found]),
@@ -126,12 +124,15 @@ def _in_window(
     given: tuple[Tensor | None, ...],
     options: CompletionOptions,
     window: Window,
+    k: int,
 ) -> Completion:
-    """The completion of one image."""
+    """The completion of image k, whose draws are others than those of the first."""
     rows, columns = window.rows, window.columns
     part, mask = image[:, :, rows, columns], known[:, :, rows, columns]
     small = cast(Any, model).resized(part.shape[2:])
-    found = complete(small, part, mask, given[0], options, given[1])
+    if k:
+        options = dataclasses.replace(options, seed=(options.seed + k * _GOLDEN) % 2**63)
+    found = complete(small, part, mask, given[0], options, given[1], first=k)
     draws = image.to(found.images.device).repeat(options.n, 1, 1, 1)
     draws[:, :, rows, columns] = found.images[0]
     evidence = found.log_evidence
@@ -146,11 +147,6 @@ def _in_window(
                 log_probs = of.log_prob_map(levels, given[0], condition=given[1]).double().cpu()
             evidence = evidence + sign * log_probs[counted].sum()
     return dataclasses.replace(found, images=draws[None], log_evidence=evidence)
-
-
-def _of_image(options: CompletionOptions, k: int) -> CompletionOptions:
-    """The options for image k, whose draws are others than those of the first."""
-    return dataclasses.replace(options, seed=(options.seed + k * _GOLDEN) % 2**63) if k else options
 
 
 def _range(seen: Tensor) -> tuple[int, int]:
