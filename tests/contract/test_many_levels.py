@@ -162,6 +162,13 @@ def test_log_probs_and_gradients_in_parts_are_those_of_the_whole(name, shape, le
         torch.testing.assert_close(model.log_prob_map(images, labels), found.detach(), rtol=1e-9, atol=1e-9)
 
 
+def test_no_images():
+    model = build("GatedPixelCNN", (2, 3, 3), 300, 0, {})
+    images = torch.zeros(0, 2, 3, 3, dtype=torch.int32)
+    assert model.log_prob(images).shape == (0,)
+    assert pixelcnn.exact.prepare(model).log_prob(images).shape == (0,)
+
+
 @pytest.mark.parametrize(("name", "shape", "levels", "embedding", "options"), EVERY)
 def test_streams_restore_the_levels(name, shape, levels, embedding, options):
     """From the same bytes by either engine; a flipped bit is found, and another number of levels refused."""

@@ -233,7 +233,7 @@ class Autoregressive(ABC):
 
         def of_part(x: Tensor, levels: Tensor) -> Tensor:
             raw = seen(Conv(layer), x[None, None]).to(self._wide)
-            return of(raw.view(*levels.shape, -1), levels)
+            return of(raw.view(*levels.shape, self.likelihood.params), levels)
 
         rows = max(1, _LOGITS // (c * self.likelihood.params))
         inputs, levels = self.penultimate(seen).flatten(0, 2), images.permute(0, 2, 3, 1).flatten(0, 2)
