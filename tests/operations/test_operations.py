@@ -76,10 +76,31 @@ class Spread(pixelcnn.PixelCNN):
         return view(Conv(self.output), x)
 
 
+class Units(pixelcnn.PixelCNN):
+    """A network with the units of PixelCNN++ in colour groups."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        c, filters = self.image_shape[0], self.config.filters
+        generator = torch.Generator().manual_seed(1)
+        self.wide = MaskedConv2d(
+            2 * filters, 2 * filters, 3, mask_type="B", groups=c, activation="none", generator=generator
+        )
+        with torch.no_grad():
+            for layer in self.masked_layers:
+                layer.weight.mul_(2)
+                layer.bias.normal_(0, 0.3, generator=generator)
+
+    def network(self, view):
+        c = self.image_shape[0]
+        x = view(operations.ConcatELU(groups=c), view(Conv(self.input), view.image))
+        return view(Conv(self.output), view(operations.GLU(groups=c), view(Conv(self.wide), x)))
+
+
 SHAPES = [((1, 6, 7), 2), ((3, 4, 5), 3), ((1, 1, 6), 4), ((2, 5, 1), 2)]
 
 
-@pytest.mark.parametrize("network", [Mixed, Spread])
+@pytest.mark.parametrize("network", [Mixed, Spread, Units])
 @pytest.mark.parametrize(("shape", "levels"), SHAPES)
 def test_new_operations_are_exact_in_every_engine(shape, levels, network):
     model = network(shape, levels=levels, filters=6 * shape[0], blocks=0)
@@ -106,7 +127,7 @@ def test_new_operations_are_exact_in_every_engine(shape, levels, network):
 
 @pytest.mark.parametrize("step", [False, True])
 @pytest.mark.parametrize("shape", [(1, 6, 7), (2, 4, 5)])
-@pytest.mark.parametrize("network", [Mixed, Spread])
+@pytest.mark.parametrize("network", [Mixed, Spread, Units])
 def test_new_operations_in_onnx(shape, step, network):
     onnxruntime = pytest.importorskip("onnxruntime")
     from pixelcnn.onnx.full import full_graph
@@ -157,6 +178,7 @@ def test_norms_are_pytorchs(kind):
     x = torch.randn(3, 4, 5, 12, dtype=torch.float64)
     found = FullView(x)(Norm(kind=kind, groups=3), x).view(3, 4, 5, 3, 4)
     groups = x.view(3, 4, 5, 3, 4)
+    assert FullView(x)(Norm(kind=kind, groups=3), x[:0]).shape == (0, 4, 5, 12)
     norm = nn.functional.rms_norm if kind == "rms" else nn.functional.layer_norm
     assert torch.allclose(found, norm(groups, (4,), eps=2.0**-16))
 

@@ -21,7 +21,7 @@ __all__ = ["ConcatELU"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConcatELU(Pointwise):
-    """elu(x) and elu(-x) side by side, for one colour group: features (..., f) to (..., 2 f)."""
+    """elu(x) and elu(-x) side by side in each colour group: features (..., f) to (..., 2 f)."""
 
     opcode: ClassVar[int] = 4
 
@@ -31,8 +31,8 @@ class ConcatELU(Pointwise):
 
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
-        (x,) = inputs
-        return arithmetic.elu(torch.cat([x, -x], -1))
+        x = inputs[0].unflatten(-1, (part.groups, -1))
+        return arithmetic.elu(torch.cat([x, -x], -1)).flatten(-2)
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """Negative values stay above -1."""
@@ -41,4 +41,6 @@ class ConcatELU(Pointwise):
     def exported(self, graph: Exporter, node: Node) -> str:
         """See `Operation.exported`."""
         x = graph.operand(node.inputs[0], node)
-        return graph.node("Elu", graph.node("Concat", x, graph.node("Neg", x), axis=-1))
+        x = x if self.groups == 1 else graph.split(x, self.groups)
+        y = graph.node("Elu", graph.node("Concat", x, graph.node("Neg", x), axis=-1))
+        return y if self.groups == 1 else graph.joined(y, node.target)

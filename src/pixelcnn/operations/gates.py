@@ -1,7 +1,9 @@
 """Gates: one half of the features, with or without tanh, times the sigmoid of the other half.
 
-    gate    tanh(a) * sigmoid(b)      in each colour group, as in the gated PixelCNN
-    glu     a * sigmoid(b)            in one colour group, as in PixelCNN++
+    gate    tanh(a) * sigmoid(b)      as in the gated PixelCNN
+    glu     a * sigmoid(b)            as in PixelCNN++
+
+Each colour group has a half a, followed by a half b.
 
 References:
     | Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
@@ -68,7 +70,7 @@ class GLU(_Gated):
 
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
-        if not arithmetic.exact:
+        if part.groups == 1 and not arithmetic.exact:
             return F.glu(inputs[0], -1)
         a, b = halves(inputs[0], part.groups)
         return arithmetic.rounded(a * arithmetic.sigmoid(b)).flatten(-2)

@@ -40,7 +40,7 @@ class Norm(Pointwise):
 
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
-        x = inputs[0].view(*inputs[0].shape[:-1], part.groups, -1)
+        x = inputs[0].unflatten(-1, (part.groups, -1))
         if arithmetic.exact:
             x = x.clamp(-grid.LIMIT, grid.LIMIT)
         if self.kind == "pono":

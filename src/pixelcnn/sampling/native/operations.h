@@ -248,8 +248,8 @@ static ALWAYS void apply_to_features(const struct plan *plan, const struct op *o
     case GATE: units(GATE, target, x + 2 * first, x + 2 * first + columns, 1, columns); return;
     case GLU: units(GLU, target, x + 2 * first, x + 2 * first + columns, 1, columns); return;
     case CONCAT_ELU:
-        units(CONCAT_ELU, target, x, x, 1, half);
-        units(CONCAT_ELU, target + half, x, x, -1, half);
+        units(CONCAT_ELU, target, x + first / 2, x, 1, half);
+        units(CONCAT_ELU, target + half, x + first / 2, x, -1, half);
         return;
     case SCALE: scale_columns(target, x + first, plan->weights + op->weights, columns); return;
     case NORM: norm_columns(op->count, target, x + first, columns); return;
