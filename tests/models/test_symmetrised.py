@@ -180,12 +180,20 @@ def test_an_ensemble_of_scan_orders_is_a_case_of_it():
         ((1, 2, 2), 6, "levels", "group must not have levels for more than 5 of them, got 6"),
         ((1, 2, 3), 2, "turn", r"group must be one or more of flip, .*, got \('turn',\)"),
         ((1, 2, 3), 2, (), r"group must be one or more of .*, got \(\)"),
-        ((1, 70, 70), 2, "translations", "group must have at most 4096 elements, got more"),
+        ((1, 70, 70), 2, "translations", "group must have at most 4096 elements, got 4900 translations"),
+        ((1, 40, 40), 2, ("translations", "dihedral", "flip"), "group must have at most 4096 elements, got"),
     ],
 )
 def test_wrong_groups(shape, levels, group, named):
     with pytest.raises(ValueError, match=named):
         Symmetrised(pixelcnn.PixelCNN(shape, levels, filters=4, blocks=0), group)
+
+
+def test_translations_that_are_too_many_are_not_made(monkeypatch):
+    """Those of 300 x 300 pixels would take 65 GB."""
+    monkeypatch.setattr(torch.Tensor, "roll", lambda *_: pytest.fail("they are made"))
+    with pytest.raises(ValueError, match="group must have at most 4096 elements, got 90000 translations"):
+        group_of(("translations",), (1, 300, 300), 2)
 
 
 def test_a_mixture_is_not_symmetrised_again():
