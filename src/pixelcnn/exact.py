@@ -208,7 +208,7 @@ def _identity(twin: DensityModel) -> str:
     digest.update(json.dumps([type(twin).__name__, architecture_of(twin.config)], sort_keys=True).encode())
     for name, parameter in sorted(twin.named_parameters()):
         digest.update(f"{name} {list(parameter.shape)}".encode())
-        digest.update((parameter * 2.0**grid.WEIGHT_BITS).long().numpy().astype("<i8").tobytes())
+        digest.update((parameter * 2.0**grid.WEIGHT_BITS).long().cpu().numpy().astype("<i8").tobytes())
     return digest.hexdigest()
 
 

@@ -32,3 +32,10 @@ def test_a_cuda_device_draws_the_same(name):
     expected = built(name).sample(70, labels, seed=3, exact=True)
     on_device = None if labels is None else labels.cuda()
     assert torch.equal(built(name).cuda().sample(70, on_device, seed=3, exact=True).cpu(), expected)
+
+
+@pytest.mark.cuda
+def test_a_cuda_device_knows_models_of_other_sizes():
+    model = pixelcnn.PhotoPixelCNN((3, 8, 8), filters=4, blocks=1, generator=torch.Generator().manual_seed(0))
+    expected = prepare(model).resized((5, 9)).identity
+    assert prepare(model.cuda()).resized((5, 9)).identity == expected
