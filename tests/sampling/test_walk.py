@@ -52,7 +52,8 @@ def test_a_team_sees_what_one_alone_sees(name):
     assert all(np.array_equal(edges, found[0]) for edges in found)
 
 
-def test_a_team_that_lacks_a_thread_is_an_error_and_no_hang(monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt("can't start new thread")])
+def test_a_team_that_lacks_a_thread_is_an_error_and_no_hang(error, monkeypatch):
     prepared = prepare(built("pixelcnn"))
     images, _ = inputs(prepared.model, 4)
     native = NativeCoder(prepared, 4, conditional=False, threads=4)
@@ -61,12 +62,12 @@ def test_a_team_that_lacks_a_thread_is_an_error_and_no_hang(monkeypatch):
     class Scarce(threading.Thread):
         def start(self):
             if len(started) == 2:
-                raise RuntimeError("can't start new thread")
+                raise error
             started.append(self)
             super().start()
 
     monkeypatch.setattr("pixelcnn.sampling.native.coding.threading.Thread", Scarce)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
+    with pytest.raises(type(error), match="can't start new thread"):
         native.edges(images, None)
     for thread in started:
         thread.join(10)

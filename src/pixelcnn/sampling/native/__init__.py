@@ -130,9 +130,9 @@ class NativeSampler:
             )
             for job, each in zip(jobs[1:], done, strict=True)
         ]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             burst, stop = 1, 0
             while stop < steps:
                 step, stop, begun = stop, min(stop + burst, steps), time.perf_counter()
@@ -148,7 +148,8 @@ class NativeSampler:
         finally:
             allowed.value = -1
             for thread in threads:
-                thread.join()
+                if thread.is_alive():  # not all are started where there are too many
+                    thread.join()
 
 
 SAMPLER, why_not = NativeSampler, why_not_native

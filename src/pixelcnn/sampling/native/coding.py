@@ -73,7 +73,7 @@ class NativeCoder:
         try:
             for thread in others:
                 thread.start()
-        except RuntimeError:  # too many threads: those already started must not wait for the rest
+        except BaseException:  # too many threads, or Ctrl-C: those already started must not wait for the rest
             lacking = True
             raise
         finally:
