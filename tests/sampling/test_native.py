@@ -56,6 +56,18 @@ def draw(model, n, **options):
     return images
 
 
+def first_params(model, draws, threads):
+    """The parameters of the first image's pixels, step by step."""
+    sampler = NativeSampler(model, draws, threads=threads, lockstep=True)  # which stops after each step
+    images = torch.zeros(draws.n, *model.image_shape, dtype=torch.uint8)
+    found = []
+    for step, _ in enumerate(sampler.run(images, draws)):
+        member = sampler._walk._members[0]
+        rows = len(sampler._walk.wavefront.rows(step))
+        found.append(member.plan.raw_params(member.arena, rows).reshape(rows, member.plan.n, -1)[:, 0].copy())
+    return found
+
+
 def test_the_seed_network_is_recorded_as_it_is_written():
     program = record(pixelcnn.PixelCNN())
     assert [type(node.op) for node in program.nodes] == [Conv] * 19, "each residual's sum belongs to a convolution"
@@ -109,21 +121,28 @@ def test_batch_and_threads_do_not_change_a_bit(build, slope, dtype):
     """The parameters themselves, not the draws: a uniform that never meets them could hide a difference."""
     model = build((1, 9, 11), levels=5, dtype=dtype)
 
-    def params(n, threads):
-        sampler = NativeSampler(model, Draw(n), threads=threads, lockstep=True)  # which stops after each step
-        images = torch.zeros(n, 1, 9, 11, dtype=torch.uint8)
-        found = []
-        for step, _ in enumerate(sampler.run(images, Draw(n, seed=4))):
-            member = sampler._walk._members[0]
-            plan, arena = member.plan, member.arena
-            rows = len(Wavefront(9, 11, slope).rows(step))
-            found.append(plan.raw_params(arena, rows).reshape(rows, plan.n, -1)[:, 0].copy())
-        return found
-
-    expected = params(1, 1)
+    expected = first_params(model, Draw(1, seed=4), 1)
     assert len(expected) == slope * 8 + 11
     for n, threads in ((2, 1), (5, 1), (4, 2), (13, 2), (31, 3)):
-        assert all((a == b).all() for a, b in zip(params(n, threads), expected, strict=True)), (n, threads)
+        found = first_params(model, Draw(n, seed=4), threads)
+        assert all((a == b).all() for a, b in zip(found, expected, strict=True)), (n, threads)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({"condition_dim": 37}, (37,)), ({"condition_channels": 3}, (3, 4, 4)), ({"num_classes": 5}, None)],
+)
+def test_batch_and_threads_do_not_change_what_images_are_conditioned_on(options, size):
+    generator = torch.Generator().manual_seed(3)
+    model = pixelcnn.GatedPixelCNN((1, 8, 8), filters=24, layers=2, **options, generator=generator)
+    condition = None if size is None else torch.randn(33, *size, generator=generator)
+    labels = torch.arange(33) % 5 if size is None else None
+    draws = Draw(33, labels, seed=4, condition=condition)
+    expected = first_params(model, draws.part(0, 1), 1)
+    for n, threads in ((2, 1), (3, 2), (33, 2)):
+        found = first_params(model, draws.part(0, n), threads)
+        assert all((a == b).all() for a, b in zip(found, expected, strict=True)), (n, threads)
 
 
 @needs_compiler
@@ -132,6 +151,24 @@ def test_batch_and_threads_do_not_change_a_bit(build, slope, dtype):
 def test_threads(threads, lockstep):
     model = small()
     assert torch.equal(draw(model, 11, threads=threads, lockstep=lockstep), model.sample(11, seed=4, engine="eager"))
+
+
+@needs_compiler
+def test_a_sampler_that_lacks_a_thread_leaves_none(monkeypatch):
+    """Those already started would go on writing to memory that is freed."""
+    model, started = small((1, 40, 40)), []
+
+    class Scarce(threading.Thread):
+        def start(self):
+            if len(started) == 1:
+                raise RuntimeError("can't start new thread")
+            started.append(self)
+            super().start()
+
+    monkeypatch.setattr("pixelcnn.sampling.native.threading.Thread", Scarce)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        draw(model, 60, threads=3)
+    assert not started[0].is_alive()
 
 
 @needs_compiler

@@ -19,11 +19,13 @@ Every value of the program has a slot of memory:
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pixelcnn.operations import IMAGE, Attention, Condition, ConditionMap, Conv, Node
@@ -114,15 +116,23 @@ class Plan:
                 assert condition is not None
                 offset, stride = self._slots[self._slot_of[node.target]][:2]
                 values = np.zeros((self.n, stride), dtype=arena.dtype)
-                values[: self.images] = node.op.of_images(self._network.arithmetic, condition).detach().numpy()
+                one_class = bool((condition.count_nonzero(1) <= 1).all())  # no sum has an order
+                of_images = functools.partial(node.op.of_images, self._network.arithmetic)
+                values[: self.images] = self._by_image(of_images, condition, at_once=one_class)
                 repeated = np.tile(values, (self.rows // self.n, 1))
                 for part in range(parts):
                     self.scratch(arena, part)[offset : offset + self.rows * stride] = repeated.reshape(-1)
             elif isinstance(node.op, ConditionMap):
                 assert condition is not None
                 _, height, width = self._network.image_shape
-                known = node.op.of_images(self._network.arithmetic, condition, height, width).detach().numpy()
+                of_maps = functools.partial(node.op.of_images, self._network.arithmetic, height=height, width=width)
+                known = self._by_image(of_maps, condition)
                 self._map_in(arena, node.target)[:, : self.images] = known.transpose(1, 0, 2, 3)
+
+    def _by_image(self, of: Callable[[Tensor], Tensor], condition: Tensor, *, at_once: bool = False) -> Numbers:
+        """A function of each image's condition alone: in a batch, PyTorch may add in an order that its size decides."""
+        parts = [condition] if at_once or self._network.arithmetic.exact else condition.split(1)
+        return torch.cat([of(part) for part in parts]).detach().numpy()
 
     def raw_params(self, arena: Numbers, rows: int) -> Numbers:
         """The parameters of the current front, (rows * n, params of all channels)."""
