@@ -309,7 +309,7 @@ static ALWAYS void tile(const int rows, const int panels, const int parts, const
     { tile(rows, panels, PARTS, p, row, first); }
 TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
 #if ROWS > 6
-TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
+TILE(7, 1) TILE(8, 1)
 #endif
 TILE(1, 4) TILE(1, 3) TILE(1, 2) TILE(2, 2) TILE(3, 2)
 #define HALF(rows) \
@@ -317,7 +317,7 @@ TILE(1, 4) TILE(1, 3) TILE(1, 2) TILE(2, 2) TILE(3, 2)
     { tile(rows, 1, 1, p, row, first); }
 HALF(1) HALF(2) HALF(3) HALF(4) HALF(5) HALF(6)
 #if ROWS > 6
-HALF(7) HALF(8) HALF(9) HALF(10) HALF(11) HALF(12)
+HALF(7) HALF(8)
 #endif
 
 static void multiply(const struct product *p, int64_t all)
@@ -325,7 +325,7 @@ static void multiply(const struct product *p, int64_t all)
     static void (*const one[])(const struct product *, int64_t, int64_t) = {
         0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1,
 #if ROWS > 6
-        tile_7_1, tile_8_1, tile_9_1, tile_10_1, tile_11_1, tile_12_1,
+        tile_7_1, tile_8_1,
 #endif
     };
     static void (*const several[4][5])(const struct product *, int64_t, int64_t) = {
@@ -333,7 +333,7 @@ static void multiply(const struct product *p, int64_t all)
     static void (*const half[])(const struct product *, int64_t, int64_t) = {
         0, half_1, half_2, half_3, half_4, half_5, half_6,
 #if ROWS > 6
-        half_7, half_8, half_9, half_10, half_11, half_12,
+        half_7, half_8,
 #endif
     };
     static const int64_t width[] = {0, 4, 2, 2};

@@ -38,7 +38,6 @@ def library_of(model: Autoregressive) -> ctypes.CDLL:
     """
     library = native_library(model.dtype, model.levels, exact=model.exact)
     if model.exact:
-        library.encode.restype = ctypes.c_int64
         library.distribution_size.restype = ctypes.c_int64
         library.set_tables(*(ctypes.c_void_p(table.data_ptr()) for table in grid.tables()))
     return library
