@@ -1,5 +1,7 @@
 """Large images in stripes: the same likelihood as in one piece, in bounded memory."""
 
+import math
+
 import pytest
 import torch
 
@@ -68,3 +70,18 @@ def test_the_stripes_are_the_image(monkeypatch):
     found = stripes.stripes_of(model, None)
     assert [row for stripe in found for row in stripe.own] == list(range(41))
     assert max(len(stripe.seen) for stripe in found) <= 2 * len(found[0].own)
+
+
+class Even(pixelcnn.PixelCNN):
+    """A network without masked convolutions: every level is as probable as the other."""
+
+    masked_layers = ()
+
+    def network(self, view):
+        return torch.zeros_like(view.image)
+
+
+@torch.no_grad()
+def test_networks_without_masked_convolutions_are_not_cut():
+    model, images = Even((1, 9, 6), filters=4, blocks=0), torch.zeros(3, 1, 9, 6, dtype=torch.uint8)
+    assert torch.allclose(model.log_prob(images), torch.full((3,), -54 * math.log(2)))

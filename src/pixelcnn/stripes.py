@@ -48,6 +48,8 @@ def stripes_of(model: Autoregressive, condition: Tensor | None) -> list[Stripe]:
     """
     _, height, width = model.image_shape
     layers = [layer for layer in model.masked_layers if layer is not model.logit_layer]
+    if not layers:
+        return []
     widest = max(len(layer.taps) * layer.in_channels if model.exact else layer.out_channels for layer in layers)
     rows = max(1, int(_BYTES / (width * widest * model.dtype.itemsize)))  # at a time
     if rows >= height:

@@ -118,7 +118,7 @@ def test_it_trains_within_distributed_data_parallel(tmp_path):
 
 
 def test_many_images_with_gradients_are_warned_of(monkeypatch):
-    monkeypatch.setattr(pixelcnn.density, "_MANY_BYTES", 2**10)
+    monkeypatch.setattr(pixelcnn.bounded, "_MANY_BYTES", 2**10)
     model = MODELS["pixelcnn"]()
     images = given(model)[0]
     with pytest.warns(UserWarning, match=r"3 images with gradients.*inference_mode") as warned:
