@@ -98,6 +98,9 @@ def test_classes_by_bayes_rule():
     joint = likelihoods * prior
     torch.testing.assert_close(model.classify(images, 7 * prior).exp(), joint / joint.sum(1, keepdim=True))
     assert torch.equal(model.classify(images, [1, 2, 3, 4]), model.classify(images, [1.0, 2.0, 3.0, 4.0]))
+    half, counts = small(num_classes=4).bfloat16(), torch.tensor([1000.0, 1010, 1020, 1030])
+    expected = (half.classify(images) + counts.log()).log_softmax(1)
+    torch.testing.assert_close(half.classify(images, counts), expected)
     for wrong in (torch.ones(3), torch.ones(4).bool(), [1.0] * 3):
         with pytest.raises(ValueError, match=r"prior must hold numbers, \(4,\), got tensor"):
             model.classify(images, wrong)

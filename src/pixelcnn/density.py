@@ -124,8 +124,8 @@ class DensityModel(Bounded):
             prior: p(y), positive, (num_classes,), for example counts; uniform by default. Need not sum to 1.
 
         Returns:
-            (N, num_classes) in the model's dtype, in nats, without gradients (`log_prob` has them); `argmax(1)` is the
-            most probable class. Memory is bounded for any N.
+            (N, num_classes) in the dtype of `log_prob`, in nats, without gradients (`log_prob` has them); `argmax(1)`
+            is the most probable class. Memory is bounded for any N.
 
         Raises:
             ValueError: If the model has no classes, an argument does not fit it, or a weight is not finite.
@@ -142,8 +142,8 @@ class DensityModel(Bounded):
         images = self.checked_images(images)
         labels = torch.arange(classes, device=self.device)
         given = [self.log_prob(images, label.expand(len(images))) for label in labels]
-        joint = torch.stack(given, 1) + prior.log().to(self.device, self.dtype)
-        return torch.log_softmax(joint, 1)
+        joint = torch.stack(given, 1)
+        return torch.log_softmax(joint + prior.log().to(joint), 1)
 
     # Sampling --------------------------------------------------------------------------------------------------
 
