@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import pixelcnn
 import tiny
@@ -36,6 +36,7 @@ def test_a_data_set_a_loader_and_an_array_give_the_same_model(tmp_path):
         ("set", TensorDataset(images)),
         ("pictures", [Image.fromarray(image[0].numpy()) for image in images]),
         ("loader", DataLoader(TensorDataset(images), batch_size=7)),
+        ("iterable", InTurn(images)),
     ):
         if isinstance(given, list):
             given = type("Pictures", (torch.utils.data.Dataset,), {
@@ -43,6 +44,14 @@ def test_a_data_set_a_loader_and_an_array_give_the_same_model(tmp_path):
             })()  # fmt: skip
         found = train(tmp_path / name, given, held_out)
         assert all(map(torch.equal, found.state_dict().values(), expected.state_dict().values()))
+
+
+class InTurn(IterableDataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return iter(self.items)
 
 
 def test_labels_come_with_a_data_set():
@@ -57,6 +66,10 @@ def test_labels_come_with_a_data_set():
         tensors_of("training", TensorDataset(images / 2), None)
     with pytest.raises(ValueError, match="training"):
         tensors_of("training", TensorDataset(images[:0]), None)
+    with pytest.raises(ValueError, match=r"training must be of one size.*\(1, 6, 6\) and \(1, 6, 7\)"):
+        tensors_of("training", InTurn([images[0], images[0, :, :, 1:]]), None)
+    with pytest.raises(ValueError, match=r"training_labels: an item .* got str"):
+        tensors_of("training", InTurn([(images[0], "china")]), None)
 
 
 def test_what_validates_is_held_out_by_content(tmp_path, monkeypatch):
@@ -70,6 +83,9 @@ def test_what_validates_is_held_out_by_content(tmp_path, monkeypatch):
     assert torch.equal(pixelcnn.load("trained/noise").log_prob(images), model.log_prob(images))
     with pytest.raises(ValueError, match="validation must be given"):
         train(tmp_path / "one", images[:1])
+    for count in (59, 61):  # which would be those of other images
+        with pytest.raises(ValueError, match=rf"training_labels must be given for each of 60 images, got \({count},\)"):
+            train(tmp_path / "labels", images, config=BY_CLASS, training_labels=torch.zeros(count, dtype=torch.int64))
 
 
 def test_callbacks_see_every_step_and_epoch_and_the_history_is_kept(tmp_path):

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pixelcnn.arguments import ArrayLike, tensor
 from pixelcnn.datasets import Patches
@@ -23,8 +23,9 @@ Images: TypeAlias = "ArrayLike | Patches | Dataset[Any] | DataLoader[Any]"
 def tensors_of(name: str, images: Images, labels: ArrayLike | None) -> tuple[ArrayLike | Patches, ArrayLike | None]:
     """The images and labels of an array, a data set or a loader.
 
-    Every item of a data set, or every batch of a loader, is an image, or begins with an image and its label; a loader
-    is gone through once, in its order. What the items hold is kept in memory, in the type that it has.
+    Every item of a data set, or every batch of a loader, is an image, or begins with an image and its label; a loader,
+    or an iterable data set, is gone through once, in its order. What the items hold is kept in memory, in the type that
+    it has.
 
     Args:
         name: Of the images, for errors.
@@ -33,13 +34,14 @@ def tensors_of(name: str, images: Images, labels: ArrayLike | None) -> tuple[Arr
         labels: Given labels, for arrays and for data sets without any.
 
     Raises:
-        ValueError: If there is no item, one is of another kind, or labels are given twice.
+        ValueError: If there is no item, one is of another kind or size, or labels are given twice.
     """
     if not isinstance(images, Dataset | DataLoader):
         return images, labels
     loader = isinstance(images, DataLoader)
     source: Any = images
-    items: Iterable[Any] = source if loader else (source[k] for k in range(len(source)))
+    in_turn = loader or isinstance(images, IterableDataset)
+    items: Iterable[Any] = source if in_turn else (source[k] for k in range(len(source)))
     found: list[Tensor] = []
     given: list[Tensor] = []
     for item in items:
@@ -47,11 +49,14 @@ def tensors_of(name: str, images: Images, labels: ArrayLike | None) -> tuple[Arr
         image = image[0] if isinstance(image, list | tuple) else image
         found.append(_image_of(name, image, 4 if loader else 3))
         if label is not None:
-            given.append(torch.as_tensor(label))
+            given.append(tensor(f"{name}_labels: an item", label))
     if not found:
         raise ValueError(f"{name} must hold at least one image, got 0")
     if labels is not None and given:
         raise ValueError(f"{name}_labels must be left out: the items of {name} have labels")
+    sizes = sorted({tuple(image.shape[loader:]) for image in found})
+    if len(sizes) > 1:
+        raise ValueError(f"{name} must be of one size, got items of {sizes[0]} and {sizes[1]}")
     join = torch.cat if loader else torch.stack
     return join(found), join(given) if given else labels
 
@@ -76,8 +81,11 @@ def held_out(
     `pixelcnn.datasets.split`.
 
     Raises:
-        ValueError: If no image is left on either side.
+        ValueError: If no image is left on either side, or there is not one label or condition for each image.
     """
+    for name, given in (("labels", labels), ("condition", condition)):
+        if given is not None and given.shape[:1] != images.shape[:1]:
+            raise ValueError(f"training_{name} must be given for each of {len(images)} images, got {tuple(given.shape)}")
     sides = torch.tensor([side_of(image.numpy(), share) for image in images.cpu()])
     if not 0 < int(sides.sum()) < len(images):
         raise ValueError(f"validation must be given: of {len(images)} images, {share:.0%} by their content are none")
