@@ -11,7 +11,7 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.config import DataConfig, PixelCNNConfig, TrainConfig
+from pixelcnn.config import DataConfig, GatedPixelCNNConfig, PixelCNNConfig, TrainConfig
 from pixelcnn.datasets import Patches, open_training, shrunk
 from pixelcnn.datasets.split import side_of
 
@@ -174,6 +174,24 @@ def test_patches_bring_their_own_small_pictures():
         pixelcnn.train(config, data.training, data.validation, "other")
     with pytest.raises(ValueError, match="must be a multiple, got 8"):
         data.training.shrunk_by(3)
+
+
+def test_what_patches_are_given_must_fit_all_of_them(tmp_path):
+    data = opened()
+    patches, count = data.training.shrunk_by(4), len(data.training)
+    by_class = {"filters": 6, "layers": 1, "condition_channels": 3, "num_classes": 2}
+    config = TrainConfig(model=GatedPixelCNNConfig(image_shape=(3, 8, 8), levels=256, **by_class))
+    none = Patches(patches.store, [], 8, 4)
+    binary = TrainConfig(model=PixelCNNConfig(image_shape=(3, 8, 8)), binarise=True)
+    for config_, training, given, said in (
+        (config, patches, {"training_labels": [0] * (count - 1) + [2]}, r"training labels must be in 0\.\.1, got 0\.\.2"),
+        (config, patches, {"training_labels": [0, 1]}, rf"training labels must be .*\({count},\)"),
+        (config, patches, {"training_condition": patches.tiles()}, "training_condition must be left out"),
+        (config, none, {"training_labels": []}, "training must hold at least one image"),
+        (binary, data.training, {}, "binarise must be False for patches"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            pixelcnn.train(config_, training, data.validation, tmp_path / "no", **given)
 
 
 @pytest.mark.filterwarnings("default")

@@ -163,25 +163,30 @@ def checked_data(
     conditioned = size is not None or any(map_of(product.config))
     if not isinstance(images, Patches):
         images = tensor(f"{name} images", images)
-    elif images.shrink > 1:  # the maps are made from each patch; those of the first show whether they fit
-        labels = None if labels is None else tensor(f"{name}_labels", labels)
-        first = images.drawn(torch.zeros(1, dtype=torch.int64, device="cpu"), 0, 0)
-        maps = shrunk(first, images.shrink, model.levels)
-        checked_data(name, first, None if labels is None else labels[:1], maps, model, product, grey=False)
-        return images, labels, None
     if len(images) == 0:
         raise ValueError(f"{name} must hold at least one image, got 0")
+    if isinstance(images, Patches):
+        if grey:
+            raise ValueError("binarise must be False for patches, which hold levels, got True")
+        first = images.drawn(torch.zeros(1, dtype=torch.int64, device="cpu"), 0, 0)
+        if images.shrink > 1:  # the maps are made from each patch; that of the first shows whether they fit
+            if condition is not None:
+                raise ValueError(f"{name}_condition must be left out: the patches are conditioned on themselves")
+            condition = shrunk(first, images.shrink, model.levels)
     if labels is None and (classes is not None or (conditioned and condition is None)):
         missing = "labels" if classes is not None or size is not None else "condition"
         raise ValueError(f"{name}_{missing} must be given: the model is conditional")
     if conditioned and condition is None and classes is not None:
         raise ValueError(f"{name}_condition must be given: the model is conditional")
     try:
-        if grey and not isinstance(images, Patches):
+        if isinstance(images, Patches):
+            model.checked_images(first)
+            if images.shrink > 1:
+                product.checked_given(None, condition, 1)
+                return images, product.checked_given(labels, None, len(images))[0], None
+        elif grey:
             images = levels_of("images", images, GREY_LEVELS)
             model.checked_images(images.clamp(max=1))
-        elif isinstance(images, Patches):
-            model.checked_images(images.drawn(torch.zeros(1, dtype=torch.int64, device="cpu"), 0, 0))
         else:
             images = model.checked_images(images)
         return images, *product.checked_given(labels, condition, len(images))
