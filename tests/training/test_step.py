@@ -174,6 +174,31 @@ def test_the_average_follows_its_definition():
     torch.testing.assert_close(stepper.averaged["output.bias"], average)
 
 
+def test_the_average_replaces_weights_and_nothing_else():
+    model = tiny_model()
+    model.register_buffer("constant", torch.ones(2))
+    stepper = stepper_of(model, ema=0.5)
+    stepper.step(stripes(10), 1e-2)
+    trained = model.output.bias.detach().clone()
+    with stepper.averaged_weights():
+        assert torch.equal(model.output.bias, stepper.averaged["output.bias"])
+    assert torch.equal(model.output.bias, trained)
+    stepper.take_average()
+    assert torch.equal(model.output.bias, stepper.averaged["output.bias"])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_frozen_weights_stay(count):
+    model = tiny_model()
+    frozen, *others = model.parameters()
+    frozen.requires_grad_(False)
+    before = [p.detach().clone() for p in (frozen, *others)]
+    with threads(count):
+        stepper_of(model, weight_decay=0.1).step(stripes(10), 1e-2)
+    assert torch.equal(frozen, before[0])
+    assert not any(map(torch.equal, others, before[1:]))
+
+
 def test_restoring_refuses_other_tensors():
     stepper = stepper_of(tiny_model(), None)
     good = {name: t.clone() for name, t in stepper.tensors().items()}

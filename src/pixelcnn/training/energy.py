@@ -304,8 +304,7 @@ class _EnergyRun:
                     due = time.monotonic() - self._last_checkpoint >= self.config.checkpoint_seconds
                     if self.state.step == self.config.steps or due or self.signals.asked is not None:
                         self._save()
-            if self.stepper.averaged is not None:
-                self.model.load_state_dict(self.stepper.averaged)
+            self.stepper.take_average()
             self.model.eval()
             if self.folder is not None:
                 self.model.save_pretrained(self.folder.model, self._card())

@@ -57,7 +57,7 @@ class Gradient:
     """
 
     def __init__(self, model: AutoregressiveModel, processes: Processes = ALONE, *, bf16: bool = False) -> None:
-        self._parameters = list(model.parameters())
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._device, self._bf16 = model.device, bf16
         self._nats: nn.Module = _Nats(model)
         self._together: nn.parallel.DistributedDataParallel | None = None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -76,7 +76,7 @@ class Optimizer:
         """Number of steps taken."""
         self._captured = captured
         self._parameters: dict[str, Tensor] = dict(model.named_parameters())
-        self._weights = [p for p in self._parameters.values() if p.dim() > 1]
+        self._weights = [p for p in self._parameters.values() if p.dim() > 1 and p.requires_grad]
         muons = {k: p for k, p in self._parameters.items() if config.optimizer == "muon" and is_muons(p)}
         adams = {k: p for k, p in self._parameters.items() if k not in muons}
         self._momenta = {k: torch.zeros_like(p) for k, p in muons.items()}
@@ -153,12 +153,22 @@ class Optimizer:
         if self.averaged is None:
             yield
             return
-        trained = {name: p.detach().clone() for name, p in self._parameters.items()}
-        self.model.load_state_dict(self.averaged)
+        trained = [p.detach().clone() for p in self._parameters.values()]
+        self.take_average()
         try:
             yield
         finally:
-            self.model.load_state_dict(trained)
+            self._set(trained)
+
+    def take_average(self) -> None:
+        """Gives the model the averaged weights for good, if there are any."""
+        if self.averaged is not None:
+            self._set(self.averaged.values())
+
+    @torch.no_grad()
+    def _set(self, weights: Iterable[Tensor]) -> None:
+        for parameter, weight in zip(self._parameters.values(), weights, strict=True):
+            parameter.copy_(weight)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, by name."""

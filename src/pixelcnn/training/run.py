@@ -368,8 +368,7 @@ class Run:
                     raise ValueError(f"{error}; --finish last makes a model of the last epoch's weights") from None
                 self.stepper.restore(tensors, line["step"])
             self._share_tensors(line["step"])
-        if self.stepper.averaged is not None:
-            self.model.load_state_dict(self.stepper.averaged)
+        self.stepper.take_average()
         self.product.eval()
         self.product.history = History(tuple(self.state.metrics))
         if self.processes.first:
