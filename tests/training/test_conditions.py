@@ -33,6 +33,7 @@ def test_a_run_and_what_does_not_fit(tmp_path):
     maps = {"training_condition": MAPS[:8], "validation_condition": MAPS[:4]}
     model = pixelcnn.train(CONFIG, IMAGES[:8], IMAGES[:4], tmp_path / "run", progress=False, **some, **maps)
     assert model.sample(2, condition=MAPS[:2]).shape == (2, 1, 4, 4)
+    assert "60% of the labels and maps dropped" in (tmp_path / "run" / "model" / "README.md").read_text()
     for config, given, said in (
         (CONFIG, some, "training_condition must be given"),
         (CONFIG, maps, "training_labels must be given"),

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import pixelcnn
+from pixelcnn.models.base import checksum
 from pixelcnn.training.checkpoint import load_newest, save_checkpoint
 from pixelcnn.training.step import Stepper
 from tiny import TINY, metrics_of, result, run, stepper_of, stripes, tiny_model
@@ -76,15 +77,16 @@ def test_a_run_says_how_it_goes(tmp_path, capsys):
 
 def test_the_card_says_what_the_recipe_was(tmp_path):
     config = dataclasses.replace(
-        TINY, schedule="one-cycle", clip_norm=0.5, weight_decay=0.01, dropout=0.1, shift=1, finish="best"
+        TINY, schedule="one-cycle", clip_norm=0.5, weight_decay=0.01, dropout=0.1, shift=1, flip=True, finish="best"
     )
-    run(tmp_path, config)
+    run(tmp_path, config, init=tiny_model())
     card = (tmp_path / "model" / "README.md").read_text()
     assert (
         "Adam, learning rate 0.0005 (one-cycle), gradient norm at most 0.5, weight decay 0.01, dropout 0.1, images "
-        "shifted by up to 1 pixels, weights averaged with decay 0.9, seed 0" in card
+        "shifted by up to 1 pixels, images mirrored with probability 1/2, weights averaged with decay 0.9, seed 0" in card
     )
     assert "The weights are those after epoch 2, the best." in card
+    assert f"- first weights: those of the model of SHA-256 {checksum(tiny_model())}\n\n2 epochs" in card
 
 
 def test_a_finished_run_is_not_repeated_and_can_be_prolonged(tmp_path):

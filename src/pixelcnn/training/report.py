@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.config import TrainConfig, conditions_of
+from pixelcnn.config import TrainConfig, conditions_of, map_of
 from pixelcnn.devices import peak_memory
 from pixelcnn.files import write_file
 from pixelcnn.images import grid, save_png
@@ -171,10 +171,11 @@ def card(
         for k, line in enumerate(metrics)
         if k in shown
     )
+    first = f"- first weights: those of the model of SHA-256 {record.init}\n" if record.init else ""
     best = f" The weights are those after epoch {chosen['epoch']}, the best." if config.finish == "best" else ""
     training = (
         f"Data: {record.data}{protocol}, {config.model.levels} levels.\n\n"
-        f"- training: {record.training}\n- validation: {record.validation}\n\n"
+        f"- training: {record.training}\n- validation: {record.validation}\n{first}\n"
         f"{last['epoch']} epoch{'s' * (last['epoch'] > 1)}, {last['step']} steps, batch {config.batch_size}, "
         f"{_recipe(config)}, seed {config.seed}; PyTorch {record.torch}, {device}, {record.precision}.{best} "
         "Losses in nats per sub-pixel:\n\n"
@@ -196,8 +197,9 @@ def card(
 def _recipe(config: TrainConfig) -> str:
     """Everything that is not off, in words."""
     warmup = f" after {config.warmup_steps} steps of warm-up" if config.warmup_steps else ""
-    conditional = any(conditions_of(config.model))
-    dropped = config.label_dropout if conditional and config.orders == 1 else 0.0
+    labels, maps = any(conditions_of(config.model)), any(map_of(config.model))
+    what = " and ".join(name for name, has in (("labels", labels), ("maps", maps)) if has)
+    dropped = config.label_dropout if what and config.orders == 1 else 0.0
     parts = [
         f"{config.minutes:g} minutes of training" if config.minutes is not None else "",
         f"{config.optimizer.capitalize()}, learning rate {config.learning_rate:g} ({config.schedule}{warmup})",
@@ -207,8 +209,9 @@ def _recipe(config: TrainConfig) -> str:
         "each pixel drawn anew every epoch" if config.binarise else "",
         f"images in one of {config.orders} scan orders, drawn anew every epoch" if config.orders > 1 else "",
         f"images shifted by up to {config.shift} pixels" if config.shift else "",
+        "images mirrored with probability 1/2" if config.flip else "",
         f"{config.mutate:.0%} of the sub-pixels replaced at random" if config.mutate else "",
-        f"{dropped:.0%} of the labels dropped" if dropped else "",
+        f"{dropped:.0%} of the {what} dropped" if dropped else "",
         f"weights averaged with decay {config.ema}" if config.ema is not None else "",
     ]
     return ", ".join(filter(None, parts))
