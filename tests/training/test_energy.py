@@ -12,7 +12,7 @@ import torch
 import pixelcnn
 from pixelcnn.config import EnergyConfig
 from pixelcnn.energies import Ising, enumerated_log_z, every_image, kaufman_log_z, magnetisation
-from pixelcnn.training import Interrupted
+from pixelcnn.training import History, Interrupted
 from pixelcnn.training.checkpoint import load_newest
 from pixelcnn.training.energy import EnergyStepper
 from pixelcnn.training.gradient import parts_of
@@ -129,6 +129,10 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, options):
     assert torch.equal(pixelcnn.load(tmp_path / "a").sample(5, seed=0), whole.sample(5, seed=0))
     assert "From an energy, without data, at beta = 0.4: 7 steps" in (tmp_path / "a/model/README.md").read_text()
     assert (tmp_path / "a" / "curves.png").exists()
+    upper, _ = History.read(tmp_path / "a").plot().axes
+    assert [curve.get_ydata().tolist() for curve in upper.lines] == [
+        [line[name] for line in lines] for name in ("loss", "deviation")
+    ]
     # repeated, it is finished
     assert pixelcnn.fit_energy(tiny(), Ising(), out=tmp_path / "a", **FIT, **options) == expected
 

@@ -58,13 +58,6 @@ __all__ = ["EnergyStepper", "fit_energy"]
 _FIRST = 2**61  # index of the first image of a run: no one else draws these of the seed
 _GROUP = 16  # images per temperature, about
 _PROBES = 256  # uniform images, by whose energies a run is recognised
-_CURVES = {"loss": "variational free energy x beta", "deviation": "its standard deviation over images"}
-
-
-class _Options(NamedTuple):
-    out: Path | None
-    resume: str
-    progress: bool
 
 
 def fit_energy(
@@ -160,9 +153,9 @@ def fit_energy(
         checkpoint_seconds=checkpoint_seconds,
         keep_last=keep_last,
     )
-    options = _Options(None if out is None else Path(out), str(resume), progress)
+    folder = None if out is None else Path(out)
     with torch.inference_mode(False), torch.enable_grad(), default_factories():
-        _EnergyRun(model, energy, config, options).run()
+        _EnergyRun(model, energy, config, folder, str(resume), progress=progress).run()
         return reweight(model, energy, config.beta[1], n, seed=seed, observables=observables, progress=progress)
 
 
@@ -271,18 +264,26 @@ class EnergyStepper(Optimizer):
 
 
 class _EnergyRun:
-    def __init__(self, model: AutoregressiveModel, energy: Energy, config: EnergyConfig, options: _Options) -> None:
-        self.model, self.config, self.progress = model, config, options.progress
-        self.resume = options.resume
+    def __init__(
+        self,
+        model: AutoregressiveModel,
+        energy: Energy,
+        config: EnergyConfig,
+        out: Path | None,
+        resume: str,
+        *,
+        progress: bool,
+    ) -> None:
+        self.model, self.config, self.resume, self.progress = model, config, resume, progress
         check_weights(model.named_parameters())
         self.stepper = EnergyStepper(model, energy, config)
         self.state = RunState()
         self.signals = StopSignals(self._say, ALONE)
         self.folder: RunFolder | None = None
-        if options.out is not None:
+        if out is not None:
             architecture = {"model": type(model).__name__, **to_dict(model.config)}
             self.record = EnergyRecord.of(config, architecture, self.stepper.probed.cpu())
-            self.folder = RunFolder(options.out, self.record, config.report_steps)
+            self.folder = RunFolder(out, self.record, config.report_steps)
 
     def run(self) -> None:
         with contextlib.ExitStack() as stack:
@@ -372,7 +373,7 @@ class _EnergyRun:
         finished, now = self.state.step == self.config.steps, time.monotonic()
         if self.state.metrics and (finished or now - self._last_curves >= CURVES_SECONDS):
             self._last_curves = now
-            draw_curves(self.folder.path / "curves.png", self.state.metrics, _CURVES, "nats (the loss: / sub-pixel)")
+            draw_curves(self.folder.path / "curves.png", self.state.metrics)
         self._last_checkpoint = time.monotonic()
         self.signals.check(f"stopped at step {self.state.step}; the same call resumes it")
 

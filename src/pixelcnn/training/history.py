@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "draw_curves"]
 
-_LOSSES = {
-    "train_loss": "training, before each step",
-    "validation_loss": "validation",
-    "validation_loss_ema": "validation, averaged weights",
-}
-_UNIT = "negative log-likelihood (nats / sub-pixel)"
+_OF_DATA = (
+    "negative log-likelihood (nats / sub-pixel)",
+    {
+        "train_loss": "training, before each step",
+        "validation_loss": "validation",
+        "validation_loss_ema": "validation, averaged weights",
+    },
+)
+_OF_ENERGY = (
+    "nats (the loss: / sub-pixel)",
+    {"loss": "variational free energy x beta", "deviation": "its standard deviation over images"},
+)
 _DPI = 120
 
 
@@ -31,7 +37,8 @@ class History:
 
     Each has "epoch" and "step", counted from 1, "train_loss" and "validation_loss" in nats per sub-pixel (and
     "validation_loss_ema", with averaged weights), "validation_nats_per_image", "validation_bits_per_dim",
-    "learning_rate", "gradient_norm" and "gradient_norm_max".
+    "learning_rate", "gradient_norm" and "gradient_norm_max". Of a run of `pixelcnn.fit_energy` it has "beta", "loss",
+    "energy", "entropy" and "deviation" in place of the losses.
     """
 
     epochs: tuple[dict[str, Any], ...]
@@ -67,26 +74,21 @@ class History:
         """
         if not self.epochs:
             raise ValueError("there is nothing to plot: no epoch has finished")
-        return figure_of(self.epochs, _LOSSES, _UNIT)
+        return figure_of(self.epochs)
 
     def _repr_png_(self) -> bytes | None:
         return figure_png(self.plot(), _DPI) if self.epochs else None
 
 
-def figure_of(metrics: Sequence[dict[str, Any]], curves: dict[str, str], unit: str) -> Figure:
-    """Curves by epoch, those of the metrics that are there, above the gradients' norms and the learning rate.
-
-    Args:
-        metrics: The lines of metrics.jsonl.
-        curves: Keys of the metrics, and what they are.
-        unit: What their axis shows.
-    """
+def figure_of(metrics: Sequence[dict[str, Any]]) -> Figure:
+    """The lines of metrics.jsonl as curves by epoch, above the gradients' norms and the learning rate."""
     from matplotlib.figure import Figure  # takes half a second to import, so not before
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     epochs = [line["epoch"] for line in metrics]
+    unit, curves = _OF_ENERGY if "loss" in metrics[0] else _OF_DATA
     for key, name in curves.items():
         if key in metrics[0]:
             axes.plot(epochs, [line[key] for line in metrics], marker="o", markersize=3, label=name)
@@ -105,8 +107,6 @@ def figure_of(metrics: Sequence[dict[str, Any]], curves: dict[str, str], unit: s
     return figure
 
 
-def draw_curves(
-    path: Path, metrics: Sequence[dict[str, Any]], curves: dict[str, str] = _LOSSES, unit: str = _UNIT
-) -> None:
-    """Writes the picture of `figure_of`, by default of a run's losses."""
-    write_file(path, figure_png(figure_of(metrics, curves, unit), _DPI))
+def draw_curves(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
+    """Writes the picture of `figure_of`."""
+    write_file(path, figure_png(figure_of(metrics), _DPI))
