@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pixelcnn
+from pixelcnn.processes import Processes
 from pixelcnn.training import steppers
 from tiny import TINY, stripes
 
@@ -50,6 +51,10 @@ def test_auto_is_what_pays_and_the_run_says_so(monkeypatch, tmp_path):
     cpu = torch.device("cpu")
     config = dataclasses.replace(TINY, precision="auto", epochs=1, sample_images=0)
     assert steppers.precision_of(config, cpu) == "bf16"
+    for others, expected in ((1.0, "bf16"), (0.0, "float32")):
+        both = Processes(0, 2)
+        monkeypatch.setattr(both, "sum", lambda values, others=others: [values[0] + others])
+        assert steppers.precision_of(config, cpu, both) == expected
     assert steppers.precision_of(TINY, cpu) == "float32"
     assert steppers.precision_of(pixelcnn.config.PRESETS["seed"], cpu) == "float32"
     pixelcnn.train(config, stripes(8), stripes(4), out=tmp_path / "run")

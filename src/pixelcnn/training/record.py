@@ -109,7 +109,6 @@ class RunRecord(Record):
         training: tuple[Tensor | Patches, Tensor | None, Tensor | None],
         validation: tuple[Tensor | Patches, Tensor | None, Tensor | None],
         data: str,
-        precision: str = "float32",
         processes: int = 1,
         init: str = "",
     ) -> RunRecord:
@@ -119,7 +118,6 @@ class RunRecord(Record):
             training=_fingerprint(*training),
             validation=_fingerprint(*validation),
             train=config,
-            precision=precision,
             processes=processes,
             init=init,
         )

@@ -102,9 +102,9 @@ class Run:
                     raise ValueError(f"{name} must be {off} for a model with a map, which stays as it is, got {value}")
         if config.frequency_bias and init is None:
             start_at_frequencies(self.model, training_data[0], config.seed)
-        precision = precision_of(config, self.device)
-        self.record = RunRecord.of(config, training_data, validation_data, data, precision, processes.count, weights)
-        self.record.check_alike(processes)
+        record = RunRecord.of(config, training_data, validation_data, data, processes.count, weights)
+        record.check_alike(processes)
+        self.record = dataclasses.replace(record, precision=precision_of(config, self.device, processes))
         self.model.to(self.device)
         self.batches = Batches(config, self.model, *training_data, processes=processes)
         self.steps_per_epoch = self.batches.steps_per_epoch

@@ -35,7 +35,7 @@ def stepper_for(
     model: AutoregressiveModel, config: TrainConfig, batches: Batches, processes: Processes = ALONE
 ) -> Stepper | ResidentStepper:
     """The stepper for a model on its device: the resident one for one process with all images on a CUDA device."""
-    cuda, bf16 = model.device.type == "cuda", precision_of(config, model.device) == "bf16"
+    cuda, bf16 = model.device.type == "cuda", precision_of(config, model.device, processes) == "bf16"
     if cuda and batches.resident and processes.count == 1:
         return ResidentStepper(model, config, batches, bf16=bf16, compiled=config.compile)
     return Stepper(model, config, bf16=bf16, processes=processes)
@@ -58,13 +58,14 @@ def steps_of(
     return stepper.run(itertools.islice(batches.epoch(epoch, done), stop - done), rates)
 
 
-def precision_of(config: TrainConfig, device: torch.device) -> Literal["float32", "bf16"]:
-    """The precision in which a run on a device multiplies."""
+def precision_of(
+    config: TrainConfig, device: torch.device, processes: Processes = ALONE
+) -> Literal["float32", "bf16"]:
+    """The precision in which a run on a device multiplies: one for all processes, as they wait for the slowest."""
     if config.precision != "auto":
         return config.precision
-    if device.type == "cpu":
-        return "bf16" if bf16_pays() else "float32"
-    return "bf16" if device.type == "cuda" else "float32"
+    pays = bf16_pays() if device.type == "cpu" else device.type == "cuda"
+    return "bf16" if processes.sum([pays]) == [processes.count] else "float32"
 
 
 @functools.cache
