@@ -109,6 +109,14 @@ def test_the_transfer_matrix_takes_any_couplings():
     )
 
 
+@pytest.mark.parametrize("beta", [19.9, 20.1, 800.0])
+def test_the_references_agree_near_zero_temperature(beta):
+    for energy in (Ising(), Ising((1.0, -1.0), 0.7, "free"), EdwardsAnderson((3, 4), 1)):
+        expected = enumerated_log_z(energy, (1, 3, 4), 2, beta)
+        assert transfer_log_z(energy, 3, 4, beta) == pytest.approx(expected, rel=1e-12)
+    assert kaufman_log_z(3, 4, beta) == pytest.approx(enumerated_log_z(Ising(), (1, 3, 4), 2, beta), rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

@@ -25,6 +25,7 @@ __all__ = ["checked_beta", "enumerated_log_z", "every_image", "kaufman_log_z", "
 _MAX_IMAGES = 2**24
 _MAX_FREE, _MAX_PERIODIC = 16, 10  # width of a lattice whose rows' states are enumerated, by its vertical boundary
 _CHUNK = 2**16
+_COLD = 20.0  # beta times coupling from which on, to the last bit, all that counts are the two states of equal spins
 
 
 def every_image(image_shape: tuple[int, int, int], levels: int, chunk: int = _CHUNK) -> Iterator[Tensor]:
@@ -76,8 +77,6 @@ def transfer_log_z(energy: Ising, height: int, width: int, beta: float) -> float
     spins = 2 * (states[:, None] >> torch.arange(width - 1, -1, -1, device="cpu") & 1).double() - 1
     field = energy.field(height, width)
 
-    signs = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64, device="cpu")
-
     def row(i: int) -> Tensor:
         """The logarithm of the weight of row i alone in each of its states."""
         return beta * ((spins * spins.roll(-1, 1)) @ right[i] + spins @ field[i])
@@ -85,22 +84,18 @@ def transfer_log_z(energy: Ising, height: int, width: int, beta: float) -> float
     def next_row(state: Tensor, i: int) -> Tensor:
         """Sums over the states of row i, the last axis, with the bonds to the row below it, whose states remain."""
         for j in range(width):
-            bond = torch.exp(beta * down[i, j] * signs)
-            state = torch.einsum("aob,on->anb", state.reshape(-1, 2, 2 ** (width - 1 - j)), bond)
+            bond = beta * down[i, j]
+            low, high = state.reshape(-1, 2, 2 ** (width - 1 - j)).unbind(1)  # by the spin of row i
+            state = torch.stack([torch.logaddexp(low + bond, high - bond), torch.logaddexp(low - bond, high + bond)], 1)
         return state.reshape(-1, 2**width)
 
-    first = row(0)
-    total = first.max().item()
-    state = (first - total).exp()
-    state = state.diag() if wraps else state[None]  # with the first row as the first axis
+    state = row(0)[None]  # logarithms; with the first row as the first axis, if that is to be remembered
+    if wraps:
+        state = torch.full((2**width, 2**width), -math.inf, dtype=torch.float64, device="cpu").diagonal_scatter(row(0))
     for i in range(1, height):
-        weight = row(i)
-        most = weight.max()
-        state = next_row(state, i - 1) * (weight - most).exp()
-        scale = state.max()
-        state, total = state / scale, total + most.item() + math.log(scale)
+        state = next_row(state, i - 1) + row(i)
     found = next_row(state, height - 1).diagonal() if wraps else state
-    return total + math.log(found.sum())
+    return torch.logsumexp(found.flatten(), 0).item()
 
 
 def kaufman_log_z(height: int, width: int, beta: float, coupling: float = 1.0) -> float:
@@ -125,6 +120,8 @@ def kaufman_log_z(height: int, width: int, beta: float, coupling: float = 1.0) -
     k = checked_beta(beta) * number("coupling", coupling)
     if not k > 0:
         raise ValueError(f"beta * coupling must be positive, got {k!r}")
+    if k > _COLD:
+        return 2 * m * n * k + math.log(2)
     momenta = torch.arange(2 * n, dtype=torch.float64, device="cpu") * (math.pi / n)
     # cosh(gamma) = cosh(2k)^2 / sinh(2k) - cos(momentum), without its cancellation near 1
     excess = (math.sinh(2 * k) - 1) ** 2 / math.sinh(2 * k) + 2 * torch.sin(momenta / 2) ** 2
