@@ -73,7 +73,7 @@ def energies_of(energy: Energy, images: Tensor, name: str = "energy") -> Tensor:
 
 def magnetisation(images: Tensor) -> Tensor:
     """The mean spin of each image of two levels, in -1..1: float64 (N,)."""
-    return 2 * images.flatten(1).to(torch.float64).mean(1) - 1
+    return _spins(images.flatten(1)).mean(1)
 
 
 def uniform_images(n: int, image_shape: tuple[int, int, int], levels: int, seed: int = 0) -> Tensor:
@@ -245,6 +245,8 @@ class SherringtonKirkpatrick:
 
 
 def _spins(levels: Tensor) -> Tensor:
+    if levels.numel() and (top := int(levels.max())) > 1:
+        raise ValueError(f"images of spins must hold levels 0..1, got {top}")
     return 2 * levels.to(torch.float64) - 1
 
 
