@@ -18,7 +18,7 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.evaluation import bootstrap_interval, evaluate
 from pixelcnn.images import surprise_map, surprise_of, to_pil
-from pixelcnn.scoring import compressed_bits, score
+from pixelcnn.scoring import Scores, compressed_bits, score
 
 DIMS = 30 * math.log(2)
 
@@ -64,6 +64,18 @@ def test_the_best_compressor_counts():
     assert compressed_bits(images, 2).tolist() == sizes
     noise = torch.randint(256, (1, 2, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert compressed_bits(noise, 256) >= 8 * noise.numel()  # two channels: DEFLATE alone
+    for channels in (1, 3):  # of 12 bits, of which 8-bit pictures would lose four
+        noise = torch.randint(2**12, (1, channels, 28, 28), generator=torch.Generator().manual_seed(0))
+        assert compressed_bits(noise, 2**12) >= 12 * noise.numel()
+
+
+def test_scores_that_are_nearly_equal_are_shown_in_few_bars(monkeypatch):
+    values = 1 + 1e-3 * torch.linspace(0, 1, 100, dtype=torch.float64)
+    values[0] = 5.0
+    shown = []
+    monkeypatch.setattr("pixelcnn.scoring.figure_png", shown.append)
+    Scores(log_prob=values, bits_per_dim=values, score=values)._repr_png_()
+    assert len(shown[0].axes[0].patches) == 10
 
 
 @pytest.mark.parametrize(
@@ -72,7 +84,8 @@ def test_the_best_compressor_counts():
         ({"method": "magic"}, "method must be one of likelihood, ratio, complexity, typicality, got 'magic'"),
         ({"method": "ratio"}, "background must be given for the score 'ratio'"),
         ({"reference": levels(1)}, "reference must be left out for the score 'likelihood'"),
-        ({"method": "typicality", "reference": levels(0)}, "reference must hold at least one image, got 0"),
+        ({"method": "typicality", "reference": levels(0)}, "reference images must hold at least one image, got 0"),
+        ({"method": "typicality", "reference": levels(1).mT}, r"reference images must have shape \(N, 1, 6, 5\), got"),
         ({"method": "typicality", "reference": levels(1), "batch": 0}, "batch must be an integer of at least 1"),
         ({"batch": 2}, "batch must be 1 unless the score is typicality, got 2"),
         ({"method": "ratio", "background": pixelcnn.PixelCNN((3, 6, 5), filters=6, blocks=0)}, r"shape \(N, 3, 6, 5\)"),

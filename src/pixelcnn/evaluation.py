@@ -36,7 +36,8 @@ class Evaluation:
     """95 % bootstrap interval of `nats_per_image`: percentiles of 1,000 resampled means, with a fixed seed; NaN for one
     image."""
     nats_per_subpixel: float
-    """`nats_per_image` / (C * H * W), or the mean of that over images of several sizes: what Keras calls the loss."""
+    """`nats_per_image` / (C * H * W), of images of several sizes by their mean number of sub-pixels: what Keras calls the
+    loss."""
     bits_per_dim: float
     """`nats_per_subpixel` / ln 2: comparable between image sizes."""
     images_per_second: float
@@ -169,7 +170,6 @@ def checked_data(
     images: ArrayLike,
     labels: ArrayLike | None,
     condition: ArrayLike | None,
-    name: str = "images",
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Images, at least one, labels and condition as tensors.
 
@@ -178,7 +178,7 @@ def checked_data(
     """
     images = model.checked_images(images)
     if len(images) == 0:
-        raise ValueError(f"{name} must hold at least one image, got 0")
+        raise ValueError("images must hold at least one image, got 0")
     return images, *model.checked_given(labels, condition, len(images))
 
 

@@ -33,8 +33,8 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer, tensor
 from pixelcnn.evaluation import checked_data, log_probs
-from pixelcnn.images import encoded, figure_png, to_pil
-from pixelcnn.levels import levels_of
+from pixelcnn.images import encoded, exact_picture, figure_png
+from pixelcnn.levels import GREY_LEVELS, levels_of
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 
@@ -63,7 +63,7 @@ class Scores:
 
         figure = Figure(figsize=(6, 3), layout="constrained")
         axes = figure.subplots()
-        axes.hist(self.score.tolist(), bins="auto")
+        axes.hist(self.score.tolist(), bins="sqrt")  # "auto" makes millions where most scores are nearly equal
         axes.set(xlabel="score (bits per sub-pixel), higher for more unusual images", ylabel="images")
         return figure_png(figure)
 
@@ -89,8 +89,9 @@ def score(
         condition: As for `AutoregressiveModel.log_prob`.
         method: Which score; see the module's docstring.
         background: For `ratio`: a model of the same images that knows only their background, such as one trained with
-            `TrainConfig.mutate`.
-        reference: For `typicality`: images that are typical, held out from training, uint8 levels (M, C, H, W).
+            `TrainConfig.mutate`. It scores without labels and condition.
+        reference: For `typicality`: images that are typical, held out from training, uint8 levels (M, C, H, W). They are
+            scored without labels and condition.
         batch: For `typicality`: how many consecutive images are judged together; the last batch may have fewer.
         progress: Show a bar on standard error.
 
@@ -124,7 +125,10 @@ def score(
         found = bits - compressed_bits(images, model.levels, progress=progress) / model.subpixels
     elif method == "typicality":
         assert reference is not None
-        reference, *_ = checked_data(model, reference, None, None, "reference")
+        try:
+            reference, *_ = checked_data(model, reference, None, None)
+        except ValueError as error:
+            raise ValueError(f"reference {error}") from None
         typical = -log_probs(model, reference, (None, None), "scoring the reference", progress=progress).mean() / dims
         parts = torch.split(bits, batch)
         found = torch.cat([(part.mean() - typical).abs().expand(len(part)) for part in parts])
@@ -159,7 +163,8 @@ def compressed_bits(images: ArrayLike, levels: int, *, progress: bool = False) -
     """The bits that the best of PNG, lossless WebP and DEFLATE needs for each image by itself: float64 (N,).
 
     Args:
-        images: uint8 levels (N, C, H, W). Unless they have 1 or 3 channels, only DEFLATE counts.
+        images: uint8 levels (N, C, H, W). Only DEFLATE counts unless they have 1 or 3 channels, and only it and PNG with
+            more than 256 levels in one channel.
         levels: Number of levels; with two levels, DEFLATE gets eight pixels per byte.
         progress: Show a bar on standard error.
     """
@@ -168,11 +173,12 @@ def compressed_bits(images: ArrayLike, levels: int, *, progress: bool = False) -
         for image in images.cpu():
             flat = image.numpy()
             sizes = [len(zlib.compress((np.packbits(flat) if levels == 2 else flat).tobytes(), 9))]
-            if len(image) in (1, 3):
-                picture = to_pil(image, levels)
+            if len(image) == 1 or (len(image) == 3 and levels <= GREY_LEVELS):
+                picture = exact_picture(image, levels)
                 black_or_white = levels == 2 and len(image) == 1
                 sizes.append(len(encoded(picture.convert("1") if black_or_white else picture, optimize=True)))
-                sizes.append(len(encoded(picture, "WEBP", lossless=True, quality=100, method=4)))
+                if levels <= GREY_LEVELS:
+                    sizes.append(len(encoded(picture, "WEBP", lossless=True, quality=100, method=4)))
             found.append(8.0 * min(sizes))
             bar.update()
     return torch.tensor(found, dtype=torch.float64, device="cpu")
