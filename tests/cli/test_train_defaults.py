@@ -25,6 +25,9 @@ from pixelcnn.cli.train import Train
         ("photos --preset seed", "pixelcnn", 0),
         ("hf:somebody/pictures", "plusplus", 0),
         ("cifar-10-binary.tar.gz --conditional", "plusplus", 0),
+        ("photos --out mnist", "plusplus", 0),
+        ("mnist --preset=seed --preset fast", "gated", 0),
+        ("mnist --preset fast --preset=seed", "pixelcnn", 0),
         ("--help", "gated", 0),
     ],
 )

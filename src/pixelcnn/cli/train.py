@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,8 +220,9 @@ def _of_any_depth(model: GatedPixelCNNConfig) -> GatedPixelCNNConfig:
 
 def _suited(arguments: list[str]) -> tuple[str | None, int]:
     """The family that suits the data, None for the preset's, and their levels, as far as the arguments tell."""
-    named = any(each in ("mnist", "mnist-dynamic") or each.endswith((".npy", ".npz")) for each in arguments)
-    sources = (each for each in arguments if each.startswith("hf:") or each.endswith(".tar.gz") or Path(each).is_dir())
+    others = [each for before, each in itertools.pairwise(["", *arguments]) if before != "--out"]
+    named = any(each in ("mnist", "mnist-dynamic") or each.endswith((".npy", ".npz")) for each in others)
+    sources = (each for each in others if each.startswith("hf:") or each.endswith(".tar.gz") or Path(each).is_dir())
     pictures = not named and any(sources)
     given = _given(arguments, "--levels")
     levels = int(given) if given.isdecimal() else GREY_LEVELS if pictures else 2
@@ -230,13 +232,14 @@ def _suited(arguments: list[str]) -> tuple[str | None, int]:
 
 
 def _given(arguments: list[str], option: str) -> str:
-    """The value of an option in the arguments; "" if they do not hold it."""
-    for k, argument in enumerate(arguments):
-        if argument == option and k + 1 < len(arguments):
-            return arguments[k + 1]
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-    return ""
+    """The value of an option in the arguments, the last if it is repeated, as the parser has it; "" if there is none."""
+    found = ""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        if argument == option:
+            found = following
+        elif argument.startswith(f"{option}="):
+            found = argument.partition("=")[2]
+    return found
 
 
 COMMANDS = {"train": Train}
