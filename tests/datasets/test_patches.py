@@ -184,7 +184,7 @@ def test_what_patches_are_given_must_fit_all_of_them(tmp_path):
     none = Patches(patches.store, [], 8, 4)
     binary = TrainConfig(model=PixelCNNConfig(image_shape=(3, 8, 8)), binarise=True)
     for config_, training, given, said in (
-        (config, patches, {"training_labels": [0] * (count - 1) + [2]}, r"training labels must be in 0\.\.1, got 0\.\.2"),
+        (config, patches, {"training_labels": [0] * (count - 1) + [2]}, r"training labels must be in 0\.\.1, got .*2"),
         (config, patches, {"training_labels": [0, 1]}, rf"training labels must be .*\({count},\)"),
         (config, patches, {"training_condition": patches.tiles()}, "training_condition must be left out"),
         (config, none, {"training_labels": []}, "training must hold at least one image"),

@@ -83,8 +83,8 @@ def test_the_card_says_what_the_recipe_was(tmp_path):
     card = (tmp_path / "model" / "README.md").read_text()
     assert (
         "Adam, learning rate 0.0005 (one-cycle), gradient norm at most 0.5, weight decay 0.01, dropout 0.1, images "
-        "shifted by up to 1 pixels, images mirrored with probability 1/2, weights averaged with decay 0.9, seed 0" in card
-    )
+        "shifted by up to 1 pixels, images mirrored with probability 1/2, weights averaged with decay 0.9, seed 0"
+    ) in card
     assert "The weights are those after epoch 2, the best." in card
     assert f"- first weights: those of the model of SHA-256 {checksum(tiny_model())}\n\n2 epochs" in card
 

@@ -232,7 +232,7 @@ def _suited(arguments: list[str]) -> tuple[str | None, int]:
 
 
 def _given(arguments: list[str], option: str) -> str:
-    """The value of an option in the arguments, the last if it is repeated, as the parser has it; "" if there is none."""
+    """The value of an option in the arguments, its last one as for the parser; "" if they do not hold it."""
     found = ""
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if argument == option:

@@ -159,8 +159,6 @@ def checked_data(
     Raises:
         ValueError: If they do not fit, or are missing; the message begins with the name.
     """
-    classes, size = conditions_of(product.config)
-    conditioned = size is not None or any(map_of(product.config))
     if not isinstance(images, Patches):
         images = tensor(f"{name} images", images)
     if len(images) == 0:
@@ -168,23 +166,16 @@ def checked_data(
     if isinstance(images, Patches):
         if grey:
             raise ValueError("binarise must be False for patches, which hold levels, got True")
-        first = images.drawn(torch.zeros(1, dtype=torch.int64, device="cpu"), 0, 0)
-        if images.shrink > 1:  # the maps are made from each patch; that of the first shows whether they fit
-            if condition is not None:
-                raise ValueError(f"{name}_condition must be left out: the patches are conditioned on themselves")
-            condition = shrunk(first, images.shrink, model.levels)
+        return _checked_patches(name, images, labels, condition, model, product)
+    classes, size = conditions_of(product.config)
+    conditioned = size is not None or any(map_of(product.config))
     if labels is None and (classes is not None or (conditioned and condition is None)):
         missing = "labels" if classes is not None or size is not None else "condition"
         raise ValueError(f"{name}_{missing} must be given: the model is conditional")
     if conditioned and condition is None and classes is not None:
         raise ValueError(f"{name}_condition must be given: the model is conditional")
     try:
-        if isinstance(images, Patches):
-            model.checked_images(first)
-            if images.shrink > 1:
-                product.checked_given(None, condition, 1)
-                return images, product.checked_given(labels, None, len(images))[0], None
-        elif grey:
+        if grey:
             images = levels_of("images", images, GREY_LEVELS)
             model.checked_images(images.clamp(max=1))
         else:
@@ -192,6 +183,29 @@ def checked_data(
         return images, *product.checked_given(labels, condition, len(images))
     except ValueError as error:
         raise ValueError(f"{name} {error}") from None
+
+
+def _checked_patches(
+    name: str,
+    patches: Patches,
+    labels: ArrayLike | None,
+    condition: ArrayLike | None,
+    model: AutoregressiveModel,
+    product: AutoregressiveModel,
+) -> tuple[Patches, Tensor | None, Tensor | None]:
+    """`checked_data` by what is given with all patches, and by the first one, with its map if they make their own."""
+    if patches.shrink > 1 and condition is not None:
+        raise ValueError(f"{name}_condition must be left out: the patches are conditioned on themselves")
+    try:
+        given = product.checked_given(labels, condition, len(patches))
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
+    first = patches.drawn(torch.zeros(1, dtype=torch.int64, device="cpu"), 0, 0)
+    label, its_condition = (None if each is None else each[:1] for each in given)
+    if patches.shrink > 1:
+        its_condition = shrunk(first, patches.shrink, model.levels)
+    checked_data(name, first, label, its_condition, model, product, grey=False)
+    return patches, *given
 
 
 def shifted(images: Tensor, indices: Tensor, reach: int, seed: int, epoch: int | Tensor) -> Tensor:

@@ -58,9 +58,7 @@ def steps_of(
     return stepper.run(itertools.islice(batches.epoch(epoch, done), stop - done), rates)
 
 
-def precision_of(
-    config: TrainConfig, device: torch.device, processes: Processes = ALONE
-) -> Literal["float32", "bf16"]:
+def precision_of(config: TrainConfig, device: torch.device, processes: Processes = ALONE) -> Literal["float32", "bf16"]:
     """The precision in which a run on a device multiplies: one for all processes, as they wait for the slowest."""
     if config.precision != "auto":
         return config.precision
