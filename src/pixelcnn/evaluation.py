@@ -36,7 +36,7 @@ class Evaluation:
     """95 % bootstrap interval of `nats_per_image`: percentiles of 1,000 resampled means, with a fixed seed; NaN for one
     image."""
     nats_per_subpixel: float
-    """`nats_per_image` / (C * H * W), of images of several sizes by their mean number of sub-pixels: what Keras calls the
+    """`nats_per_image` / (C * H * W), with the mean of C * H * W over images of several sizes: what Keras calls the
     loss."""
     bits_per_dim: float
     """`nats_per_subpixel` / ln 2: comparable between image sizes."""

@@ -90,8 +90,8 @@ def score(
         method: Which score; see the module's docstring.
         background: For `ratio`: a model of the same images that knows only their background, such as one trained with
             `TrainConfig.mutate`. It scores without labels and condition.
-        reference: For `typicality`: images that are typical, held out from training, uint8 levels (M, C, H, W). They are
-            scored without labels and condition.
+        reference: For `typicality`: images that are typical, held out from training, uint8 levels (M, C, H, W); scored
+            without labels and condition.
         batch: For `typicality`: how many consecutive images are judged together; the last batch may have fewer.
         progress: Show a bar on standard error.
 
@@ -163,8 +163,8 @@ def compressed_bits(images: ArrayLike, levels: int, *, progress: bool = False) -
     """The bits that the best of PNG, lossless WebP and DEFLATE needs for each image by itself: float64 (N,).
 
     Args:
-        images: uint8 levels (N, C, H, W). Only DEFLATE counts unless they have 1 or 3 channels, and only it and PNG with
-            more than 256 levels in one channel.
+        images: uint8 levels (N, C, H, W). Unless they have 1 or 3 channels, only DEFLATE counts; with more than 256
+            levels also PNG for one channel, and WebP, which has 8 bits, not at all.
         levels: Number of levels; with two levels, DEFLATE gets eight pixels per byte.
         progress: Show a bar on standard error.
     """

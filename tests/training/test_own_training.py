@@ -83,6 +83,8 @@ def test_what_validates_is_held_out_by_content(tmp_path, monkeypatch):
     assert torch.equal(pixelcnn.load("trained/noise").log_prob(images), model.log_prob(images))
     with pytest.raises(ValueError, match="validation must be given"):
         train(tmp_path / "one", images[:1])
+    with pytest.raises(ValueError, match=r"validation must be given beside grey values \(config\.binarise\)"):
+        train(tmp_path / "grey", 255 * images, config=dataclasses.replace(ONE, binarise=True))
     for count in (59, 61):  # which would be those of other images
         with pytest.raises(ValueError, match=rf"training_labels must be given for each of 60 images, got \({count},\)"):
             train(tmp_path / "labels", images, config=BY_CLASS, training_labels=torch.zeros(count, dtype=torch.int64))

@@ -30,8 +30,8 @@ class TrainConfig:
     model: tyro.conf.AvoidSubcommands[ModelConfig] = field(default_factory=PixelCNNConfig)
     """The architecture."""
     label_dropout: Annotated[float, Range(0, 1)] = 0.1
-    """For a conditional model: probability that a training image is shown without its class or vector, drawn anew in
-    each epoch. The model thereby also learns the unconditional distribution, which guidance needs."""
+    """For a conditional model: probability that a training image is shown without its class, vector or map, drawn anew
+    in each epoch. The model thereby also learns the unconditional distribution, which guidance needs."""
     protocol: Literal["clean", "seed"] = "clean"
     """The split of MNIST: `clean` is 55,000 training, 5,000 validation and 10,000 official test images; `seed` is the
     Keras example's: the last 7,000 of all 70,000 images validate (and most of the test set is trained on)."""
