@@ -101,7 +101,10 @@ class RunFolder:
         self._check_epochs(checkpoint[0], path)
         self._source = path.parent
         if any(later.name > checkpoint[0].name for later in checkpoints(self.checkpoints)):
-            raise ValueError(f"{self.path} holds later checkpoints than {path}; resume it in another folder")
+            raise ValueError(
+                f"{self.path} holds later checkpoints than {path}; resume it in another folder, or the newest one here "
+                "with --resume auto"
+            )
         return checkpoint
 
     def _copy_best(self, state: RunState) -> None:
