@@ -152,6 +152,21 @@ def test_a_stopped_run_is_loaded_and_trained_on(tmp_path):
         pixelcnn.load(tmp_path / "run")
 
 
+def test_constants_of_a_network_outlast_a_stop(tmp_path, monkeypatch):
+    build, given = pixelcnn.PixelCNN.__init__, (tiny.stripes(8), tiny.stripes(4, 1))
+
+    def with_constant(self, *args, **options):
+        build(self, *args, **options)
+        self.register_buffer("constant", torch.ones(2))
+
+    monkeypatch.setattr(pixelcnn.PixelCNN, "__init__", with_constant)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, *given, on_epoch=stop_after_validation)
+    with pytest.warns(UserWarning, match="has not finished"):
+        assert torch.equal(pixelcnn.load(tmp_path).constant, torch.ones(2))
+    assert torch.equal(train(tmp_path, *given).constant, torch.ones(2))
+
+
 def stop_after_validation(line, model):
     raise KeyboardInterrupt
 

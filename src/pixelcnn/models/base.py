@@ -382,8 +382,8 @@ def _read_unfinished(run: Path) -> AutoregressiveModel:
         model, orders = cls.from_config(from_dict(cls.Config, fields, where)), ORDERS[:1]
     kind = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     weights = {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
-    check_tensors(model.state_dict(), weights, where)
-    model.load_state_dict(weights)
+    check_tensors(dict(model.named_parameters()), weights, where)
+    model.load_state_dict(weights, strict=False)  # without buffers, which do not change in training
     steps = f"step {state['step']}"
     warnings.warn(f"the run in {run} has not finished: the model is that of {steps}", stacklevel=3)
     if len(orders) > 1:
