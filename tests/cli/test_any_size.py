@@ -17,6 +17,8 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
+from pixelcnn.config import DataConfig
+from pixelcnn.datasets import open_data
 
 SIZES = [(6, 5), (6, 5), (9, 4), (2, 12), (6, 5)]
 
@@ -142,3 +144,25 @@ def test_a_large_picture_shows_progress_and_ctrl_c_ends_it(command, bar, tmp_pat
         process.kill()
         process.communicate()
     assert set(tmp_path.iterdir()) - before <= {tmp_path / "cache"}
+
+
+@pytest.mark.parametrize("crop", ["centre", "none"])
+@pytest.mark.filterwarnings("default")
+def test_options_and_remarks_are_those_of_images_of_one_size(crop, capsys):
+    """A share that is held out, a bit depth, frames and files that are left out."""
+    np.save("many.npy", np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8))
+    command = ["evaluate", "classes", "--classes", "none", "--json", "--crop", crop]
+    assert main([*command, "many.npy:validation", "--held-out", "0.5"]) == 0
+    held_out = open_data("many.npy:validation", 256, config=DataConfig(held_out=0.5)).images
+    assert json.loads(capsys.readouterr().out)["images"] == len(held_out) > 15
+    assert main([*command, "many.npy", "--bit-depth", "12"]) == 2
+    assert "bit_depth must be left out for many" in capsys.readouterr().err
+    frames = [Image.new("L", (4, 4), value) for value in (0, 200, 100)]
+    frames[0].save("flat/9.gif", save_all=True, append_images=frames[1:])
+    Path("flat/x.heic").touch()
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save("flat/deep.png")
+    assert main([*command, "flat"]) == 0
+    said = capsys.readouterr().err
+    assert "warning: flat: left out by their endings: 1 .heic\n" in said
+    assert "warning: flat: 1 picture has several frames or pages, of which the first is taken: 2 are left out" in said
+    assert "warning: flat: pictures stored with 16 bits are read as 10 bits" in said

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,21 @@ def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setattr("pixelcnn.datasets.patches.side_of", overtaken)
     opened()
     assert [(path, path.stat().st_ino) for path in folder.iterdir()] == first
+
+
+def test_what_is_left_out_is_told():
+    """Files, frames and black pictures, as of images of one size; and a folder has a name, however it is written."""
+    Path("dark").mkdir()
+    os.chdir("dark")
+    for k in range(20):
+        Image.fromarray(np.random.default_rng(k).integers(0, 20, (9, 9), dtype=np.uint8)).save(f"{k}.png")
+    frames = [Image.new("L", (9, 9), value) for value in (0, 200, 100)]
+    frames[0].convert("RGB").save("moving.gif", save_all=True, append_images=frames[1:])
+    Path("x.heic").touch()
+    with pytest.warns(UserWarning, match=r"^dark: ") as found:
+        data = open_training(".", "clean", None, DataConfig(patch=8, held_out=0.4), progress=False)
+    said = [str(each.message) for each in found]
+    assert said[0] == "dark: left out by their endings: 1 .heic"
+    assert said[1].startswith("dark: 1 picture has several frames or pages, of which the first is taken: 2 are left")
+    assert said[2].startswith("dark: the images are nearly black: all their levels are in 0..19")
+    assert data.description.startswith("dark (")

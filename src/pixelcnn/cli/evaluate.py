@@ -51,7 +51,8 @@ class _OnData:
     def _parts(self, model: AutoregressiveModel, **shares: float) -> Iterator[Data]:
         """The first --images images of DATA, those of one size at a time."""
         left = math.inf if self.images is None else self.images
-        for data in self._own_sizes(model) if self.crop == "none" else [self._opened(self.data, model, **shares)]:
+        whole = self.crop == "none"
+        for data in self._own_sizes(model, **shares) if whole else [self._opened(self.data, model, **shares)]:
             kept = int(min(left, len(data.images)))
             labels, names = None if data.labels is None else data.labels[:kept], data.names()[:kept]
             yield replace(data, images=data.images[:kept], labels=labels, names=names.copy)
@@ -59,7 +60,7 @@ class _OnData:
             if not left:
                 return
 
-    def _own_sizes(self, model: AutoregressiveModel) -> Iterator[Data]:
+    def _own_sizes(self, model: AutoregressiveModel, **shares: float) -> Iterator[Data]:
         """DATA's images as they are."""
         from pixelcnn.datasets import open_own_sizes
         from pixelcnn.processes import job
@@ -71,7 +72,8 @@ class _OnData:
             )
         if job().count > 1:
             raise ValueError("--crop none is for one process")
-        yield from open_own_sizes(self.data, channels, model.levels, bit_depth=self.bit_depth, layout=self.layout)
+        reading: dict[str, Any] = {"bit_depth": self.bit_depth, "layout": self.layout, **shares}
+        yield from open_own_sizes(self.data, channels, model.levels, **reading)
 
     def _opened(self, data: str, model: AutoregressiveModel, **shares: float) -> Data:
         """A data source, as the model takes it."""

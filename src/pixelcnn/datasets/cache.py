@@ -4,7 +4,8 @@ A cache is a folder in `$XDG_CACHE_HOME/pixelcnn/data` (`~/.cache/pixelcnn/data`
 its content depends on: the source's path, the names, sizes and times of its files, and the options. It is made once,
 whichever processes ask for it (`.once`).
 
-    images.npy    uint8 levels (N, C, H, W): first the training, then the validation, then the test images
+    images.npy    levels (N, C, H, W), uint8, or int32 above 256 of them: first the training, then the validation, then
+                  the test images
     labels.npy    int64 (N,), if there are classes
     names.txt     one line per image: its file, with #k for patch k, or its index in the array
     skipped.txt   one line per picture that could not be used, and why
@@ -44,7 +45,17 @@ from pixelcnn.files import map_array, read_json, sample_digest, write_file
 from pixelcnn.levels import MAX_LEVELS, array_dtype
 from pixelcnn.progress import say
 
-__all__ = ["MAX_CLASSES", "Cache", "Contents", "Source", "Writer", "open_cache", "skipped_remark", "stamp_of"]
+__all__ = [
+    "MAX_CLASSES",
+    "Cache",
+    "Contents",
+    "Source",
+    "Writer",
+    "content_remarks",
+    "open_cache",
+    "skipped_remark",
+    "stamp_of",
+]
 
 MAX_CLASSES = 2**16  # as many as a model can have
 
@@ -52,6 +63,7 @@ _VERSION = 2  # of the files' format and of how pictures are decoded
 _FILES = ("images.npy", "labels.npy", "names.txt", "skipped.txt")
 _HEADER = 128  # bytes of a .npy file's header, for any number of images
 _MAX_NAMED = 5  # skipped pictures that are named in a remark
+_NEARLY_BLACK = 8  # images are, if all their levels are in the lowest eighth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +157,7 @@ class Cache:
     record: CacheRecord
     """Its data.json."""
     images: Tensor
-    """uint8 levels (N, C, H, W)."""
+    """Levels (N, C, H, W), uint8, or int32 above 256 of them."""
     labels: Tensor | None
     """int64 (N,)."""
 
@@ -181,6 +193,15 @@ def skipped_remark(count: int, skipped: Iterable[str], rest: str = "") -> str:
     were = "picture was" if count == 1 else "pictures were"
     others = f"; {rest or f'and {count - _MAX_NAMED:,} more'}" if count > _MAX_NAMED else ""
     return f"{count:,} {were} skipped: {'; '.join(itertools.islice(skipped, _MAX_NAMED))}{others}"
+
+
+def content_remarks(lowest: int, highest: int, levels: int) -> list[str]:
+    """A remark if images whose levels are in this range can hardly be what was meant."""
+    if lowest == highest:
+        return [f"every value is {lowest}, so there is nothing to learn"]
+    if highest < levels / _NEARLY_BLACK:
+        return [f"the images are nearly black: all their levels are in {lowest}..{highest}, of 0..{levels - 1}"]
+    return []
 
 
 def stamp_of(path: str | Path) -> list[int]:
@@ -275,7 +296,7 @@ class Writer:
         """Writes images.
 
         Args:
-            images: uint8 levels (N, C, H, W), of the same shape in every call.
+            images: Levels (N, C, H, W), of the same shape and type in every call.
             labels: A class for each, in every call or in none.
             names: A name for each.
             side: Index of `SIDES`; None lets the content decide.

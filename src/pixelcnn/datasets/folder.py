@@ -21,7 +21,8 @@ from PIL import Image
 
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import MAX_CLASSES, stamp_of
-from pixelcnn.datasets.pictures import SUFFIXES, Decoded, Depth, Pictures, PictureSource, is_grey, open_picture, opened
+from pixelcnn.datasets.picture_source import Decoded, Pictures, PictureSource
+from pixelcnn.datasets.pictures import SUFFIXES, Depth, is_grey, open_picture, opened
 from pixelcnn.files import printable
 from pixelcnn.progress import progress_bar
 from pixelcnn.threads import in_order

@@ -15,7 +15,8 @@ from PIL import Image
 
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cache import MAX_CLASSES
-from pixelcnn.datasets.pictures import Depth, Pictures, PictureSource, is_grey
+from pixelcnn.datasets.picture_source import Pictures, PictureSource
+from pixelcnn.datasets.pictures import Depth, is_grey
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.progress import progress_bar
 
@@ -27,7 +28,7 @@ class HubSource(PictureSource):
 
     Args:
         name: NAME or NAME@CONFIG.
-        levels: 2..256; None for 256.
+        levels: 2..65,536; None for 256.
         config: How the pictures are read.
 
     Raises:

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.config import DataConfig
-from pixelcnn.datasets.cache import skipped_remark
+from pixelcnn.datasets.cache import content_remarks, skipped_remark
 from pixelcnn.datasets.folder import FolderSource
 from pixelcnn.datasets.once import cache_folder, made
+from pixelcnn.datasets.picture_source import Frames
 from pixelcnn.datasets.pictures import Depth
 from pixelcnn.datasets.split import side_of
 from pixelcnn.files import read_json, sample_digest, write_file
-from pixelcnn.levels import array_dtype
+from pixelcnn.levels import MAX_LEVELS, array_dtype
 from pixelcnn.progress import say
 from pixelcnn.randomness import patch_uniforms
 
@@ -152,21 +152,19 @@ class Patches:
         return self.store.values[end - self.store.channels * height * width : end].view(-1, height, width)
 
 
-def open_pictures(folder: Path, levels: int | None, config: DataConfig, *, progress: bool) -> PictureStore:
+def open_pictures(source: FolderSource, *, progress: bool) -> PictureStore:
     """The pictures of a folder, decoded once.
 
     Args:
-        folder: The folder.
-        levels: 2..65,536; None for 256.
-        config: How pictures are read; those smaller than `config.patch` are skipped.
+        source: The folder; pictures smaller than the `patch` of its configuration are skipped.
         progress: Show a bar on standard error.
 
     Raises:
-        ValueError: If no picture can be used, one cannot and `config.strict` is set, the folder is refused, or it
+        ValueError: If no picture can be used, one cannot and `strict` is set, the folder is refused, or it
             changes while it is read.
         OSError: If the pictures cannot be written; nothing is left behind.
     """
-    source = FolderSource(folder, levels, config)
+    config = source.config
     options = {**source.options(), "held_out": config.held_out, "test": config.test, "patch": config.patch}
     stamp = source.stamp()
     identity = hashlib.sha256(json.dumps(["pictures", _VERSION, stamp, options], sort_keys=True).encode()).hexdigest()
@@ -175,7 +173,7 @@ def open_pictures(folder: Path, levels: int | None, config: DataConfig, *, progr
         return store
 
     def fill(folder: Path) -> None:
-        _fill(folder, source, config, progress=progress)
+        _fill(folder, source, progress=progress)
         source.check_unchanged(stamp)
 
     store = made(path, fill, _read)
@@ -184,16 +182,18 @@ def open_pictures(folder: Path, levels: int | None, config: DataConfig, *, progr
     return store
 
 
-def _fill(folder: Path, source: FolderSource, config: DataConfig, *, progress: bool) -> None:
+def _fill(folder: Path, source: FolderSource, *, progress: bool) -> None:
     """Decodes all pictures into a folder."""
+    config = source.config
     assert config.patch is not None
-    depth = Depth(config, source.levels, source.opened)
+    depth, frames = Depth(config, source.levels, source.opened), Frames()
     sizes: list[tuple[int, int]] = []
     names: list[str] = []
     labels: list[int | None] = []
     sides: list[int] = []
     skipped: list[str] = []
     channels, dtype = 0, array_dtype(source.levels)
+    lowest, highest = MAX_LEVELS - 1, 0
     with (
         (folder / "values.bin").open("wb") as file,
         warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities in files
@@ -209,12 +209,15 @@ def _fill(folder: Path, source: FolderSource, config: DataConfig, *, progress: b
                     names.append(name)
                     labels.append(label)
                     sides.append(side_of(image, config.held_out, config.test))
+                    lowest, highest = min(lowest, int(image.min())), max(highest, int(image.max()))
+                    frames.add(name, result[1])
                     continue
                 result = ValueError(f"it is {height} x {width}, smaller than a patch")
             skipped.append(f"{name}: {source.why_skipped(name, result)}")
     if not sizes:
         raise ValueError(f"none of the {len(skipped)} pictures of {source.name} can be used; the first is {skipped[0]}")
-    remarks = [*depth.remarks, *([skipped_remark(len(skipped), skipped)] if skipped else [])]
+    remarks = [skipped_remark(len(skipped), skipped)] if skipped else []
+    remarks += [*frames.remarks, *depth.remarks, *content_remarks(lowest, highest, source.levels)]
     record = {
         "channels": channels, "dtype": dtype.name, "sizes": sizes, "names": names, "sides": sides,
         "labels": None if source.classes is None else labels, "classes": source.classes, "remarks": remarks,

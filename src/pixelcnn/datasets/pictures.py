@@ -1,4 +1,4 @@
-"""Pictures as levels: greyscale or RGB, at one size or cut into patches, quantised; and sources of pictures.
+"""Pictures as levels: greyscale or RGB, at one size or cut into patches, quantised.
 
 The steps, in this order: take the first frame, or page; cut values of more than 8 bits to the upper 8 of those that the
 pictures use (`Depth`); turn the picture upright as its EXIF data say; lay transparency on black; convert to Pillow's
@@ -20,30 +20,28 @@ import importlib.util
 import re
 import threading
 import warnings
-from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.cache import Contents, Source, Writer
-from pixelcnn.files import check_no_pointer
+from pixelcnn.files import check_no_pointer, printable
 from pixelcnn.levels import GREY_LEVELS, array_dtype, quantised
 
 __all__ = [
     "SUFFIXES",
-    "Decoded",
     "Depth",
-    "PictureSource",
-    "Pictures",
     "deep_values",
     "frames_left_out",
     "is_grey",
+    "named_picture",
     "open_picture",
     "opened",
+    "read_picture",
     "stored_bits",
     "to_levels",
 ]
@@ -72,12 +70,6 @@ SUFFIXES = (*(suffix for suffixes in _ENDINGS.values() for suffix in suffixes), 
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
-Decoded: TypeAlias = "tuple[np.ndarray, int] | Exception"
-"""A picture's images, as of `to_levels`, and its number of frames after the first; or what went wrong."""
-
-Pictures: TypeAlias = "Generator[tuple[str, int | None, int | None, Decoded], None, None]"
-"""Name and class of each picture; the index in `SIDES` of its side, None to let the content decide; its images."""
-
 
 def open_picture(path: Path) -> Image.Image:
     """Opens a picture file, of which only the header is read.
@@ -94,6 +86,22 @@ def open_picture(path: Path) -> Image.Image:
     if image.format == "TIFF":
         image.filename = ""  # or Pillow 12 maps the file with the size that the picture has after it is turned upright
     return image
+
+
+@contextlib.contextmanager
+def named_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture file, open; whatever is wrong with it, also when its pixels are read, becomes an error that names it.
+
+    Raises:
+        ValueError: If there is no such file, or it cannot be read.
+    """
+    try:
+        with open_picture(path) as picture:
+            yield picture
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {printable(str(path))!r}") from None
+    except Exception as error:  # Pillow raises errors of any kind for damaged files
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from None
 
 
 def opened(paths: Iterable[Path]) -> Iterator[Image.Image]:
@@ -188,116 +196,6 @@ class Depth:
         return bits
 
 
-class PictureSource(Source):
-    """A source of pictures, which are decoded as a `DataConfig` says.
-
-    Args:
-        name: The source's name in messages.
-        levels: 2..65,536; None for 256.
-        config: How the pictures are read.
-    """
-
-    fields = tuple(field.name for field in dataclasses.fields(DataConfig) if field.name != "layout")
-    has_pictures = True
-
-    def __init__(self, name: str, levels: int | None, config: DataConfig) -> None:
-        self.name = name
-        self.levels = levels or GREY_LEVELS
-        self.config = config
-        self.classes: tuple[str, ...] | None = None
-        """Names of the classes, known before `fill`."""
-
-    @abstractmethod
-    def opened(self) -> Iterator[Image.Image]:
-        """Opens each picture in turn, except those that cannot be opened."""
-
-    @abstractmethod
-    def decoded(self, depth: Depth, *, progress: bool) -> Pictures:
-        """Decodes all pictures.
-
-        Raises:
-            ValueError: If no number of channels fits all pictures.
-        """
-
-    def options(self, shape: tuple[int, int, int] | None = None) -> dict[str, Any]:
-        """Everything that the levels of the pictures depend on.
-
-        Args:
-            shape: Channels, height and width, after all pictures could be used or were skipped: it settles what the
-                configuration leaves open. None for the options as they are.
-        """
-        size, channels, strict = self.config.height_and_width, self.config.channels, self.config.strict
-        if shape is not None:
-            size, channels, strict = shape[1:], 1 if shape[0] == 1 else 3, False
-        return {
-            "size": size,
-            "channels": channels,
-            "strict": strict,
-            "crop": self.config.crop,
-            "bit_depth": self.config.bit_depth,
-            "levels": self.levels,
-        }
-
-    def decode(self, image: Image.Image, channels: int, depth: Depth) -> Decoded:
-        """Decodes one picture."""
-        try:
-            return to_levels(image, channels, self.levels, depth.config_for(image)), frames_left_out(image)
-        except Exception as error:  # Pillow raises errors of any kind for damaged files
-            return error
-
-    def why_skipped(self, name: str, error: Exception) -> str:
-        """The reason why a picture of a name cannot be used, by the error that it caused.
-
-        Raises:
-            ValueError: If `config.strict` is set.
-        """
-        reason = _reason(error)
-        if self.config.strict:
-            raise ValueError(f"{name} of {self.name} cannot be used: {reason}; without strict it is skipped")
-        return reason
-
-    def fill(self, writer: Writer, *, progress: bool) -> Contents:
-        """Writes the images of all pictures; those that cannot be used are skipped.
-
-        Raises:
-            ValueError: If pictures have different sizes and no size is given, no picture can be used, or one cannot be
-                used and `config.strict` is set.
-        """
-        first = first_animated = ""
-        animated = left_out = 0
-        depth = Depth(self.config, self.levels, self.opened)
-        with (
-            warnings.catch_warnings(action="ignore"),  # Pillow warns of oddities in files
-            contextlib.closing(self.decoded(depth, progress=progress)) as pictures,
-        ):
-            for name, label, side, result in pictures:
-                if isinstance(result, Exception):
-                    writer.skip(name, self.why_skipped(name, result))
-                    continue
-                images, frames = result
-                shape = writer.shape or images.shape[1:]
-                if images.shape[1:] != shape:
-                    raise ValueError(
-                        f"{name} of {self.name} is {images.shape[2]} x {images.shape[3]}, but {first} is {shape[1]} x "
-                        f"{shape[2]}: give a size, to which all are scaled and cropped"
-                    )
-                first = first or name
-                if frames:
-                    animated, left_out, first_animated = animated + 1, left_out + frames, first_animated or name
-                names = [name] if self.config.crop == "centre" else [f"{name}#{k}" for k in range(len(images))]
-                writer.add(images, None if label is None else [label] * len(images), names, side)
-        if writer.shape is None:
-            raise ValueError(
-                f"none of the {writer.skipped} pictures of {self.name} can be used; the first is {writer.first_skipped}"
-            )
-        remarks = depth.remarks
-        if animated:
-            have = "picture has" if animated == 1 else "pictures have"
-            taken = f"{animated:,} {have} several frames or pages, of which the first is taken"
-            remarks = (f"{taken}: {left_out:,} are left out; {first_animated} is the first", *remarks)
-        return Contents(levels=self.levels, classes=self.classes, remarks=remarks)
-
-
 def to_levels(image: Image.Image, channels: int, levels: int, config: DataConfig) -> np.ndarray:
     """The images of a picture: one, or with `config.crop == "patches"` its patches, row by row.
 
@@ -328,6 +226,29 @@ def to_levels(image: Image.Image, channels: int, levels: int, config: DataConfig
     return _cut(quantised(np.asarray(image).reshape(image.height, image.width, channels), levels), config)
 
 
+def read_picture(path: Path, channels: int, levels: int, config_for: Callable[[Image.Image], DataConfig]) -> Tensor:
+    """The image of a picture file: levels (channels, H, W).
+
+    Args:
+        path: The file.
+        channels: 1 or 3.
+        levels: 2..65,536.
+        config_for: The configuration to read it with, see `to_levels`.
+
+    Warns:
+        UserWarning: If it has several frames or pages, of which the first is taken.
+
+    Raises:
+        ValueError: If there is no such file, or it cannot be used; it is named.
+    """
+    with named_picture(path) as picture:
+        image = to_levels(picture, channels, levels, config_for(picture))[0]
+        left_out = frames_left_out(picture)
+    if left_out:
+        warnings.warn(f"{path} has several frames or pages, of which the first is taken", stacklevel=2)
+    return torch.from_numpy(image.copy())  # Pillow's memory is read-only
+
+
 def _cut(values: np.ndarray, config: DataConfig) -> np.ndarray:
     """Levels (H, W, channels) as images, (N, channels, H, W): one, or patches."""
     size = config.height_and_width
@@ -356,14 +277,6 @@ def _deep_levels(image: Image.Image, levels: int, config: DataConfig) -> np.ndar
     whole = np.rint(np.asarray(upright)).clip(0, 2**bits - 1).astype(np.int64)
     found: np.ndarray = (whole * levels >> bits).astype(array_dtype(levels))
     return found
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no picture of a format that is read"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:

@@ -24,19 +24,29 @@ from torch import Tensor
 
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.arrays import ArraySource
-from pixelcnn.datasets.cache import Cache, Source, open_cache
+from pixelcnn.datasets.cache import Cache, Source, content_remarks, open_cache
 from pixelcnn.datasets.cifar import CIFAR10Source, is_cifar10
 from pixelcnn.datasets.folder import FolderSource
 from pixelcnn.datasets.hub import HubSource
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.patches import Patches, open_pictures
-from pixelcnn.datasets.pictures import PictureSource
+from pixelcnn.datasets.picture_source import PictureSource
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.files import printable
 from pixelcnn.levels import GREY_LEVELS, checked_levels
 from pixelcnn.processes import own_rank
 
-__all__ = ["Data", "TrainingData", "name_of", "open_data", "open_for_model", "open_split", "open_training"]
+__all__ = [
+    "Data",
+    "TrainingData",
+    "name_of",
+    "open_data",
+    "open_for_model",
+    "open_split",
+    "open_training",
+    "refuse_options",
+    "warn_of",
+]
 
 _MNIST, _DYNAMIC = "mnist", "mnist-dynamic"
 _DIGITS = tuple(map(str, range(10)))
@@ -45,7 +55,6 @@ _KNOWN = (
     "file; CIFAR-10's binary version; hf:NAME"
 )
 _LENIENT = ("size", "channels", "crop", "strict", "held_out", "test")  # may be given to any source outside training
-_NEARLY_BLACK = 8  # images are, if all their levels are in the lowest eighth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +62,8 @@ class TrainingData:
     """What a training run needs of its data."""
 
     training: Tensor | Patches
-    """uint8 levels (N, C, H, W); grey values if `binarise`. Or patches that are drawn anew in each epoch."""
+    """Levels (N, C, H, W), uint8, or int32 above 256 of them; grey values if `binarise`. Or patches that are drawn anew
+    in each epoch."""
     validation: Tensor
     """Images of the same kind that are not trained on."""
     training_labels: Tensor | None
@@ -63,7 +73,7 @@ class TrainingData:
     classes: tuple[str, ...] | None
     """Names of the classes, in the order of the labels."""
     levels: int
-    """Levels of a sub-pixel, 2..256."""
+    """Levels of a sub-pixel, 2..65,536."""
     description: str
     """The data in one line, without a path, for a run's record and a model's card."""
     summary: str = ""
@@ -90,13 +100,13 @@ class Data:
     """Images of a source or of one of its splits."""
 
     images: Tensor
-    """uint8 levels (N, C, H, W)."""
+    """Levels (N, C, H, W), uint8, or int32 above 256 of them."""
     labels: Tensor | None
     """int64 (N,), for data with classes."""
     classes: tuple[str, ...] | None
     """Names of the classes, in the order of the labels."""
     levels: int
-    """Levels of a sub-pixel, 2..256."""
+    """Levels of a sub-pixel, 2..65,536."""
     names: Callable[[], list[str]]
     """Returns each image's name in its source: its file, with #k for patch k, or its index in an array."""
     total: int | None = None
@@ -135,7 +145,7 @@ def open_training(
         decided = "--protocol" if name in (_MNIST, _DYNAMIC) else "--held-out"
         raise ValueError(f"training takes its splits from {decided}, so DATA has none, got {data!r}")
     if name in (_MNIST, _DYNAMIC):
-        _refuse_options(name, config, ())
+        refuse_options(name, config, ())
         prefix, dynamic = "seed-" if protocol == "seed" else "", name == _DYNAMIC
         validation = _mnist_data(name, f"{prefix}validation", levels)
         training = _mnist_data(_MNIST, f"{prefix}train", GREY_LEVELS if dynamic else levels)
@@ -151,10 +161,11 @@ def open_training(
     if config.patch is not None:
         return _patches(name, levels, config, progress=progress)
     source = _source(name, levels, config)
-    _refuse_options(source.name, config, source.fields)
+    refuse_options(source.name, config, source.fields)
     cache = open_cache(source, config.held_out, config.test, progress=progress)
-    _warn(source, [*source.notices(), *cache.remarks(), *_without_content(cache)], stacklevel=3)
     record = cache.record
+    content = content_remarks(record.lowest, record.highest, record.levels)
+    warn_of(source, [*source.notices(), *cache.remarks(), *content], stacklevel=3)
     constant = f", {record.constant:,} images of one level throughout" if record.constant else ""
     training, validation = (_side(cache, side, config) for side in SIDES[:2])
     return _training_data(
@@ -199,12 +210,12 @@ def open_data(
     levels = None if levels is None else checked_levels(levels)
     name, split = _parse(data)
     if name in (_MNIST, _DYNAMIC):
-        _refuse_options(name, config, _LENIENT)
+        refuse_options(name, config, _LENIENT)
         return _mnist_data(name, split or default, levels)
     if split is not None and split not in SIDES:
         raise ValueError(f"split must be one of {', '.join(SIDES)}, got {split!r}")
     source = _source(name, levels, config, image_shape)
-    _refuse_options(source.name, config, (*_LENIENT, *source.fields))
+    refuse_options(source.name, config, (*_LENIENT, *source.fields))
     if source.has_pictures and image_shape is not None and image_shape[0] not in (1, 3):
         raise ValueError(f"{data} are pictures, and the model's images have {image_shape[0]} channels: give it arrays")
     if isinstance(source, ArraySource) and split is None and (mapped := source.in_place()) is not None:
@@ -214,7 +225,7 @@ def open_data(
         )
     cache = open_cache(source, config.held_out, config.test, progress=progress)
     level = 3 if image_shape is None else 4  # called by `open_for_model`
-    _warn(source, [*source.notices(), *cache.remarks()], stacklevel=level)
+    warn_of(source, [*source.notices(), *cache.remarks()], stacklevel=level)
     return _side(cache, split or (default if source.is_split else None), config)
 
 
@@ -247,7 +258,7 @@ def open_for_model(
 def open_split(
     data: str, levels: int | None, default: str = "test", config: DataConfig | None = None, *, progress: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """Images, uint8 (N, C, H, W), and labels, int64 (N,) or None, of a data source; see `open_data`."""
+    """Images, levels (N, C, H, W), and labels, int64 (N,) or None, of a data source; see `open_data`."""
     opened = open_data(data, levels, default, config, progress=progress)
     return opened.images, opened.labels
 
@@ -258,7 +269,7 @@ def name_of(data: str) -> str:
     if name.startswith("hf:"):
         return name.rpartition("/")[2].removeprefix("hf:").replace("@", "-")
     path = Path(name)
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix.lower() in (".npy", ".npz"):
         return path.stem
     return path.resolve().name.removesuffix(".gz").removesuffix(".tar")
 
@@ -269,16 +280,16 @@ def _patches(name: str, levels: int | None, config: DataConfig, *, progress: boo
     if not folder.is_dir() or is_cifar10(folder):
         raise ValueError(f"patch is for folders of pictures, got {config.patch} and {name}")
     assert config.patch is not None
-    _refuse_options(name, config, PictureSource.fields)
-    store = open_pictures(folder, levels, config, progress=progress)
-    for remark in store.remarks:
-        warnings.warn(printable(f"{folder.name}: {remark}"), stacklevel=3)
+    refuse_options(name, config, PictureSource.fields)
+    source = FolderSource(folder, levels, config)
+    store = open_pictures(source, progress=progress)
+    warn_of(source, [*source.notices(), *store.remarks], stacklevel=4)
     training, held_out = (store.patches(side, config.patch) for side in (0, 1))
     pictures = [store.sides.count(side) for side in (0, 1)]
     for side, count, patches in zip(SIDES, pictures, (training, held_out), strict=False):
         if not len(patches):
             raise ValueError(
-                f"{folder.name} has no {side} pictures: held_out = {config.held_out:g} leaves {count} of its "
+                f"{source.name} has no {side} pictures: held_out = {config.held_out:g} leaves {count} of its "
                 f"{len(store.sizes)}, by the hash of their content; try another held_out, or more pictures"
             )
     validation, size = held_out.tiles(), config.patch
@@ -290,9 +301,9 @@ def _patches(name: str, levels: int | None, config: DataConfig, *, progress: boo
         training_labels=training.labels,
         validation_labels=None if labels is None else labels[held_out.tiled],
         classes=store.classes,
-        levels=levels or GREY_LEVELS,
-        description=f"{printable(folder.name)} ({len(training):,} {about} in each epoch)",
-        summary=f"{printable(folder.name)}: {len(training):,} {about}, drawn anew in each epoch; for validation "
+        levels=source.levels,
+        description=f"{_on_one_line(source.name)} ({len(training):,} {about} in each epoch)",
+        summary=f"{printable(source.name)}: {len(training):,} {about}, drawn anew in each epoch; for validation "
         f"{len(validation):,} of {pictures[1]:,} others",
         training_names=training.names,
         validation_names=lambda: [held_out.names()[k] for k in held_out.tiled.tolist()],
@@ -392,7 +403,8 @@ def _source(
     raise ValueError(f"unknown data {name!r}; known: {_KNOWN}; and it is a file of none of these kinds")
 
 
-def _refuse_options(name: str, config: DataConfig, allowed: tuple[str, ...]) -> None:
+def refuse_options(name: str, config: DataConfig, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError if a field of a configuration that does not apply to a source is not at its default."""
     for field in fields(DataConfig):
         value = getattr(config, field.name)
         if field.name not in allowed and value != field.default:
@@ -400,17 +412,8 @@ def _refuse_options(name: str, config: DataConfig, allowed: tuple[str, ...]) -> 
             raise ValueError(f"{field.name} must be left out for {name}, {why}, got {value!r}")
 
 
-def _without_content(cache: Cache) -> list[str]:
-    """A remark if the images can hardly be what was meant."""
-    low, high, levels = cache.record.lowest, cache.record.highest, cache.record.levels
-    if low == high:
-        return [f"every value is {low}, so there is nothing to learn"]
-    if high < levels / _NEARLY_BLACK:
-        return [f"the images are nearly black: all their levels are in {low}..{high}, of 0..{levels - 1}"]
-    return []
-
-
-def _warn(source: Source, remarks: list[str], stacklevel: int) -> None:
+def warn_of(source: Source, remarks: list[str], stacklevel: int) -> None:
+    """Warns of what was found in a source."""
     if own_rank().rank == 0:  # the first of several processes warns for all
         for remark in remarks:
             warnings.warn(printable(f"{source.name}: {remark}"), stacklevel=stacklevel)
@@ -426,4 +429,8 @@ def _description(source: Source, cache: Cache, config: DataConfig) -> str:
         what.append(f"{shares}, by hash of the content")
     if record.skipped:
         what.append(f"skipped: {record.skipped:,}")
-    return f"{printable(' '.join(source.name.split()))} ({'; '.join(what)})"
+    return f"{_on_one_line(source.name)} ({'; '.join(what)})"
+
+
+def _on_one_line(name: str) -> str:
+    return printable(" ".join(name.split()))
