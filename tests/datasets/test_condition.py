@@ -7,6 +7,7 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
+from pixelcnn.config import DataConfig
 from pixelcnn.datasets import condition_fields, open_data, open_training, read_condition, read_maps, shrunk
 
 
@@ -54,6 +55,66 @@ def test_maps_by_name_and_by_index(folders):
     assert condition_fields("vectors.npy", read_condition("vectors.npy", images, 2, ["5", "0"])) == {"condition_dim": 2}
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int64, bool])
+def test_labels_of_any_integers(folders, dtype):
+    labels = np.random.default_rng(0).integers(0, 2, (3, 2, 2))
+    np.save("labels.npy", labels.astype(dtype))
+    found = read_maps("labels:labels.npy")
+    assert found[:, 0].tolist() == labels.tolist()
+    assert condition_fields("labels:labels.npy", found) == {"condition_levels": 2}
+    model = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=1, condition_levels=2)
+    assert len(model.sample(3, condition=found, seed=0)) == 3
+
+
+def test_a_picture_is_found_whatever_its_ending(folders):
+    (folders / "maps" / "03.bmp").rename("maps/03.BMP")
+    assert read_condition("maps", torch.zeros(1, 1, 4, 4, dtype=torch.uint8), 2, ["03.jpg"]).shape == (1, 1, 2, 2)
+
+
+@pytest.fixture
+def damaged(folders):
+    """Files that hold no maps."""
+    for name in ("cut", "broken", "deep", "signed", "real"):
+        (folders / name).mkdir()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))
+    image.save("whole.png")
+    whole = (folders / "whole.png").read_bytes()
+    half = len(whole) // 2
+    (folders / "cut" / "a.png").write_bytes(whole[:half])
+    (folders / "broken" / "a.png").write_bytes(whole[:half] + bytes([whole[half] ^ 255]) + whole[half + 1 :])
+    Image.fromarray(np.full((2, 2), 300, np.uint16)).save("deep/a.png")
+    Image.fromarray(np.array([[0, -5], [2, 1]], np.int32)).save("signed/a.tif")
+    Image.fromarray(np.array([[0.5, 1.7], [2, 1]], np.float32)).save("real/a.tif")
+    np.savez("maps.npz", np.zeros((3, 2, 2)))
+    content = (folders / "maps.npz").read_bytes()
+    (folders / "cut.npz").write_bytes(content[: len(content) // 2])
+    np.save("none.npy", np.zeros((0, 2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("cut", "cut/a.png cannot be read as a picture"),
+        ("broken", "broken/a.png cannot be read as a picture"),
+        ("deep", "deep/a.png .*16 bits"),
+        ("labels:signed", r"signed/a.tif must hold labels, .* got -5\.\.2"),
+        ("labels:real", "real/a.tif must hold labels, .* got torch.float32"),
+        ("cut.npz", "cut.npz is not a NumPy file"),
+        ("none.npy", r"none.npy holds no maps: its shape is \(0, 1, 2, 2\)"),
+    ],
+)
+@pytest.mark.usefixtures("damaged")
+def test_what_holds_no_maps(spec, said):
+    with pytest.raises(ValueError, match=said):
+        read_maps(spec)
+
+
+def test_a_map_of_a_picture_is_none_of_its_patches(folders):
+    data = open_data("images", 2, config=DataConfig(size=2, crop="patches"))
+    with pytest.raises(ValueError, match=r"png#\d is one of several images of its file"):
+        read_condition("maps", data.images, 2, data.names())
+
+
 @pytest.mark.parametrize(
     ("spec", "names", "said"),
     [
@@ -64,7 +125,7 @@ def test_maps_by_name_and_by_index(folders):
         ("short.npy", ["0"], "has 0 maps"),
         ("short.npy", ["a.png"], "a folder with the names"),
         ("flat.npy", ["0"], r"\(3,\)"),
-        ("labels:real.npy", ["0"], "integers of at least 0"),
+        ("labels:real.npy", ["0"], r"labels, integers in 0\.\."),
         ("images/00.png", ["00.png"], "not a NumPy file"),
     ],
 )

@@ -37,13 +37,14 @@ from pixelcnn.files import check_no_pointer, sample_digest
 from pixelcnn.levels import GREY_LEVELS, MAX_LEVELS, array_dtype
 from pixelcnn.progress import progress_bar
 
-__all__ = ["ArraySource"]
+__all__ = ["DAMAGE", "ArraySource"]
 
 _CHUNK = 2**20  # bytes
-_DAMAGE = (  # what NumPy and zipfile raise for damaged files
+DAMAGE = (
     *(ValueError, SyntaxError, tokenize.TokenError, EOFError, TypeError, KeyError),
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
 )
+"""What NumPy and zipfile raise for damaged files."""
 
 
 class ArraySource(Source):
@@ -226,7 +227,7 @@ def _opened(path: Path, key: str | None) -> Iterator[_Array]:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(file)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ValueError(f"{where} is damaged or not a NumPy file: {error}") from None
         if dtype.hasobject:
             raise ValueError(f"{where} holds Python objects, which are never read; save an array of integers")
@@ -243,7 +244,7 @@ def _keys(path: Path) -> tuple[str | None, str | None]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged or not a NumPy file: {error}") from None
     labels = "labels" if "labels" in names else None
     if "images" in names:

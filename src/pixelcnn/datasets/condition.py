@@ -1,7 +1,7 @@
 """What images are conditioned on beside a class, as the command line's --condition names it.
 
     shrink:S       the images themselves, each S x S pixels averaged, as in super-resolution
-    FOLDER         pictures with the same names as the images' files; their values 0..255 stand for 0..1
+    FOLDER         pictures of 8 bits with the same names as the images' files; their values 0..255 stand for 0..1
     FILE.npy       an array (N, h, w) or (N, D, h, w) of maps, or (N, D) of vectors, in the order of the images
     labels:PATH    categories: a folder of pictures whose values are labels, or an array (N, h, w) of integers
 
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from pixelcnn.arguments import tensor
+from pixelcnn.arguments import bounds, tensor
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.pictures import SUFFIXES, is_grey, open_picture, to_levels
+from pixelcnn.datasets.arrays import DAMAGE
+from pixelcnn.datasets.pictures import SUFFIXES, is_grey, named_picture, stored_bits, to_levels
 from pixelcnn.files import check_no_pointer, printable
 from pixelcnn.levels import GREY_LEVELS
 from pixelcnn.progress import progress_bar
@@ -31,6 +31,7 @@ __all__ = ["condition_fields", "read_condition", "read_given", "read_maps", "rea
 
 _SHRINK, _LABELS = "shrink:", "labels:"
 _CHUNK = 2**24  # values that are averaged at a time
+_MAX_CATEGORIES = 2**16  # as many as a model can have
 
 
 def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str], total: int | None = None) -> Tensor:
@@ -96,14 +97,15 @@ def read_maps(spec: str) -> Tensor:
     if spec.startswith(_SHRINK):
         raise ValueError(f"--condition must name small pictures when there are no images to be shrunk, got {spec!r}")
     path, categories = _path_of(spec), spec.startswith(_LABELS)
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES))
-        if not files:
-            raise ValueError(f"--condition {spec} holds no pictures")
-        return _read_pictures(files, categories=categories)
-    if path.suffix.lower() in (".npy", ".npz"):
-        return _read_array(path, categories=categories)
-    return _read_pictures([path], categories=categories)
+    if path.is_file() and path.suffix.lower() in (".npy", ".npz"):
+        found = _read_array(path, categories=categories)
+        if not len(found):
+            raise ValueError(f"--condition {spec} holds no maps: its shape is {tuple(found.shape)}")
+        return found
+    files = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES)) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"--condition {spec} holds no pictures")
+    return _read_pictures(files, categories=categories)
 
 
 def condition_fields(spec: str, *conditions: Tensor | None) -> dict[str, int]:
@@ -130,7 +132,7 @@ def shrunk(images: Tensor, factor: int, levels: int) -> Tensor:
     Raises:
         ValueError: If the factor does not divide both sides.
     """
-    n, c, height, width = images.shape
+    c, height, width = images.shape[1:]
     if height % factor or width % factor:
         raise ValueError(f"images are shrunk by {factor}, so their sides must be multiples, got {height} x {width}")
     parts = []
@@ -138,7 +140,7 @@ def shrunk(images: Tensor, factor: int, levels: int) -> Tensor:
     for part in torch.split(images, max(1, _CHUNK // max(1, c * height * width))):
         cells = part.view(-1, c, height // factor, factor, width // factor, factor).sum((3, 5), dtype=torch.int64)
         parts.append(((2 * (GREY_LEVELS - 1) * cells + per) // (2 * per)).to(torch.uint8))
-    return torch.cat(parts) if parts else images.new_zeros((n, c, height // factor, width // factor), dtype=torch.uint8)
+    return torch.cat(parts)
 
 
 def _path_of(spec: str) -> Path:
@@ -152,55 +154,61 @@ def _path_of(spec: str) -> Path:
 
 def _file_of(folder: Path, name: str) -> Path:
     """The picture of a folder with the name of an image's file, whatever its suffix."""
-    stem = folder / os.path.splitext(name)[0]
-    for suffix in (os.path.splitext(name)[1], *SUFFIXES):
-        if (path := stem.parent / f"{stem.name}{suffix}").is_file():
+    stem, ending = os.path.splitext(name)
+    if "#" in ending:  # patch k of a picture, or record k of a file
+        raise ValueError(
+            f"--condition {folder} has a map for each file, and {printable(name)} is one of several images of its file"
+        )
+    for suffix in (ending, *SUFFIXES, *map(str.upper, SUFFIXES)):
+        if (path := folder / f"{stem}{suffix}").is_file():
             return path
     raise ValueError(f"--condition {folder} has no picture for the image {printable(name)}: it needs the same names")
 
 
 def _read_pictures(paths: Sequence[Path], *, categories: bool) -> Tensor:
-    maps: list[np.ndarray] = []
+    maps: list[Tensor] = []
     channels = 1
     for path in [] if categories else paths:
-        with _opened(path) as picture:
+        with named_picture(path) as picture:
             channels = channels if is_grey(picture) else 3
         if channels == 3:
             break
     with progress_bar("reading maps", len(paths), "file", show=len(paths) > 100) as bar:
         for path in paths:
-            with _opened(path) as picture:
-                if categories:
-                    values = np.asarray(picture)
-                    if values.ndim != 2:
-                        raise ValueError(f"{path} must hold one label per pixel, got a picture of mode {picture.mode}")
-                    maps.append(values.astype(np.int32)[None])
-                else:
-                    maps.append(to_levels(picture, channels, GREY_LEVELS, DataConfig())[0])
+            maps.append(_read_labels(path) if categories else _read_numbers(path, channels))
             if maps[-1].shape != maps[0].shape:
                 raise ValueError(
                     f"maps must have one size: {path} is {maps[-1].shape[2]} x {maps[-1].shape[1]}, and {paths[0]} "
                     f"{maps[0].shape[2]} x {maps[0].shape[1]}"
                 )
             bar.update()
-    return torch.from_numpy(np.stack(maps))
+    return torch.stack(maps)
 
 
-def _opened(path: Path) -> Image.Image:
-    try:
-        return open_picture(path)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from None
+def _read_numbers(path: Path, channels: int) -> Tensor:
+    with named_picture(path) as picture:
+        if (bits := stored_bits(picture)) > 8:  # each map would be scaled by its own largest value
+            raise ValueError(f"it has {bits} bits per value, and maps have 8; give deeper ones as a .npy file")
+        return torch.from_numpy(to_levels(picture, channels, GREY_LEVELS, DataConfig())[0].copy())
+
+
+def _read_labels(path: Path) -> Tensor:
+    with named_picture(path) as picture:
+        values = np.asarray(picture)
+    if values.ndim != 2:
+        raise ValueError(f"{path} must hold one label per pixel, got a picture of mode {picture.mode}")
+    return _checked_labels(values[None], path).to(torch.int32)
 
 
 def _read_array(path: Path, *, categories: bool) -> Tensor:
     check_no_pointer(path, path)
     try:
-        array = np.load(path, allow_pickle=False)
-        if not isinstance(array, np.ndarray):
-            (key,) = array.files
-            array = array[key]
-    except (ValueError, OSError, EOFError) as error:
+        with path.open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                (key,) = array.files
+                array = array[key]
+    except (OSError, *DAMAGE) as error:
         raise ValueError(f"{path} is not a NumPy file of one array: {error}") from None
     found = tensor(str(path), array)
     if found.dim() == 3:
@@ -208,6 +216,14 @@ def _read_array(path: Path, *, categories: bool) -> Tensor:
     if found.dim() not in (2, 4) or (categories and (found.dim() != 4 or found.shape[1] != 1)):
         allowed = "(N, h, w)" if categories else "(N, h, w), (N, D, h, w) or (N, D)"
         raise ValueError(f"{path} must have shape {allowed}, got {tuple(array.shape)}")
-    if categories and (found.is_floating_point() or (found.numel() and int(found.min()) < 0)):
-        raise ValueError(f"{path} must hold labels, integers of at least 0, got {found.dtype}")
-    return found
+    return _checked_labels(found, path) if categories else found
+
+
+def _checked_labels(values: Tensor | np.ndarray, path: Path) -> Tensor:
+    """Categories, uint8 or int32 whatever the type of integers or truth values that a file holds."""
+    labels = tensor(str(path), values)
+    low, top = (0, 0) if labels.is_floating_point() or not labels.numel() else bounds(labels)
+    if labels.is_floating_point() or low < 0 or top >= _MAX_CATEGORIES:
+        got = labels.dtype if labels.is_floating_point() else f"{low}..{top}"
+        raise ValueError(f"{path} must hold labels, integers in 0..{_MAX_CATEGORIES - 1}, got {got}")
+    return labels if labels.dtype == torch.uint8 else labels.to(torch.int32)
