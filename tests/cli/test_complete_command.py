@@ -1,5 +1,7 @@
 """`pixelcnn complete`: what it writes, and one line with exit code 2 for wrong input."""
 
+import tarfile
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ def _files(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1).save_pretrained("grey")
     pixelcnn.GatedPixelCNN((3, 4, 4), levels=256, filters=6, layers=2, num_classes=2).save_pretrained("colour")
+    pixelcnn.GatedPixelCNN((2, 6, 5), levels=3, filters=6, layers=2).save_pretrained("two")
     save_png(to_pil(torch.full((1, 6, 5), 1), 3), tmp_path / "a.png")
     save_png(to_pil(torch.eye(6, 5)[None], 2), tmp_path / "mask.png")
     Image.new("L", (5, 6), 255).save("white.png")
@@ -105,6 +108,41 @@ def test_the_panel_shows_what_is_known():
     assert (cells[5] == 255).all()
 
 
+@pytest.mark.parametrize("name", ["photos/a.png", "photos/image 1.png"])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_map_is_found_by_the_name_of_the_picture_file(name, absolute, tmp_path):
+    """Wherever the picture lies: it is not taken for its own map."""
+    for folder, size, value in (("photos", (5, 6), 0), ("maps", (5, 3), 200)):
+        (tmp_path / folder).mkdir()
+        Image.new("L", size, value).save(tmp_path / folder / name.removeprefix("photos/"))
+    given = pixelcnn.GatedPixelCNN((1, 6, 5), levels=3, filters=6, layers=2, condition_channels=1)
+    given.save_pretrained("given")
+    path = str(tmp_path / name) if absolute else name
+    command = ["complete", "given", path, "--keep-rows", "5", "-n", "1", "--condition", "maps", "--arrays", "all.npz"]
+    assert main(command) == 0
+    known = torch.zeros(6, 5, dtype=torch.bool)
+    known[:5] = True
+    images, maps = torch.zeros(1, 1, 6, 5, dtype=torch.uint8), torch.full((1, 1, 3, 5), 200, dtype=torch.uint8)
+    expected = given.complete(images, known, 1, seed=0, condition=maps)
+    assert np.load("all.npz")["log_evidence"] == expected.log_evidence.numpy()
+
+
+def test_files_that_are_data_sources(tmp_path, capsys):
+    """Arrays whatever the case of their endings, and the archive of CIFAR-10."""
+    np.save("codes.npy", np.zeros((2, 6, 5), np.uint8))
+    (tmp_path / "codes.npy").rename("CODES.NPY")
+    (tmp_path / "batches.meta.txt").write_text("a b c d e f g h i j")
+    with tarfile.open("cifar-10-binary.tar.gz", "w:gz") as archive:
+        archive.add("batches.meta.txt")
+        for name in (*(f"data_batch_{k}.bin" for k in range(1, 6)), "test_batch.bin"):
+            (tmp_path / name).write_bytes(bytes(4 * 3073))
+            archive.add(name)
+    pixelcnn.GatedPixelCNN((3, 32, 32), levels=256, filters=3, layers=1).save_pretrained("cifar")
+    for model, source, rows in (("grey", "CODES.NPY", "5"), ("cifar", "cifar-10-binary.tar.gz", "31")):
+        assert main(["complete", model, source, "--keep-rows", rows, "-n", "1", "--images", "2"]) == 0
+        assert "2 x 1 completions" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,6 +164,8 @@ def test_the_panel_shows_what_is_known():
         (["grey", "a.png", "--box", "0,0,1,1", "--particles", "2"], "particles must be an integer in 6.."),
         (["grey", "a.png", "--keep-rows", "1", "--label", "1"], "--label must be left out, got 1: grey has no classes"),
         (["colour", "data.npz", "--keep-rows", "1", "--label", "2"], "--label must be in 0..1, got 2"),
+        (["colour", "data.npz", "--keep-rows", "1", "--label", "all"], "--label must be one class, got all"),
+        (["two", "a.png", "--keep-rows", "1"], "a.png is a picture, and the model's images have 2 channels"),
         (["colour", "data.npz", "--keep-rows", "1", "--images", "0"], "--images must be at least 1, got 0"),
         (["grey", "a.png", "--keep-rows", "1", "--out", "panel.jpg"], "--out must end in .png, got 'panel.jpg'"),
         (["grey", "a.png", "--keep-rows", "1", "--arrays", "all.npy"], "--arrays must end in .npz, got 'all.npy'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import warnings
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ import tyro
 from pixelcnn.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
     from torch import Tensor
 
-    from pixelcnn.datasets.pictures import Depth
+    from pixelcnn.config import DataConfig
     from pixelcnn.models import AutoregressiveModel
 
 
@@ -81,9 +85,8 @@ class Complete:
             options.check_suffix("--arrays", self.arrays, ".npz")
         model = self._in_size(options.loaded(self.model, self.device))
         known = self._known(model)
-        images, labels, names = self._read_images(model)
-        plain = [name.removeprefix("image ") for name in names]
-        condition = options.condition_of(self.condition, model, self.model, images, plain)
+        images, labels, names, titles = self._read_images(model)
+        condition = options.condition_of(self.condition, model, self.model, images, names)
         for path in (self.out, self.arrays):
             if path is not None:
                 writable_file(path)
@@ -113,8 +116,8 @@ class Complete:
                 log_evidence=result.log_evidence.numpy(),
             )
             write_file(self.arrays, buffer.getvalue())
-        for name, ess, evidence in zip(names, result.ess.tolist(), result.log_evidence.tolist(), strict=True):
-            print(f"{name}: effective sample size {ess:.1f}, log p(known) {evidence:.2f} nats")
+        for title, ess, evidence in zip(titles, result.ess.tolist(), result.log_evidence.tolist(), strict=True):
+            print(f"{title}: effective sample size {ess:.1f}, log p(known) {evidence:.2f} nats")
         if self.moves:
             print(f"{result.accepted:.1%} of the moves accepted")
         print(f"{len(images)} x {self.n} completions of seed {self.seed}: {self.out}")
@@ -139,6 +142,8 @@ class Complete:
         """The mask, bool (1, H, W): True for known pixels."""
         import torch
 
+        from pixelcnn.config import DataConfig
+
         if (self.keep_rows is not None) + (self.box is not None) + (self.mask is not None) != 1:
             raise ValueError("give one of --keep-rows, --box and --mask, to say what is known")
         _, height, width = model.image_shape
@@ -153,43 +158,51 @@ class Complete:
             known[:, y : y + h, x : x + w] = False
         else:
             assert self.mask is not None
-            known[:] = self._read_picture(self.mask, (1, height, width), 256)[0] >= 128
+            known[:] = self._read_picture(self.mask, (1, height, width), 256, lambda _: DataConfig())[0] >= 128
             if known.all():
                 raise ValueError(f"{self.mask} is white everywhere: nothing is unknown")
         return known
 
-    def _read_images(self, model: AutoregressiveModel) -> tuple[Tensor, Tensor | None, list[str]]:
-        """Images, labels and names."""
+    def _read_images(self, model: AutoregressiveModel) -> tuple[Tensor, Tensor | None, list[str], list[str]]:
+        """Images, labels, the names by which --condition knows the images, and what they are called in messages."""
         import torch
 
         from pixelcnn.config import DataConfig
+        from pixelcnn.datasets.cifar import is_cifar10
         from pixelcnn.datasets.pictures import Depth, opened
         from pixelcnn.files import printable
 
         if not self.image:
             raise ValueError("IMAGE must be picture files or a data source, got none")
         labels = None
-        first = Path(self.image[0])
-        if len(self.image) == 1 and (not first.is_file() or first.suffix in (".npy", ".npz")):
+        paths = [Path(path) for path in self.image]
+        file = paths[0].is_file() and paths[0].suffix.lower() not in (".npy", ".npz") and not is_cifar10(paths[0])
+        if len(paths) == 1 and not file:
             images, labels, names = self._read_source(model)
+            titles = [f"image {printable(name)}" for name in names]
         else:
             if self.layout is not None:
                 raise ValueError(f"--layout must be left out for picture files, got {self.layout}")
-            paths = [Path(path) for path in self.image]
+            if (channels := model.image_shape[0]) not in (1, 3):
+                raise ValueError(
+                    f"{self.image[0]} is a picture, and the model's images have {channels} channels: give it arrays"
+                )
             depth = Depth(DataConfig(bit_depth=self.bit_depth), model.levels, lambda: opened(paths))
-            images = torch.stack([self._read_picture(path, model.image_shape, model.levels, depth) for path in paths])
-            names = [printable(path) for path in self.image]
+            read = functools.partial(self._read_picture, shape=model.image_shape, levels=model.levels)
+            images = torch.stack([read(path, config_for=depth.config_for) for path in paths])
+            names, titles = [path.name for path in paths], [printable(path) for path in self.image]
             for remark in depth.remarks:
                 warnings.warn(remark, stacklevel=1)
         if self.label is not None:
-            (label,) = options.checked_classes(model, self.model, (self.label,))
+            label, *others = options.checked_classes(model, self.model, (self.label,))
+            if others:
+                raise ValueError(f"--label must be one class, got {self.label}")
             labels = torch.full((len(images),), label, device="cpu")
-        return images, labels, names
+        return images, labels, names, titles
 
     def _read_source(self, model: AutoregressiveModel) -> tuple[Tensor, Tensor | None, list[str]]:
         """The first images of a data source, their labels if they are the model's classes, and names."""
         from pixelcnn.datasets import open_for_model
-        from pixelcnn.files import printable
 
         options.check_limit(self.images)
         data = open_for_model(
@@ -199,33 +212,23 @@ class Complete:
         labels = None
         if data.labels is not None and classes is not None and len(data.classes or ()) == classes:
             labels = data.labels[: self.images]
-        names = [f"image {printable(name)}" for name in data.names()[: self.images]]
-        return data.images[: self.images].clone(), labels, names
+        return data.images[: self.images].clone(), labels, data.names()[: self.images]
 
-    def _read_picture(self, path: Path, shape: tuple[int, int, int], levels: int, depth: Depth | None = None) -> Tensor:
-        """A picture file as levels of a shape."""
-        import torch
-
-        from pixelcnn.config import DataConfig
-        from pixelcnn.datasets.pictures import frames_left_out, open_picture, to_levels
+    def _read_picture(
+        self, path: Path, shape: tuple[int, int, int], levels: int, config_for: Callable[[Image.Image], DataConfig]
+    ) -> Tensor:
+        """A picture file as levels of a shape; --fit brings it to its size."""
+        from pixelcnn.datasets.pictures import read_picture
 
         channels, height, width = shape
-        try:
-            with open_picture(path) as picture:
-                config = DataConfig() if depth is None else depth.config_for(picture)
-                fitted = dataclasses.replace(config, size=(height, width) if self.fit else None)
-                levels_chw = to_levels(picture, 1 if channels == 1 else 3, levels, fitted)[0]
-                left_out = frames_left_out(picture)
-        except FileNotFoundError:
-            raise ValueError(f"there is no file {str(path)!r}") from None
-        except Exception as error:
-            raise ValueError(f"{path} cannot be read as a picture: {error}") from None
-        if left_out:
-            warnings.warn(f"{path} has several frames or pages, of which the first is taken", stacklevel=1)
-        if levels_chw.shape != shape:
-            _, h, w = levels_chw.shape
+        size = (height, width) if self.fit else None
+        image = read_picture(
+            path, channels, levels, lambda picture: dataclasses.replace(config_for(picture), size=size)
+        )
+        if image.shape != shape:
+            _, h, w = image.shape
             raise ValueError(f"{path} is {w} x {h} pixels, and not {width} x {height}; --fit scales and crops")
-        return torch.from_numpy(levels_chw.copy())  # Pillow's memory is read-only
+        return image
 
 
 def _parsed_box(box: str, width: int, height: int) -> tuple[int, int, int, int]:
