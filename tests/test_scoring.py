@@ -186,6 +186,22 @@ def test_the_table_and_the_maps(capsys):
 
 
 @pytest.mark.usefixtures("_files")
+@torch.no_grad()
+def test_classes_given_a_map():
+    small(num_classes=3, condition_channels=1).save_pretrained("given")
+    maps = np.random.default_rng(0).random((12, 1, 3, 5), np.float32) * 100
+    np.save("maps.npy", maps)
+    assert main(["score", "given", "data.npz", "--classify", "--condition", "maps.npy"]) == 0
+    with open("scores.csv") as file:
+        found = [float(line["probability"]) for line in csv.DictReader(file)]
+    model, images = pixelcnn.load("given"), levels(12)
+    each = [model.log_prob(images, torch.full((12,), k), condition=maps) for k in range(3)]
+    expected = torch.stack(each, 1).softmax(1).amax(1)
+    assert found == pytest.approx(expected.tolist(), abs=1e-5)
+    assert (expected - model.classify(images).exp().amax(1)).abs().max() > 1e-4
+
+
+@pytest.mark.usefixtures("_files")
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_names_that_no_table_takes_are_escaped(capsys):
     """Bytes that are not UTF-8, of a picture's name and of its class."""

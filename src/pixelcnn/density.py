@@ -114,7 +114,9 @@ class DensityModel(Bounded):
             return self._log_prob_map(images, given, view, progress=progress)
 
     @torch.no_grad()
-    def classify(self, images: ArrayLike, prior: ArrayLike | None = None) -> Tensor:
+    def classify(
+        self, images: ArrayLike, prior: ArrayLike | None = None, *, condition: ArrayLike | None = None
+    ) -> Tensor:
         """Posterior log-probabilities of the classes by Bayes' rule, for a class-conditional model.
 
             p(y | x) = p(x | y) p(y) / sum over y' of p(x | y') p(y')
@@ -122,6 +124,7 @@ class DensityModel(Bounded):
         Args:
             images: uint8 levels (N, C, H, W).
             prior: p(y), positive, (num_classes,), for example counts; uniform by default. Need not sum to 1.
+            condition: As for `forward`; all probabilities are then given it.
 
         Returns:
             (N, num_classes) in the dtype of `log_prob`, in nats, without gradients (`log_prob` has them); `argmax(1)`
@@ -141,7 +144,7 @@ class DensityModel(Bounded):
             raise ValueError(f"prior must be positive and finite, got {prior.tolist()}")
         images = self.checked_images(images)
         labels = torch.arange(classes, device=self.device)
-        given = [self.log_prob(images, label.expand(len(images))) for label in labels]
+        given = [self.log_prob(images, label.expand(len(images)), condition=condition) for label in labels]
         joint = torch.stack(given, 1)
         return torch.log_softmax(joint + prior.log().to(joint), 1)
 

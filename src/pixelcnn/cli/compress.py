@@ -139,10 +139,10 @@ class Compress:
         height, width = images.shape[2:]
         if (height, width) != model.image_shape[1:]:
             model, prepared = model.resized((height, width)), prepared.resized((height, width))
-        labels, noted = self._labels(model, files)
+        maps = options.condition_of(self.condition, model, self.model, images, names_of(files.entries))
+        labels, noted = self._labels(model, files, maps)
         started = time.perf_counter()
         notes = notes_of(files.entries, noted, printable(self.model))
-        maps = options.condition_of(self.condition, model, self.model, images, names_of(files.entries))
         shrunk = self.condition is not None and self.condition.startswith("shrink:")
         data = compress(
             prepared, images, labels, condition=self.condition if shrunk else maps, chunk=self.chunk, notes=notes,
@@ -159,7 +159,7 @@ class Compress:
         return data
 
     def _labels(
-        self, model: AutoregressiveModel, files: FileImages
+        self, model: AutoregressiveModel, files: FileImages, maps: Tensor | None
     ) -> tuple[Tensor | None, Literal["given", "chosen"] | list[int] | None]:
         """The classes to code, and what the notes record of classes."""
         given, classes = files.labels, model.num_classes
@@ -168,7 +168,7 @@ class Compress:
         noted = None if given is None else given.tolist()
         if self.classes != "best":
             return None, noted
-        chosen = options.class_posteriors(model, files.images, "choosing classes").argmax(1)
+        chosen = options.class_posteriors(model, files.images, maps, "choosing classes").argmax(1)
         return chosen, "chosen" if noted is None else noted
 
 

@@ -238,7 +238,7 @@ class ScoreCommand(_OnData):
             )
             if self.maps is not None:
                 self._write_maps(own, images, (labels, condition), names, self.maps, first=len(rows))
-            rows += self._rows(own, images, data, names, found)
+            rows += self._rows(own, data, condition, names, found)
             bits += found.bits_per_dim.tolist()
             scores += found.score.tolist()
         buffer = io.StringIO(newline="")
@@ -254,7 +254,7 @@ class ScoreCommand(_OnData):
             print(f"maps of surprise: {self.maps}")
 
     def _rows(
-        self, model: AutoregressiveModel, images: Tensor, data: Data, names: list[str], found: Scores
+        self, model: AutoregressiveModel, data: Data, condition: Tensor | None, names: list[str], found: Scores
     ) -> list[dict[str, str]]:
         """The table's lines, by the names of their columns."""
         from pixelcnn.files import printable
@@ -267,7 +267,7 @@ class ScoreCommand(_OnData):
         if self.score != "likelihood":
             columns[self.score] = [f"{value:.8f}" for value in found.score.tolist()]
         if self.classify:
-            posterior = options.class_posteriors(model, images, "classifying")
+            posterior = options.class_posteriors(model, data.images, condition, "classifying")
             known = data.classes if len(data.classes or ()) == posterior.shape[1] else None
             columns["class"] = [printable(known[k]) if known else str(k) for k in posterior.argmax(1).tolist()]
             columns["probability"] = [f"{value:.6f}" for value in posterior.amax(1).tolist()]

@@ -149,15 +149,17 @@ def checked_classes(model: AutoregressiveModel, name: str, label: Sequence[str])
     return tuple(found)
 
 
-def class_posteriors(model: AutoregressiveModel, images: Tensor, description: str) -> Tensor:
-    """Posterior probabilities of the classes, (N, classes) on the CPU, with a progress bar."""
+def class_posteriors(model: AutoregressiveModel, images: Tensor, condition: Tensor | None, description: str) -> Tensor:
+    """Posterior probabilities of the classes given --condition, (N, classes) on the CPU, with a progress bar."""
     import torch
 
     from pixelcnn.progress import progress_bar
 
     parts = []
     with torch.inference_mode(), progress_bar(description, len(images), "img", show=True) as bar:
-        for part in torch.split(images, 256):
-            parts.append(model.classify(part.to(model.device)).exp().cpu())
+        for start in range(0, len(images), 256):
+            part = images[start : start + 256].to(model.device)
+            given = None if condition is None else condition[start : start + 256]
+            parts.append(model.classify(part, condition=given).exp().cpu())
             bar.update(len(part))
     return torch.cat(parts)
