@@ -26,6 +26,20 @@ def test_images_are_shown_as_a_grid():
     assert pixelcnn.show(images[:3].view(1, 3, 3, 4)).mode == "RGB"
 
 
+def test_images_of_wide_types_are_shown():
+    images = np.arange(12).reshape(1, 3, 4) * 30
+    assert np.array_equal(pixelcnn.show(images.astype(np.uint16)), pixelcnn.show(images))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"columns": -1}, "columns.*-1"), ({"columns": 0}, "columns.*0"), ({"side": 0.5}, "side.*0.5")],
+)
+def test_wrong_grids(options, named):
+    with pytest.raises(ValueError, match=named):
+        pixelcnn.show(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), **options)
+
+
 def test_what_is_no_image_is_not_shown():
     for images, named in (
         (torch.zeros(3, 4), r"images .*\(3, 4\)"),

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from pixelcnn.arguments import ArrayLike, tensor
+from pixelcnn.arguments import ArrayLike, integer, tensor
 from pixelcnn.files import write_file
-from pixelcnn.levels import GREY_LEVELS, checked_levels, grey_values, level_dtype, levels_of
+from pixelcnn.levels import GREY_LEVELS, MAX_LEVELS, checked_levels, grey_values, level_dtype, levels_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,11 +112,13 @@ def show(images: ArrayLike, levels: int | None = None, *, columns: int | None = 
     images = tensor("images", images)
     if images.dim() not in (3, 4, 5) or 0 in images.shape:
         raise ValueError(f"images must be (C, H, W), (N, C, H, W) or (N, n, C, H, W), got {tuple(images.shape)}")
-    levels = max(2, int(images.max()) + 1) if levels is None else levels
-    if columns is None and images.dim() == 5:
+    if columns is not None:
+        columns = integer("columns", columns, 1)
+    elif images.dim() == 5:
         columns = images.shape[1]
-    images = levels_of("images", images, checked_levels(levels))
-    return grid(images.reshape(-1, *images.shape[-3:]), levels, columns, side)
+    images = levels_of("images", images, MAX_LEVELS if levels is None else checked_levels(levels))
+    levels = max(2, int(images.max()) + 1) if levels is None else levels
+    return grid(images.reshape(-1, *images.shape[-3:]), levels, columns, integer("side", side, 1))
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
