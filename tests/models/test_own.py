@@ -66,6 +66,9 @@ def test_the_command_line_knows_it(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["--import", "no_such_module", "info", "run"]) == 2
     assert "no_such_module" in capsys.readouterr().err
+    for path in ("./own_models.py", "."):
+        assert main(["--import", path, "info", "run"]) == 2
+        assert f"--import must be followed by a module's name, got '{path}'" in capsys.readouterr().err
 
 
 def test_what_needs_an_unknown_class_says_which(tmp_path):

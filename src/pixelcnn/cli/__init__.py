@@ -92,7 +92,7 @@ def _imported(arguments: list[str]) -> list[str]:
     """The arguments without `--import MODULE`, after the modules have been imported.
 
     Raises:
-        ValueError: If there is no such module.
+        ValueError: If there is no such module, or something else than a module's name, such as a path.
     """
     others: list[str] = []
     rest = iter(arguments)
@@ -104,8 +104,10 @@ def _imported(arguments: list[str]) -> list[str]:
         name = name if equals else next(rest, "")
         if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
             sys.path.insert(0, here)
+        if not name or name.startswith("."):
+            raise ValueError(f"{_IMPORT} must be followed by a module's name, got {name!r}")
         try:
-            importlib.import_module(name or "a module's name")
+            importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise ValueError(f"{_IMPORT} {name}: {error}") from None
     return others
