@@ -217,6 +217,7 @@ def test_damaged_and_edited_folders_are_refused(tmp_path):
         ({"weights": [1.0, -2.0, 0.5]}, "weights must be a positive, finite number"),
         ({"members": [0, 0, 0]}, r"members must name every index in 0\.\.1, and no other, got \(0, 0, 0\)"),
         ({"networks": []}, "networks must be at least one model's configuration"),
+        *(({name: 1}, f"{name} must be .*, got 1") for name in ("networks", "members", "orders", "weights")),
         ({"order_conditioned": True}, "conditioned on the order left-up must have num_classes of at least 4, got None"),
         ({"networks": [{"type": "OrderEnsembleConfig"}] * 2}, "'type' must be one of PixelCNNConfig, GatedPixel"),
         ({"extra": 1}, "unknown field 'extra' for OrderEnsembleConfig"),

@@ -210,5 +210,5 @@ def test_what_a_script_has_set_changes_nothing():
 def test_the_configuration_is_checked():
     config = EnergyConfig(beta=(0.1, 0.2), steps=1, batch_size=2)
     for beta in ((0.2, 0.1), (0.1, math.inf), (0.1,), "ab"):
-        with pytest.raises(ValueError, match="beta must be a number of at least 0"):
+        with pytest.raises(ValueError, match="beta must be "):
             dataclasses.replace(config, beta=beta)

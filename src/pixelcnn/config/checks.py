@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pixelcnn.arguments import integer, plain
 from pixelcnn.levels import checked_levels
@@ -51,10 +51,10 @@ def make_plain(config: Any) -> None:
 
 
 def check_fields(config: Any) -> None:
-    """Makes a configuration plain and checks each field that is a truth value, a number or a choice.
+    """Makes a configuration plain and checks each field that is a truth value, a number, a choice or a tuple.
 
-    The annotation says what is allowed: `bool`, `int`, `float` or `Literal[...]`, perhaps with `| None`, and for
-    numbers a `Range` in `Annotated`.
+    The annotation says what is allowed: `bool`, `int`, `float` or `Literal[...]`, perhaps with `| None`, for numbers a
+    `Range` in `Annotated`; or a tuple, whose members are not looked at.
 
     Raises:
         ValueError: If a field is of another type, not one of its choices, or out of its range.
@@ -75,6 +75,8 @@ def check_fields(config: Any) -> None:
             listed = [*map(repr, choices), *(["None"] if len(members) > 1 else [])]
             right = any(value == choice and type(value) is type(choice) for choice in choices)
             rule = f"be {', '.join(listed[:-1])} or {listed[-1]}"
+        elif typing.get_origin(kinds[0]) is tuple:
+            right, rule = isinstance(value, tuple), "be a list or a tuple"
         elif kinds[0] is bool:
             right, rule = isinstance(value, bool), "be True or False"
         elif limits is None:
@@ -103,7 +105,7 @@ def decay_rule(decay: float, rate: float) -> tuple[bool, str]:
     return 0 <= decay * rate < 1, f"be at least 0 and, times the learning rate of {rate:g}, less than 1"
 
 
-def is_int(value: object) -> bool:
+def is_int(value: object) -> TypeGuard[int]:
     """Whether a value is an integer, and not a truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 

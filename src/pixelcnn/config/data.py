@@ -45,7 +45,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         sides = self.size if isinstance(self.size, tuple) else (self.size, self.size)
-        fits = len(sides) == 2 and all(isinstance(s, int) and is_int(s) and 1 <= s <= _MAX_SIDE for s in sides)
+        fits = len(sides) == 2 and all(is_int(s) and 1 <= s <= _MAX_SIDE for s in sides)
         rules = {
             "size": (self.size is None or fits, f"be an integer in 1..{_MAX_SIDE}, or two of them, or None"),
             "test": (

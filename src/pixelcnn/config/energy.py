@@ -51,7 +51,7 @@ class EnergyConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         pair = self.beta
-        right = isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(b, int | float) for b in pair)
+        right = len(pair) == 2 and all(isinstance(b, int | float) for b in pair)
         rules = {
             "beta": (
                 right and 0 <= pair[0] <= pair[1] < math.inf,

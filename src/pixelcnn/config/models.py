@@ -33,7 +33,7 @@ MAX_SCALE = 16
 
 def _odd_width(width: object, least: int) -> tuple[bool, str]:
     """Whether it is a kernel's width, and what it must be."""
-    right = isinstance(width, int) and is_int(width) and width % 2 == 1 and least <= width <= MAX_KERNEL
+    right = is_int(width) and width % 2 == 1 and least <= width <= MAX_KERNEL
     return right, f"be an odd integer in {least}..{MAX_KERNEL}"
 
 
@@ -138,7 +138,7 @@ class _WideFieldConfig(_MapConfig):
                     f"hold odd integers in 1..{MAX_KERNEL}",
                 ),
                 "context": (
-                    isinstance(scales, tuple) and all(is_int(scale) and 2 <= scale <= MAX_SCALE for scale in scales),
+                    all(is_int(scale) and 2 <= scale <= MAX_SCALE for scale in scales),
                     f"hold integers in 2..{MAX_SCALE}",
                 ),
                 "attention": (self.attention <= count, f"be an integer in 0..{count}"),

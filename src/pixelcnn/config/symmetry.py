@@ -26,7 +26,7 @@ class SymmetrisedConfig:
         check_fields(self)
         if not isinstance(self.network, tuple(FAMILIES.values())):
             raise ValueError(f"network must be a model's configuration, got {self.network!r}")
-        right = isinstance(self.group, tuple) and len(self.group) > 0 and all(name in GROUPS for name in self.group)
+        right = len(self.group) > 0 and all(name in GROUPS for name in self.group)
         check_rules(self, {"group": (right, f"be one or more of {', '.join(GROUPS)}")})
 
     @property
