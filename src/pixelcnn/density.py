@@ -354,7 +354,8 @@ class DensityModel(Bounded):
                 all come first in raster order: then the draws are exact.
             labels: As for `log_prob`.
             seed: Selects the draws, as for `sample`. Draw k of image i depends only on (seed, i, k, n, particles) and
-                on the image.
+                on the image. The uniform numbers are those of `sample`: to complete images that it drew, use another
+                seed, or the first draw may be the image itself.
             generator: As for `sample`.
             method: `auto` is exact where that is possible and uses particles otherwise; `particles` always uses
                 particles; `raster` ignores the known sub-pixels that come later, as plain ancestral sampling does, and
