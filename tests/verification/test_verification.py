@@ -81,6 +81,76 @@ def test_a_network_without_gradients_is_tested_by_changes():
     assert "causal" in pixelcnn.verify(faulty.Embedded("B").eval(), **options).failed
 
 
+def test_derivatives_that_are_not_finite_hide_no_fault():
+    """The square root's is infinite at 0: the fault is found by changes of the image, and where there is none, none."""
+
+    class Root(faulty.Network):
+        def forward(self, x):
+            return super().forward(x.sqrt())
+
+    assert "causal" in pixelcnn.verify(Root(fault="mask B first").eval(), (1, 4, 4), 2).failed
+    report = pixelcnn.verify(Root().eval(), (1, 4, 4), 2)
+    assert report.ok, report
+
+
+def test_every_level_of_an_odd_number_is_changed():
+    """The middle one of three too, which is not changed by exchanging the lowest and the highest."""
+
+    class First(faulty.Embedded):
+        def forward(self, x):
+            outputs = super().forward(x).clone()
+            outputs[:, :, 0, 0] += self.table(x[:, 0, -1, -1])[:, :3]
+            return outputs
+
+    images = torch.ones(2, 1, 3, 4, dtype=torch.int64)
+    report = pixelcnn.verify(First().eval(), (1, 3, 4), 3, scale=lambda x: x.long(), images=images)
+    assert "causal" in report.failed
+
+
+def test_dropout_within_attention_and_recurrent_layers_is_off_as_well():
+    class Causal(torch.nn.Module):
+        def __init__(self, attention):
+            super().__init__()
+            self.input, self.output = torch.nn.Linear(1, 8), torch.nn.Linear(8, 1)
+            if attention:
+                self.layer = torch.nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+            else:
+                self.layer = torch.nn.LSTM(8, 8, 2, dropout=0.5, batch_first=True)
+
+        def forward(self, x):
+            y = self.input(torch.nn.functional.pad(x.flatten(1)[:, :-1], (1, 0)).unsqueeze(-1))
+            later = torch.ones(y.shape[1], y.shape[1], dtype=torch.bool).triu(1)
+            attends = isinstance(self.layer, torch.nn.MultiheadAttention)
+            y, _ = self.layer(y, y, y, attn_mask=later) if attends else self.layer(y)
+            return self.output(y).view_as(x)
+
+    for attention in (True, False):
+        module = Causal(attention).eval()
+        report = pixelcnn.verify(module, (1, 3, 3), 2)
+        assert report.ok, report
+        assert module.layer.dropout == 0.5
+
+
+def test_outputs_may_be_several_tensors():
+    class Pair(faulty.Network):
+        def forward(self, x):
+            logits = super().forward(x)
+            return torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
+
+    def log_prob(outputs, images):
+        return torch.where(images == 1, *outputs)
+
+    report = pixelcnn.verify(Pair().eval(), (1, 3, 3), 2, log_prob=log_prob)
+    assert report.ok, report
+
+
+@torch.inference_mode()
+def test_inference_mode_does_not_matter():
+    report = pixelcnn.verify(pixelcnn.PixelCNN((1, 3, 3), filters=4, blocks=1))
+    assert "Jacobian" in checks(report)["causal"].message
+    assert checks(report)["trained"].ok
+
+
 def test_dropout_in_training_mode_is_no_fault_in_evaluation():
     module = torch.nn.Sequential(faulty.Network(), torch.nn.Dropout(0.5))
     assert pixelcnn.verify(module.eval(), (1, 3, 3), 2).ok

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arithmetic.precision import default_factories
-from pixelcnn.layers import MaskedConv2d, PositionTable
+from pixelcnn.layers import MaskedConv2d, PositionTable, ReparametrisedConv2d
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.models.mixture import MixtureModel
@@ -113,7 +113,7 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
     """The pixels around one pixel on which its parameters depend, in an image without borders.
 
     These are the pixels that the network sees by its convolutions over pixels, without attention and context. They are
-    found by differentiating a copy of the network whose weights are all positive, so that nothing cancels.
+    found by differentiating a copy of the network whose kernels are all positive, so that nothing cancels.
 
     Returns:
         bool (rows, columns); the pixel itself is in the middle of the last row.
@@ -129,6 +129,8 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
         generator = torch.Generator().manual_seed(0)
         positive = type(model).from_config(config).double()
         for layer in positive.masked_layers:
+            if isinstance(layer, ReparametrisedConv2d):
+                layer.settle()
             scale = layer.in_channels * max(1, len(layer.taps))  # so that no gate saturates
             torch.nn.init.uniform_(layer.weight, 0.5 / scale, 1.5 / scale, generator=generator)
         image = torch.rand(1, reach + 1, 2 * reach + 1, c, dtype=torch.float64, generator=generator).requires_grad_()

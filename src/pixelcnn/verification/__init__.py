@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from pixelcnn.arguments import ArrayLike
@@ -27,6 +28,7 @@ from pixelcnn.verification.subject import LogProb, Scale, Subject, images_at, mo
 __all__ = ["Check", "Verification", "verify"]
 
 
+@torch.inference_mode(mode=False)  # else nothing could be differentiated
 def verify(
     model: nn.Module,
     image_shape: Sequence[int] | None = None,
@@ -46,7 +48,7 @@ def verify(
       with dropout off; batch normalisation fails
     - mode: training mode, with dropout off, computes the same
     - causal: the Jacobian of all sub-pixels' log-probabilities is exactly zero for the sub-pixel itself and later ones;
-      for networks that have no gradients with respect to images, later sub-pixels are changed
+      where gradients with respect to images are missing or not finite, sub-pixels are changed, one at a time
     - trained: the same at a few positions after a step of Adam, which fills weights that are masked only once
     - normalised: the probabilities of all levels sum to 1, at every sub-pixel
     - enumerated: the probabilities of all ways to fill the last sub-pixels sum to 1

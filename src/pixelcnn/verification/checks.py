@@ -139,10 +139,11 @@ def _normalised(subject: Subject, images: Tensor) -> Check:
         for level in range(subject.levels):
             changed = images.clone()
             changed[:, channel] = level
-            totals[:, channel] += subject.log_prob(outputs, changed)[:, channel].double().exp()
+            found = subject.log_prob(outputs, changed)
+            totals[:, channel] += found[:, channel].double().exp()
     totals = raster(totals)
     apart, at = (totals - 1).abs().nan_to_num(math.inf).max(0).values.max(0)
-    if apart <= _mass_tolerance(outputs):
+    if apart <= _mass_tolerance(found):
         return Check(name="normalised", ok=True, message=f"all levels' probabilities sum to 1, to {apart:.0e}")
     row = totals[:, at]
     total = row[(row - 1).abs().nan_to_num(math.inf).argmax()]

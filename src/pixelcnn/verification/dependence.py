@@ -23,7 +23,7 @@ def dependence(
     advance: Callable[[int], object] = lambda _: None,
 ) -> tuple[Tensor, str]:
     """What the log-probabilities at some positions depend on, (positions, sub-pixels), zero for nothing, and how that
-    was found: by derivatives, or by changes of the image if there are none.
+    was found: by derivatives, or by changes of the image if there are none, or not all are finite.
     """
     c, h, w = subject.shape
     size = max(1, min(len(positions), CELLS // (h * w)))
@@ -43,7 +43,7 @@ def dependence(
             advance(len(part))
         for parameter, needed in zip(module.parameters(), grads, strict=True):
             parameter.requires_grad_(needed)
-    if rows and (found := torch.cat(rows)).any():
+    if rows and (found := torch.cat(rows)).any() and found.isfinite().all():
         return found, "Jacobian"
     return _changes(subject, module, images, positions, size), "changed images"
 
@@ -59,10 +59,11 @@ def _changes(subject: Subject, module: nn.Module, images: Tensor, positions: Seq
         sources = range(start, min(start + size, subject.subpixels))
         flat = raster(whole).clone()
         which = torch.arange(len(sources), device=images.device)
-        flat[which, start + which] = subject.levels - 1 - flat[which, start + which]
+        flat[which, start + which] = (flat[which, start + which] + (subject.levels + 1) // 2) % subject.levels
         values = flat.view(size, h, w, c).permute(0, 3, 1, 2).contiguous().to(dtype_of(module))
-        change = (subject.factors(module, whole, values)[:, list(positions)] - before).double()
-        change[change.abs() <= tolerance(before)] = 0
+        after = subject.factors(module, whole, values)[:, list(positions)]
+        change = (after - before).double()
+        change[(after == before) | (change.abs() <= tolerance(before))] = 0  # equal: what is impossible may stay so
         found[:, sources.start : sources.stop] = change[: len(sources)].t()
     return found
 
@@ -86,7 +87,7 @@ def seen_by(subject: Subject, images: Tensor, pixel: tuple[int, int]) -> Tensor:
     c, h, w = subject.shape
     first = (pixel[0] * w + pixel[1]) * c
     module = subject.copy()
-    seen = torch.zeros(h, w, dtype=torch.bool)
+    seen = torch.zeros(h, w, dtype=torch.bool, device="cpu")
     for image in images:
         rows, _ = dependence(subject, module, image[None], range(first, first + c))
         seen |= rows.view(c, h, w, c).ne(0).any(3).any(0).cpu()

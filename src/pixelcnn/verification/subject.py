@@ -188,6 +188,8 @@ def in_mode(subject: Subject, training: bool) -> nn.Module:
     for part in module.modules():
         if isinstance(part, DROPOUTS):
             part.eval()
+        elif isinstance(part, nn.MultiheadAttention | nn.RNNBase):  # which have dropout of their own
+            part.dropout = 0.0
     return module
 
 
