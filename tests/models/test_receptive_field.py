@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import pixelcnn
+from pixelcnn.models.summary import receptive_field
 
 SIDE, ROW, COLUMN = 15, 9, 7
 
@@ -53,3 +54,15 @@ def test_the_examples_network_has_one():
     rows, columns = blind.nonzero().T - torch.tensor([[ROW], [COLUMN]])
     assert (columns > 0).all()
     assert (rows < 0).all()
+
+
+@pytest.mark.parametrize(("first_kernel", "blocks"), [(3, 2), (5, 3), (7, 1)])
+def test_no_pixel_of_the_network_for_photographs_is_left_out(first_kernel, blocks):
+    """Its layers of differences have weights of both signs, whatever their parameters, by which a ReLU may be 0."""
+    model = pixelcnn.PhotoPixelCNN((1, 8, 8), filters=4, blocks=blocks, mixtures=2, first_kernel=first_kernel)
+    offsets = {(0, 0)}
+    for layer in (model.input, *(first for first, _ in model.blocks)):
+        offsets = {(y + dy, x + dx) for y, x in offsets for dy, dx in layer.taps}
+    field = receptive_field(model)
+    rows, columns = field.nonzero().T - torch.tensor([[len(field) - 1], [field.shape[1] // 2]])
+    assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == offsets | set(model.linear.taps)
