@@ -386,7 +386,12 @@ def map_array(path: Path) -> np.memmap[Any, Any]:
 
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Tensors and metadata as the bytes of a safetensors file, with their checksum added."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        values = tensor.detach().cpu().contiguous()
+        plain[name] = values.clone() if values.data_ptr() in places else values  # safetensors refuses tied weights
+        places.add(values.data_ptr())
     signed = {**metadata, "sha256": checksum_of(plain, metadata)}
     return safetensors.torch.save(plain, {_KEY: json.dumps(signed, sort_keys=True)})
 

@@ -164,6 +164,26 @@ def test_a_wrong_config(folder, changes, message):
         load(folder)
 
 
+@pytest.mark.parametrize("changes", [{"model": []}, {"model": [], "module": "own"}, {"model": "A", "module": "a\nb"}])
+def test_a_config_of_no_class(model, folder, changes):
+    edit_config(folder, **changes)
+    with pytest.raises(ValueError, match="field 'model' must be one of") as found:
+        load(folder)
+    assert "\n" not in str(found.value)
+    if "module" not in changes:
+        with pytest.raises(ValueError, match="is not replaced"):
+            model.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "a", "b"), "abc", ("a", "b", 3)])
+def test_names_of_classes_that_do_not_fit_are_not_saved(tmp_path, names):
+    model = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=2, num_classes=3)
+    model.class_names = names
+    with pytest.raises(ValueError, match="class_names must be different names, one for each of the 3 classes"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_missing_field(folder):
     (folder / "config.json").write_text('{"model": "PixelCNN", "levels": 3, "filters": 4, "blocks": 1}')
     with pytest.raises(ValueError, match=r"not the configuration that .* was saved with"):

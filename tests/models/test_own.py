@@ -121,6 +121,11 @@ def test_what_cannot_be_registered_is_refused():
             "FewerConfig", [("image_shape", tuple, SHAPE), ("levels", int, 2), ("depth", int, 3)], frozen=True
         )
 
+    class Gated(own_models.Plain):
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class Config(own_models.PlainConfig):
+            family = "gated"
+
     class Borrowed(own_models.Plain):
         Config = own_models.PlainConfig
 
@@ -134,6 +139,7 @@ def test_what_cannot_be_registered_is_refused():
         (Thawed, "frozen dataclass"),
         (Shapeless, "image_shape"),
         (Fewer, "'depth'"),
+        (Gated, "family must be Gated's own, 'gated' is that of GatedPixelCNN"),
         (Borrowed, "PlainConfig is the name of Plain's"),
         (taken, "PixelCNN is that of pixelcnn"),
     ):
@@ -147,6 +153,43 @@ def test_a_class_that_is_defined_again_replaces_itself():
     again.__qualname__ = "Plain"
     assert pixelcnn.register(again) is again
     assert type(model_of(own_models.PlainConfig(image_shape=SHAPE))) is again
+
+
+def test_tied_weights_are_saved(tmp_path):
+    class Tied(own_models.Plain):
+        Config = dataclasses.make_dataclass(
+            "TiedConfig", [], bases=(own_models.PlainConfig,), frozen=True, kw_only=True
+        )
+
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.again = self.first
+
+        def between(self, x):
+            return x + torch.stack([self.again.bias]).sum(0)
+
+    try:
+        pixelcnn.register(Tied)
+        model = Tied(image_shape=SHAPE)
+        model.save_pretrained(tmp_path / "tied")
+        again = pixelcnn.load(tmp_path / "tied")
+        assert again.again is again.first
+        assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
+    finally:
+        del FAMILIES["TiedConfig"]
+
+
+@pytest.mark.parametrize("size", [(4, 8), (12, 8)])
+def test_a_network_whose_depth_depends_on_the_size_has_one(size):
+    class Deep(own_models.Plain):
+        def __init__(self, image_shape=SHAPE, levels=2, width=6, num_classes=None, *, generator=None):
+            super().__init__(image_shape, levels, width, num_classes, generator=generator)
+            self.more = torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(self.image_shape[1] // 4))
+
+    model = Deep((1, 8, 8))
+    with pytest.raises(ValueError, match=r"size must be \(8, 8\).* network's more\.\d\.weight is for that size"):
+        model.resized(size)
+    assert not model.any_size
 
 
 def test_what_cannot_be_recorded_is_said_once_and_by_line():

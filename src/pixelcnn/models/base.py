@@ -97,8 +97,8 @@ class AutoregressiveModel(Network):
 
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If the folder exists and holds anything other than a model, `license` is malformed, or a weight
-                is not finite.
+            ValueError: If the folder exists and holds anything other than a model, `license` is malformed, a weight is
+                not finite, or `class_names` are not different names, one for each class.
         """
         _save(self, Path(folder), card, license, HERE)
 
@@ -189,7 +189,7 @@ def register(cls: type[ModelT]) -> type[ModelT]:
         The class. One of the same name in the same module, as of a notebook's cell that is run again, is replaced.
 
     Raises:
-        ValueError: If it is no such class, or another class has its name or the name of its configuration.
+        ValueError: If it is no such class, or another class has its name, its family or the name of its configuration.
     """
     if not (isinstance(cls, type) and issubclass(cls, AutoregressiveModel)):
         raise ValueError(f"register takes a subclass of pixelcnn.AutoregressiveModel, got {cls!r}")
@@ -199,9 +199,12 @@ def register(cls: type[ModelT]) -> type[ModelT]:
     same = AutoregressiveModel.classes.get(name)
     if same is not None and (same.__module__, same.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"the name {name} is that of {same.__module__}.{same.__qualname__}; rename the class")
+    family = getattr(config, "__dict__", {}).get("family")
     for other in AutoregressiveModel.classes.values():
         if other is not same and other.Config.__name__ == getattr(config, "__name__", None):
             raise ValueError(f"Config must be {name}'s own, {config.__name__} is the name of {other.__name__}'s")
+        if other is not same and family is not None and vars(other.Config).get("family") == family:
+            raise ValueError(f"family must be {name}'s own, {family!r} is that of {other.__name__}")
     arguments = inspect.signature(cls).parameters
     if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in arguments.values()):
         needed = ["generator", *(field.name for field in dataclasses.fields(config))] if is_dataclass(config) else []
@@ -331,7 +334,7 @@ def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> Autor
     """Downloads a model and reads it; a cached copy that cannot be read is downloaded once more."""
     folder = download(name, [CONFIG], force_download=force, **options)
     try:
-        _class_of(folder)  # before anything large is downloaded
+        _class_in(read_json(folder / CONFIG), str(folder / CONFIG))  # before anything large is downloaded
         commit = dataclasses.replace(name, commit=folder.name)  # all files come from the same commit
         folder = download(commit, [CONFIG, WEIGHTS], [CARD], progress=True, force_download=force, **options)
         return _read(folder)
@@ -345,8 +348,9 @@ def _load_from_hub(name: HubName, force: bool, options: dict[str, Any]) -> Autor
 
 def _read(folder: Path) -> AutoregressiveModel:
     """The model in a folder."""
-    cls, config = _class_of(folder)
-    _, fields = _class_in(config, str(folder / CONFIG))
+    config = read_json(folder / CONFIG)
+    cls, fields = _class_in(config, str(folder / CONFIG))
+    assert isinstance(config, dict)
     model_config = from_dict(cls.Config, fields, str(folder / CONFIG))
 
     path = folder / WEIGHTS
@@ -394,27 +398,18 @@ def _read_unfinished(run: Path) -> AutoregressiveModel:
     return model.eval()
 
 
-def _class_of(folder: Path) -> tuple[type[AutoregressiveModel], dict[str, Any]]:
-    """The class that a folder's configuration names, and the configuration."""
-    config = read_json(folder / CONFIG)
-    cls, _ = _class_in(config, str(folder / CONFIG))
-    assert isinstance(config, dict)
-    return cls, config
-
-
 def _class_in(config: object, where: str) -> tuple[type[AutoregressiveModel], dict[str, Any]]:
     """The class that JSON values name, and the fields of its configuration."""
-    kind = config.get("model") if isinstance(config, dict) else None
-    known = AutoregressiveModel.classes
-    if isinstance(config, dict) and isinstance(module := config.get("module"), str) and kind not in known:
-        raise ValueError(
-            f"{where} needs the class {kind} of the module {module}: import the module, which calls "
-            f"pixelcnn.register({kind}); on the command line, --import {module}"
-        )
+    fields = config if isinstance(config, dict) else {}
+    kind, module, known = fields.get("model"), fields.get("module"), AutoregressiveModel.classes
     if not isinstance(kind, str) or kind not in known:
+        if isinstance(kind, str) and isinstance(module, str) and (kind + module).isprintable():
+            raise ValueError(
+                f"{where} needs the class {kind} of the module {module}: import the module, which calls "
+                f"pixelcnn.register({kind}); on the command line, --import {module}"
+            )
         raise ValueError(f"{where}: field 'model' must be one of {', '.join(known)}, got {kind!r}")
-    assert isinstance(config, dict)
-    return known[kind], {name: value for name, value in config.items() if name not in _NO_FIELDS}
+    return known[kind], {name: value for name, value in fields.items() if name not in _NO_FIELDS}
 
 
 def _is_replaceable(folder: Path) -> bool:
@@ -427,12 +422,14 @@ def _is_replaceable(folder: Path) -> bool:
     if not names <= {CONFIG, WEIGHTS, CARD} or CONFIG not in names:
         return False
     config = read_json(folder / CONFIG)
-    return isinstance(config, dict) and (config.get("model") in AutoregressiveModel.classes or "module" in config)
+    return isinstance(config, dict) and ("module" in config or config.get("model") in list(AutoregressiveModel.classes))
 
 
 def _config(model: AutoregressiveModel) -> dict[str, Any]:
     _check_config(model)
     cls = type(model)
     module = {} if cls.__module__.startswith("pixelcnn.") else {"module": cls.__module__}
-    names = {} if model.class_names is None else {"class_names": list(model.class_names)}
+    names = {}
+    if model.class_names is not None:
+        names = {"class_names": list(checked_class_names(model.class_names, model.num_classes))}
     return {"model": cls.__name__, **module, **names, **to_dict(model.config)}

@@ -70,7 +70,7 @@ class Network(DensityModel, nn.Module):
 
         Raises:
             ValueError: If they are no integers of at least 1, or the network has a size of its own: weights, as those
-                of places, attention or the places of a context, whose shapes depend on the images'.
+                of places, attention or the places of a context, whose shapes or number depend on the images'.
         """
         sides = [side for side in map(whole, size) if side is not None] if isinstance(size, Sequence) else []
         if len(sides) != 2 or min(sides) < 1:
@@ -79,8 +79,9 @@ class Network(DensityModel, nn.Module):
         resized.config = dataclasses.replace(self.config, image_shape=(self.image_shape[0], sides[0], sides[1]))
         with torch.device("meta"):
             needed = type(self).from_config(resized.config).state_dict()
-        for name, weight in self.state_dict().items():
-            if weight.shape != needed[name].shape:
+        own = self.state_dict()
+        for name in own | needed:
+            if name not in own or name not in needed or own[name].shape != needed[name].shape:
                 raise ValueError(
                     f"size must be {self.image_shape[1:]}, got {tuple(sides)}: the network's {name} is for that size"
                 )
