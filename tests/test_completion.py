@@ -270,12 +270,22 @@ def test_an_ensemble_picks_the_order_in_which_the_known_come_first():
     known[0, :, :2] = known[1, :, 2:] = True
     found = both.complete(images, known, n=3, seed=0)
     assert found.ess.tolist() == [3, 3]
-    upside_down = member.complete(images[1:].flip(-1, -2), known[1:].flip(-1, -2), n=3, seed=0)
-    assert torch.equal(found.images[1], upside_down.images[0].flip(-1, -2))
+    upside_down = member.complete(images.flip(-1, -2), known[1:].flip(-1, -2), n=3, seed=0)
+    assert torch.equal(found.images[1], upside_down.images[1].flip(-1, -2))
     assert torch.equal(found.images[0], member.complete(images[:1], known[:1], n=3, seed=0).images[0])
-    assert found.log_evidence[1] == upside_down.log_evidence[0]
+    assert found.log_evidence[1] == upside_down.log_evidence[1]
     with pytest.raises(ValueError, match="images must be at least one, got 0"):
-        both.complete(images[:0], known[:0], seed=0)
+        both.complete(images[:0], known[:0], n=3, seed=0)
+
+
+def test_an_ensembles_draws_of_an_image_do_not_depend_on_the_orders_of_others():
+    member = pixelcnn.GatedPixelCNN((1, 4, 4), filters=6, layers=2)
+    both = OrderEnsemble([member, member], ["right-down", "left-up"])
+    images, known = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    known[:, :, :1] = True
+    same_order = both.complete(images, known, n=8, seed=0)
+    known[0] = known[0].flip(1)
+    assert torch.equal(both.complete(images, known, n=8, seed=0).images[1], same_order.images[1])
 
 
 @pytest.mark.parametrize(("engine", "threads"), [("native", 1), ("native", 2), ("eager", 1), ("reference", 1)])

@@ -33,7 +33,7 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -86,7 +86,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionOptions:
-    """How images are completed; the fields are arguments of `AutoregressiveModel.complete`."""
+    """How images are completed; the fields but `indices` are arguments of `AutoregressiveModel.complete`."""
 
     n: int
     particles: int
@@ -96,8 +96,10 @@ class CompletionOptions:
     engine: str
     progress: bool
     seconds: float
+    indices: Sequence[int] | None = None
+    """Of the images among those of the call, by which their random numbers are chosen; 0, 1, ... by default."""
     begun: float = field(default_factory=time.monotonic)
-    """When the time limit began, for all parts of a completion."""
+    """When the call began, by `time.monotonic`: `seconds` are those of all its images."""
 
     def checked(self) -> CompletionOptions:
         """These options with their numbers as Python's, each within its range.
@@ -124,7 +126,6 @@ def complete(
     labels: ArrayLike | None,
     options: CompletionOptions,
     condition: ArrayLike | None = None,
-    first: int = 0,
 ) -> Completion:
     """Draws from the distribution of the unknown sub-pixels given the known ones; see `AutoregressiveModel.complete`.
 
@@ -135,7 +136,6 @@ def complete(
         labels: See above.
         options: Everything else.
         condition: See above.
-        first: What messages call the first image, a number.
     """
     images = model.checked_images(images)
     known = checked_mask(known, images.shape)
@@ -144,14 +144,14 @@ def complete(
     given = tuple(None if each is None else each.to(model.device) for each in checked)
     images = images.to(model.device)
     with exact_products(None, model.device):
-        work = _Work(model, images, known, given, options, first)
+        work = _Work(model, images, known, given, options)
         ends = work.run()
     few = min(FEW, options.particles)
-    collapsed = [k for k, end in enumerate(ends) if end.ess < few and not work.is_exact(k)]
+    collapsed = [work.indices[k] for k, end in enumerate(ends) if end.ess < few and not work.is_exact(k)]
     if collapsed:
         warnings.warn(
             f"the effective sample size fell below {FEW:g} for {len(collapsed)} of {len(ends)} images (the "
-            f"first: {first + collapsed[0]}): their draws are few and alike; more particles or moves will help",
+            f"first: {collapsed[0]}): their draws are few and alike; more particles or moves will help",
             stacklevel=2,
         )
     proposed = options.n * options.moves * len(ends)
@@ -215,14 +215,13 @@ class _Work:
         known: Tensor,
         given: tuple[Tensor | None, ...],
         options: CompletionOptions,
-        first: int,
     ) -> None:
-        self._first = first
         self._model = model
         self._images = images
         self._known = known
         self._given = given
         self._options = options
+        self.indices = range(len(images)) if options.indices is None else options.indices
         self._ends_at = options.begun + options.seconds
         self._given_up = threading.Event()  # an error, or Ctrl-C
         self._kind = particles_of(model, options.engine)
@@ -291,11 +290,12 @@ class _Work:
 
     def _complete(self, k: int) -> _End:
         image, known, options, size = self._images[k], self._known[k], self._options, self._size(k)
+        first = self.indices[k] * size
         ignore_later = options.method == "raster"
         while_drawing = _before_first_unknown(known) if ignore_later else known
         with self._particles_of(size) as particles:
             copies = image.expand(size, *image.shape).clone()
-            particles.start(copies, while_drawing.to(image.device), self._draw(k, size, k * size))
+            particles.start(copies, while_drawing.to(image.device), self._draw(k, size, first))
             end = self._walk(particles, while_drawing, k)
         if ignore_later:
             end = dataclasses.replace(
@@ -306,7 +306,8 @@ class _Work:
     def _walk(self, particles: Particles, known: Tensor, k: int) -> _End:
         """Takes all steps, resampling in between, and chooses n draws at the end."""
         wavefront, size, options, exact = particles.wavefront, len(particles.images), self._options, self.is_exact(k)
-        u = decision_uniforms(options.seed, k, wavefront.steps + 1).tolist()
+        index = self.indices[k]
+        u = decision_uniforms(options.seed, index, wavefront.steps + 1).tolist()
         flat = known.flatten(1)
         last_unknown = max(step for step in range(wavefront.steps) if not flat[:, wavefront.pixels(step)].all())
         total, least = 0.0, float(size)
@@ -315,7 +316,7 @@ class _Work:
             particles.step(step)
             if exact or not flat[:, wavefront.pixels(step)].any():
                 continue
-            ess = _effective_size(particles.evidence, self._first + k)
+            ess = _effective_size(particles.evidence, index)
             least = min(least, ess)
             if ess < size / 2 and step < last_unknown:  # after that, nothing is drawn in which copies could differ
                 total += _log_mean(particles.evidence)
@@ -326,7 +327,9 @@ class _Work:
             return _End(particles.images.clone(), float(options.n), float(particles.evidence[0]))
         total += _log_mean(particles.evidence)
         chosen = _systematic(particles.evidence, options.n, u[-1])
-        chosen = chosen[permutation(options.n, options.seed, k).to(chosen.device)]  # so that copies are not adjacent
+        chosen = chosen[
+            permutation(options.n, options.seed, index).to(chosen.device)
+        ]  # so that copies are not adjacent
         return _End(particles.images[chosen], least, total)
 
     def _moved(self, end: _End, k: int) -> _End:
@@ -335,7 +338,7 @@ class _Work:
         c, h, w = model.image_shape
         for move in range(options.moves):
             self._check_goes_on()
-            draw = self._draw(k, options.n, (k * options.moves + move) * options.n + _MOVES)
+            draw = self._draw(k, options.n, (self.indices[k] * options.moves + move) * options.n + _MOVES)
             u = decision_uniforms(draw.seed, draw.first, draw.n + 4)
             top, left = int(u[0] * h), int(u[1] * w)
             bottom, right = top + 1 + int(u[2] * (h - top)), left + 1 + int(u[3] * (w - left))

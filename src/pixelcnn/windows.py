@@ -26,7 +26,6 @@ __all__ = ["Window", "complete_in_windows", "window_of"]
 
 _LARGE = 2**16  # pixels of an image
 _WORTH = 0.5  # of an image: the largest window
-_GOLDEN = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,12 @@ def _in_window(
     window: Window,
     k: int,
 ) -> Completion:
-    """The completion of image k, whose draws are others than those of the first."""
+    """The completion of image k."""
     rows, columns = window.rows, window.columns
     part, mask = image[:, :, rows, columns], known[:, :, rows, columns]
     small = cast(Any, model).resized(part.shape[2:])
-    if k:
-        options = dataclasses.replace(options, seed=(options.seed + k * _GOLDEN) % 2**63)
-    found = complete(small, part, mask, given[0], options, given[1], first=k)
+    index = k if options.indices is None else options.indices[k]
+    found = complete(small, part, mask, given[0], dataclasses.replace(options, indices=(index,)), given[1])
     draws = image.to(found.images.device).repeat(options.n, 1, 1, 1)
     draws[:, :, rows, columns] = found.images[0]
     evidence = found.log_evidence

@@ -185,6 +185,19 @@ def test_parts_are_drawn_by_their_weights():
 # Folders -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("weights", "shares"), [([1e308, 1e308], [0.5, 0.5]), ([1e-200, 1e200], [0.0, 1.0])])
+def test_only_the_ratios_of_weights_matter(weights, shares):
+    members = [network((1, 2, 3), seed=seed) for seed in range(2)]
+    both = OrderEnsemble(members, ["right-down", "left-up"], weights)
+    images = both.sample(20, seed=0)
+    assert both.shares == shares
+    assert both.part_of(0, 0, 20).float().mean().item() == (1 if shares[1] == 1 else pytest.approx(0.5, abs=0.5))
+    expected = torch.stack([members[0].log_prob(images), members[1].log_prob(images.flip(-1, -2))]).exp()
+    assert torch.allclose(both.log_prob(images), (torch.tensor(shares).double() @ expected).log())
+    with pytest.raises(ValueError, match="has no other sizes"):
+        both.resized(size=(4, 4))
+
+
 @pytest.mark.parametrize("make", ENSEMBLES)
 def test_a_saved_ensemble_is_the_same(make, tmp_path):
     model = make()
@@ -247,6 +260,7 @@ def test_wrong_members():
         ([rows, columns], ["right-down", "down"], {}, "orders must be one of"),
         ([rows], ["right-down"], {"weights": [0]}, "weights must be a positive, finite number"),
         ([rows], ["right-down"], {"weights": [float("nan")]}, "weights must be a positive, finite number"),
+        ([rows], ["right-down"], {"weights": [10**400]}, "weights must be a number"),
         ([rows, network((1, 2, 3), 3)], ["right-down"] * 2, {}, "the same levels, got 2 and 3"),
         ([rows, network((1, 2, 3)).float()], ["right-down"] * 2, {}, "of one type, got torch.float32, torch.float64"),
         ([rows, network((1, 2, 3), 2, 4)], ["right-down"] * 2, {}, "the same num_classes and condition_dim"),

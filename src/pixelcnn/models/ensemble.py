@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self, cast
 
 import torch
 
+from pixelcnn.arguments import number
 from pixelcnn.config import OrderEnsembleConfig
 from pixelcnn.models.base import AutoregressiveModel, model_of
 from pixelcnn.models.mixture import MixtureModel, Part
@@ -74,7 +75,7 @@ class OrderEnsemble(MixtureModel):
             networks=tuple(network.config for network in networks),
             members=tuple(networks.index(member) for member in members),
             orders=tuple(orders),
-            weights=tuple(1.0 for _ in members) if weights is None else tuple(map(float, weights)),
+            weights=tuple(1.0 for _ in members) if weights is None else tuple(number("weights", w) for w in weights),
             order_conditioned=order_conditioned,
         )
         parts = [

@@ -75,7 +75,7 @@ class MixtureModel(AutoregressiveModel):
         self.networks = nn.ModuleList(networks)
         self.parts = tuple(parts)
 
-    def resized(self, _size: tuple[int, int]) -> NoReturn:
+    def resized(self, size: tuple[int, int]) -> NoReturn:  # noqa: ARG002 - whatever it is
         """Not offered.
 
         Raises:
@@ -122,8 +122,21 @@ class MixtureModel(AutoregressiveModel):
 
     def _mixed(self, log_prob: Callable[[Part], Tensor]) -> Tensor:
         """The log-probabilities of images under the mixture, (N,), from those under each part."""
-        total = math.fsum(part.weight for part in self.parts)
-        return torch.logsumexp(torch.stack([math.log(p.weight / total) + log_prob(p) for p in self.parts]), 0)
+        logs = [math.log(share) if share else -math.inf for share in self.shares]
+        return torch.logsumexp(torch.stack([log + log_prob(p) for log, p in zip(logs, self.parts, strict=True)]), 0)
+
+    @property
+    def shares(self) -> list[float]:
+        """Each part's weight as a share of the weight of all."""
+        weights = self._weights
+        total = math.fsum(weights)
+        return [weight / total for weight in weights]
+
+    @property
+    def _weights(self) -> list[float]:
+        """The parts' weights times a power of two, with which no sum of them overflows."""
+        _, exponent = math.frexp(max(part.weight for part in self.parts))
+        return [math.ldexp(part.weight, -exponent) for part in self.parts]
 
     def network(self, view: View) -> NoReturn:  # noqa: ARG002 - there is none
         """Raises ValueError: the networks see different images."""
@@ -142,7 +155,7 @@ class MixtureModel(AutoregressiveModel):
         A function of (seed, image): the first part whose cumulative weight exceeds the image's uniform number
         (`pixelcnn.randomness.part_uniforms`).
         """
-        weights = [part.weight for part in self.parts]
+        weights = self._weights
         total = math.fsum(weights)
         ends = [end / total for end in itertools.accumulate(weights)][:-1]
         uniforms = part_uniforms(seed, integer("first", first, 0, 2**62), integer("n", n, 0))
@@ -220,7 +233,7 @@ class MixtureModel(AutoregressiveModel):
             own, part = [i for i, other in enumerate(found) if other == k], self.parts[k]
             labels, condition = (None if each is None else each[own] for each in given)
             ends[k] = self._network(part.network).complete_with(
-                options,
+                replace(options, indices=own),
                 part.transform.applied(images[own]),
                 part.transform.moved(known[own]),
                 self._given(part, len(own), labels),

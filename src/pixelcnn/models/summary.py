@@ -214,8 +214,8 @@ def _mixture(model: MixtureModel) -> str:
         lines += [
             "",
             *(
-                f"{order:<18}network {member}, weight {weight / sum(config.weights):.4g}"
-                for order, member, weight in zip(config.orders, config.members, config.weights, strict=True)
+                f"{order:<18}network {member}, weight {share:.4g}"
+                for order, member, share in zip(config.orders, config.members, model.shares, strict=True)
             ),
         ]
     elif isinstance(model, Symmetrised):

@@ -52,10 +52,10 @@ def model_html(served: Served) -> str:
     ]
     sections = [f'<ul class="px-facts">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul>']
     if isinstance(model, OrderEnsemble):
-        config, total = model.config, sum(model.config.weights)
+        config = model.config
         rows = [
-            ("", (order, f"network {member}", f"{weight / total:.4g}"))
-            for order, member, weight in zip(config.orders, config.members, config.weights, strict=True)
+            ("", (order, f"network {member}", f"{share:.4g}"))
+            for order, member, share in zip(config.orders, config.members, model.shares, strict=True)
         ]
         sections.append(_section("A mixture over scan orders", _table(("scan order", "drawn by", "weight"), rows)))
     names = [f" of network {k}" if len(served.networks) > 1 else "" for k in range(len(served.networks))]
