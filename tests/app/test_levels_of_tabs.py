@@ -16,6 +16,11 @@ from pixelcnn.app.tabs.score import score_html
 LIMITS = Limits()
 
 
+def test_grids_of_mnists_size_need_not_be_digits():
+    model = pixelcnn.PixelCNN((1, 28, 28), levels=512, filters=4, blocks=0)
+    assert not Served(name="codes", model=model, card="", losses={}).has_digits
+
+
 def test_every_tab_takes_many_levels():
     model = pixelcnn.GatedPixelCNN((1, 6, 6), levels=700, embedding=4, filters=6, layers=2)
     served = Served(name="codes", model=model, card="", losses={})

@@ -10,7 +10,8 @@ import pixelcnn
 from contents import pictures
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.figures import curve, field_figure, front_figure, mask_figures
-from pixelcnn.app.served import Limits, Served
+from pixelcnn.app.parts import whole
+from pixelcnn.app.served import Limits, Served, _losses_of_card, _losses_of_run
 from pixelcnn.app.tabs.draw import snapshot_html
 from pixelcnn.app.tabs.explain import model_html
 from pixelcnn.models import OrderEnsemble
@@ -139,6 +140,20 @@ def test_curves_stay_inside_their_frame(losses):
             assert 40 <= x <= 360
             assert 9 <= y <= 190
     assert len([text for text in svg.iter("text") if text.get("text-anchor") == "end"]) >= 2
+
+
+def test_losses_that_are_not_finite_are_left_out(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"epoch": 1, "train_loss": NaN, "validation_loss": 0.3}\n')
+    assert (losses := _losses_of_run(metrics)) == {"validation": [(1, 0.3)]}
+    assert "<circle" in curve(losses)
+    head = "| epoch | step | training | validation |\n|---|---|---|---|\n"
+    assert _losses_of_card(f"{head}| 1 | 10 | nan | 0.3 |\n| 2 | 20 | 1e999 | inf |\n") == losses
+
+
+def test_numbers_of_any_size_are_refused():
+    with pytest.raises(ValueError, match=r"the number of images must be in 1\.\.4, got 1000"):
+        whole("number of images", 10**400, 1, 4)
 
 
 def test_seeds_make_file_names(served):

@@ -184,7 +184,7 @@ def whole(name: str, value: object, low: int | None = None, high: int | None = N
     if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
         raise ValueError(f"the {name} must be a whole number, got {value}")
     if low is not None and high is not None and not low <= value <= high:
-        raise ValueError(f"the {name} must be in {low}..{high}, got {value:.0f}")
+        raise ValueError(f"the {name} must be in {low}..{high}, got {int(value)}")
     return int(value)
 
 

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from pixelcnn.datasets import mnist
 from pixelcnn.exact import PreparedModel, prepare
+from pixelcnn.levels import GREY_LEVELS
 from pixelcnn.likelihoods import Bernoulli, Categorical
 from pixelcnn.models import AutoregressiveModel, MixtureModel
 from pixelcnn.models.base import load
+from pixelcnn.models.card import without_front_matter
 from pixelcnn.models.folder import local_folder
 from pixelcnn.sampling.eager import cache_bytes
 
@@ -35,7 +37,6 @@ _CURVES = {
     "validation_loss_ema": "validation, averaged weights",
 }
 _TABLE = re.compile(r"^\| epoch \| step \| training \| validation \|\n\|[-|: ]+\|\n((?:\|.*\|\n?)+)", re.MULTILINE)
-_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +143,10 @@ class Served:
 
     @property
     def has_digits(self) -> bool:
-        """Whether the model's images have the shape of MNIST's, so that the test set can be offered."""
-        return self.model.image_shape == (1, 28, 28)
+        """Whether the model's images have the shape of MNIST's, and levels that it has, so that the test set can be
+        offered.
+        """
+        return self.model.image_shape == (1, 28, 28) and self.model.levels <= GREY_LEVELS
 
     def digits(self, first: int, count: int = 1) -> Tensor:
         """Images of MNIST's test set from index `first` on, starting again after the last: uint8 (count, 1, 28, 28)."""
@@ -177,18 +180,20 @@ def _load(name: str, device: torch.device) -> Served:
     metrics = None if folder is None or folder.name != "model" else folder.parent / "metrics.jsonl"
     losses = _losses_of_run(metrics) if metrics is not None and metrics.is_file() else {}
     model = model.to(device)
-    return Served(name=name, model=model, card=_FRONT_MATTER.sub("", card), losses=losses or _losses_of_card(card))
+    return Served(name=name, model=model, card=without_front_matter(card), losses=losses or _losses_of_card(card))
 
 
 def _losses_of_run(path: Path) -> Losses:
     """The losses in a training run's metrics.jsonl; none if the file is damaged."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return {
-            curve: [(int(line["epoch"]), float(line[key])) for line in lines if math.isfinite(line[key])]
-            for key, curve in _CURVES.items()
-            if lines and key in lines[0]
-        }
+        return _finite(
+            {
+                curve: [(int(line["epoch"]), float(line[key])) for line in lines]
+                for key, curve in _CURVES.items()
+                if lines and key in lines[0]
+            }
+        )
     except (ValueError, KeyError, TypeError):
         return {}
 
@@ -203,7 +208,15 @@ def _losses_of_card(card: str) -> Losses:
         epochs = [(int(epoch), float(training), float(validation)) for epoch, _, training, validation in rows]
     except ValueError:
         return {}
-    return {
-        "training": [(epoch, loss) for epoch, loss, _ in epochs],
-        "validation": [(epoch, loss) for epoch, _, loss in epochs],
-    }
+    return _finite(
+        {
+            "training": [(epoch, loss) for epoch, loss, _ in epochs],
+            "validation": [(epoch, loss) for epoch, _, loss in epochs],
+        }
+    )
+
+
+def _finite(losses: Losses) -> Losses:
+    """Those that can be drawn, and the curves that have some."""
+    found = {name: [point for point in line if math.isfinite(point[1])] for name, line in losses.items()}
+    return {name: line for name, line in found.items() if line}

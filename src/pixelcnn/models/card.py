@@ -18,7 +18,7 @@ from pixelcnn.density import DensityModel
 from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
 
-__all__ = ["HERE", "HeldOut", "describe", "with_license", "with_name"]
+__all__ = ["HERE", "HeldOut", "describe", "with_license", "with_name", "without_front_matter"]
 
 HERE = "."
 """The name that a card's code loads when the card lies beside the weights: its own folder."""
@@ -105,6 +105,11 @@ def with_license(card: str, license: str) -> str:
         return f"---\nlicense: {license}\n---\n\n{card}"
     lines = [line for line in (front[1] or "").splitlines() if not line.startswith("license:")]
     return "\n".join(["---", *lines, f"license: {license}", "---", ""]) + card[front.end() :]
+
+
+def without_front_matter(card: str) -> str:
+    """The card's text, for people."""
+    return _FRONT_MATTER.sub("", card)
 
 
 def _check_license(license: str) -> None:
