@@ -12,6 +12,7 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.config import FAMILIES, TrainConfig, from_dict, to_dict
 from pixelcnn.models import MODELS, OrderEnsemble, model_of
+from pixelcnn.models.summary import receptive_field
 from pixelcnn.operations import Activation, Conv
 from pixelcnn.sampling.program import record
 
@@ -177,6 +178,29 @@ def test_tied_weights_are_saved(tmp_path):
         assert all(torch.equal(one, other) for one, other in zip(model.parameters(), again.parameters(), strict=True))
     finally:
         del FAMILIES["TiedConfig"]
+
+
+def test_a_constructor_may_look_at_numbers(tmp_path):
+    """As for the rates of stochastic depth, although sizes are found out on a device that has none."""
+
+    class Rates(own_models.Plain):
+        Config = dataclasses.make_dataclass(
+            "RatesConfig", [], bases=(own_models.PlainConfig,), frozen=True, kw_only=True
+        )
+
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.rates = torch.linspace(0, 0.1, 3).tolist()
+
+    try:
+        pixelcnn.register(Rates)
+        model = Rates(image_shape=SHAPE)
+        model.save_pretrained(tmp_path / "rates")
+        assert torch.equal(pixelcnn.load(tmp_path / "rates").log_prob(images()), model.eval().log_prob(images()))
+        assert model.any_size
+        assert receptive_field(model).sum() == len(model.first.taps)
+    finally:
+        del FAMILIES["RatesConfig"]
 
 
 @pytest.mark.parametrize("size", [(4, 8), (12, 8)])

@@ -122,15 +122,16 @@ class ExportKeras:
 class ExportOnnx:
     """Write a model as an ONNX graph: its forward or, with --step, one step of its sampler.
 
-    Works for all families, but not for models with attention or mixtures over scan orders. pixelcnn/onnx/step.py
+    Works for all families, but not for models with attention or in float64, nor for mixtures. pixelcnn/onnx/step.py
     explains the step's inputs and outputs, and examples/sample_onnx.py draws with it the same images as `pixelcnn
     sample`, using NumPy and onnxruntime alone.
     """
 
     model: options.ModelName
     out: _Out
-    """The .onnx file. The forward takes `images` (N, C, H, W) and, for a conditional model, `labels` (-1: none), and
-    returns `params` (N, C, H, W, parameters): one logit for 2 levels, logits for more, or a mixture's parameters."""
+    """The .onnx file. The forward takes `images` (N, C, H, W) and, for a conditional model, `labels` (-1: none),
+    `condition` (vectors or maps, NaN throughout: none) or both, and returns `params` (N, C, H, W, parameters): one
+    logit for 2 levels, logits for more, or a mixture's parameters."""
     step: bool = False
     """Write one step of the sampler, all pixels of a wavefront, instead of the forward."""
     input: Literal["uint8", "float32"] = "uint8"

@@ -359,8 +359,7 @@ def _read(folder: Path) -> AutoregressiveModel:
     tensors, metadata = decode_tensors(path.read_bytes(), str(path))
     if metadata.get("config") != canonical(config):
         raise ValueError(f"{folder / CONFIG} is not the configuration that {path} was saved with")
-    with torch.device("meta"):  # nothing is allocated before the sizes are known to fit
-        check_tensors(cls.from_config(model_config).state_dict(), tensors, str(path))
+    check_tensors(cls.outline(model_config).state_dict(), tensors, str(path))  # before anything is allocated
     check_values(tensors, f"{path}: ")
     model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)
     model.load_state_dict(tensors)

@@ -77,9 +77,7 @@ class Network(DensityModel, nn.Module):
             raise ValueError(f"size must be a height and a width, integers of at least 1, got {size!r}")
         resized = copy.copy(self)
         resized.config = dataclasses.replace(self.config, image_shape=(self.image_shape[0], sides[0], sides[1]))
-        with torch.device("meta"):
-            needed = type(self).from_config(resized.config).state_dict()
-        own = self.state_dict()
+        own, needed = self.state_dict(), self.outline(resized.config).state_dict()
         for name in own | needed:
             if name not in own or name not in needed or own[name].shape != needed[name].shape:
                 raise ValueError(
@@ -93,3 +91,15 @@ class Network(DensityModel, nn.Module):
         fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(cls.Config)}
         build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
         return build(**fields, generator=generator)
+
+    @classmethod
+    def outline(cls, config: Any) -> Self:
+        """The model that a configuration describes, on the device "meta": its shapes, for which nothing is allocated.
+
+        Of a class of one's own whose constructor looks at values, which that device has none of, it is a real one.
+        """
+        try:
+            with torch.device("meta"):
+                return cls.from_config(config)
+        except RuntimeError:
+            return cls.from_config(config)

@@ -121,8 +121,7 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
     c, config = model.image_shape[0], model.config
     beyond: dict[str, Any] = {"attention": 0, "places": False, "context": (), "embedding": 0}
     config = dataclasses.replace(config, **{name: off for name, off in beyond.items() if hasattr(config, name)})
-    with torch.device("meta"):
-        windows = [layer.window for layer in type(model).from_config(config).masked_layers]
+    windows = [layer.window for layer in model.outline(config).masked_layers]
     reach = sum(max(-window.top, -window.left, window.right) for window in windows)
     config = dataclasses.replace(config, image_shape=(c, reach + 1, 2 * reach + 1))
     with default_factories(), torch.inference_mode(False), torch.enable_grad():

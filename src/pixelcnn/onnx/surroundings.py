@@ -85,11 +85,11 @@ def kind_of(model: AutoregressiveModel) -> str:
 
 
 def mixture_params(graph: Graph, model: AutoregressiveModel, raw: str, levels: str) -> str:
-    """The mixture of each channel given the earlier ones, as in `PixelCNNPlusPlus.subpixel_params`.
+    """The mixture of each channel given the earlier ones, as in `LogisticsModel.subpixel_params`.
 
     Args:
         graph: The graph to which the nodes are added.
-        model: A PixelCNNPlusPlus.
+        model: A `LogisticsModel`.
         raw: The network's output, (..., raw features).
         levels: Levels of the same pixels, float32 (..., C).
 
