@@ -12,6 +12,7 @@ import scipy.stats
 import torch
 
 import pixelcnn
+from pixelcnn import completion
 from pixelcnn.models import OrderEnsemble
 
 
@@ -286,6 +287,22 @@ def test_an_ensembles_draws_of_an_image_do_not_depend_on_the_orders_of_others():
     same_order = both.complete(images, known, n=8, seed=0)
     known[0] = known[0].flip(1)
     assert torch.equal(both.complete(images, known, n=8, seed=0).images[1], same_order.images[1])
+
+
+def test_an_ensembles_orders_share_the_time(monkeypatch):
+    run = completion._Work.run
+
+    def slowly(work):
+        time.sleep(0.2)
+        return run(work)
+
+    monkeypatch.setattr(completion._Work, "run", slowly)
+    member = pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=0)
+    both = OrderEnsemble([member, member], ["right-down", "left-up"])
+    known = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    known[0, :, :2] = known[1, :, 2:] = True
+    with pytest.raises(ValueError, match=r"given up after 0\.3 s"):
+        both.complete(both.sample(2, seed=0), known, seed=0, seconds=0.3)
 
 
 @pytest.mark.parametrize(("engine", "threads"), [("native", 1), ("native", 2), ("eager", 1), ("reference", 1)])

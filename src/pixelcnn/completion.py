@@ -86,7 +86,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionOptions:
-    """How images are completed; the fields but `indices` are arguments of `AutoregressiveModel.complete`."""
+    """How images are completed; all but the last two fields are arguments of `AutoregressiveModel.complete`."""
 
     n: int
     particles: int

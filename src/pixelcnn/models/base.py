@@ -428,7 +428,7 @@ def _config(model: AutoregressiveModel) -> dict[str, Any]:
     _check_config(model)
     cls = type(model)
     module = {} if cls.__module__.startswith("pixelcnn.") else {"module": cls.__module__}
-    names = {}
+    names: dict[str, Any] = {}
     if model.class_names is not None:
         names = {"class_names": list(checked_class_names(model.class_names, model.num_classes))}
     return {"model": cls.__name__, **module, **names, **to_dict(model.config)}
