@@ -1,5 +1,6 @@
 """Streams of samples: the same images as `sample`, and folders of shards that survive whatever stops them."""
 
+import dataclasses
 import errno
 import fcntl
 import json
@@ -22,6 +23,7 @@ from pixelcnn import sampling, shards
 from pixelcnn.cli import main
 from pixelcnn.files import decode_tensors
 from pixelcnn.models.base import checksum
+from pixelcnn.processes import Interrupted
 from pixelcnn.shards import write_shards
 
 
@@ -186,6 +188,7 @@ def test_default_shards_are_bounded_in_bytes():
     assert shards.default_shard_size((1, 28, 28)) == 10_000
     assert shards.default_shard_size((3, 64, 64)) == 5461
     assert shards.default_shard_size((3, 9000, 9000)) == 1
+    assert shards.default_shard_size((3, 64, 64), levels=1024) == 1365  # of 4 bytes per value
 
 
 # Going on ------------------------------------------------------------------------------------------------------
@@ -199,6 +202,7 @@ def damages(whole):
     yield whole + b"\0"
     yield b"PK" + whole[2:]
     yield whole.replace(b"|u1", b"|i1", 1)
+    yield whole.replace(b"|u1", b"|,1", 1)  # no Python
     yield whole.replace(b"False", b"True ", 1)
     yield whole.replace(b"(10, 2, 3, 4)", b"(10, 2, 4, 3)", 1)
     yield whole.replace(b"(10, 2, 3, 4)", b"(240,)       ", 1)
@@ -221,7 +225,7 @@ def test_a_damaged_shard_is_drawn_again(tmp_path):
         drawn.append(write_shards(tiny(), 30, tmp_path, shard_size=10))
         assert np.array_equal(np.load(path, allow_pickle=False), expected)
     assert set(drawn) == {0, 10}
-    assert drawn[:14] == [10] * 14
+    assert drawn[:15] == [10] * 15
     path.unlink()
     assert write_shards(tiny(), 30, tmp_path, shard_size=10) == 10
     assert content(tmp_path) == before
@@ -304,6 +308,18 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypat
     assert torch.equal(images_of(tmp_path / "out"), tiny().sample(45, seed=0))
 
 
+def test_the_signal_that_stopped_it_gives_the_exit_code(tmp_path, monkeypatch):
+    """SIGTERM of a launcher, which `pixelcnn.processes.joined` raises."""
+
+    def stopped(*_, **__):
+        raise Interrupted("stopped by SIGTERM", signal.SIGTERM)
+
+    monkeypatch.setattr(shards, "sample", stopped)
+    with pytest.raises(Interrupted, match=f"stopped with 0 of 5 images in {tmp_path}; the same") as found:
+        write_shards(tiny(), 5, tmp_path)
+    assert found.value.exit_code == 143
+
+
 def test_a_full_disk_is_one_line_and_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
     tiny().save_pretrained(tmp_path / "model")
     command = ["sample", str(tmp_path / "model"), "-n", "45", "--shard-size", "10", "--out", str(tmp_path / "out")]
@@ -345,6 +361,9 @@ def test_a_disk_that_will_not_do_is_told_beforehand(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
     with pytest.warns(UserWarning, match=r"50000 more images take 1\.2 MB, and .* has 1\.0 MB free"):
         shards._fill(tmp_path, record_of(50_000), dict.fromkeys(range(0, 50_000, 100), 0), tiny(), False)
+    deep = dataclasses.replace(record_of(20_000), levels=1024)
+    with pytest.warns(UserWarning, match=r"20000 more images take 1\.9 MB"):  # 4 bytes per value
+        shards._fill(tmp_path, deep, dict.fromkeys(range(0, 20_000, 100), 0), tiny(), False)
     write_shards(tiny(), 40, tmp_path / "little")
 
 

@@ -32,10 +32,10 @@ from pixelcnn.arguments import integer, plain
 from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.files import leftover_of, map_array, only_user_of, read_json, recover, writable_folder, write_file
-from pixelcnn.levels import array_dtype
+from pixelcnn.levels import GREY_LEVELS, array_dtype
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.base import checksum
-from pixelcnn.processes import ALONE, Processes
+from pixelcnn.processes import ALONE, Interrupted, Processes, exit_code
 from pixelcnn.progress import progress_bar, say
 from pixelcnn.sampling import Autoregressive, Draw, engine_of, labels_in_turn, sample
 from pixelcnn.version import __version__
@@ -126,14 +126,14 @@ class SamplesRecord:
                 )
 
 
-def default_shard_size(image_shape: tuple[int, int, int]) -> int:
+def default_shard_size(image_shape: tuple[int, int, int], levels: int = GREY_LEVELS) -> int:
     """Images per shard: 10,000, or as many as fit into 64 MiB if these are fewer.
 
     Examples:
         >>> default_shard_size((1, 28, 28)), default_shard_size((3, 256, 256))
         (10000, 341)
     """
-    return min(_MAX_IMAGES, max(1, _MAX_BYTES // math.prod(image_shape)))
+    return min(_MAX_IMAGES, max(1, _MAX_BYTES // _image_bytes(image_shape, levels)))
 
 
 def write_shards(
@@ -194,7 +194,7 @@ def write_shards(
     labels = labels_in_turn(classes, draw.first, each)
     source, checked = dataclasses.replace(draw, n=each, labels=labels).checked(model)
     if shard_size is None:
-        shard_size = default_shard_size(model.image_shape)
+        shard_size = default_shard_size(model.image_shape, model.levels)
     shard_size = integer("shard_size", shard_size, 1)
     record = SamplesRecord(
         model=name or type(model).__name__,
@@ -278,7 +278,7 @@ def _fill(
     there = finished = sum(present.values())
     if progress and there and processes.first:
         say(f"{there} of {record.n} images are there")
-    needed = (record.n - there) * math.prod(record.image_shape)
+    needed = (record.n - there) * _image_bytes(record.image_shape, record.levels)
     if processes.first and needed > (free := shutil.disk_usage(folder).free):
         warnings.warn(
             f"{record.n - there} more images take {needed / 1e6:.1f} MB, and {folder} has {free / 1e6:.1f} MB free",
@@ -296,12 +296,15 @@ def _fill(
                 np.save(buffer, images.cpu().numpy(), allow_pickle=False)
                 write_file(folder / _name(start), buffer.getvalue())
                 finished += len(images)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         number = finished if processes.count == 1 else "a part"
-        raise KeyboardInterrupt(
-            f"stopped with {number} of {record.n} images in {folder}; the same command goes on"
-        ) from None
+        message = f"stopped with {number} of {record.n} images in {folder}; the same command goes on"
+        raise Interrupted(message, exit_code(stop) - 128) from None
     return finished - there
+
+
+def _image_bytes(image_shape: tuple[int, int, int], levels: int) -> int:
+    return math.prod(image_shape) * array_dtype(levels).itemsize
 
 
 def _name(start: int) -> str:
