@@ -215,6 +215,7 @@ def joined() -> Iterator[Processes]:
 
     Raises:
         ValueError: If the environment is not as torchrun sets it.
+        ConnectionError: If the processes cannot meet: another program has their port, or some are missing.
         ProcessLostError: On one process, if another was killed or does not answer.
         SystemExit: With the exit code, if another process has reported why the job ends. An error inside the block is
             thus raised on one process alone, the first that has one.
@@ -227,7 +228,12 @@ def joined() -> Iterator[Processes]:
 
     if dist.is_initialized() and not _OPEN:
         raise ValueError("torch.distributed is in use already; leave it to pixelcnn, or unset WORLD_SIZE")
-    connection = _OPEN.pop() if _OPEN else _Connection(here)
+    try:
+        connection = _OPEN.pop() if _OPEN else _Connection(here)
+    except dist.DistError as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = " ".join(str(error).split())
+        raise ConnectionError(f"the {here.processes} processes cannot meet at {where}: {reason}") from None
     token = _JOB.set(Processes(here.rank, here.processes))
     try:
         with handling(_terminate, signal.SIGTERM):

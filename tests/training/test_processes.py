@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -272,6 +273,16 @@ def test_an_environment_that_torchrun_did_not_make_is_refused(monkeypatch, names
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=match):
         own_rank()
+
+
+def test_a_port_that_another_program_has_is_one_line(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(other.getsockname()[1])}
+        for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", **where}.items():
+            monkeypatch.setenv(name, value)
+        assert main(["info", "mnist"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"pixelcnn: the 2 processes cannot meet at {':'.join(where.values())}: ")
 
 
 def test_a_picture_is_for_one_process(tmp_path, monkeypatch, capsys):
