@@ -23,6 +23,7 @@ from pixelcnn.files import (
     cache_home,
     descriptor_of,
     is_special_file,
+    decode_tensors,
     new_folder,
     only_user_of,
     recover,
@@ -377,6 +378,13 @@ def test_a_sample_is_of_all_of_a_short_file(tmp_path):
         path.write_bytes(content + b"\0")
         assert sample_digest(path) != whole
         for at in {k * (size - 1) // 9 for k in range(10)} if size else ():
+@pytest.mark.parametrize("signed", ["[" * 100_000, '[["a", 1], [2, 3]]', "5", '"ab"', "?"])
+def test_tensors_with_strange_metadata_are_refused(signed):
+    content = safetensors.torch.save({"a": torch.zeros(1)}, {"pixelcnn": signed})
+    with pytest.raises(ValueError, match=r"^here (is damaged|has no checksum)"):
+        decode_tensors(content, "here")
+
+
             path.write_bytes(content[:at] + b"x" + content[at + 1 :])
             assert sample_digest(path) != whole, (size, at)
 

@@ -420,11 +420,11 @@ def decode_tensors(content: bytes, where: str) -> tuple[dict[str, Tensor], dict[
     try:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
-        signed = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY)
-        metadata = None if signed is None else dict(json.loads(signed))
-    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
+        signed = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(_KEY, "null")
+        metadata = json.loads(signed)
+    except (safetensors.SafetensorError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise ValueError(f"{where} is damaged or not a safetensors file: {error}") from None
-    if metadata is None:
+    if not isinstance(metadata, dict):
         raise ValueError(f"{where} has no checksum: it was not written by pixelcnn")
     expected = metadata.pop("sha256", None)
     if checksum_of(tensors, metadata) != expected:
