@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.codec import StreamError, read_header
+from pixelcnn.codec import StreamError, archive, read_header, separated
 from pixelcnn.codec.container import Header, unpack
 from pixelcnn.codec.manifest import Entry, entries_of, notes_of
 
@@ -137,6 +137,19 @@ def test_turned_pictures_come_back(models, tmp_path, capsys):
 
 
 def test_what_is_not_kept_is_said(models, tmp_path, capsys):
+def test_an_orientation_of_another_type_is_kept(models, tmp_path, capsys):
+    """A rational 6 / 1, by which Pillow turns a picture."""
+    entry = struct.pack("<HHII", 0x0112, 5, 1, 26)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + struct.pack("<III", 0, 6, 1)
+    raw = picture("RGB", size=SHAPE[::-1])
+    raw.save(tmp_path / "a.png", exif=exif)
+    assert run(capsys, "compress", models / "colour", tmp_path / "a.png", "--out", tmp_path / "s.pxcn")[0] == 0
+    assert run(capsys, "decompress", models / "colour", tmp_path / "s.pxcn", "--out", tmp_path / "out")[0] == 0
+    with Image.open(tmp_path / "out" / "a.png") as again:
+        assert same(again, raw)
+        assert again.getexif()[0x0112] == 6
+
+
     picture("L").quantize(4).save(tmp_path / "p.png")
     picture("L").convert("LA").save(tmp_path / "a.png")
     (tmp_path / "f.pgm").write_bytes(b"P5 5 6 15\n" + bytes(range(15)) * 2)
@@ -151,6 +164,19 @@ def test_what_is_not_kept_is_said(models, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_what_is_not_kept_of_arrays_is_said(models, tmp_path, capsys):
+    images = np.random.default_rng(0).integers(0, 2, (3, *SHAPE)).astype("uint8")
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(3))
+    np.savez(tmp_path / "b.npz", images=images, labels=np.arange(3), ids=np.arange(3))
+    np.savez(tmp_path / "c.npz", codes=images)
+    for name, dropped in (("a", None), ("b", "arrays besides images and labels"), ("c", "the array's name")):
+        code, out, err = run(
+            capsys, "compress", models / "binary", tmp_path / f"{name}.npz", "--out", tmp_path / "s.pxcn"
+        )
+        assert code == 0, err
+        assert ("not kept" in out, f"not kept: {dropped}" in out) == (dropped is not None,) * 2
+
+
 def test_arrays_with_channels_last_come_back(models, tmp_path, capsys, dtype):
     values = np.random.default_rng(0).integers(0, 256, (7, *SHAPE, 3)).astype(dtype)
     np.save(tmp_path / "a.npy", values)
@@ -172,7 +198,8 @@ def test_arrays_come_back(models, tmp_path, capsys, dtype, dimensions):
     np.savez(tmp_path / "b.npz", images=array, labels=labels)
     picture("1").save(tmp_path / "c.png")
     sources = [tmp_path / name for name in ("a.npy", "b.npz", "c.png")]
-    assert run(capsys, "compress", models / "binary", *sources, "--out", tmp_path / "s.pxcn", "--chunk", "4")[0] == 0
+    code, said, _ = run(capsys, "compress", models / "binary", *sources, "--out", tmp_path / "s.pxcn", "--chunk", "4")
+    assert code == 0
     assert run(capsys, "decompress", models / "binary", tmp_path / "s.pxcn", "--out", tmp_path / "back")[0] == 0
     again = np.load(tmp_path / "back" / "a.npy")
     assert again.dtype == array.dtype
@@ -181,6 +208,7 @@ def test_arrays_come_back(models, tmp_path, capsys, dtype, dimensions):
         assert np.array_equal(both["images"], array)
         assert "labels" not in both.files  # the other files have none
     assert run(capsys, "compress", models / "binary", tmp_path / "b.npz", "--out", tmp_path / "t.pxcn")[0] == 0
+    assert "not kept: labels (other files have none) of 1 files" in said
     assert run(capsys, "decompress", models / "binary", tmp_path / "t.pxcn", "--out", tmp_path / "more")[0] == 0
     with np.load(tmp_path / "more" / "b.npz") as both:
         assert np.array_equal(both["labels"], labels)
@@ -437,7 +465,7 @@ def noted(files, count, shape=(1, *SHAPE), **more):
 @pytest.mark.parametrize(
     "name",
     ["/etc/passwd", "../x.png", "a/../../x", "a//b", "", ".", "a\\b", "a\nb", "a\0b", "x" * 256, "a/" * 2100 + "b",
-     "\ud800.png"],
+     "\ud800.png", "\x1b[31m.png", "\u2028.png"],
 )  # fmt: skip
 def test_names_that_lead_elsewhere_are_refused(name):
     with pytest.raises(StreamError, match=r"is no name for a file|is too long"):
@@ -496,6 +524,7 @@ def test_pictures_are_kept_by_their_own_bytes(tmp_path):
     """What the notes add to a stream is what they deflate to, and two words."""
     model = pixelcnn.PixelCNN((1, *SHAPE), filters=4, blocks=1)
     images = model.sample(2, seed=0)
+        ([["1.png", "1", 2**23]], 2**23), ([["1.png", "1", 2**22], ["a", "L"]], 2**22 + 1),
     bare = pixelcnn.compress(model, images)
     notes = {"files": [["a.png", "1"], ["b.png", "1"]]}
     with_notes = pixelcnn.compress(model, images, notes=notes)
@@ -503,6 +532,41 @@ def test_pictures_are_kept_by_their_own_bytes(tmp_path):
     assert len(with_notes) - len(bare) == 8 + len(zlib.compress(text, 9))
     assert struct.unpack_from("<B", with_notes, 5) == (2,)
     assert io.BytesIO(with_notes).read(4) == b"PXCN"
+def test_names_of_all_languages_come_back(models, tmp_path, capsys):
+    """Spaces of other widths, as in macOS's names of screenshots, joiners, and what Unicode has not assigned yet."""
+    names = [
+        "at 3.45.12\u202fPM.png",
+        "\u5199\u771f\u3000\u4e00.png",
+        "a\xa0b.png",
+        "\u0645\u06cc\u200c.png",
+        "\u0378.png",
+    ]
+    (tmp_path / "in").mkdir()
+    for k, name in enumerate(names):
+        picture("1", k).save(tmp_path / "in" / name)
+    code, _, err = run(capsys, "compress", models / "binary", tmp_path / "in", "--out", tmp_path / "s.pxcn")
+    assert code == 0, err
+    assert run(capsys, "decompress", models / "binary", tmp_path / "s.pxcn", "--out", tmp_path / "out")[0] == 0
+    for k, name in enumerate(names):
+        assert same(Image.open(tmp_path / "out" / name), picture("1", k))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": [["x.npz", "uint8", 2, 4]], "labels": [10**30, 1]},
+        {"files": [["x.npz", "uint8", 2, 4]], "labels": [-1, 1]},
+        {"files": [["a.png", "L"], ["b.png", "L"]], "metadata": [[0, -1, "ZXhpZmV4aWZleGlm"]]},
+    ],
+)
+def test_notes_that_no_file_can_have_are_one_line(models, tmp_path, capsys, changes):
+    model = pixelcnn.load(models / "binary")
+    (tmp_path / "s.pxcn").write_bytes(pixelcnn.compress(model, model.sample(2, seed=0), notes=changes))
+    code, _, err = run(capsys, "decompress", models / "binary", tmp_path / "s.pxcn", "--out", tmp_path / "out")
+    assert (code, err.splitlines()[-1].startswith("pixelcnn: ")) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 
 
 def test_pictures_of_sixteen_bits_come_back(models, tmp_path, capsys):
@@ -610,9 +674,30 @@ def test_a_folder_gets_a_stream_for_each_picture(models, tmp_path, capsys, monke
     np.save("c.npy", np.zeros((2, *SHAPE, 3), np.uint8))
     code, _, err = run(capsys, "compress", models / "colour", "c.npy", "--out", "streams")
     assert (code, "a folder for --out takes pictures" in err) == (2, True)
+    (tmp_path / "x.pnm").write_bytes(b"P5 5 6 1000\n" + values[0].astype(">u2").tobytes())  # Pillow scales its values
+    said = run(capsys, "compress", model, tmp_path / "x.pnm", "--out", tmp_path / "y.pxcn")[2]
+    assert "16 bits are kept in PNG and TIFF files" in said
     streams[1].write_bytes(streams[1].read_bytes()[:-3])
     code, _, err = run(capsys, "decompress", models / "colour", *streams, "--out", "again")
     assert code == 2
+def test_colours_of_more_bits_are_refused(models, tmp_path, capsys):
+    """Of which Pillow gives the upper 8, and says nothing."""
+    path = tmp_path / "a.jp2"
+    picture("RGB").save(path)
+    assert run(capsys, "compress", models / "colour", path, "--out", tmp_path / "x.pxcn")[0] == 0
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\xff\x4f\xff\x51") + 42
+    content[start : start + 9 : 3] = b"\x0b" * 3
+    path.write_bytes(content)
+    code, _, err = run(capsys, "compress", models / "colour", path, "--out", tmp_path / "y.pxcn")
+    assert (code, "its pixels are stored as RGB, of 12 bits" in err) == (2, True), err
+    for flags, bits in ((0x0C, 8), (0x4C, 10), (0x6C, 12)):  # of AVIF files, which Pillow writes with 8 bits only
+        path.write_bytes(bytes(100) + b"av1C\x81\x04" + bytes([flags, 0]))
+        assert archive._coded_bits(path, "AVIF") == bits
+    path.write_bytes(b"")
+    assert [archive._coded_bits(path, kind) for kind in ("AVIF", "JPEG2000", "PNG")] == [8, 0, 0]
+
+
     assert not (tmp_path / "again").exists()
 
 
@@ -665,3 +750,14 @@ def test_jpeg_is_told_what_is_kept(models, tmp_path, capsys):
     picture("RGB").save(tmp_path / "a.jpg")
     code, out, _ = run(capsys, "compress", models / "colour", tmp_path / "a.jpg", "--out", tmp_path / "s.pxcn")
     assert (code, "not kept: JPEG's coding (the pixels come back, as PNG) of 1 files" in out) == (0, True)
+def test_metadata_that_a_file_cannot_have_are_refused(models, tmp_path, capsys):
+    """A JPEG file that is called a BMP file, as which it would be restored."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Acme"
+    picture("RGB").save(tmp_path / "a.bmp", "JPEG", exif=exif)
+    arguments = "compress", models / "colour", tmp_path / "a.bmp", "--out", tmp_path / "s.pxcn"
+    code, _, err = run(capsys, *arguments, "--metadata")
+    assert (code, "it has a colour profile or EXIF data, which files of its ending do not have" in err) == (2, True)
+    assert run(capsys, *arguments)[0] == 0
+
+

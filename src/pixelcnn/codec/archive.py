@@ -10,6 +10,7 @@ that are not in `KEPT_SUFFIXES` come back as PNG.
 
 from __future__ import annotations
 
+import bisect
 import io
 import os
 import re
@@ -143,12 +144,15 @@ def picture_files(sources: Sequence[str]) -> list[list[tuple[Path, str]]]:
 def _together(parts: list[FileImages]) -> FileImages:
     """Files whose images have the same size."""
     labels = [part.labels for part in parts if part.labels is not None]
+    dropped = Counter(what for part in parts for what in part.dropped)
+    if 0 < len(labels) < len(parts):
+        dropped["labels (other files have none)"] = len(labels)
     return FileImages(
         torch.cat([part.images for part in parts]),
         torch.cat(labels) if len(labels) == len(parts) else None,
         [entry for part in parts for entry in part.entries],
         sum(part.file_bytes for part in parts),
-        dict(Counter(what for part in parts for what in part.dropped)),
+        dict(dropped),
     )
 
 
@@ -165,16 +169,22 @@ def restored_files(
 
     Yields:
         A file; its content, None if all of its images were lost; and how many of its images were lost.
+
+    Raises:
+        StreamError: If a file cannot be written as the stream has it.
     """
-    start = 0
+    start, found = 0, sorted(images)
     for entry in entries:
-        here = [k for k in range(start, start + entry.count) if k in images]
-        start += entry.count
+        first, start = start, start + entry.count
+        here = found[bisect.bisect_left(found, first) : bisect.bisect_left(found, start)]  # a count may be any number
         content = None
         if here and entry.is_array:
             content = _array_file(entry, [images[k] for k in here], [labels[k] for k in here if k in labels])
         elif here:
-            content = _picture_file(entry, images[here[0]], levels)
+            try:
+                content = _picture_file(entry, images[here[0]], levels)
+            except Exception as error:  # Pillow raises anything for damaged metadata
+                raise StreamError(f"{entry.name!r} cannot be restored: {error}") from None
         yield entry, content, entry.count - len(here)
 
 
@@ -224,10 +234,12 @@ def _picture(
     try:
         size = None if any_size else (width, height)
         picture, entry, dropped = _upright(path, size, name, deep=levels > GREY_LEVELS, metadata=metadata)
-        if picture.mode == "I;16" and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
-            raise ValueError("16 bits are kept in PNG and TIFF files; save it as one")
-        if entry.orientation > 1 and KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
-            raise ValueError("it has an orientation, which files of its ending do not have; rename it")
+        if KEPT_SUFFIXES[Path(name).suffix.lower()] not in ("PNG", "TIFF"):
+            if picture.mode == "I;16":
+                raise ValueError("16 bits are kept in PNG and TIFF files; save it as one")
+            if entry.orientation > 1 or entry.profile or entry.exif:
+                what = "an orientation" if entry.orientation > 1 else "a colour profile or EXIF data"
+                raise ValueError(f"it has {what}, which files of its ending do not have; rename it")
         values = np.atleast_3d(np.asarray(picture.convert("L") if picture.mode == "1" else picture))
     except FileNotFoundError:
         raise ValueError(f"there is no file {str(path)!r}") from None
@@ -239,8 +251,8 @@ def _picture(
         values = values[..., :1]
     values = np.broadcast_to(values, (*values.shape[:2], channels))
     if levels > GREY_LEVELS:
-        return _deep_part(path, entry, values, levels, dropped)
-    found = values if levels == GREY_LEVELS else _levels_of_greys(levels)[values]
+        _check_deep(path, values, levels)
+    found = values if levels >= GREY_LEVELS else _levels_of_greys(levels)[values]
     if levels < GREY_LEVELS and (found < 0).any():
         raise ValueError(
             f"{path} has the grey value {values[found < 0][0]}, which is not one of the {levels} that the model has, "
@@ -250,14 +262,12 @@ def _picture(
     return FileImages(image[None], None, [entry], path.stat().st_size, dict.fromkeys(dropped, 1))
 
 
-def _deep_part(path: Path, entry: Entry, values: np.ndarray, levels: int, dropped: tuple[str, ...]) -> FileImages:
-    """A picture whose values are its levels, for models with more than 256 of them; (height, width, 1)."""
+def _check_deep(path: Path, values: np.ndarray, levels: int) -> None:
+    """Checks that a picture's values (height, width, channels) are levels of a model with more than 256 of them."""
     if values.shape[2] != 1:
         raise ValueError(f"{path} is a picture, and the model has {levels} levels in several channels: give it arrays")
     if (largest := int(values.max())) >= levels:
         raise ValueError(f"{path} has the value {largest}, but the model's levels are 0..{levels - 1}")
-    image = torch.from_numpy(values.astype(array_dtype(levels)).transpose(2, 0, 1).copy())
-    return FileImages(image[None], None, [entry], path.stat().st_size, dict.fromkeys(dropped, 1))
 
 
 def _upright(
@@ -272,7 +282,7 @@ def _upright(
     with open_picture(path) as file:
         if frames_left_out(file):
             raise ValueError("it has several frames or pages")
-        bits = stored_bits(file)
+        bits = max(stored_bits(file), _coded_bits(path, file.format))
         if deep != (bits > 8):
             if deep:
                 raise ValueError(f"its values have {bits} bits, and the model is of pictures with more than 8")
@@ -282,7 +292,7 @@ def _upright(
         if size is None or sorted(file.size) == sorted(size):  # else its pixels need not be read
             recorded = file.getexif()
             turn = recorded.get(ExifTags.Base.Orientation)
-            orientation = turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+            orientation = int(turn) if turn in range(1, 9) else 1  # a file may say 6.0, and Pillow turns it
             if metadata:
                 profile = file.info.get("icc_profile") or b""
                 exif = _exif_bytes(recorded)
@@ -296,6 +306,19 @@ def _upright(
         plain = upright if deep else _plain(upright)
         entry = Entry(name, plain.mode, orientation=orientation, profile=profile, exif=exif)
         return plain, entry, tuple(_dropped(upright, bits, file.format))
+
+
+def _coded_bits(path: Path, kind: str | None) -> int:
+    """Bits per value of a JPEG 2000 or AVIF file, of whose colours Pillow gives the upper 8; 0 for other kinds."""
+    if kind not in ("JPEG2000", "AVIF"):
+        return 0
+    with path.open("rb") as file:
+        head = file.read(2**20)
+    if kind == "JPEG2000":
+        start = head.find(b"\xff\x4f\xff\x51")  # where its codestream begins, with the sizes
+        return max((1 + (bits & 0x7F) for bits in head[start + 42 : start + 51 : 3]), default=0)
+    flags = (head[head.find(b"av1C") :][6:7] or b"\0")[0]
+    return 12 if flags & 0x20 else 10 if flags & 0x40 else 8
 
 
 def _exif_bytes(exif: Image.Exif) -> bytes:
@@ -358,6 +381,8 @@ def _deep(picture: Image.Image) -> Image.Image:
     Raises:
         ValueError: If that mode cannot hold them.
     """
+    if picture.format == "PPM":
+        raise ValueError("16 bits are kept in PNG and TIFF files; save it as one")  # others are scaled by Pillow
     values, _ = deep_values(picture)
     if values is None or "transparency" in picture.info:
         raise ValueError("its pixels are in colour or transparent, and of more than 8 bits only grey is kept")
@@ -391,7 +416,7 @@ def _array(
         labels = torch.from_numpy(np.concatenate(classed)) if classed else None
         axes = stored.layout
         entry = Entry(path.name, stored.dtype.name, len(images), len(axes), channels_last=axes == "nhwc")
-        return FileImages(images, labels, [entry], path.stat().st_size, {})
+        return FileImages(images, labels, [entry], path.stat().st_size, dict.fromkeys(_dropped_arrays(path), 1))
     data = open_data(source, levels, progress=progress)
     if (found := tuple(data.images.shape[1:])) != shape:
         raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")
@@ -399,6 +424,16 @@ def _array(
     name = name_of(source) + (".npy" if labels is None else ".npz")
     entry = Entry(name, array_dtype(levels).name, len(data.images), 4)
     return FileImages(data.images.clone(), labels, [entry], 0, {})
+
+
+def _dropped_arrays(path: Path) -> Iterator[str]:
+    """What is not kept of a file of arrays, whose images and labels are."""
+    if path.suffix.lower() == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            if "images" not in file.files:
+                yield "the array's name (back as images)"
+            elif set(file.files) - {"images", "labels"}:
+                yield "arrays besides images and labels"
 
 
 def _picture_file(entry: Entry, image: Tensor, levels: int) -> bytes:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
@@ -41,12 +42,14 @@ KEPT_SUFFIXES = {
 }
 """Suffixes of pictures that are restored in their own format, and Pillow's name of it; others become PNG files."""
 _MODES = ("1", "L", "RGB", "I;16")
+_MAX_PICTURES = 2**22  # of a stream: a run of any number takes no room, and each of its pictures some hundred bytes
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of controls, surrogates, and ends of lines
 _DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
 Labels = Literal["given", "chosen"] | list[int] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file of images."""
 
@@ -74,9 +77,14 @@ class Entry:
 
 
 def notes_of(entries: Iterable[Entry], labels: Labels, model: str) -> dict[str, Any]:
-    """The notes of a stream."""
+    """The notes of a stream.
+
+    Raises:
+        ValueError: If there are too many pictures.
+    """
     files: list[list[Any]] = []
     entries, last = list(entries), None
+    _check_number(entries)
     for entry in (replace(each, profile=b"", exif=b"") for each in entries):
         if entry.is_array:
             axes = "nhwc" if entry.channels_last else entry.dimensions
@@ -102,7 +110,8 @@ def entries_of(header: Header) -> list[Entry]:
     """The files of a stream; for a stream without a manifest one array, images.npy, or images.npz with labels.
 
     Raises:
-        StreamError: If the notes contradict themselves or the header, or a name leads out of the folder.
+        StreamError: If the notes contradict themselves or the header, a name leads out of the folder, or there are too
+            many pictures.
     """
     kind = array_dtype(header.levels).name
     if "files" not in header.notes:
@@ -113,6 +122,7 @@ def entries_of(header: Header) -> list[Entry]:
     runs = [_entry(file) for file in files]
     if sum(entry.count for entry in runs) != header.count:
         raise StreamError("the notes are damaged: the files do not have as many images as the stream")
+    _check_number(runs)
     entries = [entry for run in runs for entry in _expanded(run)]
     for k, profile, exif in _metadata_of(header, len(entries)):
         entries[k] = replace(entries[k], profile=profile, exif=exif)
@@ -147,7 +157,11 @@ def labels_of(header: Header) -> Labels:
         StreamError: If the notes say what cannot be true.
     """
     labels = header.notes.get("labels", "given" if header.labelled else None)
-    known = isinstance(labels, list) and len(labels) == header.count and all(type(k) is int for k in labels)
+    known = (
+        isinstance(labels, list)
+        and len(labels) == header.count
+        and all(type(k) is int and 0 <= k < 2**63 for k in labels)
+    )
     if not (known or (labels in ("given", "chosen") and header.labelled) or labels is None):
         raise StreamError("the notes are damaged: labels are no labels of these images")
     return cast(Labels, labels)
@@ -163,7 +177,8 @@ def check_names(names: Iterable[str]) -> None:
     folders: set[str] = set()
     for name in names:
         parts = name.split("/")
-        if any(part in ("", ".", "..") or "\\" in part or not part.isprintable() for part in parts):
+        unprintable = any(unicodedata.category(character) in _UNPRINTABLE for character in name)
+        if unprintable or any(part in ("", ".", "..") or "\\" in part for part in parts):
             raise StreamError(f"{name!r} is no name for a file inside a folder")
         if any(len(part.encode(errors="replace")) > 255 for part in parts) or len(name) > 4096:
             raise StreamError(f"{name[:40]!r}... is too long for a file's name")
@@ -214,6 +229,12 @@ def _bytes(text: object) -> bytes:
         return base64.b64decode(cast(str, text), validate=True)
     except (TypeError, ValueError, binascii.Error):
         raise StreamError("the notes are damaged: metadata are not in Base64") from None
+
+
+def _check_number(entries: Iterable[Entry]) -> None:
+    pictures = sum(entry.count for entry in entries if not entry.is_array)
+    if pictures > _MAX_PICTURES:
+        raise StreamError(f"a stream may have {_MAX_PICTURES:,} pictures, got {pictures:,}; compress fewer at a time")
 
 
 def _expanded(run: Entry) -> Iterator[Entry]:
