@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 
 import pixelcnn
@@ -21,9 +23,9 @@ from pixelcnn import files
 from pixelcnn.cli import main
 from pixelcnn.files import (
     cache_home,
+    decode_tensors,
     descriptor_of,
     is_special_file,
-    decode_tensors,
     new_folder,
     only_user_of,
     recover,
@@ -300,6 +302,16 @@ def test_processes_of_one_number_write_the_same_folder():
     assert os.listdir() == ["x"]
 
 
+def test_what_others_put_into_a_folder_is_not_replaced():
+    os.mkdir("x")
+    with new_folder(Path("x"), replace=False) as folder:
+        write_file(folder / "a", b"1")
+    assert os.listdir("x") == ["a"]
+    with pytest.raises(OSError, match=r"not empty: 'y'$"), new_folder(Path("y"), replace=False):
+        Path("y/b").mkdir(parents=True)
+    assert (sorted(os.listdir()), os.listdir("y")) == (["x", "y"], ["b"])
+
+
 def test_what_killed_processes_left_is_known():
     class Killed(BaseException):
         pass
@@ -366,6 +378,13 @@ def test_process_numbers_are_those_of_a_container():
         assert space != own
 
 
+@pytest.mark.parametrize("signed", ["[" * 100_000, '[["a", 1], [2, 3]]', "5", '"ab"', "?"])
+def test_tensors_with_strange_metadata_are_refused(signed):
+    content = safetensors.torch.save({"a": torch.zeros(1)}, {"pixelcnn": signed})
+    with pytest.raises(ValueError, match=r"^here (is damaged|has no checksum)"):
+        decode_tensors(content, "here")
+
+
 # Caches and samples -------------------------------------------------------------------------------------------
 
 
@@ -378,13 +397,6 @@ def test_a_sample_is_of_all_of_a_short_file(tmp_path):
         path.write_bytes(content + b"\0")
         assert sample_digest(path) != whole
         for at in {k * (size - 1) // 9 for k in range(10)} if size else ():
-@pytest.mark.parametrize("signed", ["[" * 100_000, '[["a", 1], [2, 3]]', "5", '"ab"', "?"])
-def test_tensors_with_strange_metadata_are_refused(signed):
-    content = safetensors.torch.save({"a": torch.zeros(1)}, {"pixelcnn": signed})
-    with pytest.raises(ValueError, match=r"^here (is damaged|has no checksum)"):
-        decode_tensors(content, "here")
-
-
             path.write_bytes(content[:at] + b"x" + content[at + 1 :])
             assert sample_digest(path) != whole, (size, at)
 

@@ -162,14 +162,19 @@ def _sibling(path: Path, ending: str) -> Path:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """A temporary folder to fill, which becomes `path` by one rename when the block ends without an error.
 
     An earlier folder at `path` is renamed first and deleted last. A process killed between the two renames leaves it as
     `.NAME.RANDOM.old`, which `recover` puts back.
 
+    Args:
+        path: The folder's path.
+        replace: Whether an earlier folder may hold something. If not, what others have put there meanwhile is kept.
+
     Raises:
-        OSError: If it cannot be written; nothing is left behind, and an earlier folder stays as it was.
+        OSError: If it cannot be written, or what is there is not to be replaced; nothing is left behind, and an earlier
+            folder stays as it was.
     """
     path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,8 +183,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         _sync_folder(temporary)
-        while not _moved(temporary, path, earlier):
-            pass
+        if replace:
+            while not _moved(temporary, path, earlier):
+                pass
+        else:
+            with _named(path):
+                temporary.rename(path)  # which takes the place of an empty folder, and of nothing else
     except BaseException:
         _put_back(earlier, path)
         shutil.rmtree(temporary, ignore_errors=True)
