@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
+import os
 import sys
 import time
 from collections import Counter
@@ -34,8 +36,8 @@ class Compress:
     With the same model, `pixelcnn decompress` restores the files on any machine. What cannot be kept exactly is
     refused: pictures must have the model's levels (a model of 2 levels takes black and white) and, unless its network
     is good for any, its size. Names, pixels, orientation, and whether pictures are black and white, grey or in colour
-    are kept; colour profiles and EXIF data on request; other metadata are not, and files other than PNG, TIFF, BMP and
-    PNM come back as PNG. The bytes are the same on every device.
+    are kept; colour profiles and EXIF data on request; other metadata are not, and files other than PNG, TIFF, BMP,
+    PBM, PGM and PPM come back as PNG. The bytes are the same on every device.
     """
 
     model: options.ModelName
@@ -267,10 +269,10 @@ class Decompress:
 
     def run(self) -> None:
         """Decodes and writes."""
-        from pixelcnn.codec import StreamError, find_model, read_header, separated
-        from pixelcnn.codec.manifest import check_names, entries_of
+        from pixelcnn.codec import find_model
+        from pixelcnn.codec.manifest import check_names
         from pixelcnn.devices import device_of
-        from pixelcnn.files import check_no_pointer, new_folder
+        from pixelcnn.files import new_folder
 
         models, paths = _models_and_files(self.streams)
         out = self.out or Path(paths[0].stem if paths[0].suffix else f"{paths[0].name}-files")
@@ -278,37 +280,59 @@ class Decompress:
             raise ValueError("several FILEs need a folder for what is in them: --out FOLDER")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ValueError(f"{out} exists and is not an empty folder; choose another with --out")
-        found: dict[tuple[bytes, tuple[int, ...]], tuple[str, PreparedModel]] = {}
+        device = device_of(self.device)
+        loaded: dict[str, PreparedModel] = {}
+        found: dict[tuple[bytes, tuple[int, ...]], str] = {}
         names: list[str] = []
-
-        def contents(path: Path) -> Iterator[tuple[bytes, Header, list[Entry]]]:
-            data = path.read_bytes()
-            check_no_pointer(data, path)
-            try:
-                for stream in separated(data):
-                    header = read_header(stream)
-                    yield stream, header, entries_of(header)
-            except StreamError as error:
-                raise StreamError(f"{path}: {error}" if len(paths) > 1 else str(error)) from None
-
         for path in paths:
-            for _, header, entries in contents(path):
-                names += [entry.name for entry in entries]
-                if (key := (header.identity, header.shape)) not in found:
-                    found[key] = find_model(header, models, device=device_of(self.device))
+            with _named(path, several=len(paths) > 1):
+                for _, header, entries in self._streams(path, report=True):
+                    names += [entry.name for entry in entries]
+                    if (key := (header.identity, header.shape)) not in found:
+                        found[key] = find_model(header, models, device=device, loaded=loaded)[0]
         check_names(names)
         tally: Counter[str] = Counter()
-        with new_folder(out) as folder:
+        with new_folder(out, replace=False) as folder:
             for path in paths:
-                for stream, header, entries in contents(path):
-                    self._restore(found[header.identity, header.shape][1], stream, header, entries, folder, tally)
+                with _named(path, several=len(paths) > 1):
+                    for stream, header, entries in self._streams(path):
+                        name = found[header.identity, header.shape]
+                        _, prepared = find_model(header, [name], device=device, loaded=loaded)
+                        self._restore(prepared, stream, header, entries, folder, tally)
             if tally["files"] == 0:
                 raise ValueError("nothing of the stream can be decoded")
         summary = f"{tally['images']:,} images in {tally['files']:,} files"
         if tally["lost"]:
             summary += f", {tally['lost']:,} images lost"
-        by = ", ".join(dict.fromkeys(name for name, _ in found.values()))
+        by = ", ".join(dict.fromkeys(found.values()))
         print(f"{summary}, decoded with {by}: {out}")
+
+    def _streams(self, path: Path, *, report: bool = False) -> Iterator[tuple[bytes, Header, list[Entry]]]:
+        """The streams of a file, one or several joined ones: its bytes, header and files.
+
+        With `salvage`, those whose header is damaged are left out; with `report`, standard error says so.
+
+        Raises:
+            StreamError: If one is damaged.
+        """
+        from pixelcnn.codec import StreamError, read_header, separated
+        from pixelcnn.codec.manifest import entries_of
+        from pixelcnn.files import check_no_pointer
+
+        data = path.read_bytes()
+        check_no_pointer(data, path)
+        streams = separated(data, whole=not self.salvage)
+        for k, stream in enumerate(streams, start=1):
+            try:
+                header = read_header(stream)
+                entries = entries_of(header)
+            except StreamError as error:
+                if not self.salvage:
+                    raise
+                if report:
+                    print(f"pixelcnn: stream {k} of {len(streams)} of {path} is lost: {error}", file=sys.stderr)
+                continue
+            yield stream, header, entries
 
     def _restore(
         self,
@@ -354,6 +378,15 @@ class Decompress:
         return prepared.conditions.checked_condition(maps, header.count, "--condition")
 
 
+@contextlib.contextmanager
+def _named(path: Path, *, several: bool) -> Iterator[None]:
+    """Makes errors name a file, if it is one of several."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}" if several else str(error)) from None
+
+
 def _models_and_files(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     """Models, which are no files, and the files of streams after them.
 
@@ -377,8 +410,9 @@ def _decoded(
     """All images and classes, by index."""
     from pixelcnn.codec import StreamError, decompress_with_labels
 
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # more could not be held
     try:
-        images, labels = decompress_with_labels(prepared, data, condition=condition, progress=True)
+        images, labels = decompress_with_labels(prepared, data, condition=condition, progress=True, most_bytes=memory)
     except StreamError as error:
         raise ValueError(f"{error}; --salvage writes what can still be decoded") from None
     return dict(enumerate(images)), dict(enumerate([] if labels is None else labels.tolist()))
@@ -396,13 +430,18 @@ def _salvaged(
 
     images: dict[int, Tensor] = {}
     classes: dict[int, int] = {}
-    stream = Stream(prepared, data, condition)
-    unit = "px" if header.large else "img"
-    with progress_bar(f"decompressing {header.count}", stream.units(header.count), unit, show=True) as bar:
-        for chunk, (levels, labels) in stream.decode(range(header.chunks), bar.update, damaged):
-            members = header.images_of(chunk)
-            images.update(zip(members, levels, strict=True))
-            classes.update(zip(members, [] if labels is None else labels.tolist(), strict=False))
+    try:
+        stream = Stream(prepared, data, condition, whole=False)
+        if stream.chunks < header.chunks:
+            print(f"pixelcnn: the stream ends within chunk {stream.chunks} of {header.chunks}", file=sys.stderr)
+        unit = "px" if header.large else "img"
+        with progress_bar(f"decompressing {header.count}", stream.units(header.count), unit, show=True) as bar:
+            for chunk, (levels, labels) in stream.decode(range(stream.chunks), bar.update, damaged):
+                members = header.images_of(chunk)
+                images.update(zip(members, levels, strict=True))
+                classes.update(zip(members, [] if labels is None else labels.tolist(), strict=False))
+    except StreamError as error:  # of all chunks, such as a model that does not fit, or damaged small pictures
+        print(f"pixelcnn: {error}", file=sys.stderr)
     return images, classes
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from pixelcnn.cli import options
+
+if TYPE_CHECKING:
+    from pixelcnn.exact import PreparedModel
 
 _MAX_LISTED = 20
 
@@ -33,23 +36,40 @@ class Info:
 
 
 def _stream_summary(path: Path) -> str:
-    from pixelcnn.codec import StreamError, find_model
+    """What a file of one stream or several joined ones, of images of several sizes, holds."""
+    from pixelcnn.codec import separated
     from pixelcnn.codec.container import unpack
-    from pixelcnn.codec.manifest import entries_of
     from pixelcnn.files import check_no_pointer
 
     data = path.read_bytes()
     check_no_pointer(data, path)
-    header, spans = unpack(data)
+    streams = separated(data)
+    images = sum(unpack(stream)[0].count for stream in streams)
+    several = f" in {len(streams):,} streams" if len(streams) > 1 else ""
+    lines = [f"{path}: {len(data):,} bytes{several}, {len(data) / images:,.2f} per image"]
+    loaded: dict[str, PreparedModel] = {}
+    for stream in streams[:_MAX_LISTED]:
+        lines += _stream_lines(stream, loaded)
+    if len(streams) > _MAX_LISTED:
+        lines.append(f"and {len(streams) - _MAX_LISTED:,} more streams")
+    return "\n".join(lines)
+
+
+def _stream_lines(stream: bytes, loaded: dict[str, PreparedModel]) -> list[str]:
+    """Which model a stream needs, looked for among the shipped ones, which are kept in `loaded`; what it holds."""
+    from pixelcnn.codec import StreamError, find_model
+    from pixelcnn.codec.container import unpack
+    from pixelcnn.codec.manifest import entries_of
+
+    header, spans = unpack(stream)
     entries = entries_of(header)
     original = header.notes.get("model")
     try:
-        known = f"the shipped model {find_model(header)[0]}"
+        known = f"the shipped model {find_model(header, loaded=loaded)[0]}"
     except StreamError:
         known = f"called {original!r} where it was compressed" if isinstance(original, str) else "not a shipped one"
     c, h, w = header.shape
     lines = [
-        f"{path}: {len(data):,} bytes, {len(data) / header.count:,.2f} per image",
         f"model    {header.identity.hex()}, {known}",
         f"images   {header.count:,} of {c} x {h} x {w} in {header.levels} levels{', with classes' * header.labelled}",
         f"chunks   {header.chunks:,} of {header.per_chunk:,} images; {sum(size for _, size in spans):,} bytes",
@@ -60,7 +80,7 @@ def _stream_summary(path: Path) -> str:
         lines.append(f"         {entry.name} ({kind})")
     if len(entries) > _MAX_LISTED:
         lines.append(f"         and {len(entries) - _MAX_LISTED:,} more")
-    return "\n".join(lines)
+    return lines
 
 
 COMMANDS = {"info": Info}

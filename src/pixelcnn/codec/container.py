@@ -132,8 +132,12 @@ def joined(streams: Sequence[bytes]) -> bytes:
     return b"".join([begin, _CHECKSUM.pack(zlib.crc32(begin)), *streams])
 
 
-def separated(data: bytes) -> list[bytes]:
+def separated(data: bytes, *, whole: bool = True) -> list[bytes]:
     """The streams that were joined.
+
+    Args:
+        data: What `joined` returned.
+        whole: Whether all of it must be there; if not, what is missing at its end is missing from the last streams.
 
     Raises:
         StreamError: If the data begins like joined streams and is damaged, or of another version.
@@ -150,27 +154,36 @@ def separated(data: bytes) -> list[bytes]:
         raise StreamError("the header of the joined streams is damaged or truncated")
     lengths = [_LENGTH.unpack_from(data, _COUNT.size + k * _LENGTH.size)[0] for k in range(count)]
     ends = list(itertools.accumulate(lengths, initial=start + _CHECKSUM.size))
-    if ends[-1] != len(data):
+    if whole and ends[-1] != len(data):
         raise StreamError(f"the joined streams must have {ends[-1]} bytes, got {len(data)}")
     return [data[a:b] for a, b in itertools.pairwise(ends)]
 
 
-def unpack(data: bytes) -> tuple[Header, list[tuple[int, int]]]:
+def unpack(data: bytes, *, whole: bool = True) -> tuple[Header, list[tuple[int, int]]]:
     """The header, and the offset and length of each chunk's payload. All lengths are checked, and no payload is read.
 
+    Args:
+        data: What `pixelcnn.compress` returned.
+        whole: Whether all chunks must be there; if not, only those before the first that is not are returned.
+
     Raises:
-        StreamError: If the data is not a whole stream of this version.
+        StreamError: If the data is not a whole stream of this version, or without `whole` not its beginning.
     """
     header, offset = _read_header(data)
     if header.shrunk:
         offset = sum(_span_at(data, offset, "its small pictures"))
-    if header.chunks > (len(data) - offset) // (_BLOCK.size + _MIN_PAYLOAD):
+    if whole and header.chunks > (len(data) - offset) // (_BLOCK.size + _MIN_PAYLOAD):
         raise StreamError(f"the stream is too short for its {header.chunks} chunks")
-    spans = []
-    for chunk in range(header.chunks):
-        spans.append(_span_at(data, offset, f"chunk {chunk} of {header.chunks}"))
+    spans: list[tuple[int, int]] = []
+    while len(spans) < header.chunks:
+        try:
+            spans.append(_span_at(data, offset, f"chunk {len(spans)} of {header.chunks}"))
+        except StreamError:
+            if whole:
+                raise
+            return header, spans
         offset = sum(spans[-1])
-    if offset != len(data):
+    if whole and offset != len(data):
         raise StreamError(f"{len(data) - offset} bytes follow the stream's end")
     return header, spans
 

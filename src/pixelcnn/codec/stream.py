@@ -61,8 +61,8 @@ def compress(
     """A stream from which `decompress` restores the same images.
 
     The bytes are a function of model, images, labels, condition, chunk and notes alone: not of threads, batches, device
-    or machine. Memory beyond images and stream does not grow with their number, nor, in compiled code, with the longer
-    side of a large image; but the features of a map are held for all its pixels.
+    or machine. Memory beyond images, stream and a chunk does not grow with their number, nor, in compiled code, with
+    the longer side of a large image; but the features of a map are held for all its pixels.
 
     Args:
         model: A model of such images; its exact twin, if it is prepared already.
@@ -252,20 +252,26 @@ class Stream:
         model: The model that compressed it; its exact twin, if it is prepared already.
         data: What `compress` returned: bytes, or another object that holds some, such as an array of uint8.
         condition: What `compress` was given, for all images.
+        whole: Whether all chunks must be there; if not, those at the end may be missing.
 
     Raises:
         ValueError: If the data does not consist of bytes.
         StreamError: If the data is no stream, its header is damaged, or it is not for this model.
     """
 
-    def __init__(self, model: DensityModel, data: bytes, condition: ArrayLike | None = None) -> None:
+    def __init__(
+        self, model: DensityModel, data: bytes, condition: ArrayLike | None = None, *, whole: bool = True
+    ) -> None:
         self._prepared = prepared = prepare(model)
         try:
             self._data = data if isinstance(data, bytes) else memoryview(data).tobytes()
         except (TypeError, BufferError):
             raise ValueError(f"data must be bytes, got {type(data).__name__}") from None
-        self.header, self._spans = header, _ = unpack(self._data)
+        header, self._spans = unpack(self._data, whole=whole)
+        self.header = header
         """What the stream records about itself."""
+        self.chunks = len(self._spans)
+        """Number of chunks that are there."""
         if not header.needs(prepared.identity):
             raise StreamError(
                 f"the stream is of another model: it needs {header.identity.hex()}, this one is "
@@ -300,7 +306,7 @@ class Stream:
         """Decodes chunks, on all cores.
 
         Args:
-            chunks: Their indices.
+            chunks: Their indices, of those that are there.
             done: Called with numbers of images as they are decoded, or of pixels of large ones.
             damaged: Called with the index of each damaged chunk and its error; the chunk is then left out. Without it
                 the error is raised.
@@ -392,7 +398,11 @@ class Stream:
 
 
 def find_model(
-    header: Header, names: Sequence[str] = (), *, device: torch.device | str = "cpu"
+    header: Header,
+    names: Sequence[str] = (),
+    *,
+    device: torch.device | str = "cpu",
+    loaded: dict[str, PreparedModel] | None = None,
 ) -> tuple[str, PreparedModel]:
     """The model that a stream was compressed with, found by its identity: its name, and its exact prepared.
 
@@ -400,23 +410,31 @@ def find_model(
         header: The stream's header, see `read_header`.
         names: Models to choose from, as `pixelcnn.load` takes them; by default the shipped ones.
         device: Where the model is to compute.
+        loaded: Models that are prepared there already, by their names; others are added.
 
     Raises:
         StreamError: If it is none of them; says which model is needed.
         ValueError: If one of them cannot be loaded or prepared.
     """
+    known_models = {} if loaded is None else loaded
+
+    def fitting(name: str) -> PreparedModel:
+        if name not in known_models:
+            known_models[name] = prepare(load(name).to(device))
+        prepared = known_models[name]
+        resizable = header.shape[1:] != prepared.image_shape[1:] and prepared.any_size
+        return prepared.resized(header.shape[1:]) if resizable else prepared
+
     others = []
     for name in names or shipped_models():
-        prepared = prepare(load(name).to(device))
-        if header.shape[1:] != prepared.image_shape[1:] and prepared.any_size:
-            prepared = prepared.resized(header.shape[1:])
+        prepared = fitting(name)
         if header.needs(prepared.identity):
             return name, prepared
         others.append(f"{name} ({prepared.identity[:32]})")
     original = header.notes.get("model")
     printable = isinstance(original, str) and original.isprintable()
     known = f", called {original!r} where it was compressed," if printable else ""
-    shipped = [name for name in shipped_models() if header.needs(prepare(load(name)).identity)] if names else []
+    shipped = [name for name in shipped_models() if header.needs(fitting(name).identity)] if names else []
     hint = f"; it is the shipped model {shipped[0]}" if shipped else ""
     kind = f"{' x '.join(map(str, header.shape))} in {header.levels} levels"
     raise StreamError(
