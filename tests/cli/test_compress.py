@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import pixelcnn
 from pixelcnn.cli import main
-from pixelcnn.codec import StreamError, archive, read_header, separated
+from pixelcnn.codec import StreamError, archive, read_header, restore, separated
 from pixelcnn.codec.container import Header, unpack
 from pixelcnn.codec.manifest import Entry, entries_of, notes_of
 
@@ -586,13 +586,13 @@ def test_what_others_put_into_the_folder_stays(models, tmp_path, capsys, monkeyp
     stream, out = tmp_path / "s.pxcn", tmp_path / "out"
     assert run(capsys, "compress", models / "binary", tmp_path / "a.png", "--out", stream)[0] == 0
     out.mkdir()
-    restored = archive.restored_files
+    restored = restore.restored_files
 
     def meanwhile(*arguments):
         (out / "mine").write_text("mine")
         yield from restored(*arguments)
 
-    monkeypatch.setattr(archive, "restored_files", meanwhile)
+    monkeypatch.setattr(restore, "restored_files", meanwhile)
     code, _, err = run(capsys, "decompress", models / "binary", stream, "--out", out)
     assert (code, err.endswith(f"\npixelcnn: Directory not empty: {out}\n")) == (2, True), err
     assert [path.name for path in out.iterdir()] == ["mine"]

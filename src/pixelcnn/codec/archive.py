@@ -1,4 +1,4 @@
-"""Files as images of one model, without losing a value, and back; what cannot be kept exactly is refused.
+"""Files as images of one model, without losing a value; what cannot be kept exactly is refused.
 
 A picture keeps its pixels, its mode (black and white, grey or colour) and the orientation that its file records; the
 image is the upright one, as in training. Refused is whatever changes a picture and cannot be kept: several frames,
@@ -10,13 +10,11 @@ that are not in `KEPT_SUFFIXES` come back as PNG.
 
 from __future__ import annotations
 
-import bisect
-import io
 import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,27 +30,17 @@ from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
 from pixelcnn.datasets.pictures import SUFFIXES, deep_values, frames_left_out, open_picture, stored_bits
-from pixelcnn.images import encoded, exact_picture, to_pil
 from pixelcnn.levels import GREY_LEVELS, array_dtype, grey_values
 from pixelcnn.progress import progress_bar
 from pixelcnn.threads import in_order
 
-__all__ = ["FileImages", "picture_files", "read_files", "restored_files"]
+__all__ = ["FileImages", "picture_files", "read_files"]
 
 _ARRAYS = (".npy", ".npz")
 _SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green and blue of a PNG's cHRM
 _STORAGE_TAGS = (
     254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 34675,
 )  # fmt: skip
-_TURNS = {  # from an upright picture to what a file of an EXIF orientation holds
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 @dataclass(frozen=True)
@@ -154,38 +142,6 @@ def _together(parts: list[FileImages]) -> FileImages:
         sum(part.file_bytes for part in parts),
         dict(dropped),
     )
-
-
-def restored_files(
-    entries: Sequence[Entry], images: Mapping[int, Tensor], labels: Mapping[int, int], levels: int
-) -> Iterator[tuple[Entry, bytes | None, int]]:
-    """The content of files, from their images.
-
-    Args:
-        entries: The files.
-        images: uint8 levels (C, H, W) by index; those that were lost are missing.
-        labels: The classes that .npz files are to have, by index.
-        levels: Number of levels; `levels - 1` is white.
-
-    Yields:
-        A file; its content, None if all of its images were lost; and how many of its images were lost.
-
-    Raises:
-        StreamError: If a file cannot be written as the stream has it.
-    """
-    start, found = 0, sorted(images)
-    for entry in entries:
-        first, start = start, start + entry.count
-        here = found[bisect.bisect_left(found, first) : bisect.bisect_left(found, start)]  # a count may be any number
-        content = None
-        if here and entry.is_array:
-            content = _array_file(entry, [images[k] for k in here], [labels[k] for k in here if k in labels])
-        elif here:
-            try:
-                content = _picture_file(entry, images[here[0]], levels)
-            except Exception as error:  # Pillow raises anything for damaged metadata
-                raise StreamError(f"{entry.name!r} cannot be restored: {error}") from None
-        yield entry, content, entry.count - len(here)
 
 
 def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
@@ -434,39 +390,3 @@ def _dropped_arrays(path: Path) -> Iterator[str]:
                 yield "the array's name (back as images)"
             elif set(file.files) - {"images", "labels"}:
                 yield "arrays besides images and labels"
-
-
-def _picture_file(entry: Entry, image: Tensor, levels: int) -> bytes:
-    if entry.kind == "I;16":
-        picture = exact_picture(image, levels)
-    else:
-        picture = to_pil(image if entry.kind == "RGB" else image[:1], levels)
-        picture = picture.convert(entry.kind, dither=Image.Dither.NONE)
-    options: dict[str, object] = {}
-    if entry.orientation > 1:
-        picture = picture.transpose(_TURNS[entry.orientation])
-    if entry.exif or entry.orientation > 1:
-        options["exif"] = exif = Image.Exif()
-        exif.load(entry.exif)
-        if entry.orientation > 1:
-            exif[ExifTags.Base.Orientation] = entry.orientation
-    if entry.profile:
-        options["icc_profile"] = entry.profile
-    suffix = Path(entry.name).suffix.lower()
-    return encoded(picture, KEPT_SUFFIXES.get(suffix, "PNG"), optimize=True, **options)  # `optimize` is for PNG
-
-
-def _array_file(entry: Entry, images: list[Tensor], labels: list[int]) -> bytes:
-    array = np.stack([image.numpy() for image in images]).astype(entry.kind)
-    if entry.dimensions == 3:
-        array = array[:, 0]
-    elif entry.channels_last:
-        array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
-    buffer = io.BytesIO()
-    if not entry.name.lower().endswith(".npz"):
-        np.save(buffer, array, allow_pickle=False)
-    elif labels:
-        np.savez_compressed(buffer, images=array, labels=np.array(labels, dtype=np.int64))
-    else:
-        np.savez_compressed(buffer, images=array)
-    return buffer.getvalue()
