@@ -271,9 +271,10 @@ def _coded_bits(path: Path, kind: str | None) -> int:
     with path.open("rb") as file:
         head = file.read(2**20)
     if kind == "JPEG2000":
-        start = head.find(b"\xff\x4f\xff\x51")  # where its codestream begins, with the sizes
-        return max((1 + (bits & 0x7F) for bits in head[start + 42 : start + 51 : 3]), default=0)
-    flags = (head[head.find(b"av1C") :][6:7] or b"\0")[0]
+        sizes = head.partition(b"\xff\x4f\xff\x51")[2]  # the first marker segment of its codestream
+        channels = int.from_bytes(sizes[36:38])
+        return max((1 + (bits & 0x7F) for bits in sizes[38 : 38 + 3 * channels : 3]), default=0)
+    flags = int.from_bytes(head.partition(b"av1C")[2][2:3])
     return 12 if flags & 0x20 else 10 if flags & 0x40 else 8
 
 
