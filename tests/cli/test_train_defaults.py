@@ -26,6 +26,7 @@ from pixelcnn.cli.train import Train
         ("hf:somebody/pictures", "plusplus", 0),
         ("cifar-10-binary.tar.gz --conditional", "plusplus", 0),
         ("photos --out mnist", "plusplus", 0),
+        ("photos --condition maps.npy", "plusplus", 0),
         ("mnist --preset=seed --preset fast", "gated", 0),
         ("mnist --preset fast --preset=seed", "pixelcnn", 0),
         ("--help", "gated", 0),

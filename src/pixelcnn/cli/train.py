@@ -28,6 +28,7 @@ else:
     Family = Literal[tuple(FAMILIES)]  # the choices that tyro offers
 
 
+_PATHS = ("--out", "--init", "--condition", "--resume")  # options whose values may look like data
 _MANY_LEVELS = 64  # from which on neighbouring levels of a picture are alike enough for a mixture of logistics
 
 
@@ -220,7 +221,7 @@ def _of_any_depth(model: GatedPixelCNNConfig) -> GatedPixelCNNConfig:
 
 def _suited(arguments: list[str]) -> tuple[str | None, int]:
     """The family that suits the data, None for the preset's, and their levels, as far as the arguments tell."""
-    others = [each for before, each in itertools.pairwise(["", *arguments]) if before != "--out"]
+    others = [each for before, each in itertools.pairwise(["", *arguments]) if before not in _PATHS]
     named = any(each in ("mnist", "mnist-dynamic") or each.endswith((".npy", ".npz")) for each in others)
     sources = (each for each in others if each.startswith("hf:") or each.endswith(".tar.gz") or Path(each).is_dir())
     pictures = not named and any(sources)
