@@ -180,7 +180,8 @@ def test_tied_weights_are_saved(tmp_path):
         del FAMILIES["TiedConfig"]
 
 
-def test_a_constructor_may_look_at_numbers(tmp_path):
+@pytest.mark.parametrize("look", [torch.Tensor.tolist, torch.Tensor.numpy])
+def test_a_constructor_may_look_at_numbers(look, tmp_path):
     """As for the rates of stochastic depth, although sizes are found out on a device that has none."""
 
     class Rates(own_models.Plain):
@@ -190,7 +191,7 @@ def test_a_constructor_may_look_at_numbers(tmp_path):
 
         def __init__(self, **options):
             super().__init__(**options)
-            self.rates = torch.linspace(0, 0.1, 3).tolist()
+            self.rates = look(torch.linspace(0, 0.1, 3))
 
     try:
         pixelcnn.register(Rates)

@@ -94,12 +94,12 @@ class Network(DensityModel, nn.Module):
 
     @classmethod
     def outline(cls, config: Any) -> Self:
-        """The model that a configuration describes, on the device "meta": its shapes, for which nothing is allocated.
+        """The model that a configuration describes, for its shapes: on the device "meta", where nothing is allocated.
 
-        Of a class of one's own whose constructor looks at values, which that device has none of, it is a real one.
+        If its constructor looks at values, which that device does not have, the model is a real one.
         """
         try:
             with torch.device("meta"):
                 return cls.from_config(config)
-        except RuntimeError:
+        except (RuntimeError, TypeError):  # of `item` and of `numpy`
             return cls.from_config(config)
