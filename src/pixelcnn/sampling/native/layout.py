@@ -19,7 +19,6 @@ Every value of the program has a slot of memory:
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -116,23 +115,23 @@ class Plan:
                 assert condition is not None
                 offset, stride = self._slots[self._slot_of[node.target]][:2]
                 values = np.zeros((self.n, stride), dtype=arena.dtype)
-                one_class = bool((condition.count_nonzero(1) <= 1).all())  # no sum has an order
-                of_images = functools.partial(node.op.of_images, self._network.arithmetic)
-                values[: self.images] = self._by_image(of_images, condition, at_once=one_class)
+                values[: self.images] = self._by_image(node.op.of_images, condition)
                 repeated = np.tile(values, (self.rows // self.n, 1))
                 for part in range(parts):
                     self.scratch(arena, part)[offset : offset + self.rows * stride] = repeated.reshape(-1)
             elif isinstance(node.op, ConditionMap):
                 assert condition is not None
                 _, height, width = self._network.image_shape
-                of_maps = functools.partial(node.op.of_images, self._network.arithmetic, height=height, width=width)
-                known = self._by_image(of_maps, condition)
+                known = self._by_image(node.op.of_images, condition, height, width)
                 self._map_in(arena, node.target)[:, : self.images] = known.transpose(1, 0, 2, 3)
 
-    def _by_image(self, of: Callable[[Tensor], Tensor], condition: Tensor, *, at_once: bool = False) -> Numbers:
-        """A function of each image's condition alone: in a batch, PyTorch may add in an order that its size decides."""
-        parts = [condition] if at_once or self._network.arithmetic.exact else condition.split(1)
-        return torch.cat([of(part) for part in parts]).detach().numpy()
+    def _by_image(self, of_images: Callable[..., Tensor], condition: Tensor, *size: int) -> Numbers:
+        """Features of what images are conditioned on, each alone: PyTorch's order of a sum may depend on the batch."""
+        arithmetic = self._network.arithmetic
+        one_class = not size and bool((condition.count_nonzero(1) <= 1).all())  # so that no sum has an order
+        at_once = arithmetic.exact or one_class
+        parts = [condition] if at_once else condition.split(1)
+        return torch.cat([of_images(arithmetic, part, *size) for part in parts]).detach().numpy()
 
     def raw_params(self, arena: Numbers, rows: int) -> Numbers:
         """The parameters of the current front, (rows * n, params of all channels)."""
