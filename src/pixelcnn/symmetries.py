@@ -84,14 +84,13 @@ def group_of(names: Sequence[str], image_shape: tuple[int, int, int], levels: in
         if name == "translations" and h * w > _MAX_ELEMENTS:  # before they are made, which takes (h w)^2 numbers
             raise ValueError(f"group must have at most {_MAX_ELEMENTS} elements, got {h * w} translations")
         moves, renamings = _MOVES.get(name, _stay)(raster), _RENAMINGS.get(name, _stay)(names_of_levels)
-        most = max(len(moves), len(renamings), len(found) * len(moves) * len(renamings) // 8)  # an element may recur
-        if most > _MAX_ELEMENTS:
+        if len(found) * len(moves) * len(renamings) // 8 > _MAX_ELEMENTS:  # an element may recur
             raise ValueError(f"group must have at most {_MAX_ELEMENTS} elements, got more")
         product = itertools.product(found, moves, renamings)
         both = [(p.flatten()[move], renaming[r]) for (p, r), move, renaming in product]
         found = list({(p.numpy().tobytes(), r.numpy().tobytes()): (p, r) for p, r in both}.values())
-    if len(found) > _MAX_ELEMENTS:
-        raise ValueError(f"group must have at most {_MAX_ELEMENTS} elements, got {len(found)}")
+        if len(found) > _MAX_ELEMENTS:
+            raise ValueError(f"group must have at most {_MAX_ELEMENTS} elements, got {len(found)}")
     return [Transform(positions=p, levels=None if torch.equal(r, names_of_levels) else r) for p, r in found]
 
 
