@@ -21,11 +21,11 @@ _KEPT = 2  # times the features of all layers, for gradients: those before and a
 _MANY_BYTES = 2.0**31  # for gradients
 _CACHE_BYTES = 3.2e6  # of one layer's features that stay in the caches of one or two cores
 _DEVICE_BYTES = 2.0**28  # of one layer's features that a GPU computes at a time
-_UNKNOWN = 128  # features of a layer, of a network without masked convolutions
+_UNKNOWN = 128  # features of a layer that are assumed of a network without masked convolutions
 
 
 class Bounded(Autoregressive):
-    """A model that computes as many images at a time as are fast and fit into memory."""
+    """A model that scores as many images at a time as is fastest and fits into memory."""
 
     @property
     def slice_size(self) -> int:

@@ -97,9 +97,9 @@ class CompletionOptions:
     progress: bool
     seconds: float
     indices: Sequence[int] | None = None
-    """Of the images among those of the call, by which their random numbers are chosen; 0, 1, ... by default."""
+    """Each image's index in the call, which selects its random numbers; by default 0, 1, ..."""
     begun: float = field(default_factory=time.monotonic)
-    """When the call began, by `time.monotonic`: `seconds` are those of all its images."""
+    """When the call began, by `time.monotonic`; `seconds` is its limit for all images together."""
 
     def checked(self) -> CompletionOptions:
         """These options with their numbers as Python's, each within its range.
@@ -327,10 +327,8 @@ class _Work:
             return _End(particles.images.clone(), float(options.n), float(particles.evidence[0]))
         total += _log_mean(particles.evidence)
         chosen = _systematic(particles.evidence, options.n, u[-1])
-        chosen = chosen[
-            permutation(options.n, options.seed, index).to(chosen.device)
-        ]  # so that copies are not adjacent
-        return _End(particles.images[chosen], least, total)
+        shuffled = permutation(options.n, options.seed, index).to(chosen.device)  # so that copies are not adjacent
+        return _End(particles.images[chosen[shuffled]], least, total)
 
     def _moved(self, end: _End, k: int) -> _End:
         """The draws after Metropolis-Hastings moves."""

@@ -170,7 +170,7 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
     Args:
         path: The folder's path.
-        replace: Whether an earlier folder may hold something. If not, what others have put there meanwhile is kept.
+        replace: Whether a folder that holds something is replaced; otherwise it is kept, which is an error.
 
     Raises:
         OSError: If it cannot be written, or what is there is not to be replaced; nothing is left behind, and an earlier
@@ -396,11 +396,11 @@ def map_array(path: Path) -> np.memmap[Any, Any]:
 def encode_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Tensors and metadata as the bytes of a safetensors file, with their checksum added."""
     plain: dict[str, Tensor] = {}
-    places: set[int] = set()
+    pointers: set[int] = set()
     for name, tensor in tensors.items():
         values = tensor.detach().cpu().contiguous()
-        plain[name] = values.clone() if values.data_ptr() in places else values  # safetensors refuses tied weights
-        places.add(values.data_ptr())
+        plain[name] = values.clone() if values.data_ptr() in pointers else values  # safetensors refuses tied weights
+        pointers.add(values.data_ptr())
     signed = {**metadata, "sha256": checksum_of(plain, metadata)}
     return safetensors.torch.save(plain, {_KEY: json.dumps(signed, sort_keys=True)})
 

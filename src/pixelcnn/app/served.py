@@ -143,9 +143,7 @@ class Served:
 
     @property
     def has_digits(self) -> bool:
-        """Whether the model's images have the shape of MNIST's, and levels that it has, so that the test set can be
-        offered.
-        """
+        """Whether the model's images have the shape of MNIST's and no more levels, so that its test set fits."""
         return self.model.image_shape == (1, 28, 28) and self.model.levels <= GREY_LEVELS
 
     def digits(self, first: int, count: int = 1) -> Tensor:
@@ -217,6 +215,6 @@ def _losses_of_card(card: str) -> Losses:
 
 
 def _finite(losses: Losses) -> Losses:
-    """Those that can be drawn, and the curves that have some."""
-    found = {name: [point for point in line if math.isfinite(point[1])] for name, line in losses.items()}
-    return {name: line for name, line in found.items() if line}
+    """The losses that are finite, and the curves that have any."""
+    finite = {name: [point for point in line if math.isfinite(point[1])] for name, line in losses.items()}
+    return {name: line for name, line in finite.items() if line}

@@ -51,8 +51,8 @@ class _OnData:
     def _parts(self, model: AutoregressiveModel, **shares: float) -> Iterator[Data]:
         """The first --images images of DATA, those of one size at a time."""
         left = math.inf if self.images is None else self.images
-        whole = self.crop == "none"
-        for data in self._own_sizes(model, **shares) if whole else [self._opened(self.data, model, **shares)]:
+        one_size = self.crop != "none"
+        for data in [self._opened(self.data, model, **shares)] if one_size else self._own_sizes(model, **shares):
             kept = int(min(left, len(data.images)))
             labels, names = None if data.labels is None else data.labels[:kept], data.names()[:kept]
             yield replace(data, images=data.images[:kept], labels=labels, names=names.copy)

@@ -137,7 +137,7 @@ def separated(data: bytes, *, whole: bool = True) -> list[bytes]:
 
     Args:
         data: What `joined` returned.
-        whole: Whether all of it must be there; if not, what is missing at its end is missing from the last streams.
+        whole: Whether all of it must be there; if not, the last streams may be cut short or empty.
 
     Raises:
         StreamError: If the data begins like joined streams and is damaged, or of another version.
@@ -164,7 +164,7 @@ def unpack(data: bytes, *, whole: bool = True) -> tuple[Header, list[tuple[int, 
 
     Args:
         data: What `pixelcnn.compress` returned.
-        whole: Whether all chunks must be there; if not, only those before the first that is not are returned.
+        whole: Whether all chunks must be there; if not, those before the first missing one are returned.
 
     Raises:
         StreamError: If the data is not a whole stream of this version, or without `whole` not its beginning.
@@ -175,13 +175,13 @@ def unpack(data: bytes, *, whole: bool = True) -> tuple[Header, list[tuple[int, 
     if whole and header.chunks > (len(data) - offset) // (_BLOCK.size + _MIN_PAYLOAD):
         raise StreamError(f"the stream is too short for its {header.chunks} chunks")
     spans: list[tuple[int, int]] = []
-    while len(spans) < header.chunks:
+    for chunk in range(header.chunks):
         try:
-            spans.append(_span_at(data, offset, f"chunk {len(spans)} of {header.chunks}"))
+            spans.append(_span_at(data, offset, f"chunk {chunk} of {header.chunks}"))
         except StreamError:
             if whole:
                 raise
-            return header, spans
+            break
         offset = sum(spans[-1])
     if whole and offset != len(data):
         raise StreamError(f"{len(data) - offset} bytes follow the stream's end")

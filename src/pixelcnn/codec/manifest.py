@@ -234,7 +234,9 @@ def _bytes(text: object) -> bytes:
 def _check_number(entries: Iterable[Entry]) -> None:
     pictures = sum(entry.count for entry in entries if not entry.is_array)
     if pictures > _MAX_PICTURES:
-        raise StreamError(f"a stream may have {_MAX_PICTURES:,} pictures, got {pictures:,}; compress fewer at a time")
+        raise StreamError(
+            f"a stream may have at most {_MAX_PICTURES:,} pictures, got {pictures:,}; compress fewer at a time"
+        )
 
 
 def _expanded(run: Entry) -> Iterator[Entry]:

@@ -410,18 +410,18 @@ def find_model(
         header: The stream's header, see `read_header`.
         names: Models to choose from, as `pixelcnn.load` takes them; by default the shipped ones.
         device: Where the model is to compute.
-        loaded: Models that are prepared there already, by their names; others are added.
+        loaded: Models that are prepared there already, by name; others are added.
 
     Raises:
         StreamError: If it is none of them; says which model is needed.
         ValueError: If one of them cannot be loaded or prepared.
     """
-    known_models = {} if loaded is None else loaded
+    models = {} if loaded is None else loaded
 
     def fitting(name: str) -> PreparedModel:
-        if name not in known_models:
-            known_models[name] = prepare(load(name).to(device))
-        prepared = known_models[name]
+        if name not in models:
+            models[name] = prepare(load(name).to(device))
+        prepared = models[name]
         resizable = header.shape[1:] != prepared.image_shape[1:] and prepared.any_size
         return prepared.resized(header.shape[1:]) if resizable else prepared
 

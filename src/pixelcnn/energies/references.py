@@ -25,7 +25,7 @@ __all__ = ["checked_beta", "enumerated_log_z", "every_image", "kaufman_log_z", "
 _MAX_IMAGES = 2**24
 _MAX_FREE, _MAX_PERIODIC = 16, 10  # width of a lattice whose rows' states are enumerated, by its vertical boundary
 _CHUNK = 2**16
-_COLD = 20.0  # beta times coupling from which on, to the last bit, all that counts are the two states of equal spins
+_COLD = 20.0  # beta * coupling above which, to the last bit, only the two states of equal spins count
 
 
 def every_image(image_shape: tuple[int, int, int], levels: int, chunk: int = _CHUNK) -> Iterator[Tensor]:

@@ -193,7 +193,7 @@ def _checked_patches(
     model: AutoregressiveModel,
     product: AutoregressiveModel,
 ) -> tuple[Patches, Tensor | None, Tensor | None]:
-    """`checked_data` by what is given with all patches, and by the first one, with its map if they make their own."""
+    """`checked_data` of patches: what is given with all of them, and the first one in place of all."""
     if patches.shrink > 1 and condition is not None:
         raise ValueError(f"{name}_condition must be left out: the patches are conditioned on themselves")
     try:
@@ -201,10 +201,10 @@ def _checked_patches(
     except ValueError as error:
         raise ValueError(f"{name} {error}") from None
     first = patches.drawn(torch.zeros(1, dtype=torch.int64, device="cpu"), 0, 0)
-    label, its_condition = (None if each is None else each[:1] for each in given)
+    labels, condition = (None if each is None else each[:1] for each in given)
     if patches.shrink > 1:
-        its_condition = shrunk(first, patches.shrink, model.levels)
-    checked_data(name, first, label, its_condition, model, product, grey=False)
+        condition = shrunk(first, patches.shrink, model.levels)
+    checked_data(name, first, labels, condition, model, product, grey=False)
     return patches, *given
 
 

@@ -37,8 +37,8 @@ class History:
 
     Each has "epoch" and "step", counted from 1, "train_loss" and "validation_loss" in nats per sub-pixel (and
     "validation_loss_ema", with averaged weights), "validation_nats_per_image", "validation_bits_per_dim",
-    "learning_rate", "gradient_norm" and "gradient_norm_max". Of a run of `pixelcnn.fit_energy` it has "beta", "loss",
-    "energy", "entropy" and "deviation" in place of the losses.
+    "learning_rate", "gradient_norm" and "gradient_norm_max". Those of `pixelcnn.fit_energy` have "beta", "loss",
+    "energy", "entropy" and "deviation" instead of these losses.
     """
 
     epochs: tuple[dict[str, Any], ...]

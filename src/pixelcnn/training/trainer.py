@@ -47,8 +47,8 @@ def train(
         training: uint8 levels (N, C, H, W) as config.model says; grey values, 0..255, with config.binarise. Or a
             `torch.utils.data.Dataset` or `DataLoader` of such images, as integers or Pillow's pictures, perhaps with
             labels, whose items are read once. Or `pixelcnn.datasets.Patches`, drawn anew in each epoch.
-        validation: Images of the same kind, but levels with config.binarise too, that are not trained on; by default a
-            tenth of the training images, chosen by the content of each.
+        validation: Images of the same kind that are not trained on, but levels even with config.binarise; by default
+            a tenth of the training images, chosen by the content of each.
         out: The run's folder; made if it is missing; by default trained/ and `data`.
         training_labels: For a conditional model, as for `AutoregressiveModel.log_prob`; None for another model, and
             with config.orders, where the condition is the order.
