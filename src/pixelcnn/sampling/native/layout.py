@@ -129,9 +129,10 @@ class Plan:
         """Features of what images are conditioned on, each alone: PyTorch's order of a sum may depend on the batch."""
         arithmetic = self._network.arithmetic
         one_class = not size and bool((condition.count_nonzero(1) <= 1).all())  # so that no sum has an order
-        at_once = arithmetic.exact or one_class
-        parts = [condition] if at_once else condition.split(1)
-        return torch.cat([of_images(arithmetic, part, *size) for part in parts]).detach().numpy()
+        if arithmetic.exact or one_class:
+            return of_images(arithmetic, condition, *size).detach().numpy()
+        distinct, index = condition.unique(dim=0, return_inverse=True)  # particles all have the same
+        return torch.cat([of_images(arithmetic, each, *size) for each in distinct.split(1)])[index].detach().numpy()
 
     def raw_params(self, arena: Numbers, rows: int) -> Numbers:
         """The parameters of the current front, (rows * n, params of all channels)."""
