@@ -18,6 +18,7 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.evaluation import bootstrap_interval, evaluate
 from pixelcnn.images import surprise_map, surprise_of, to_pil
+from pixelcnn.models import OrderEnsemble
 from pixelcnn.scoring import Scores, compressed_bits, score
 
 DIMS = 30 * math.log(2)
@@ -253,6 +254,27 @@ def test_wrong_input(arguments, message, capsys, tmp_path):
     assert main(["score", *arguments]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"pixelcnn: {message}")
     assert not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.usefixtures("_files")
+def test_what_cannot_be_written_is_told_before_the_work(capsys):
+    """A table or maps in place of the data, and maps of a mixture, which has none."""
+    both = small()
+    OrderEnsemble([both, both], ["right-down", "left-up"]).save_pretrained("mixture")
+    Path("photos").mkdir()
+    Image.new("L", (5, 6)).save("photos/00000.png")
+    before = Path("photos/00000.png").read_bytes(), Path("data.npz").read_bytes()
+    for arguments, said in (
+        (["model", "data.npz", "--out", "data.npz"], "--out must not be data.npz, which is read"),
+        (["model", "photos", "--maps", "photos"], "--maps must lie outside photos, whose files are read, got 'photos'"),
+        (["model", "photos:test", "--maps", "photos/maps"], "--maps must lie outside photos, whose files are read"),
+        (["mixture", "data.npz", "--maps", "maps"], "--maps must be left out, got maps: mixture is a mixture"),
+    ):
+        assert main(["score", *arguments]) == 2
+        assert capsys.readouterr().err.startswith(f"pixelcnn: {said}")
+    assert (Path("photos/00000.png").read_bytes(), Path("data.npz").read_bytes()) == before
+    assert not Path("maps").exists()
+    assert not Path("scores.csv").exists()
 
 
 @pytest.mark.usefixtures("_files")

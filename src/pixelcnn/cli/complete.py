@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pixelcnn.config import DataConfig
     from pixelcnn.models import AutoregressiveModel
 
+_IMAGES = 4  # of a data source, if --images does not say how many
+
 
 @dataclass(frozen=True, kw_only=True)
 class Complete:
@@ -45,8 +47,8 @@ class Complete:
     row y."""
     mask: Path | None = None
     """A picture file of the model's size: white is known, black unknown."""
-    images: int = 4
-    """Number of images to complete from a data source."""
+    images: int | None = None
+    """Number of images to complete from a data source, by default 4."""
     bit_depth: options.BitDepth = None
     layout: options.Layout = None
     fit: bool = False
@@ -83,6 +85,8 @@ class Complete:
         options.check_suffix("--out", self.out, ".png")
         if self.arrays is not None:
             options.check_suffix("--arrays", self.arrays, ".npz")
+        for option, path in (("--out", self.out), ("--arrays", self.arrays)):
+            options.check_other_file(option, path, *self.image, self.mask)
         model = self._in_size(options.loaded(self.model, self.device))
         known = self._known(model)
         images, labels, names, titles = self._read_images(model)
@@ -181,8 +185,9 @@ class Complete:
             images, labels, names = self._read_source(model)
             titles = [f"image {printable(name)}" for name in names]
         else:
-            if self.layout is not None:
-                raise ValueError(f"--layout must be left out for picture files, got {self.layout}")
+            for option, value in (("--layout", self.layout), ("--images", self.images)):
+                if value is not None:
+                    raise ValueError(f"{option} must be left out for picture files, got {value}")
             if (channels := model.image_shape[0]) not in (1, 3):
                 raise ValueError(
                     f"{self.image[0]} is a picture, and the model's images have {channels} channels: give it arrays"
@@ -205,14 +210,15 @@ class Complete:
         from pixelcnn.datasets import open_for_model
 
         options.check_limit(self.images)
+        limit = _IMAGES if self.images is None else self.images
         data = open_for_model(
             self.image[0], model.image_shape, model.levels, bit_depth=self.bit_depth, layout=self.layout
         )
         classes = model.num_classes
         labels = None
         if data.labels is not None and classes is not None and len(data.classes or ()) == classes:
-            labels = data.labels[: self.images]
-        return data.images[: self.images].clone(), labels, data.names()[: self.images]
+            labels = data.labels[:limit]
+        return data.images[:limit].clone(), labels, data.names()[:limit]
 
     def _read_picture(
         self, path: Path, shape: tuple[int, int, int], levels: int, config_for: Callable[[Image.Image], DataConfig]

@@ -142,20 +142,21 @@ class Evaluate(_OnData):
         print(f"  bits/dim        {result.bits_per_dim:.5f}")
         if result.accuracy is not None:
             print(f"  right class     {100 * result.accuracy:.2f} % of the images, by Bayes' rule")
+        width = max([10, *(len(names[label]) + 2 for label in result.by_class)])
         for label, part in result.by_class.items():
             figure = f"{part.nats_per_image:.3f} +- {part.standard_error:.3f}, {part.images:,} images"
-            print(f"  class {names[label]:<10}{figure}")
+            print(f"  class {names[label]:<{width}}{figure}")
         print(f"  {result.images_per_second:,.0f} images/s", file=sys.stderr)
 
 
 def _values(result: Evaluation, classes: tuple[str, ...] | None) -> dict[str, Any]:
-    """The evaluation as JSON values: classes by name, NaN as null."""
+    """The evaluation as JSON values: classes by name; NaN and infinity, which JSON does not have, as null."""
     values = {
-        name: None if isinstance(value, float) and math.isnan(value) else value
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in dataclasses.asdict(result).items()
         if name not in ("by_class", "interval")
     }
-    values["interval"] = None if math.isnan(result.interval[0]) else list(result.interval)
+    values["interval"] = list(result.interval) if all(map(math.isfinite, result.interval)) else None
     if result.by_class:
         values["by_class"] = {(classes or ())[k]: _values(part, None) for k, part in result.by_class.items()}
     return values
@@ -171,7 +172,8 @@ class ScoreCommand(_OnData):
     """
 
     out: Path = Path("scores.csv")
-    """The table: one line per image, with its name, log-likelihood in nats, bits/dim, and score."""
+    """The table: one line per image, with its name, log-likelihood in nats, bits/dim and, unless that is bits/dim, the
+    score."""
     score: Literal["likelihood", "ratio", "complexity", "typicality"] = "likelihood"
     """`likelihood`: bits/dim. `ratio`: the same, minus the bits/dim under --background (Ren et al., 2019).
     `complexity`: the same, minus what a lossless compressor needs (Serra et al., 2020). `typicality`: distance from the
@@ -193,6 +195,7 @@ class ScoreCommand(_OnData):
     def run(self) -> None:
         """Scores and writes."""
         from pixelcnn.files import printable, writable_file, writable_folder, write_file
+        from pixelcnn.models import MixtureModel
         from pixelcnn.scoring import score
 
         options.check_limit(self.images)
@@ -209,8 +212,12 @@ class ScoreCommand(_OnData):
             raise ValueError(f"--{'classify' if self.classify else 'labels'} needs classes, and {self.model} has none")
         if self.crop == "none" and self.score == "typicality":
             raise ValueError("--score typicality is for images of one size: leave out --crop none")
+        options.check_other_file("--out", self.out, self.data)
         writable_file(self.out)
         if self.maps is not None:
+            if isinstance(model, MixtureModel):
+                raise ValueError(f"--maps must be left out, got {self.maps}: {self.model} is a mixture, without maps")
+            options.check_outside("--maps", self.maps, self.data)
             writable_folder(self.maps)
         background = None if self.background is None else options.loaded(self.background, self.device)
         reference = None if self.reference is None else self._opened(self.reference, model).images

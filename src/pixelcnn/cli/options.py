@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENGINES", "MODEL", "BitDepth", "Condition", "Device", "Layout", "ModelName", "check_conditional", "check_limit",
-    "check_suffix", "checked_classes", "class_posteriors", "condition_of", "loaded", "picture_name", "resized",
+    "check_other_file", "check_outside", "check_suffix", "checked_classes", "class_posteriors", "condition_of",
+    "loaded", "picture_name", "resized",
 ]  # fmt: skip
 
 _MAX_NAMES = 20  # of classes, in an error
+_MAX_SIDE = 2**16  # of images, in pixels
 MODEL = (
     "A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub, "
     "user/name or user/name@revision."
@@ -69,10 +71,10 @@ def resized(model: AutoregressiveModel, size: str | None) -> AutoregressiveModel
     """
     if size is None:
         return model
-    sides = size.split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
-        raise ValueError(f"--size must be a height and a width, as in 48x64, got {size!r}")
-    return model.resized((int(sides[0]), int(sides[1])))
+    sides = [int(side) for side in size.split("x") if re.fullmatch("[0-9]{1,9}", side)]
+    if size.count("x") != 1 or len(sides) != 2 or not all(1 <= side <= _MAX_SIDE for side in sides):
+        raise ValueError(f"--size must be a height and a width in 1..{_MAX_SIDE}, as in 48x64, got {size!r}")
+    return model.resized((sides[0], sides[1]))
 
 
 def condition_of(
@@ -127,6 +129,26 @@ def check_suffix(argument: str, path: Path, *suffixes: str) -> None:
         raise ValueError(f"{argument} must end in {' or '.join(suffixes)}, got {str(path)!r}")
 
 
+def check_other_file(argument: str, path: Path | None, *inputs: str | Path | None) -> None:
+    """Raises ValueError if the file that `argument` names for writing is one of the inputs, and would replace it."""
+    from pixelcnn.files import is_special_file
+
+    if path is None or is_special_file(path) or not path.exists():
+        return
+    for source in (Path(each) for each in inputs if each is not None):
+        if source.is_file() and path.samefile(source):
+            raise ValueError(f"{argument} must not be {source}, which is read and would be replaced")
+
+
+def check_outside(argument: str, path: Path, data: str) -> None:
+    """Raises ValueError if a path for writing lies in a folder of data, which would then hold other pictures too."""
+    from pixelcnn.datasets import path_of
+
+    source, written = path_of(data), path.resolve()
+    if source is not None and source.is_dir() and source.resolve() in (written, *written.parents):
+        raise ValueError(f"{argument} must lie outside {source}, whose files are read, got {str(path)!r}")
+
+
 def checked_classes(model: AutoregressiveModel, name: str, label: Sequence[str]) -> tuple[int, ...]:
     """The classes that --label lists, by their numbers or names; `all` alone is every class.
 
@@ -136,6 +158,8 @@ def checked_classes(model: AutoregressiveModel, name: str, label: Sequence[str])
     classes = model.num_classes
     if classes is None:
         raise ValueError(f"--label must be left out, got {' '.join(label)}: {name} has no classes")
+    if not label:
+        raise ValueError("--label must be followed by classes, or all, got none")
     if tuple(label) == ("all",):
         return tuple(range(classes))
     names = model.class_names or ()

@@ -212,6 +212,7 @@ class Sample:
         import torch
 
         from pixelcnn.images import grid, save_gif, save_png
+        from pixelcnn.progress import progress_bar
         from pixelcnn.sampling import sample_steps
         from pixelcnn.sampling.schedule import schedule_of
 
@@ -221,7 +222,12 @@ class Sample:
         moments = min(_MAX_FRAMES if animated else _MAX_STRIP, total)
         wanted = {round((k + 1) * total / moments) for k in range(moments)}
         canvases = sample_steps(model, self._draw(classes, maps).part(0, n))
-        shown = [canvas.cpu().clone() for step, canvas in enumerate(canvases, start=1) if step in wanted]
+        shown = []
+        with progress_bar(f"sampling {n}", total, "step", show=True) as bar:
+            for step, canvas in enumerate(canvases, start=1):
+                if step in wanted:
+                    shown.append(canvas.cpu().clone())
+                bar.update()
         if animated:
             save_gif([grid(canvas, model.levels) for canvas in shown], path)
         else:

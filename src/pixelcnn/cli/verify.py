@@ -17,7 +17,7 @@ class Verify:
 
     model: options.ModelName
     json: bool = False
-    """Print an object for programs instead of the report."""
+    """Print an object for programs instead of the report; a list of them for a mixture of several networks."""
     device: options.Device = "auto"
 
     def run(self) -> int:

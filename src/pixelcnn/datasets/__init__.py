@@ -18,6 +18,7 @@ from pixelcnn.datasets.sources import (
     open_for_model,
     open_split,
     open_training,
+    path_of,
 )
 from pixelcnn.datasets.split import SIDES
 
@@ -36,6 +37,7 @@ __all__ = [
     "open_own_sizes",
     "open_split",
     "open_training",
+    "path_of",
     "read_condition",
     "read_given",
     "read_maps",

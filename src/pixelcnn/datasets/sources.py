@@ -44,6 +44,7 @@ __all__ = [
     "open_for_model",
     "open_split",
     "open_training",
+    "path_of",
     "refuse_options",
     "warn_of",
 ]
@@ -272,6 +273,12 @@ def name_of(data: str) -> str:
     if path.suffix.lower() in (".npy", ".npz"):
         return path.stem
     return path.resolve().name.removesuffix(".gz").removesuffix(".tar")
+
+
+def path_of(data: str) -> Path | None:
+    """The file or folder of a data source; None for published data."""
+    name, _ = _parse(data)
+    return None if name in ("", _MNIST, _DYNAMIC) or name.startswith("hf:") else Path(name)
 
 
 def _patches(name: str, levels: int | None, config: DataConfig, *, progress: bool) -> TrainingData:
