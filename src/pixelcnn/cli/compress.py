@@ -112,6 +112,7 @@ class Compress:
             return
         first = self.sources[0]
         out = self.out or Path(f"{Path(first).stem if Path(first).is_file() else name_of(first)}.pxcn")
+        options.check_other_file("--out", out, *self.sources)
         writable_file(out)
         data = joined([self._stream(model, prepared, files, tally) for files in groups_of(self.sources)])
         write_file(out, data)

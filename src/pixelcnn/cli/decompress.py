@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class Decompress:
     """Restore the files that `pixelcnn compress` was given.
 
-    The model is found by its identity among those given or, if none is, among the shipped ones; for a stream that needs
-    another model, the error says which. The folder appears when all is there and checked, or not at all. The files are
-    the same on every device.
+    The model is found by its identity among those given or, without any, among the shipped ones; for a stream that
+    needs another model, the error says which. The folder appears when all is there and checked, or not at all. The
+    files are the same on every device.
     """
 
     streams: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL...] FILE...")]
@@ -175,6 +175,9 @@ def _models_and_files(names: Sequence[str]) -> tuple[list[str], list[Path]]:
         first -= 1
     files = [Path(name) for name in names[first:]]
     if not files[-1].is_file():
+        if files[-1].exists():
+            kind = "a folder" if files[-1].is_dir() else "a pipe or a device, which cannot be read twice"
+            raise ValueError(f"FILE must be a stream that pixelcnn compress wrote, got {names[-1]!r}: that is {kind}")
         raise ValueError(f"there is no file {names[-1]!r}")
     return list(names[:first]), files
 

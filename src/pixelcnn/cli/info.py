@@ -28,11 +28,18 @@ class Info:
 
     def run(self) -> None:
         """Prints."""
+        from pixelcnn.codec import StreamError
         from pixelcnn.models.base import load
         from pixelcnn.models.summary import summary
 
         path = Path(self.model)
-        print(_stream_summary(path) if path.is_file() else summary(load(self.model)))
+        if not path.is_file():
+            print(summary(load(self.model)))
+            return
+        try:
+            print(_stream_summary(path))
+        except StreamError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 def _stream_summary(path: Path) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pixelcnn.codec.container import StreamError
 from pixelcnn.codec.manifest import KEPT_SUFFIXES, Entry, check_names
-from pixelcnn.config import Layout
+from pixelcnn.config import DataConfig, Layout
 from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
@@ -92,6 +92,8 @@ def read_files(
         OSError: If a file cannot be read.
     """
     pictures = picture_files(sources)
+    if layout is not None and all(pictures):
+        raise ValueError(f"layout must be left out for pictures, which are no arrays, got {layout!r}")
     count = sum(map(len, pictures))
     jobs = (picture for each in pictures for picture in each)
     threads = os.cpu_count() or 1
@@ -374,7 +376,7 @@ def _array(
         axes = stored.layout
         entry = Entry(path.name, stored.dtype.name, len(images), len(axes), channels_last=axes == "nhwc")
         return FileImages(images, labels, [entry], path.stat().st_size, dict.fromkeys(_dropped_arrays(path), 1))
-    data = open_data(source, levels, progress=progress)
+    data = open_data(source, levels, config=DataConfig(layout=layout), progress=progress)
     if (found := tuple(data.images.shape[1:])) != shape:
         raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")
     labels = None if classes is None or data.labels is None else data.labels.long().clone()
