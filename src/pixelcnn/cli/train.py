@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from pixelcnn.arguments import integer
+from pixelcnn.cli import options
 from pixelcnn.config import FAMILIES, PRESETS, DataConfig, GatedPixelCNNConfig, TrainConfig, recipe
 from pixelcnn.config.checks import Range
 from pixelcnn.levels import GREY_LEVELS
@@ -28,7 +29,8 @@ else:
     Family = Literal[tuple(FAMILIES)]  # the choices that tyro offers
 
 
-_PATHS = ("--out", "--init", "--condition", "--resume")  # options whose values may look like data
+_LENGTHS = ("--steps", "--minutes")  # of a run, instead of epochs
+_PATHS = ("--out", "--condition", "--init", "--resume")  # whose values are no data
 _MANY_LEVELS = 64  # from which on neighbouring levels of a picture are alike enough for a mixture of logistics
 
 
@@ -77,14 +79,21 @@ class Train:
 
     @classmethod
     def with_preset(cls, arguments: list[str]) -> Train:
-        """The defaults for the preset and the family in the arguments; the parser refuses unknown ones."""
+        """The defaults for the preset and the family in the arguments; the parser refuses unknown ones.
+
+        Raises:
+            ValueError: If the arguments give the length of a run twice.
+        """
         preset, family = _given(arguments, "--preset"), _given(arguments, "--model")
         cls.__annotations__["model"] = Literal[tuple(FAMILIES)] | None  # with those that were registered meanwhile
         preset, (usual, levels) = preset if preset in PRESETS else "quick", _suited(arguments)
         config = recipe(preset, family if family in FAMILIES else None if preset == "seed" else usual, levels)
         if isinstance(config.model, GatedPixelCNNConfig) and _given(arguments, "--layers"):
             config = dataclasses.replace(config, model=_of_any_depth(config.model))
-        if (_given(arguments, "--epochs") or _given(arguments, "--steps")) and not _given(arguments, "--minutes"):
+        epochs, *others = (_given(arguments, option) not in ("", "None") for option in ("--epochs", *_LENGTHS))
+        if arguments[:1] == ["train"] and epochs and any(others):
+            raise ValueError(f"--epochs must be left out beside {' and '.join(_LENGTHS)}, which set the run's length")
+        if (epochs or others[0]) and not _given(arguments, "--minutes"):
             config = dataclasses.replace(config, minutes=None)
         return cls(data=tyro.MISSING, config=config)
 
@@ -98,6 +107,8 @@ class Train:
             import torch
 
             torch.set_num_threads(integer("--threads", self.threads, 1))
+        out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
+        options.check_outside("--out", out, self.data)
         init = None if self.init is None else self._initial()
         architecture = self.config.model if init is None else init.config
         mnist = self.levels is None and (self.data == "mnist" or init is not None)
@@ -109,11 +120,10 @@ class Train:
         if job().count > 1:
             job().from_first(lambda: opened().levels)  # the first process decodes for all
         data = opened()
-        data, condition = self._condition(data)
+        data, condition = self._condition(data, architecture)
         model = self._model_for(data, condition) if init is None else self._same_model(init, data)
         config = dataclasses.replace(self.config, model=model, binarise=data.binarise)
         labels = (data.training_labels, data.validation_labels) if self.conditional else (None, None)
-        out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
         train(
             config,
             data.training,
@@ -144,6 +154,10 @@ class Train:
         found = load(self.init)
         if isinstance(found, MixtureModel):
             raise ValueError(f"--init must have one scan order, {self.init} is of class {type(found).__name__}")
+        if self.condition is not None:
+            options.check_conditional(found, self.init, self.condition)
+        elif found.conditions.size is not None or found.conditions.channels:
+            raise ValueError(f"--init {self.init} is conditional on a vector or a map; give --condition")
         return found
 
     def _same_model(self, init: AutoregressiveModel, data: TrainingData) -> ModelConfig:
@@ -159,13 +173,15 @@ class Train:
                 raise ValueError(f"--init {self.init} has {what} {own}, and {self.data} {given}{wanted}")
         return init.config
 
-    def _condition(self, data: TrainingData) -> tuple[TrainingData, tuple[Tensor | None, Tensor | None]]:
+    def _condition(
+        self, data: TrainingData, architecture: ModelConfig
+    ) -> tuple[TrainingData, tuple[Tensor | None, Tensor | None]]:
         """The data, and what the training and the validation images are conditioned on; patches make their own maps."""
         if self.condition is None:
             return data, (None, None)
         from pixelcnn.datasets import Patches, read_condition, read_shrunk
 
-        if not hasattr(self.config.model, "condition_channels"):
+        if not hasattr(architecture, "condition_channels"):
             raise ValueError("--condition needs a family that can have one: --model gated, plusplus or photo")
         if data.binarise:
             raise ValueError(
@@ -221,7 +237,8 @@ def _of_any_depth(model: GatedPixelCNNConfig) -> GatedPixelCNNConfig:
 
 def _suited(arguments: list[str]) -> tuple[str | None, int]:
     """The family that suits the data, None for the preset's, and their levels, as far as the arguments tell."""
-    others = [each for before, each in itertools.pairwise(["", *arguments]) if before not in _PATHS]
+    following = itertools.pairwise(["", *arguments])
+    others = [each for before, each in following if before not in _PATHS and not each.startswith("--")]
     named = any(each in ("mnist", "mnist-dynamic") or each.endswith((".npy", ".npz")) for each in others)
     sources = (each for each in others if each.startswith("hf:") or each.endswith(".tar.gz") or Path(each).is_dir())
     pictures = not named and any(sources)
