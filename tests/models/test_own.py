@@ -59,6 +59,8 @@ def test_the_command_line_knows_it(tmp_path, monkeypatch, capsys):
     import numpy as np
 
     np.save("codes.npy", images(40)[:, 0].numpy())
+    (tmp_path / "unfinished.py").write_text("from pixelcnn import (\n")
+    (tmp_path / "outdated.py").write_text("from pixelcnn.config import Bygone\n")
     command = ["train", "codes.npy", "--import", "own_models", "--model", "plain", "--width", "4", "--epochs", "1"]
     assert main([*command, "--sample-images", "0", "--out", "run"]) == 0
     assert pixelcnn.load("run").config == own_models.PlainConfig(image_shape=SHAPE, width=4)
@@ -67,6 +69,11 @@ def test_the_command_line_knows_it(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["--import", "no_such_module", "info", "run"]) == 2
     assert "no_such_module" in capsys.readouterr().err
+    for name, said in (("unfinished", "unfinished.py, line 1"), ("outdated", "Bygone")):
+        assert main(["--import", name, "info", "run"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"pixelcnn: --import {name}: ")
+        assert said in error
     for path in ("./own_models.py", "."):
         assert main(["--import", path, "info", "run"]) == 2
         assert f"--import must be followed by a module's name, got '{path}'" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def _main(arguments: list[str]) -> int:
         if isinstance(command, int):
             sys.stdout.flush()
             return command
-        _refuse_empty_names(command, arguments)
+        _check_names(command, arguments)
         with warnings.catch_warnings(), joined() as processes:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             with _messages(command) if processes.first else contextlib.redirect_stdout(None):
@@ -92,7 +92,8 @@ def _imported(arguments: list[str]) -> list[str]:
     """The arguments without `--import MODULE`, after the modules have been imported.
 
     Raises:
-        ValueError: If there is no such module, or something else than a module's name, such as a path.
+        ValueError: If there is no such module, one of its imports or its syntax is wrong, or it is something else than
+            a module's name, such as a path.
     """
     others: list[str] = []
     rest = iter(arguments)
@@ -108,7 +109,7 @@ def _imported(arguments: list[str]) -> list[str]:
             raise ValueError(f"{_IMPORT} must be followed by a module's name, got {name!r}")
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError as error:
+        except (ImportError, SyntaxError) as error:
             raise ValueError(f"{_IMPORT} {name}: {error}") from None
     return others
 
@@ -170,15 +171,22 @@ def _flowing_help(info: StructTypeInfo) -> StructConstructorSpec | None:
     return dataclasses.replace(spec, fields=tuple(map(flowing, spec.fields)))
 
 
-def _refuse_empty_names(command: Any, arguments: list[str]) -> None:
-    """Raises ValueError for an empty name, as from an unset shell variable: `Path` takes it for the current folder."""
-    if not any(argument == "" or re.fullmatch("--[a-z-]+=", argument) for argument in arguments):
-        return
-    for name, value in vars(command).items():
+def _check_names(command: Any, arguments: list[str]) -> None:
+    """Raises ValueError for names that are hardly meant: an empty one, as from an unset shell variable, which `Path`
+    takes for the current folder, and `-`, which would be a file or folder of this name.
+    """
+    empty = any(argument == "" or re.fullmatch("--[a-z-]+=", argument) for argument in arguments)
+    dash = any(argument == "-" or re.fullmatch("--[a-z-]+=-", argument) for argument in arguments)
+    for name, value in vars(command).items() if empty or dash else ():
         option = f"--{name.replace('_', '-')}"
         given = any(argument.partition("=")[0] == option for argument in arguments)
-        if value == Path() or (given and value == ""):
-            raise ValueError(f"{option if given else name.upper()} must not be empty")
+        shown = option if given else name.upper()
+        if empty and (value == Path() or (given and value == "")):
+            raise ValueError(f"{shown} must not be empty")
+        if dash and value == Path("-"):
+            raise ValueError(
+                f"{shown} must be a path, got '-': standard output is /dev/stdout, a file of this name ./-"
+            )
 
 
 def _messages(command: Any) -> contextlib.AbstractContextManager[object]:
@@ -191,14 +199,25 @@ def _messages(command: Any) -> contextlib.AbstractContextManager[object]:
 
 
 def _condensed(box: str) -> str:
-    """Tyro's framed error, drawn in Unicode or ASCII, as one line."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    framed = [line.strip("│| ") for line in text.splitlines() if line.startswith(("│", "|"))]
-    lines = [line for line in framed if line.strip("─-")]
-    return "; ".join([" ".join(lines[:-1]), lines[-1]]) if len(lines) > 1 else " ".join(text.split())
+    """Tyro's error as one line: the parts between its rules, without the heading.
+
+    Tyro frames it where the encoding has such characters; elsewhere the heading is a part of its own.
+    """
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()
+    parts: list[list[str]] = [[]]
+    for line in (line.strip("│| ") for line in lines):
+        if line and not line.strip("─-"):
+            parts.append([])
+        elif line and line[0] not in "╭╰+":
+            parts[-1].append(line)
+    found = [" ".join(part).rstrip(".") for part in parts if part]
+    framed = any(line.startswith(("╭", "+")) for line in lines)
+    return "; ".join(found if framed or len(found) < 2 else found[1:])
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, RuntimeError) and (needed := re.search("allocate ([0-9]+) bytes", str(error))):
+        return f"not enough memory for {int(needed[1]):,} bytes; ask for fewer or smaller images at a time"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
