@@ -6,6 +6,8 @@ import signal
 import pytest
 import torch
 
+from pixelcnn.files import write_file
+
 
 def pytest_configure():
     """Of several processes of `pytest -n` each uses its share of the cores. Ctrl-C works, as from a terminal."""
@@ -22,6 +24,13 @@ def pytest_configure():
 def _same_initial_weights():
     """Models built without a generator take their weights from torch's global one."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def without_curves(monkeypatch):
+    """Training runs write an empty file for the picture of their curves, which takes longer than a small run's steps."""
+    for module in ("report", "energy"):
+        monkeypatch.setattr(f"pixelcnn.training.{module}.draw_curves", lambda path, _metrics: write_file(path, b""))
 
 
 def pytest_collection_modifyitems(items):

@@ -489,6 +489,7 @@ def test_without_standard_error_all_is_done(stream, model, monkeypatch, capsys):
     assert sys.stderr is stream
 
 
+@pytest.mark.usefixtures("without_curves")
 @pytest.mark.parametrize("stream", [None, CLOSED, Bare()], ids=["none", "closed", "bare"])
 def test_a_library_without_standard_error_shows_no_bar(stream, model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", stream)

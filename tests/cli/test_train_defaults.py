@@ -60,6 +60,7 @@ def test_fine_tuning_is_given_what_the_model_is_conditional_on(tmp_path, monkeyp
     assert main(["train", "codes.npy", *given, "--out", "run"]) == 0  # whatever the preset's own family
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_folder_of_pictures_needs_no_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

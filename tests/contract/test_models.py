@@ -107,6 +107,7 @@ def labels_for(model, n):
 
 FAST = ("eager",) if why_not_native(pixelcnn.PixelCNN((1, 2, 2), filters=4)) else ("native", "eager")
 """Each engine that "fast" can stand for; without a C compiler there is only one."""
+DTYPES = (torch.float32, torch.float64)
 
 
 def assert_same_draws(model, found, expected, labels, seed, temperature=1.0, guidance=1.0):
@@ -203,7 +204,7 @@ def test_probabilities_sum_to_one(name, shape, levels):
 @pytest.mark.parametrize(("name", "shape", "levels"), TINY)
 def test_samples_have_the_enumerated_frequencies(name, shape, levels, engine):
     """Chi-square at 1e-6: the chance of a false alarm, were the seed not fixed, for each of the cases."""
-    n = 40_000 if engine == "fast" else 2_000
+    n = 10_000 if engine == "fast" else 2_000
     model = build(name, shape, levels)
     every = every_image(shape, levels)
     labels = None if labels_for(model, 1) is None else torch.full((max(n, len(every)),), 2)
@@ -226,7 +227,7 @@ def test_samples_have_the_enumerated_frequencies(name, shape, levels, engine):
 
 
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES)
-def test_log_prob_map_sums_to_log_prob(name, shape, levels):
+def test_log_prob_map_sums_to_log_prob(name, shape, levels, monkeypatch):
     model = build(name, shape, levels, torch.float32)
     images = model.sample(5, seed=3)
     labels = labels_for(model, 5)
@@ -237,11 +238,9 @@ def test_log_prob_map_sums_to_log_prob(name, shape, levels):
     assert (log_prob_map <= 0).all()
     torch.testing.assert_close(log_prob_map.sum((1, 2, 3)), log_prob)
     assert build(name, shape, levels).log_prob(images).dtype == torch.float64
+    monkeypatch.setattr(type(model), "slice_size", 2)
     with torch.no_grad():  # in slices
-        many = None if labels is None else labels.repeat(50)
-        torch.testing.assert_close(
-            model.log_prob(images.repeat(50, 1, 1, 1), many)[-5:], log_prob.detach(), rtol=1e-4, atol=1e-4
-        )
+        torch.testing.assert_close(model.log_prob(images, labels), log_prob.detach(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES)
@@ -262,15 +261,19 @@ def test_log_prob_is_what_forward_says(name, shape, levels):
     torch.testing.assert_close(model.log_prob_map(images, labels).exp(), expected.exp(), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES)
 def test_fast_equals_reference(name, shape, levels, dtype):
-    """In float64 two sums in another order differ by 1e-15, and so the draws in one of 1e12 cases."""
+    """In float64 two sums in another order differ by 1e-15, and so the draws in one of 1e12 cases. Temperatures, which
+    come after the network, are tried in float64 alone."""
     model = build(name, shape, levels, dtype)
     labels = labels_for(model, 9)
-    ways = [(9, labels, {"seed": 7}), (3, None, {"seed": 7, "temperature": 2.0})]
-    if labels is not None and model.grouped:
+    guided = labels is not None and model.grouped
+    ways = [(9, labels, {"seed": 7})]
+    if guided:
         ways.append((9, labels, {"seed": 7, "guidance": 2.5}))
+    if dtype == torch.float64:
+        ways.append((3, None, {"seed": 7, "temperature": 2.0}))
     expected = [model.sample(n, some, engine="reference", **way) for n, some, way in ways]
     for fast in FAST:
         found = [model.sample(n, some, engine=fast, **way) for n, some, way in ways]
@@ -278,15 +281,11 @@ def test_fast_equals_reference(name, shape, levels, dtype):
             assert_same_draws(model, images, right, some, **way)
         assert found[0].unique().numel() > 1
         assert not torch.equal(found[0], model.sample(9, labels, seed=8, engine=fast))
-        assert len(ways) == 2 or not torch.equal(found[2], found[0])
+        assert not (guided and torch.equal(found[1], found[0]))
 
 
-@pytest.mark.parametrize("fast", FAST)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("name", "shape", "levels"), CASES)
-def test_image_i_does_not_depend_on_the_batch(name, shape, levels, dtype, fast):
+def check_batches(model, fast):
     """Bit for bit with the native engine; see `assert_same_draws` for the eager one."""
-    model = build(name, shape, levels, dtype)
     labels = labels_for(model, 400)
     some = (lambda k: None) if labels is None else (lambda k: labels[:k])
 
@@ -296,11 +295,23 @@ def test_image_i_does_not_depend_on_the_batch(name, shape, levels, dtype, fast):
         assert_same_draws(model, found, expected, some(len(found)), 9)
 
     many = model.sample(64, some(64), seed=9, engine=fast)
-    for n in (1, 7):
-        same(model.sample(n, some(n), seed=9, engine=fast), many[:n])
+    same(model.sample(1, some(1), seed=9, engine=fast), many[:1])
     n = engine_of(model, fast).batch(model) + 3
     labels = labels_for(model, n)
     same(model.sample(n, some(n), seed=9, engine=fast)[:64], many[:n])  # more than one batch
+
+
+@pytest.mark.parametrize(
+    ("fast", "dtype"), [("eager", torch.float64), *(("native", dtype) for dtype in DTYPES if "native" in FAST)]
+)
+@pytest.mark.parametrize(("name", "shape", "levels"), CASES)
+def test_image_i_does_not_depend_on_the_batch(name, shape, levels, fast, dtype):
+    check_batches(build(name, shape, levels, dtype), fast)
+
+
+@pytest.mark.parametrize(("name", "shape", "levels"), CASES[::4])
+def test_image_i_of_the_eager_engine_in_float32_hardly_depends_on_the_batch(name, shape, levels):
+    check_batches(build(name, shape, levels, torch.float32), "eager")
 
 
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES[::4])

@@ -28,6 +28,7 @@ def images(n=20):
     return torch.randint(2, (n, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.usefixtures("without_curves")
 @pytest.mark.parametrize("cls", [own_models.Plain, own_models.Normed])
 def test_it_is_saved_loaded_and_trained(tmp_path, cls):
     config = TrainConfig(model=cls.Config(image_shape=SHAPE), epochs=1, batch_size=8, sample_images=2)
@@ -54,6 +55,7 @@ def test_the_codec_and_completion_work(tmp_path):
     assert torch.equal(pixelcnn.load(tmp_path / "both").log_prob(drawn), both.log_prob(drawn))
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_the_command_line_knows_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     import numpy as np

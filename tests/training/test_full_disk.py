@@ -106,9 +106,16 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, monkey
     assert result(tmp_path / "run") == undisturbed
 
 
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory):
+    """The result of a run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("two-epochs")
+    run(folder, TINY)
+    return result(folder)
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl", "curves.png", "epoch-001.png", "config.json"])
-def test_so_does_one_that_shows_in_another_file(tmp_path, monkeypatch, name):
-    config = dataclasses.replace(TINY, epochs=2)
+def test_so_does_one_that_shows_in_another_file(tmp_path, monkeypatch, two_epochs, name):
     opened = pathlib.Path.open
 
     def full(self, mode="r", *args, **options):
@@ -118,8 +125,7 @@ def test_so_does_one_that_shows_in_another_file(tmp_path, monkeypatch, name):
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "open", full)
         with pytest.raises(OSError, match=rf"No space left on device: .*{name}"):
-            run(tmp_path / "run", config)
+            run(tmp_path / "run", TINY)
     assert not list((tmp_path / "run").rglob("*.tmp"))
-    run(tmp_path / "run", config)
-    run(tmp_path / "undisturbed", config)
-    assert result(tmp_path / "run") == result(tmp_path / "undisturbed")
+    run(tmp_path / "run", TINY)
+    assert result(tmp_path / "run") == two_epochs

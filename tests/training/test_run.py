@@ -19,6 +19,7 @@ from pixelcnn.training.step import Stepper
 from tiny import TINY, metrics_of, result, run, stepper_of, stripes, tiny_model
 
 
+@pytest.mark.usefixtures("with_curves")
 def test_a_run_learns_and_leaves_what_it_says(tmp_path):
     model = run(tmp_path, dataclasses.replace(TINY, epochs=12, learning_rate=0.02))
     names = {p.name for p in tmp_path.iterdir()}
