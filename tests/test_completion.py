@@ -316,7 +316,7 @@ def test_ctrl_c_stops_it_within_a_second(engine, threads):
         sent.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
-    before, timer = torch.get_num_threads(), threading.Timer(1.5, interrupt)
+    before, timer = torch.get_num_threads(), threading.Timer(0.7, interrupt)
     torch.set_num_threads(threads)
     timer.start()
     try:

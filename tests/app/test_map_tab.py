@@ -24,9 +24,13 @@ def served():
     return Served(name="finer", model=model, card="", losses={})
 
 
-def shown(served, *arguments):
-    on_draw = handlers(built([served], LIMITS), "draw")["on_draw"]
+@pytest.fixture(scope="module")
+def on_draw(served):
+    """What the page does when it is to draw."""
+    return handlers(built([served], LIMITS), "draw")["on_draw"]
 
+
+def shown(on_draw, *arguments):
     async def collect():
         return [pair async for pair in on_draw(*arguments)]
 
@@ -44,20 +48,20 @@ def test_a_picture_becomes_a_map_of_the_size_asked_for(served):
     assert torch.equal(last.canvas, served.model.sample(3, condition=known.expand(3, -1, -1, -1), seed=5))
 
 
-def test_the_tab_takes_the_picture_or_none(served):
+def test_the_tab_takes_the_picture_or_none(on_draw):
     picture = sent(file(Image.new("L", (30, 20), 200)))
     for size, chosen in (("2 x 3", picture), ("8 x 12", picture), ("2 x 3", None)):
-        *_, (_, said) = shown(served, "finer", "any", 4, 1.0, 1.0, 2, False, size, chosen)
+        *_, (_, said) = shown(on_draw, "finer", "any", 4, 1.0, 1.0, 2, False, size, chosen)
         assert "4 images" in said
 
 
-def test_what_is_no_size_or_no_picture_is_refused(served):
+def test_what_is_no_size_or_no_picture_is_refused(on_draw):
     for size, chosen, message in (
         ("3 x 3", sent(file(Image.new("L", (9, 9)))), "the size of the map must be one of 2 x 3, 4 x 6, 8 x 12"),
         ("2 x 3", sent(b"no picture"), "the file cannot be read as a picture"),
     ):
         with pytest.raises(gr.Error) as caught:
-            shown(served, "finer", "any", 4, 1.0, 1.0, 2, False, size, chosen)
+            shown(on_draw, "finer", "any", 4, 1.0, 1.0, 2, False, size, chosen)
         assert message in caught.value.message
 
 

@@ -398,19 +398,25 @@ WRONG = [
 ]
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A model and damaged copies of it, by the names that stand for their folders in WRONG."""
+    base = tmp_path_factory.mktemp("folders")
+    folders = {name: base / name for name in ("MODEL", "TRUNCATED", "FLIPPED", "UNKNOWN")}
+    for folder in folders.values():
+        pixelcnn.PixelCNN((1, 6, 5), levels=3, filters=6, blocks=1).save_pretrained(folder)
+    weights = (base / "FLIPPED" / "model.safetensors").read_bytes()
+    (base / "FLIPPED" / "model.safetensors").write_bytes(weights[:-5] + bytes([weights[-5] ^ 4]) + weights[-4:])
+    (base / "TRUNCATED" / "model.safetensors").write_bytes(weights[:-100])
+    config = (base / "UNKNOWN" / "config.json").read_text()
+    (base / "UNKNOWN" / "config.json").write_text(config.replace("{", '{"colour": true,', 1))
+    return {name: str(folder) for name, folder in folders.items()}
+
+
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
-def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, model, tmp_path, capsys, monkeypatch):
+def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, folders, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     Path("afile").touch()
-    folders = {"MODEL": model}
-    for name in ("TRUNCATED", "FLIPPED", "UNKNOWN"):
-        folders[name] = str(tmp_path / name)
-        pixelcnn.load(model).save_pretrained(tmp_path / name)
-    weights = (tmp_path / "FLIPPED" / "model.safetensors").read_bytes()
-    (tmp_path / "FLIPPED" / "model.safetensors").write_bytes(weights[:-5] + bytes([weights[-5] ^ 4]) + weights[-4:])
-    (tmp_path / "TRUNCATED" / "model.safetensors").write_bytes(weights[:-100])
-    config = (tmp_path / "UNKNOWN" / "config.json").read_text()
-    (tmp_path / "UNKNOWN" / "config.json").write_text(config.replace("{", '{"colour": true,', 1))
     before = set(Path().rglob("*"))
 
     assert main([folders.get(a, a) for a in arguments]) == 2

@@ -311,6 +311,7 @@ def test_image_i_does_not_depend_on_the_batch(name, shape, levels, fast, dtype):
 
 @pytest.mark.parametrize(("name", "shape", "levels"), CASES[::4])
 def test_image_i_of_the_eager_engine_in_float32_hardly_depends_on_the_batch(name, shape, levels):
+    """The same code as in float64, where not a bit does."""
     check_batches(build(name, shape, levels, torch.float32), "eager")
 
 

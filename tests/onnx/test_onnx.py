@@ -86,13 +86,9 @@ def given(model, n):
     return labels, maps
 
 
-@pytest.mark.parametrize("kind", ["uint8", "float32"])
-def test_the_forward(model, kind, tmp_path, capsys):
+def check_forward(model, kind, tmp_path, capsys):
+    """Of the model, which is in a folder of that name."""
     file = tmp_path / "forward.onnx"
-    if kind == "float32" and model.level_embedding is not None:
-        assert main(["export-onnx", str(tmp_path / "model"), str(file), "--input", kind]) == 2
-        assert "embedding" in capsys.readouterr().err
-        return
     assert main(["export-onnx", str(tmp_path / "model"), str(file), "--input", kind]) == 0
     assert capsys.readouterr().out == f"wrote {file}: the forward, {file.stat().st_size:,} bytes\n"
     checker.check_model(str(file), full_check=True)
@@ -108,6 +104,24 @@ def test_the_forward(model, kind, tmp_path, capsys):
         assert np.abs(expected).max() > 1e-2
         coarse = isinstance(model, pixelcnn.PhotoPixelCNN)  # its kernels of differences are 16 times as large
         np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-3 if coarse else 1e-5)
+
+
+def test_the_forward(model, tmp_path, capsys):
+    check_forward(model, "uint8", tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    "model", ["binary", "gated colour", "mixture colour", "context", "deep mixture"], indirect=True
+)
+def test_the_forward_of_levels_in_floating_point(model, tmp_path, capsys):
+    check_forward(model, "float32", tmp_path, capsys)
+
+
+@pytest.mark.parametrize("model", ["codes", "codes of few levels"], indirect=True)
+def test_levels_in_floating_point_have_no_vectors(model, tmp_path, capsys):
+    command = ["export-onnx", str(tmp_path / "model"), str(tmp_path / "forward.onnx"), "--input", "float32"]
+    assert main(command) == 2
+    assert "embedding" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("far", [1.0, 1e5])

@@ -469,7 +469,7 @@ def test_the_width_of_vectors_does_not_change_a_bit(build, no_library, monkeypat
         monkeypatch.setenv("XDG_CACHE_HOME", str(no_library / f"{len(options)}"))
         monkeypatch.setattr(compiler, "_OPTIONS", [*compiler._OPTIONS, *options])
         sampler = NativeSampler(build((1, 6, 9), levels=5), Draw(5), threads=1)
-        for _ in sampler.run(torch.zeros(5, 1, 6, 9, dtype=torch.uint8), 4, 0, 1.0):
+        for _ in sampler.run(torch.zeros(5, 1, 6, 9, dtype=torch.uint8), Draw(5, seed=4)):
             pass
         member = sampler._walk._members[0]
         plan, arena = member.plan, member.arena
