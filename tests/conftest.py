@@ -28,7 +28,7 @@ def _same_initial_weights():
 
 @pytest.fixture
 def without_curves(monkeypatch):
-    """Training runs write an empty file instead of drawing their curves, which takes longer than a small run's steps."""
+    """Training runs write an empty file in place of their curves, whose picture takes longer than a small run."""
     for module in ("report", "energy"):
         monkeypatch.setattr(f"pixelcnn.training.{module}.draw_curves", lambda path, _metrics: write_file(path, b""))
 

@@ -38,14 +38,6 @@ EVERY = [
 ENGINES = ("eager",) if why_not_native(pixelcnn.PixelCNN((1, 2, 2), filters=4)) else ("native", "eager")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(name, shape, levels, embedding, options):
     """A model in float64 whose distributions are far from uniform."""
     generator = torch.Generator().manual_seed(1)

@@ -26,14 +26,6 @@ CASES = {  # family, shape, size of the map, options
 ENGINES = ("eager",) if why_not_native(pixelcnn.PixelCNN((1, 2, 2), filters=4)) else ("native", "eager")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=CASES)
 def case(request):
     """A model in float64, and the labels and the maps of three images, of which the last lacks its map."""
