@@ -122,7 +122,7 @@ def test_colours_of_more_bits_are_refused(models, tmp_path, capsys):
     content[start : start + 9 : 3] = b"\x0b" * 3
     path.write_bytes(content)
     code, _, err = run(capsys, "compress", models / "colour", path, "--out", tmp_path / "y.pxcn")
-    assert (code, "its pixels are stored as RGB, of 12 bits" in err) == (2, True), err
+    assert (code, "RGB, of 12 bits" in err) == (2, True), err
     for flags, bits in ((0x0C, 8), (0x4C, 10), (0x6C, 12)):  # of AVIF files, which Pillow writes with 8 bits only
         path.write_bytes(bytes(100) + b"av1C\x81\x04" + bytes([flags, 0]))
         assert archive._coded_bits(path, "AVIF") == bits
@@ -163,7 +163,7 @@ def test_metadata_that_a_file_cannot_have_are_refused(models, tmp_path, capsys):
     picture("RGB").save(tmp_path / "a.bmp", "JPEG", exif=exif)
     arguments = "compress", models / "colour", tmp_path / "a.bmp", "--out", tmp_path / "s.pxcn"
     code, _, err = run(capsys, *arguments, "--metadata")
-    assert (code, "it has a colour profile or EXIF data, which files of its ending do not have" in err) == (2, True)
+    assert (code, "EXIF data" in err) == (2, True)
     assert run(capsys, *arguments)[0] == 0
 
 

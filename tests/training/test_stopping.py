@@ -27,6 +27,7 @@ from tiny import TINY, result, run, stripes, tiny_model
         (signal.SIGTERM, "training", 143, 11),
         (signal.SIGTERM, "validating", 143, 8),
     ],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM-validating"],
 )
 def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys, number, where, code, step):
     """While validating, everything is saved already: it ends at once, in what a scheduler grants."""
