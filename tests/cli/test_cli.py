@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, and one line with exit code 2 for wrong input."""
 
+import io
 import json
 import os
 import re
@@ -112,6 +113,8 @@ def test_sample_a_class(tmp_path, capsys):
     capsys.readouterr()
     assert main(["sample", name, "--label", "1", "4"]) == 2
     assert capsys.readouterr().err == "pixelcnn: --label must be in 0..3, got 4\n"
+    assert main(["sample", name, "--label"]) == 2
+    assert capsys.readouterr().err == "pixelcnn: --label must be followed by classes, or all, got none\n"
     assert main(["sample", name, "--guidance", "2"]) == 2
     assert capsys.readouterr().err == "pixelcnn: guidance must be 1 without labels or a condition, got 2.0\n"
 
@@ -181,8 +184,9 @@ def test_sample_first(model):
     assert len(np.load("late-shards/images-000000004.npy")) == 3
 
 
-def test_sample_steps(model):
+def test_sample_steps(model, capsys):
     assert main(["sample", model, "-n", "4", "--steps"]) == 0
+    assert "sampling 4: " in capsys.readouterr().err  # the bar
     assert main(["sample", model, "-n", "4"]) == 0
     with Image.open("samples.gif") as animation, Image.open("samples.png") as final:
         assert animation.n_frames == 25  # 4 * 5 + 5 steps
@@ -209,6 +213,32 @@ def test_evaluate(tmp_path, capsys):
     assert f"nats/image      {nats.mean():.3f} +- {error:.3f} (standard error)" in out
     assert f"nats/sub-pixel  {nats.mean() / 784:.5f}" in out
     assert f"bits/dim        {nats.mean() / 784 / np.log(2):.5f}" in out
+
+
+def test_long_names_of_classes_stand_apart_from_figures(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=1, num_classes=2)
+    model.save_pretrained(tmp_path / "classes")
+    for k, name in enumerate(("background-noise", "x")):
+        Path("photos", name).mkdir(parents=True)
+        Image.new("L", (4, 4), 255 * k).save(f"photos/{name}/0.png")
+    assert main(["evaluate", str(tmp_path / "classes"), "photos"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  class ")]
+    assert [line[1] for line in lines] == ["background-noise", "x"]
+    assert all(re.fullmatch(r"[0-9.]+", line[2]) for line in lines)
+
+
+def test_what_json_does_not_have_is_null():
+    from pixelcnn.cli.evaluate import _values
+    from pixelcnn.evaluation import Evaluation
+
+    inf, nan = float("inf"), float("nan")
+    found = Evaluation(
+        images=2, nats_per_image=inf, standard_error=nan, interval=(1.0, inf), nats_per_subpixel=inf, bits_per_dim=inf,
+        images_per_second=1.0,
+    )  # fmt: skip
+    values = json.loads(json.dumps(_values(found, None), allow_nan=False))
+    assert [values[name] for name in ("nats_per_image", "standard_error", "interval", "images")] == [None] * 3 + [2]
 
 
 def test_train_sample_evaluate(capsys, monkeypatch):
@@ -282,7 +312,7 @@ WRONG = [
     (["sample", "MODEL", "-n", "0"], "n must be an integer in 1..2**63-1, got 0"),
     (["sample", "MODEL", "-n", "0", "--out", "sub/dir/x.png"], "n must be an integer in 1..2**63-1, got 0"),
     (["sample", "MODEL", "-n", "99999999999999999999"], "n must be an integer in 1..2**63-1, got 99999"),
-    (["sample", "MODEL", "-n", "1000000000000000", "--out", "grid.png"], "memory"),
+    (["sample", "MODEL", "-n", "1000000000000000", "--out", "grid.png"], "not enough memory for 30,000,"),
     (["sample", "MODEL", "-n", "10001"], "--out must be given for more than 10000 images, got -n 10001: a folder for"),
     (["sample", "MODEL", "--first", "-1"], "first must be an integer in 0..2**62, got -1"),
     (["sample", "MODEL", "-n", "x"], "invalid literal for int() with base 10: 'x'"),
@@ -317,7 +347,21 @@ WRONG = [
     (["bench", "MODEL", "--seconds", "0"], "--seconds must be in 0..3600 and not 0, got 0.0"),
     (["bench", "MODEL", "--out", "afile/bench.json"], "afile"),
     (["info", "."], ". is not a model's folder: it has no config.json"),
+    (["info", "afile"], "afile: this is no pixelcnn stream"),
     (["paint"], "paint"),
+    (["sample", "MODEL", "--out", "-"], "--out must be a path, got '-': standard output is /dev/stdout"),
+    (["export-onnx", "MODEL", "-"], "OUT must be a path, got '-'"),
+    (["sample", "MODEL", "--size", "99999999999999999999x1"], "--size must be a height and a width in 1..65536, as in"),
+    (["sample", "MODEL", "--size", "65537x1"], "--size must be a height and a width in 1..65536, as in"),
+    (["decompress", "MODEL"], "FILE must be a stream that pixelcnn compress wrote, got"),
+    (
+        ["decompress", "/dev/null"],
+        "FILE must be a stream that pixelcnn compress wrote, got '/dev/null': that is a pipe",
+    ),
+    (["train", "mnist", "--epochs", "2", "--steps", "3"], "--epochs must be left out beside --steps and --minutes"),
+    (["train", "mnist", "--epochs=2", "--minutes=3"], "--epochs must be left out beside --steps and --minutes"),
+    (["train", ".", "--out", "run"], "--out must lie outside ., whose files are read, got 'run'"),
+    (["train", "."], "--out must lie outside ., whose files are read, got 'trained/"),
 ]
 
 
@@ -349,6 +393,18 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, folders, ca
     assert message in captured.err
     assert captured.err.index("\n") == len(captured.err) - 1
     assert set(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_wrong_options_are_told_without_frames(encoding, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert main(["sample", "mnist", "-n", "1.5"]) == 2
+    stream.flush()
+    (line,) = stream.buffer.getvalue().decode().splitlines()
+    assert line.startswith("pixelcnn: Error parsing -n/--n: invalid literal for int() with base 10: '1.5'; ")
+    assert "---" not in line
 
 
 def test_no_traceback_from_a_real_process(tmp_path):

@@ -238,6 +238,25 @@ def test_other_files_of_a_folder_are_told(models, tmp_path, capsys):
     assert "hidden" not in err
 
 
+def test_files_that_are_read_are_not_replaced(models, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.zeros((3, *SHAPE), np.uint8))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "link").symlink_to("a.npy")
+    for out in ("a.npy", "link"):
+        code, _, err = run(capsys, "compress", models / "binary", tmp_path / "a.npy", "--out", tmp_path / out)
+        assert code == 2
+        assert f"--out must not be {tmp_path / 'a.npy'}, which is read and would be replaced" in err
+    assert (tmp_path / "a.npy").read_bytes() == content
+
+
+def test_a_layout_is_for_arrays(models, tmp_path, capsys):
+    picture("1").save(tmp_path / "a.png")
+    for source, said in ((tmp_path / "a.png", "pictures"), ("mnist:test", "mnist")):
+        code, _, err = run(capsys, "compress", models / "binary", source, "--layout", "nhw", "--out", tmp_path / "o.x")
+        assert code == 2
+        assert f"layout must be left out for {said}, which" in err
+
+
 def test_a_stream_that_does_not_verify_is_not_written(models, tmp_path, capsys, monkeypatch):
     picture("1").save(tmp_path / "a.png")
     decode = pixelcnn.codec.decompress_with_labels

@@ -126,6 +126,8 @@ def test_colours_of_more_bits_are_refused(models, tmp_path, capsys):
     for flags, bits in ((0x0C, 8), (0x4C, 10), (0x6C, 12)):  # of AVIF files, which Pillow writes with 8 bits only
         path.write_bytes(bytes(100) + b"av1C\x81\x04" + bytes([flags, 0]))
         assert archive._coded_bits(path, "AVIF") == bits
+    picture("L").save(path)
+    assert archive._coded_bits(path, "JPEG2000") == 8  # in one channel, behind which other bytes follow
     path.write_bytes(b"")
     assert [archive._coded_bits(path, kind) for kind in ("AVIF", "JPEG2000", "PNG")] == [8, 0, 0]
 
