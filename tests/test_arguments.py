@@ -105,6 +105,12 @@ def test_labels(kind, model, images):
     assert torch.equal(model.sample(4, LABELS[kind](labels), seed=0), model.sample(4, labels, seed=0))
 
 
+def test_no_labels_have_no_type(model, images):
+    for labels in ([], np.array([]), torch.zeros(0)):
+        assert model.sample(0, labels, seed=0).shape == (0, 1, 4, 5)
+        assert model.log_prob(images[:0], labels).shape == (0,)
+
+
 def test_truth_values_are_two_levels():
     model = pixelcnn.PixelCNN((1, 3, 4), filters=4, blocks=1)
     images = model.sample(3, seed=0)
@@ -318,6 +324,12 @@ def test_wrong_labels(labels, message, model, images):
         ({"n": 1, "seed": "1"}, r"seed must be an integer in 0\.\.2\*\*63-1, got '1'"),
         ({"n": 1, "temperature": "1"}, r"temperature must be a number, got '1'"),
         ({"n": 1, "guidance": None}, r"guidance must be a number, got None"),
+        ({"n": np.ones((2, 1))}, r"n must be an integer in 0\.\.2\*\*63-1, got array\(\[\[1\.\], \[1\.\]\]\)$"),
+        (
+            {"n": 1, "temperature": torch.ones(2, 1)},
+            r"temperature must be a number, got tensor\(\[\[1\.\], \[1\.\]\]\)$",
+        ),
+        ({"n": 1, "generator": np.random.default_rng(0)}, "generator must be a torch.Generator, got Generator"),
     ],
 )
 def test_wrong_numbers(options, message, model):

@@ -116,7 +116,7 @@ def test_classes_by_bayes_rule():
     expected = (half.classify(images) + counts.log()).log_softmax(1)
     torch.testing.assert_close(half.classify(images, counts), expected)
     for wrong in (torch.ones(3), torch.ones(4).bool(), [1.0] * 3):
-        with pytest.raises(ValueError, match=r"prior must hold numbers, \(4,\), got tensor"):
+        with pytest.raises(ValueError, match=r"prior must hold numbers, \(4,\), got tensor.*$"):
             model.classify(images, wrong)
     with pytest.raises(ValueError, match="prior must be positive and finite"):
         model.classify(images, torch.tensor([1.0, 0.0, 1.0, 1.0]))

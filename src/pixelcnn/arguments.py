@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-__all__ = ["ArrayLike", "bounds", "integer", "number", "plain", "readable", "tensor", "whole"]
+__all__ = ["ArrayLike", "bounds", "integer", "number", "plain", "readable", "shown", "tensor", "whole"]
 
 ArrayLike: TypeAlias = "Tensor | npt.ArrayLike"
 """What `tensor` accepts."""
@@ -56,7 +56,7 @@ def integer(name: str, value: object, least: int, most: int | None = None) -> in
     found = whole(value)
     if found is None or found < least or (most is not None and found > most):
         allowed = f"of at least {least}" if most is None else f"in {least}..{_in_words(most)}"
-        raise ValueError(f"{name} must be an integer {allowed}, got {value if found is None else found!r}")
+        raise ValueError(f"{name} must be an integer {allowed}, got {shown(value if found is None else found)}")
     return found
 
 
@@ -70,7 +70,7 @@ def number(name: str, value: object) -> float:
     with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
         if isinstance(found, SupportsFloat) and not isinstance(found, bool):  # text is not
             return float(found)
-    raise ValueError(f"{name} must be a number, got {value!r}")
+    raise ValueError(f"{name} must be a number, got {shown(value)}")
 
 
 def tensor(name: str, value: object, kind: str = "torch.Tensor or an array of numbers") -> Tensor:
@@ -131,6 +131,11 @@ def plain(value: Any) -> Any:
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         value = value.tolist()
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it, in one line: arrays have several."""
+    return " ".join(line.strip() for line in repr(value).splitlines())
 
 
 def _in_words(most: int) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn import sampling
-from pixelcnn.arguments import ArrayLike, tensor
+from pixelcnn.arguments import ArrayLike, shown, tensor
 from pixelcnn.arithmetic import Precision
 from pixelcnn.arithmetic.precision import check_precision, exact_products
 from pixelcnn.bounded import Bounded
@@ -138,8 +138,9 @@ class DensityModel(Bounded):
             raise ValueError("classify needs a class-conditional model, and this one has no classes")
         prior = torch.ones(classes, device=self.device) if prior is None else tensor("prior", prior)
         if prior.shape != (classes,) or prior.dtype == torch.bool or prior.is_complex():
-            raise ValueError(f"prior must hold numbers, ({classes},), got {prior!r}")
-        prior = prior if prior.is_floating_point() else prior.double()
+            raise ValueError(f"prior must hold numbers, ({classes},), got {shown(prior)}")
+        wide = torch.promote_types(prior.dtype, torch.float32) if prior.is_floating_point() else torch.float64
+        prior = prior.to(wide)
         if not (prior > 0).all() or not prior.isfinite().all():
             raise ValueError(f"prior must be positive and finite, got {prior.tolist()}")
         images = self.checked_images(images)
@@ -257,9 +258,9 @@ class DensityModel(Bounded):
             )
         found = torch.zeros(draw.n, dtype=torch.float64, device=self.device)
         images = sampling.sample(self, draw, engine=engine, progress=progress, log_prob=found)
-        if found.count_nonzero() == draw.n:
-            return images, found.to(torch.promote_types(self.dtype, torch.float32))
         model = cast(DensityModel, self.prepared()) if draw.exact else self
+        if draw.n > 0 and found.count_nonzero() == draw.n:
+            return images, found.to(torch.promote_types(self.dtype, torch.float32))
         with torch.no_grad():
             return images, model.log_prob(images, labels, draw.precision, condition=condition)
 

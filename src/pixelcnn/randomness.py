@@ -67,8 +67,10 @@ def seed_of(seed: int | None, generator: torch.Generator | None = None) -> int:
     """A seed: the given one, or a fresh one from a generator, by default torch's.
 
     Raises:
-        ValueError: If a seed and a generator are given.
+        ValueError: If a seed and a generator are given, or the generator is not one of torch's.
     """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     if seed is not None:
         if generator is not None:
             raise ValueError(f"seed must be None if a generator is given, got {seed!r}")

@@ -43,6 +43,7 @@ def test_in_exact_arithmetic_it_is_the_same_to_the_bit(name):
     images, found = model.sample(9, seed=3, exact=True, with_log_prob=True)
     assert torch.equal(images, model.sample(9, seed=3, exact=True))
     assert torch.equal(found, model.prepared().log_prob(images))
+    assert model.sample(0, exact=True, with_log_prob=True)[1].dtype == found.dtype
 
 
 def test_only_of_the_models_own_distribution():

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from pixelcnn.arguments import ArrayLike, tensor, whole
+from pixelcnn.arguments import ArrayLike, shown, tensor, whole
 from pixelcnn.config import ModelConfig
 from pixelcnn.config.models import MAX_SCALE
 from pixelcnn.density import DensityModel
@@ -74,7 +74,7 @@ class Network(DensityModel, nn.Module):
         """
         sides = [side for side in map(whole, size) if side is not None] if isinstance(size, Sequence) else []
         if len(sides) != 2 or min(sides) < 1:
-            raise ValueError(f"size must be a height and a width, integers of at least 1, got {size!r}")
+            raise ValueError(f"size must be a height and a width, integers of at least 1, got {shown(size)}")
         resized = copy.copy(self)
         resized.config = dataclasses.replace(self.config, image_shape=(self.image_shape[0], sides[0], sides[1]))
         own, needed = self.state_dict(), self.outline(resized.config).state_dict()
