@@ -80,6 +80,8 @@ class Conditions:
                 raise ValueError("labels must be None: the model is unconditional and has no classes")
             return self.checked_condition(labels, n, "labels")
         found = tensor("labels", labels)
+        if found.shape == (n,) == (0,):
+            found = found.to(torch.int64)  # an empty list has no type
         if found.shape != (n,) or found.is_floating_point() or found.is_complex():
             raise ValueError(f"labels must be torch.int64 of shape ({n},), got {found.dtype} {tuple(found.shape)}")
         low, top = bounds(found) if n and readable(found) else (0, 0)
@@ -117,10 +119,13 @@ class Conditions:
         return found
 
     def rows(self, labels: Tensor | None, condition: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Validated labels and conditions, at least one of them, as the network reads them: (N, D) of a type.
+        """Validated labels and conditions, at least one of them, as the network reads them: (N, D) of a type, or of
+        float32 if there are more categories than that type can tell apart.
 
         Nothing is synchronised with the tensors' device.
         """
+        if self.categories > 2 / torch.finfo(dtype).eps:
+            dtype = torch.float32
         if self.classes is None and condition is None:
             labels, condition = None, labels
         like = labels if condition is None else condition
@@ -168,6 +173,7 @@ class Conditions:
             )
 
     def _check_categories(self, values: Tensor, name: str) -> None:
+        values = values if values.is_floating_point() else values.long()  # to torch, 255 in uint8 equals -1
         none = values.isnan().any(1)
         if not self.numbers:
             none = none | (values == -1).all(1)

@@ -107,6 +107,23 @@ def test_categories_are_integers_of_any_type(dtype):
     assert torch.equal(model.log_prob(images, condition=maps.to(dtype)), model.log_prob(images, condition=maps))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_many_categories_are_told_apart_in_half_precision(dtype):
+    """By every engine, beside classes and numbers: bfloat16 has no 513 and float16 no 4,097."""
+    options = NARROW | {"condition_channels": 1, "condition_levels": 5000, "num_classes": 2}
+    model = GATED((1, 2, 2), levels=3, **options, generator=torch.Generator().manual_seed(0)).to(dtype)
+    labels, maps = torch.tensor([0, 1]), torch.zeros(2, 2, 2, 2)
+    maps[0, 1], maps[1, 1] = 513, 4097
+    images = model.sample(2, labels, condition=maps, seed=0, engine="reference")
+    assert torch.equal(model.sample(2, labels, condition=maps, seed=0, engine="eager"), images)
+    expected = model.log_prob(images, labels, condition=maps)
+    with torch.no_grad():
+        model.map_encoder.embedding[[512, 4096]] += 10
+        assert torch.equal(model.log_prob(images, labels, condition=maps), expected)
+        model.map_encoder.embedding[[513, 4097]] += 10
+        assert (model.log_prob(images, labels, condition=maps) != expected).all()
+
+
 def test_maps_survive_storage(tmp_path):
     model = GATED((1, 4, 4), **NARROW, condition_channels=1, condition_levels=3)
     maps = torch.cat([torch.rand(2, 1, 2, 2), torch.randint(3, (2, 1, 2, 2)).float()], 1)
@@ -147,6 +164,9 @@ BAD = {
     "category": (NARROW | {"condition_levels": 4}, torch.full((2, 1, 2, 2), 4), r"categories 0\.\.3.*4"),
     "negative": (
         NARROW | {"condition_levels": 4}, torch.tensor([0, 0, 0, -1] * 2).view(2, 1, 2, 2), r"categories 0\.\.3.*-1"
+    ),
+    "a byte like -1": (
+        NARROW | {"condition_levels": 4}, torch.full((2, 1, 2, 2), 255, dtype=torch.uint8), r"categories 0\.\.3.*255"
     ),
     "fraction": (NARROW | {"condition_levels": 4}, torch.full((2, 1, 2, 2), 0.5), r"categories 0\.\.3.*0.5"),
 }  # fmt: skip

@@ -28,7 +28,7 @@ class Condition(Operation):
 
     def of_images(self, arithmetic: Arithmetic, condition: Tensor) -> Tensor:
         """The features of images, (N, features), from what they are conditioned on, (N, D)."""
-        own = condition[:, : self.layer.in_features]  # a map's numbers may follow
+        own = condition[:, : self.layer.in_features].to(self.layer.weight.dtype)  # a map's numbers may follow
         x, weight = arithmetic.operand(arithmetic.settled(own)), arithmetic.operand(self.layer.weight)
         return arithmetic.settled(F.linear(x, weight, self.layer.bias))
 

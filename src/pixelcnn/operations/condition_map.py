@@ -101,15 +101,15 @@ class ConditionMap(Operation):
     def of_images(self, arithmetic: Arithmetic, condition: Tensor, height: int, width: int) -> Tensor:
         """The features (N, H, W, features) of images of a size, from what they are conditioned on, (N, D)."""
         encoder = self.encoder
-        rows = condition[:, encoder.start : -1]
+        rows, dtype = condition[:, encoder.start : -1], encoder.first.weight.dtype
         scale = math.isqrt(height * width * encoder.channels // rows.shape[1])
         map_nhwc = rows.view(-1, encoder.channels, height // scale, width // scale).permute(0, 2, 3, 1)
-        x = arithmetic.settled(map_nhwc[..., : encoder.numbers])
+        x = arithmetic.settled(map_nhwc[..., : encoder.numbers].to(dtype))  # categories may have come in a wider type
         if encoder.categories:
             x = torch.cat([x, arithmetic.settled(encoder.embedding)[map_nhwc[..., -1].long()]], -1)
         x = encoder.first.of(arithmetic, x)
         x = x + encoder.second.of(arithmetic, x)
-        return self._at_pixels(arithmetic, x, scale) * condition[:, -1, None, None, None]
+        return self._at_pixels(arithmetic, x, scale) * condition[:, -1, None, None, None].to(dtype)
 
     def _at_pixels(self, arithmetic: Arithmetic, x: Tensor, scale: int) -> Tensor:
         """Y (N, s h, s w, features) from x (N, h, w, features)."""
