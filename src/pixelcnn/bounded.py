@@ -47,7 +47,9 @@ class Bounded(Autoregressive):
         self, images: Tensor, condition: Tensor | None, view: MakeView, *, progress: bool = False
     ) -> Tensor:
         """Computes the map in one piece if gradients are needed, otherwise in parts with bounded memory."""
-        if (torch.is_grad_enabled() and not self.exact) or len(images) == 0 or not readable(images):
+        given = [] if condition is None else [condition]
+        plain = all(map(readable, [images, *given, *self.parameters()]))  # other threads know of no transform
+        if (torch.is_grad_enabled() and not self.exact) or len(images) == 0 or not plain:
             self._warn_of_memory(images)
             return self.unchecked_log_prob_map(images, condition, view)
         if stripes := stripes_of(self, condition):

@@ -62,6 +62,43 @@ def test_gradients_per_image(name):
             assert torch.allclose(found[key][k], parameter.grad), key
 
 
+@pytest.fixture
+def two_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_likelihoods_of_many_conditions_and_of_many_models(two_threads):
+    """Mapped without gradients, where images are otherwise split among threads, which know of no map."""
+    model = pixelcnn.GatedPixelCNN((1, 3, 3), filters=4, layers=2, condition_dim=2)
+    images, vectors = given(model)[0], torch.randn(4, 3, 2)
+    whole = pixelcnn.NegativeLogLikelihood(OrderEnsemble([model], ["left-up"]), "none")
+    weights = {key: torch.stack([value, 2 * value]) for key, value in whole.named_parameters()}
+    with torch.no_grad():
+        found = vmap(lambda vector: model.log_prob(images, condition=vector))(vectors)
+        expected = torch.stack([model.log_prob(images, condition=vector) for vector in vectors])
+        torch.testing.assert_close(found, expected)
+        found = vmap(lambda weights: functional_call(whole, weights, (images, None, vectors[0])))(weights)
+        torch.testing.assert_close(found[0], whole(images, None, vectors[0]))
+        assert (found[1] != found[0]).all()
+
+
+@torch.inference_mode()
+def made_in_inference_mode():
+    return MODELS["pixelcnn"]()
+
+
+def test_a_model_made_in_inference_mode_is_used_outside():
+    model = made_in_inference_mode()
+    for exact in (False, True):
+        images, found = model.sample(3, seed=0, exact=exact, with_log_prob=True)
+        assert found.shape == (3,)
+    assert pixelcnn.evaluate(model, images).images == 3
+    assert model.complete(images, torch.eye(4, 5, dtype=torch.bool), particles=8, moves=1, seed=1).images.shape[0] == 3
+
+
 def test_shapes_on_the_meta_device():
     model = MODELS["pixelcnn"]().to("meta")
     assert model.log_prob(torch.zeros(2, 1, 4, 5, dtype=torch.uint8, device="meta")).shape == (2,)

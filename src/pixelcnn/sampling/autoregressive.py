@@ -313,7 +313,8 @@ def check_weights(weights: Iterable[tuple[str, Tensor]], where: str = "") -> Non
     Raises:
         ValueError: If a value is NaN or infinite; the message names the tensor.
     """
-    named = [(name, weight) for name, weight in weights if readable(weight)]
+    # detached: those made in inference mode would have to be saved for gradients
+    named = [(name, weight.detach()) for name, weight in weights if readable(weight)]
     finite = [weight.isfinite().all() for _, weight in named]
     if finite and not torch.stack(finite).all():  # all at once: synchronises with the device only once
         name = next(name for (name, _), each in zip(named, finite, strict=True) if not each)
