@@ -6,6 +6,7 @@ import torch
 import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.energies import every_image
+from pixelcnn.evaluation import evaluate_parts
 
 IMAGES = next(every_image((1, 2, 3), 2))
 
@@ -44,3 +45,19 @@ def test_the_command_prints_what_is_classified_right(capsys):
     said = capsys.readouterr().out
     assert "as the mixture of 10 classes" in said
     assert "of the images, by Bayes' rule" in said
+
+
+def test_images_without_a_class_are_of_none():
+    network, labels = model(), torch.arange(64) % 3
+    some = labels.where(torch.arange(64) < 40, -1)
+    found = pixelcnn.evaluate(network, IMAGES, some, marginal=True)
+    assert sum(part.images for part in found.by_class.values()) == 40
+    assert found.accuracy == pixelcnn.evaluate(network, IMAGES[:40], labels[:40], marginal=True).accuracy
+    without = pixelcnn.evaluate(network, IMAGES, torch.full((64,), -1), marginal=True)
+    assert (without.by_class, without.accuracy) == ({}, None)
+
+
+def test_labels_of_some_parts_are_refused():
+    parts = [(IMAGES[:3], [0, 1, 2], None), (IMAGES[3:5], None, None)]
+    with pytest.raises(ValueError, match="labels must be given for all parts or none, got them for 3 of 5 images"):
+        evaluate_parts(model(), parts)

@@ -12,6 +12,7 @@ from pixelcnn.arithmetic import grid
 from pixelcnn.exact import prepare
 from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.operations import Conv, ExactView
+from pixelcnn.scoring import score
 from twins import MODELS, built, inputs
 
 
@@ -165,3 +166,13 @@ def test_weights_in_bfloat16():
     images = model.sample(3, seed=0, exact=True)
     assert torch.equal(pixelcnn.decompress(model, pixelcnn.compress(model, images)), images)
     assert prepare(model).identity == prepare(copy.deepcopy(model).float()).identity
+
+
+def test_it_is_evaluated_and_scored():
+    """By its own likelihood, also at another size than the model's."""
+    prepared = prepare(built("photo"))
+    for size in ((4, 5), (5, 3)):
+        images = prepared.resized(size).sample(3, seed=0)
+        expected = prepared.resized(size).log_prob(images)
+        assert pixelcnn.evaluate(prepared, images).nats_per_image == pytest.approx(-expected.mean().item(), rel=1e-12)
+        assert torch.equal(score(prepared, images, method="ratio", background=prepared).log_prob, expected)

@@ -6,17 +6,22 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike
 from pixelcnn.conditions import Given
+from pixelcnn.exact import PreparedModel
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
 from pixelcnn.progress import progress_bar
 
-__all__ = ["Evaluation", "bootstrap_interval", "checked_data", "evaluate", "evaluate_parts", "log_probs"]
+__all__ = ["AnyModel", "Evaluation", "bootstrap_interval", "checked_data", "evaluate", "evaluate_parts", "log_probs"]
+
+AnyModel: TypeAlias = AutoregressiveModel | PreparedModel
+"""A trained model, or its exact twin."""
 
 _MAX_GROUPS = 50_000
 _RESAMPLES, _PERCENTILES = 1000, ((1 - 0.95) / 2, (1 + 0.95) / 2)
@@ -43,9 +48,10 @@ class Evaluation:
     images_per_second: float
     """Measured throughput."""
     by_class: dict[int, Evaluation] = field(default_factory=dict)
-    """The same for the images of each class, if labels were given."""
+    """The same for the images of each class, if labels were given; not for those without one, -1."""
     accuracy: float | None = None
-    """With `marginal` and labels: the share of images whose class is the most probable one by Bayes' rule."""
+    """With `marginal` and labels: of the images that have a class, the share of those whose class is the most probable
+    one by Bayes' rule."""
 
     def __repr__(self) -> str:
         nats = f"{self.nats_per_image:.4f} +- {self.standard_error:.4f} nats per image"
@@ -53,7 +59,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: AutoregressiveModel,
+    model: AnyModel,
     images: ArrayLike,
     labels: ArrayLike | None = None,
     *,
@@ -65,7 +71,7 @@ def evaluate(
     """Evaluates a model on images, one slice at a time.
 
     Args:
-        model: Any model of the package.
+        model: Any model of the package, or its exact twin, see `pixelcnn.exact.prepare`.
         images: uint8 levels (N, C, H, W), N at least 1, on any device; of any size for a network that is good for it,
             see `AutoregressiveModel.resized`.
         labels: As for `AutoregressiveModel.log_prob`.
@@ -87,7 +93,7 @@ def evaluate(
 
 
 def evaluate_parts(
-    model: AutoregressiveModel,
+    model: AnyModel,
     parts: Iterable[tuple[ArrayLike, ArrayLike | None, ArrayLike | None]],
     *,
     marginal: bool = False,
@@ -125,6 +131,8 @@ def evaluate_parts(
     if not found:
         raise ValueError("parts must hold at least one image, got none")
     nats, subpixels = torch.cat(found), torch.cat(sizes)
+    if classes and (labelled := sum(map(len, classes))) < len(nats):
+        raise ValueError(f"labels must be given for all parts or none, got them for {labelled} of {len(nats)} images")
     images_per_second = len(nats) / (time.perf_counter() - started)
 
     def summary(nats: Tensor, subpixels: Tensor, by_class: dict[int, Evaluation]) -> Evaluation:
@@ -141,15 +149,16 @@ def evaluate_parts(
         )
 
     each = torch.cat(classes) if classes else None
-    known = [] if each is None else torch.unique(each).tolist()
+    known = [] if each is None else torch.unique(each[each >= 0]).tolist()
     by_class = {k: summary(nats[each == k], subpixels[each == k], {}) for k in known}
     result = summary(nats, subpixels, by_class)
-    if not joints or each is None:
+    if not joints or each is None or not known:
         return result
-    return replace(result, accuracy=(torch.cat(joints).argmax(1) == each).double().mean().item())
+    right = torch.cat(joints).argmax(1) == each
+    return replace(result, accuracy=right[each >= 0].double().mean().item())
 
 
-def _joint(model: AutoregressiveModel, images: Tensor, condition: Tensor | None, *, progress: bool) -> Tensor:
+def _joint(model: AnyModel, images: Tensor, condition: Tensor | None, *, progress: bool) -> Tensor:
     """The log of p(x, y) by image and class, the classes equally probable: float64 (N, classes), on the CPU.
 
     Raises:
@@ -166,7 +175,7 @@ def _joint(model: AutoregressiveModel, images: Tensor, condition: Tensor | None,
 
 
 def checked_data(
-    model: AutoregressiveModel,
+    model: AnyModel,
     images: ArrayLike,
     labels: ArrayLike | None,
     condition: ArrayLike | None,
@@ -183,7 +192,7 @@ def checked_data(
 
 
 def log_probs(
-    model: AutoregressiveModel,
+    model: AnyModel,
     images: Tensor,
     given: Given,
     description: str,
@@ -215,7 +224,7 @@ def log_probs(
     return torch.cat(found).cpu()
 
 
-def _slice_size(model: AutoregressiveModel) -> int:
+def _slice_size(model: AnyModel) -> int:
     return max(64, model.slice_size) if model.device.type == "cpu" else 4096  # so that the host seldom waits
 
 

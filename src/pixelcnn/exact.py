@@ -118,6 +118,11 @@ class PreparedModel(DensityModel):
         resized = cast(Any, self.model).resized(size)
         return PreparedModel(resized, _identity(resized), self.largest)
 
+    def fitting(self, images: ArrayLike) -> PreparedModel:
+        """See `AutoregressiveModel.fitting`."""
+        fitting = cast(Any, self.model).fitting(images)
+        return self if fitting is self.model else self.resized(fitting.image_shape[1:])
+
     def to(self, device: torch.device | str) -> PreparedModel:
         """The same model on another device, which must support float64."""
         moved = copy.deepcopy(cast(nn.Module, self.model)).to(device)

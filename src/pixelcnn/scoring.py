@@ -32,10 +32,9 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer, tensor
-from pixelcnn.evaluation import checked_data, log_probs
+from pixelcnn.evaluation import AnyModel, checked_data, log_probs
 from pixelcnn.images import encoded, exact_picture, figure_png
 from pixelcnn.levels import GREY_LEVELS, levels_of
-from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 
 __all__ = ["Score", "Scores", "coded_bits", "compressed_bits", "score"]
@@ -69,13 +68,13 @@ class Scores:
 
 
 def score(
-    model: AutoregressiveModel,
+    model: AnyModel,
     images: ArrayLike,
     labels: ArrayLike | None = None,
     *,
     condition: ArrayLike | None = None,
     method: Score = "likelihood",
-    background: AutoregressiveModel | None = None,
+    background: AnyModel | None = None,
     reference: ArrayLike | None = None,
     batch: int = 1,
     progress: bool = False,
@@ -83,7 +82,7 @@ def score(
     """Scores images.
 
     Args:
-        model: Any model of the package.
+        model: Any model of the package, or its exact twin, see `pixelcnn.exact.prepare`.
         images: uint8 levels (N, C, H, W), of any size for networks that are good for it.
         labels: As for `AutoregressiveModel.log_prob`.
         condition: As for `AutoregressiveModel.log_prob`.
@@ -137,13 +136,13 @@ def score(
     return Scores(log_prob=log_prob, bits_per_dim=bits, score=found)
 
 
-def _kind_of(model: AutoregressiveModel) -> str:
+def _kind_of(model: AnyModel) -> str:
     c, h, w = model.image_shape
     return f"images of shape (N, {c}, {h}, {w}) and {model.levels} levels"
 
 
 def coded_bits(
-    model: AutoregressiveModel,
+    model: AnyModel,
     images: ArrayLike,
     labels: ArrayLike | None = None,
     *,
