@@ -32,9 +32,10 @@ from pixelcnn.models import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed
 
-__all__ = ["EnergyEstimate", "beta_labels", "reweight"]
+__all__ = ["EnergyEstimate", "beta_labels", "checked_draws", "reweight"]
 
 _CHUNK = 1024
+_OWN = "energy", "log_q"  # what is averaged without being asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +109,8 @@ def reweight(
         >>> abs(estimate.log_z - exact) < 5 * estimate.log_z_error
         True
     """
-    beta, n, seed = checked_beta(beta), integer("n", n, 2), check_seed(seed)
-    found: dict[str, list[Tensor]] = {name: [] for name in ("energy", "log_q", *(observables or {}))}
-    if len(found) < 2 + len(observables or {}):
-        raise ValueError("observables must have names other than 'energy' and 'log_q'")
+    beta, n, seed = checked_beta(beta), checked_draws(n, observables), check_seed(seed)
+    found: dict[str, list[Tensor]] = {name: [] for name in (*_OWN, *(observables or {}))}
     with progress_bar(f"drawing {n}", n, "img", show=progress) as bar:
         for start in range(0, n, _CHUNK):
             count = min(_CHUNK, n - start)
@@ -124,6 +123,17 @@ def reweight(
             bar.update(count)
     columns = {name: torch.cat(parts) for name, parts in found.items()}
     return _estimate(beta, model.subpixels, columns.pop("energy"), columns.pop("log_q"), columns)
+
+
+def checked_draws(n: int, observables: Mapping[str, Callable[[Tensor], Tensor]] | None) -> int:
+    """The number of draws of `reweight`.
+
+    Raises:
+        ValueError: If it is too small, or an observable has the name of what is averaged anyway.
+    """
+    if taken := [name for name in observables or {} if name in _OWN]:
+        raise ValueError(f"observables must have names other than 'energy' and 'log_q', got {taken[0]!r}")
+    return integer("n", n, 2)
 
 
 def beta_labels(model: AutoregressiveModel, betas: Tensor) -> Tensor | None:

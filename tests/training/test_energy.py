@@ -184,6 +184,8 @@ def test_a_run_that_is_lost_says_what_to_do_and_keeps_the_last_good_checkpoint(t
         ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
         ({"anneal": 1.5}, "anneal must be in 0..1, got 1.5"),
         ({"n": 1}, "n must be an integer of at least 2, got 1"),
+        ({"observables": {"energy": Ising()}}, "observables must have names other than .* got 'energy'"),
+        ({"model": tiny().requires_grad_(False)}, "model must have a parameter that requires a gradient"),
         ({"energy": lambda images: images.sum()}, r"energy must return one number per image, .*shape \(256,\).*got"),
         ({"energy": lambda images: Ising()(images) / 0}, "energy must be finite, got -inf for image 0 of 256"),
         ({"model": tiny(num_classes=3)}, "model must be unconditional, .* got one with num_classes=3"),
@@ -195,8 +197,7 @@ def test_wrong_arguments(changed, named, tmp_path):
     options = {"model": tiny(), "energy": Ising(), **FIT, **changed}
     with pytest.raises(ValueError, match=named):
         pixelcnn.fit_energy(**options, out=tmp_path / "run")
-    if "n" not in changed:
-        assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_a_script_has_set_changes_nothing():

@@ -122,6 +122,8 @@ def test_a_run_begins_with_given_weights(tmp_path):
         train(tmp_path / "tuned", tiny.stripes(8), tiny.stripes(4, 1), slow)  # another run
     with pytest.raises(ValueError, match=r"init must have the configuration.*blocks=1"):
         train(tmp_path / "other", tiny.stripes(8), tiny.stripes(4, 1), init=pixelcnn.PixelCNN((1, 6, 7), filters=6))
+    with pytest.raises(ValueError, match="init must be a model, a name or a folder, got PreparedModel"):
+        train(tmp_path / "other", tiny.stripes(8), tiny.stripes(4, 1), init=first.prepared())
 
 
 def test_a_cell_run_again_with_another_configuration_says_what_to_do(tmp_path):

@@ -40,7 +40,7 @@ from pixelcnn.operations import FullView
 from pixelcnn.processes import ALONE
 from pixelcnn.progress import progress_bar, say
 from pixelcnn.randomness import decision_uniforms
-from pixelcnn.reweighting import EnergyEstimate, beta_labels, reweight
+from pixelcnn.reweighting import EnergyEstimate, beta_labels, checked_draws, reweight
 from pixelcnn.sampling.autoregressive import check_weights
 from pixelcnn.threads import alone
 from pixelcnn.training.checkpoint import RunState, last_sound, save_checkpoint
@@ -153,6 +153,7 @@ def fit_energy(
         checkpoint_seconds=checkpoint_seconds,
         keep_last=keep_last,
     )
+    n = checked_draws(n, observables)  # before the work
     folder = None if out is None else Path(out)
     with torch.inference_mode(False), torch.enable_grad(), default_factories():
         _EnergyRun(model, energy, config, folder, str(resume), progress=progress).run()

@@ -124,7 +124,7 @@ class Run:
             init = cast(AutoregressiveModel, init.networks[0])
         if init.config != self.config.model:
             raise ValueError(f"init must have the configuration of the run, {self.config.model}, got {init.config}")
-        self.model.load_state_dict({name: tensor.float() for name, tensor in init.state_dict().items()})
+        self.model.load_state_dict(init.state_dict())  # in this model's own types
         return checksum(init)
 
     def _product(self) -> AutoregressiveModel:

@@ -95,8 +95,10 @@ def train(
         sides: tuple[Labelled, Labelled] = held_out(images, labels, condition, DataConfig().held_out)
     else:
         sides = training_data, (*tensors_of("validation", validation, validation_labels), validation_condition)
-    path = Path("trained") / data if out is None else Path(out)
     first = load(init) if isinstance(init, str | Path) else init
+    if not (first is None or isinstance(first, AutoregressiveModel)):
+        raise ValueError(f"init must be a model, a name or a folder, got {type(first).__name__}")
+    path = Path("trained") / data if out is None else Path(out)
     with joined() as processes, torch.inference_mode(False), torch.enable_grad():
         run = Run(config, *sides, path, data, progress, processes, first, class_names)
         run.on_step, run.on_epoch = on_step, on_epoch
