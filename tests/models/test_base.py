@@ -299,3 +299,30 @@ def test_a_model_half_of_which_is_in_float64_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match=r"tensors must all be float32 or all float64"):
         model.save_pretrained(tmp_path / "mixed")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_constants_that_are_integers_are_kept(tmp_path, monkeypatch, dtype):
+    """As numbers of the weights' type, if that holds them: float32 has no 2^24 + 1."""
+    build = pixelcnn.PixelCNN.__init__
+
+    def with_constants(self, *args, **options):
+        build(self, *args, **options)
+        self.register_buffer("order", torch.tensor([5, 2**24 + 1]))
+        self.register_buffer("chosen", torch.tensor([True, False]))
+
+    monkeypatch.setattr(pixelcnn.PixelCNN, "__init__", with_constants)
+    own = pixelcnn.PixelCNN((1, 4, 5), levels=3, filters=4, blocks=1).to(dtype)
+    if dtype == torch.float32:
+        with pytest.raises(ValueError, match=r"order must hold integers that torch\.float32 holds"):
+            own.save_pretrained(tmp_path / "own")
+        own.order[1] = 7
+    own.save_pretrained(tmp_path / "own")
+    loaded = load(tmp_path / "own")
+    assert torch.equal(loaded.order, own.order)
+    assert torch.equal(loaded.chosen, own.chosen)
+
+
+def test_the_card_says_the_type_of_images():
+    assert "uint8 (4, 1, 2, 2), levels 0..255" in pixelcnn.PixelCNN((1, 2, 2), 256, filters=4, blocks=1).card
+    assert "int32 (4, 1, 2, 2), levels 0..256" in pixelcnn.PixelCNN((1, 2, 2), 257, filters=4, blocks=1).card

@@ -15,6 +15,7 @@ from typing import Any
 
 from pixelcnn.config import OrderEnsembleConfig, SymmetrisedConfig
 from pixelcnn.density import DensityModel
+from pixelcnn.levels import array_dtype
 from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
 
@@ -175,7 +176,8 @@ def _code(model: DensityModel) -> str:
     lines = [
         "import torch\nimport pixelcnn\n\n",
         f"model = pixelcnn.load({json.dumps(HERE)})\n",
-        f"images = model.sample(4, seed=0)  # uint8 (4, {c}, {h}, {w}), levels 0..{model.levels - 1}\n",
+        f"images = model.sample(4, seed=0)  # {array_dtype(model.levels)} (4, {c}, {h}, {w}), levels "
+        f"0..{model.levels - 1}\n",
         "with torch.inference_mode():\n",
         "    nats = model.log_prob(images)  # exact log-likelihood of each image, (4,)\n",
     ]

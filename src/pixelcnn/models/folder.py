@@ -96,10 +96,21 @@ def check_values(weights: dict[str, Tensor], where: str = "") -> None:
 
 
 def stored_weights(model: nn.Module) -> dict[str, Tensor]:
-    """The weights as they are stored: dtypes narrower than float32 are widened to it."""
-    return {
-        name: tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for name, tensor in model.state_dict().items()
-    }
+    """The weights as they are stored: dtypes narrower than float32 are widened to it, and constants that are integers
+    are of the weights' type.
+
+    Raises:
+        ValueError: If a constant is an integer that this type does not hold.
+    """
+    state = model.state_dict()
+    weights = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
+    stored = {}
+    for name, tensor in state.items():
+        inexact = tensor.is_floating_point() or tensor.is_complex()
+        stored[name] = tensor.to(torch.promote_types(tensor.dtype if inexact else weights, torch.float32))
+        if not inexact and not torch.equal(stored[name].to(tensor.dtype), tensor):
+            raise ValueError(f"{name} must hold integers that {stored[name].dtype} holds, to be stored")
+    return stored
 
 
 def canonical(config: dict[str, Any]) -> str:
