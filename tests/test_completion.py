@@ -275,6 +275,10 @@ def test_an_ensemble_picks_the_order_in_which_the_known_come_first():
     assert torch.equal(found.images[1], upside_down.images[1].flip(-1, -2))
     assert torch.equal(found.images[0], member.complete(images[:1], known[:1], n=3, seed=0).images[0])
     assert found.log_evidence[1] == upside_down.log_evidence[1]
+    exact = both.prepared().complete(images, known, n=3, seed=0, engine="eager")
+    of_member = member.prepared().complete(images[:1], known[:1], n=3, seed=0, engine="eager")
+    assert exact.log_evidence[0] == of_member.log_evidence[0]
+    assert exact.log_evidence[0] != found.log_evidence[0]
     with pytest.raises(ValueError, match="images must be at least one, got 0"):
         both.complete(images[:0], known[:0], n=3, seed=0)
 

@@ -253,6 +253,8 @@ def test_wrong_members():
     classes = network((1, 3, 3), 2, 4)
     for members, orders, options, message in (
         ([], [], {}, "members must be at least one model, got"),
+        (rows, ["right-down"], {}, r"members must be a list, got PixelCNN\("),
+        ([rows], ["right-down"], {"weights": 1.0}, r"weights must be a list, got 1\.0"),
         ([rows], [], {}, "orders must be one of .* for each of the 1 members"),
         (
             [rows, rows],

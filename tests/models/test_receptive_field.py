@@ -66,3 +66,11 @@ def test_no_pixel_of_the_network_for_photographs_is_left_out(first_kernel, block
     field = receptive_field(model)
     rows, columns = field.nonzero().T - torch.tensor([[len(field) - 1], [field.shape[1] // 2]])
     assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == offsets | set(model.linear.taps)
+
+
+def test_a_mixture_has_none_of_its_own():
+    symmetric = pixelcnn.Symmetrised(pixelcnn.PixelCNN((1, 3, 3), filters=4, blocks=1), "flip")
+    with pytest.raises(ValueError, match="model must have one scan order"):
+        receptive_field(symmetric)
+    with pytest.raises(ValueError, match=r"model must be a pixelcnn\.AutoregressiveModel, got PreparedModel"):
+        receptive_field(symmetric.networks[0].prepared())

@@ -12,12 +12,12 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
 
-from pixelcnn.arguments import number
+from pixelcnn.arguments import number, shown
 from pixelcnn.config import OrderEnsembleConfig
 from pixelcnn.models.base import AutoregressiveModel, model_of
 from pixelcnn.models.mixture import MixtureModel, Part
@@ -60,8 +60,13 @@ class OrderEnsemble(MixtureModel):
         *,
         order_conditioned: bool = False,
     ) -> None:
+        lists = {"members": members, "orders": orders, "weights": () if weights is None else weights}
+        for name, value in lists.items():
+            if not isinstance(value, Iterable):
+                raise ValueError(f"{name} must be a list, got {shown(value)}")
+        members, orders = list(members), list(orders)
         if not members or not all(isinstance(member, AutoregressiveModel) for member in members):
-            raise ValueError(f"members must be at least one model, got {members!r}")
+            raise ValueError(f"members must be at least one model, got {shown(members)}")
         if mixtures := [type(member).__name__ for member in members if isinstance(member, MixtureModel)]:
             raise ValueError(f"members must be models of one order each, got one of class {mixtures[0]}")
         networks = list(dict.fromkeys(members))

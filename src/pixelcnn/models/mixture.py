@@ -232,7 +232,7 @@ class MixtureModel(AutoregressiveModel):
         for k in sorted(set(found)):
             own, part = [i for i, other in enumerate(found) if other == k], self.parts[k]
             labels, condition = (None if each is None else each[own] for each in given)
-            ends[k] = self._network(part.network).complete_with(
+            ends[k] = self._drawn_from(part.network).complete_with(
                 replace(options, indices=own),
                 part.transform.applied(images[own]),
                 part.transform.moved(known[own]),

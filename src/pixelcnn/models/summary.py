@@ -117,7 +117,14 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
 
     Returns:
         bool (rows, columns); the pixel itself is in the middle of the last row.
+
+    Raises:
+        ValueError: If the model is a mixture, whose networks have a field each, or no trained model.
     """
+    if isinstance(model, MixtureModel):
+        raise ValueError("model must have one scan order; each of the mixture's `networks` has a receptive field")
+    if not isinstance(model, AutoregressiveModel):
+        raise ValueError(f"model must be a pixelcnn.AutoregressiveModel, got {type(model).__name__}")
     c, config = model.image_shape[0], model.config
     beyond: dict[str, Any] = {"attention": 0, "places": False, "context": (), "embedding": 0}
     config = dataclasses.replace(config, **{name: off for name, off in beyond.items() if hasattr(config, name)})

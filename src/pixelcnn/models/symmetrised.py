@@ -12,7 +12,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
@@ -51,7 +51,7 @@ class Symmetrised(MixtureModel):
     def __init__(self, model: AutoregressiveModel, group: str | Sequence[str]) -> None:
         if not isinstance(model, AutoregressiveModel) or isinstance(model, MixtureModel):
             raise ValueError(f"model must be a model of one scan order, got {type(model).__name__}")
-        names = (group,) if isinstance(group, str) else tuple(group)
+        names = tuple(group) if isinstance(group, Iterable) and not isinstance(group, str) else (group,)
         config = SymmetrisedConfig(network=model.config, group=names)
         transforms = group_of(names, model.image_shape, model.levels)
         parts = [Part(network=0, weight=1.0, transform=transform) for transform in transforms]
