@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-__all__ = ["ArrayLike", "bounds", "integer", "number", "plain", "readable", "shown", "tensor", "whole"]
+__all__ = ["ArrayLike", "bounds", "integer", "number", "plain", "readable", "shown", "tensor", "transforming", "whole"]
 
 ArrayLike: TypeAlias = "Tensor | npt.ArrayLike"
 """What `tensor` accepts."""
@@ -114,6 +114,13 @@ def readable(values: Tensor) -> bool:
         return False
     transformed: bool = torch._C._functorch.is_functorch_wrapped_tensor(values)
     return not transformed
+
+
+def transforming() -> bool:
+    """Whether a transform of `torch.func` is being applied to the function that asks."""
+    import torch
+
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def bounds(values: Tensor) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from pixelcnn.arguments import readable
+from pixelcnn.arguments import readable, transforming
 from pixelcnn.sampling.autoregressive import Autoregressive, MakeView
 from pixelcnn.stripes import Stripe, in_stripes, stripes_of
 from pixelcnn.threads import in_parallel
@@ -47,8 +47,7 @@ class Bounded(Autoregressive):
         self, images: Tensor, condition: Tensor | None, view: MakeView, *, progress: bool = False
     ) -> Tensor:
         """Computes the map in one piece if gradients are needed, otherwise in parts with bounded memory."""
-        given = [] if condition is None else [condition]
-        plain = all(map(readable, [images, *given, *self.parameters()]))  # other threads know of no transform
+        plain = readable(images) and not transforming()  # which other threads would not know of
         if (torch.is_grad_enabled() and not self.exact) or len(images) == 0 or not plain:
             self._warn_of_memory(images)
             return self.unchecked_log_prob_map(images, condition, view)

@@ -62,6 +62,18 @@ def test_gradients_per_image(name):
             assert torch.allclose(found[key][k], parameter.grad), key
 
 
+@pytest.mark.parametrize("levels", [5, 300])
+def test_gradients_of_likelihoods(levels):
+    """With 300 levels logits are made in parts, and otherwise once more in the backward pass."""
+    model = pixelcnn.GatedPixelCNN((1, 2, 3), levels, filters=4, layers=2, condition_dim=2).double()
+    images, vectors = model.sample(3, seed=0), torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(model.log_prob(images, condition=vectors).sum(), vectors)
+    found = grad(lambda vectors: model.log_prob(images, condition=vectors).sum())(vectors.detach())
+    torch.testing.assert_close(found, expected)
+    each = vmap(grad(lambda vector, image: model.log_prob(image[None], condition=vector[None]).sum()))
+    torch.testing.assert_close(each(vectors.detach(), images), expected)
+
+
 @pytest.fixture
 def two_threads():
     threads = torch.get_num_threads()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pixelcnn.arguments import ArrayLike, readable, tensor
+from pixelcnn.arguments import ArrayLike, readable, tensor, transforming
 from pixelcnn.arithmetic import Arithmetic, Precision
 from pixelcnn.conditions import Conditions, Given
 from pixelcnn.config import ModelConfig, conditions_of, map_of
@@ -238,7 +238,8 @@ class Autoregressive(ABC):
         rows = max(1, _LOGITS // (c * self.likelihood.params))
         inputs, levels = self.penultimate(seen).flatten(0, 2), images.permute(0, 2, 3, 1).flatten(0, 2)
         parts = zip(torch.split(inputs, rows), torch.split(levels, rows), strict=True)
-        if torch.is_grad_enabled():  # logits are computed once more in the backward pass, instead of being kept
+        # logits are computed once more in the backward pass instead of being kept, which torch.func does not know
+        if torch.is_grad_enabled() and not transforming():
             found = [checkpoint(of_part, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
         else:
             found = [of_part(*part) for part in parts]
