@@ -250,7 +250,9 @@ def _upright(
         if size is None or sorted(file.size) == sorted(size):  # else its pixels need not be read
             recorded = file.getexif()
             turn = recorded.get(ExifTags.Base.Orientation)
-            orientation = int(turn) if turn in range(1, 9) else 1  # a file may say 6.0, and Pillow turns it
+            orientation = (
+                int(turn) if turn is not None and turn in range(1, 9) else 1
+            )  # a file may say 6.0, and Pillow turns it
             if metadata:
                 profile = file.info.get("icc_profile") or b""
                 exif = _exif_bytes(recorded)

@@ -31,7 +31,8 @@ class ConcatELU(Pointwise):
 
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
-        x = inputs[0].unflatten(-1, (part.groups, -1))
+        *outer, features = inputs[0].shape
+        x = inputs[0].reshape(*outer, part.groups, features // part.groups)
         return arithmetic.elu(torch.cat([x, -x], -1)).flatten(-2)
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:

@@ -40,7 +40,8 @@ class Norm(Pointwise):
 
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
-        x = inputs[0].unflatten(-1, (part.groups, -1))
+        *outer, features = inputs[0].shape
+        x = inputs[0].reshape(*outer, part.groups, features // part.groups)
         if arithmetic.exact:
             x = x.clamp(-grid.LIMIT, grid.LIMIT)
         if self.kind == "pono":

@@ -131,7 +131,7 @@ class Plan:
         one_class = not size and bool((condition.count_nonzero(1) <= 1).all())  # so that no sum has an order
         if arithmetic.exact or one_class:
             return of_images(arithmetic, condition, *size).detach().numpy()
-        distinct, index = condition.unique(dim=0, return_inverse=True)  # particles all have the same
+        distinct, index = torch.unique(condition, dim=0, return_inverse=True)  # particles all have the same
         return torch.cat([of_images(arithmetic, each, *size) for each in distinct.split(1)])[index].detach().numpy()
 
     def raw_params(self, arena: Numbers, rows: int) -> Numbers:
