@@ -48,8 +48,7 @@ from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import check_seed, decision_uniforms, permutation
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.draws import Draw
-from pixelcnn.sampling.native.particles import NativeParticles
-from pixelcnn.sampling.particles import Particles, particles_of
+from pixelcnn.sampling.particles import NativeParticles, Particles, particles_of
 
 __all__ = ["FEW", "Completion", "CompletionOptions", "Method", "checked_mask", "comes_first", "complete"]
 
