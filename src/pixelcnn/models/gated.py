@@ -37,8 +37,8 @@ from pixelcnn.layers import MaskedConv2d, MaskType, Window
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.models.context import FirstLayerTerms
-from pixelcnn.models.maps import map_encoder, map_layer, map_term
-from pixelcnn.operations import Conv, Gate, View, condition_map, condition_term
+from pixelcnn.operations import Conv, Gate, View, condition_term
+from pixelcnn.operations.condition_map import condition_map, map_encoder, map_layer, map_term
 
 __all__ = ["GatedLayer", "GatedPixelCNN"]
 

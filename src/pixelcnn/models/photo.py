@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from pixelcnn.config import PhotoPixelCNNConfig
 from pixelcnn.layers import Activation, DifferenceConv2d, MaskedConv2d, ScaledConv2d
 from pixelcnn.models.logistics import LogisticsModel
-from pixelcnn.models.maps import map_encoder, map_layer, map_term
-from pixelcnn.operations import Conv, View, condition_map
+from pixelcnn.operations import Conv, View
+from pixelcnn.operations.condition_map import condition_map, map_encoder, map_layer, map_term
 
 __all__ = ["PhotoPixelCNN"]
 

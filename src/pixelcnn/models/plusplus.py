@@ -37,8 +37,8 @@ from pixelcnn.layers import MaskedConv2d, Window
 from pixelcnn.models.attention import attention_blocks
 from pixelcnn.models.context import FirstLayerTerms
 from pixelcnn.models.logistics import LogisticsModel
-from pixelcnn.models.maps import map_encoder, map_layer, map_term
-from pixelcnn.operations import GLU, ConcatELU, Conv, View, condition_map, condition_term
+from pixelcnn.operations import GLU, ConcatELU, Conv, View, condition_term
+from pixelcnn.operations.condition_map import condition_map, map_encoder, map_layer, map_term
 
 __all__ = ["PixelCNNPlusPlus", "ResidualBlock"]
 

@@ -6,7 +6,7 @@ from pixelcnn.operations.base import IMAGE, Node, Operation, Part, Pointwise, Vi
 from pixelcnn.operations.concat import Concat
 from pixelcnn.operations.concat_elu import ConcatELU
 from pixelcnn.operations.condition import Condition, condition_term
-from pixelcnn.operations.condition_map import ConditionMap, MapEncoder, condition_map
+from pixelcnn.operations.condition_map import ConditionMap
 from pixelcnn.operations.conv import Conv
 from pixelcnn.operations.gates import GLU, Gate
 from pixelcnn.operations.norm import Norm
@@ -30,7 +30,6 @@ __all__ = [
     "FeatureScale",
     "FullView",
     "Gate",
-    "MapEncoder",
     "Node",
     "Norm",
     "Operation",
@@ -41,6 +40,5 @@ __all__ = [
     "Sum",
     "Upsample",
     "View",
-    "condition_map",
     "condition_term",
 ]

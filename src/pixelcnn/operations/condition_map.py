@@ -8,7 +8,7 @@ drawn, so its convolutions are not causal: every pixel sees what lies around it 
     y = ReLU(W [x, v x, u x, v u x])             at the image's resolution; (v, u) is where in its cell a pixel lies
 
 x is repeated over the cell of s x s pixels, in which (v, u) runs over -1 + 1/s, -1 + 3/s, ..., 1 - 1/s, so the weights
-do not depend on s. Without a map, y is 0, which no map of zeros is.
+do not depend on s. Without a map, y is 0, which no map of zeros is. The layers of a network add their products of y.
 
 A batch's conditions are the rows of one tensor, (N, D): a class's or a vector's numbers come first, then those of the
 map, channel by channel, and at last a 1, or zeros throughout for an image without a map. The length says what s is.
@@ -27,9 +27,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pixelcnn.arithmetic import Arithmetic, grid
+from pixelcnn.config import GatedPixelCNNConfig, PhotoPixelCNNConfig, PixelCNNPlusPlusConfig, map_of
+from pixelcnn.layers import MaskedConv2d
 from pixelcnn.operations.base import Exporter, Front, Node, Operation, View, Whole
+from pixelcnn.operations.conv import Conv
 
-__all__ = ["ConditionMap", "MapEncoder", "condition_map"]
+__all__ = ["ConditionMap", "MapEncoder", "condition_map", "map_encoder", "map_layer", "map_term"]
+
+_MIN_FEATURES = 4  # of a pixel
 
 
 class _Layer(nn.Module):
@@ -193,3 +198,26 @@ class ConditionMap(Operation):
 def condition_map(view: View, encoder: MapEncoder | None) -> Tensor | None:
     """A map's features at every pixel; None without an encoder, or unconditionally."""
     return None if encoder is None or not view.conditional else view(ConditionMap(encoder=encoder))
+
+
+def map_encoder(
+    config: GatedPixelCNNConfig | PixelCNNPlusPlusConfig | PhotoPixelCNNConfig, generator: torch.Generator | None
+) -> MapEncoder | None:
+    """The encoder of the maps that a configuration names, with half as many features as a layer; None for none."""
+    numbers, categories = map_of(config)
+    if not numbers and not categories:
+        return None
+    features = max(_MIN_FEATURES, config.filters // 2)
+    return MapEncoder(numbers, categories, features, config.condition_features, generator)
+
+
+def map_layer(features: int, outputs: int, generator: torch.Generator | None) -> MaskedConv2d | None:
+    """A layer's product of the map's features, to which nothing is added, so that it is 0 without a map."""
+    if not features:
+        return None
+    return MaskedConv2d(features, outputs, 1, mask_type="B", activation="none", bias=False, generator=generator)
+
+
+def map_term(view: View, layer: MaskedConv2d | None, known: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """What is added to a layer: its product of the map's features, `known`, if there are any, plus another term."""
+    return other if layer is None or known is None else view(Conv(layer), known, other)
