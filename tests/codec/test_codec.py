@@ -74,7 +74,7 @@ def test_tiny_images(shape):
 @pytest.mark.parametrize("name", ["pixelcnn", "gated"])
 @pytest.mark.parametrize("chunk", [1, 5, 13, 14])
 def test_several_chunks_and_groups(name, chunk, monkeypatch):
-    monkeypatch.setattr("pixelcnn.codec.stream._per_group", lambda *_: 2)
+    monkeypatch.setattr("pixelcnn.codec.stream.group_size", lambda *_: 2)
     model = prepare(built(name))
     images, labels = inputs(model.model, 13)
     data = pixelcnn.compress(model, images, classes_of(labels), chunk=chunk)

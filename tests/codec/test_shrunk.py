@@ -9,8 +9,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.codec import StreamError, decompress_with_labels, read_header
-from pixelcnn.codec.container import block, maps_of, pack_header, unpack
-from pixelcnn.codec.shrunk import pack_maps, unpack_maps
+from pixelcnn.codec.container import block, maps_of, pack_header, pack_maps, unpack, unpack_maps
 from pixelcnn.datasets import shrunk
 from streams import engine
 
@@ -41,7 +40,7 @@ def test_the_images_come_back_without_anything_else(made):
             assert torch.equal(classes, labels)
     assert torch.equal(pixelcnn.decompress(model, data, first=4, n=2), images[4:6])
     small = shrunk(images, 4, 5)
-    assert torch.equal(unpack_maps(maps_of(data), header), small)
+    assert torch.equal(unpack_maps(data, header), small)
     given = pixelcnn.compress(model, images, labels, condition=small, chunk=3)
     assert len(given) == len(data) - len(maps_of(data)) - 8
     with pytest.raises(StreamError, match="condition must be None"):

@@ -29,7 +29,7 @@ def engine(name):
 def groups_of(size):
     """Within it an encoder codes so many images side by side."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pixelcnn.codec.stream._per_group", lambda *_: size)
+        patch.setattr("pixelcnn.codec.stream.group_size", lambda *_: size)
         yield
 
 

@@ -21,17 +21,32 @@ from pixelcnn.codec.entropy import Decoder
 from pixelcnn.conditions import Given
 from pixelcnn.exact import PreparedModel
 from pixelcnn.frequencies import TOTAL_BITS
+from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.sampling.native import warn_of_slower, why_not_native
 from pixelcnn.sampling.native.coding import NativeCoder
 from pixelcnn.sampling.native.structures import CoderStruct
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.sampling.walk import Walk
 
-__all__ = ["GroupCoder"]
+__all__ = ["GroupCoder", "group_size", "has_room"]
 
 _NUMBERS = 2**22  # of cumulative frequencies that a decoder has at a time
 _PART_SUBPIXELS = 2**18
+_GROUP_BYTES = 2**26  # of a group's features, where an encoder has the choice
+_GROUP_SUBPIXELS = 2**18
+_GROUP_IMAGES = 2**14
 _DEVICE_BYTES = 2**28  # on a GPU: of cumulative frequencies, and of one layer's features, at a time
+
+
+def group_size(prepared: PreparedModel) -> int:
+    """As many images as a decoder has room for; a multiple of 8 if at least 8, so that threads have equal shares."""
+    most = max(1, min(_GROUP_BYTES // cache_bytes(prepared), _GROUP_SUBPIXELS // prepared.subpixels, _GROUP_IMAGES))
+    return most if most < 8 else (most + 4) // 8 * 8
+
+
+def has_room(prepared: PreparedModel, size: int) -> bool:
+    """Whether a decoder takes groups of that many images: up to sixteen times the memory that an encoder plans with."""
+    return size == 1 or size * cache_bytes(prepared) <= 16 * _GROUP_BYTES
 
 
 class GroupCoder:

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer
 from pixelcnn.codec import entropy
-from pixelcnn.codec.container import Header, StreamError, block, maps_of, pack_header, payload_of, unpack
-from pixelcnn.codec.groups import GroupCoder
-from pixelcnn.codec.shrunk import pack_maps, unpack_maps
+from pixelcnn.codec.container import Header, StreamError, block, pack_header, pack_maps, payload_of, unpack, unpack_maps
+from pixelcnn.codec.groups import GroupCoder, group_size, has_room
 from pixelcnn.conditions import Given
 from pixelcnn.datasets import read_shrunk
 from pixelcnn.density import DensityModel
@@ -29,7 +28,6 @@ from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import load
 from pixelcnn.models.folder import shipped_models
 from pixelcnn.progress import progress_bar
-from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.sampling.native.coding import encode as encode_natively
 from pixelcnn.threads import in_order
 
@@ -39,9 +37,6 @@ Decoded: TypeAlias = tuple[Tensor, Tensor | None]
 """Images and classes."""
 
 _CHUNK_SUBPIXELS = 2**20
-_GROUP_BYTES = 2**26  # of a group's features, where an encoder has the choice
-_GROUP_SUBPIXELS = 2**18
-_GROUP_IMAGES = 2**14
 _LARGE_SUBPIXELS = 2**20  # of an image; beyond, it is coded in parts
 _MAX_BYTES = 2**31
 _PART = struct.Struct("<I")
@@ -94,7 +89,7 @@ def compress(
         raise ValueError(f"images must have sizes below 65536 to be coded, got {prepared.image_shape}")
     images, labels = images.cpu(), None if labels is None else labels.cpu()
     condition = None if condition is None else condition.cpu()
-    subpixels = math.prod(prepared.image_shape)
+    subpixels = prepared.subpixels
     large = subpixels > _LARGE_SUBPIXELS
     per_chunk = 1 if large else min(chunk or max(1, _CHUNK_SUBPIXELS // subpixels), 2**32 - 1)
     header = Header(
@@ -103,7 +98,7 @@ def compress(
         levels=prepared.levels,
         count=len(images),
         per_chunk=per_chunk,
-        per_group=min(per_chunk, _per_group(prepared, subpixels)),
+        per_group=min(per_chunk, group_size(prepared)),
         labelled=labels is not None,
         conditioned=condition is not None and not shrunk,
         large=large,
@@ -167,12 +162,6 @@ def _payloads_in_parts(
                 parts.append(encoded(edges))
                 bar.update(len(edges) // header.shape[0])
             yield b"".join(_PART.pack(len(part)) + part for part in parts)
-
-
-def _per_group(prepared: PreparedModel, subpixels: int) -> int:
-    """As many images as a decoder has room for; a multiple of 8 if at least 8, so that threads have equal shares."""
-    most = max(1, min(_GROUP_BYTES // cache_bytes(prepared), _GROUP_SUBPIXELS // subpixels, _GROUP_IMAGES))
-    return most if most < 8 else (most + 4) // 8 * 8
 
 
 def decompress(
@@ -277,9 +266,8 @@ class Stream:
                 f"the stream is of another model: it needs {header.identity.hex()}, this one is "
                 f"{prepared.identity[:32]}"
             )
-        # a group may take sixteen times the memory that today's encoder plans with
-        has_room = header.per_group == 1 or header.per_group * cache_bytes(prepared) <= 16 * _GROUP_BYTES
-        if header.shape != prepared.image_shape or header.levels != prepared.levels or not has_room:
+        alike = (header.shape, header.levels) == (prepared.image_shape, prepared.levels)
+        if not alike or not has_room(prepared, header.per_group):
             raise StreamError("the header has values that no encoder writes for this model")
         if header.labelled and prepared.num_classes is None:
             raise StreamError("the stream has classes, and the model has none")
@@ -294,8 +282,7 @@ class Stream:
         """What the images are conditioned on."""
         if not self.header.shrunk:
             return self._given
-        maps = unpack_maps(maps_of(self._data), self.header)
-        return self._prepared.checked_given(None, maps, self.header.count)[1]
+        return self._prepared.checked_given(None, unpack_maps(self._data, self.header), self.header.count)[1]
 
     def decode(
         self,
