@@ -43,7 +43,6 @@ from pixelcnn.models.folder import (
 )
 from pixelcnn.models.hub import HubError, HubName, download, upload
 from pixelcnn.models.network import Network
-from pixelcnn.models.shown import in_a_line, in_a_table
 
 __all__ = ["AutoregressiveModel", "checksum", "load", "model_of", "register"]
 
@@ -65,17 +64,9 @@ class AutoregressiveModel(Network):
         self, config: ModelConfig, likelihood: Likelihood | None = None, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__(config, likelihood, generator=generator)
-        self.class_names: tuple[str, ...] | None = None
-        """Names of the classes, if they are known."""
         self.history: Any = None
         """The losses of the training run, see `pixelcnn.training.History`; None but after `pixelcnn.train`."""
         self.loaded_card: tuple[str, str] | None = None  # the card's text, and the checksum of the weights it describes
-
-    def __repr__(self) -> str:
-        return in_a_line(self)
-
-    def _repr_html_(self) -> str:
-        return in_a_table(self, self.class_names)
 
     @property
     def card(self) -> str:

@@ -1,9 +1,10 @@
-"""A network with parameters that defines a density: its configuration, its layers, and its sizes."""
+"""A network with parameters that defines a density: its configuration, its layers, its sizes, and how it is shown."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import html
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
@@ -20,6 +21,8 @@ from pixelcnn.likelihoods import Likelihood, likelihood_of
 
 __all__ = ["Network"]
 
+_MAX_CHARACTERS = 60  # of an option that is shown
+
 
 class Network(DensityModel, nn.Module):
     """A density whose `network` has parameters; `pixelcnn.AutoregressiveModel` adds that it is saved and loaded."""
@@ -35,6 +38,38 @@ class Network(DensityModel, nn.Module):
         self.likelihood = likelihood or likelihood_of(config.levels)
         size: int = getattr(config, "embedding", 0)
         self.level_embedding = LevelEmbedding(config.image_shape[0], config.levels, size, generator) if size else None
+        self.class_names: tuple[str, ...] | None = None
+        """Names of the classes, if they are known."""
+
+    def __repr__(self) -> str:
+        """The call that builds the model, with the options that are not the default; `pixelcnn info` has the layers."""
+        options = {"image_shape": self.image_shape, "levels": self.levels} | self._options()
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook, a table: images, size of the network, options that are not the default, and classes."""
+        c, h, w = self.image_shape
+        rows = {
+            "images": f"{c} x {h} x {w} of {self.levels} levels",
+            "likelihood": type(self.likelihood).__name__,
+            "parameters": f"{sum(p.numel() for p in self.parameters()):,} in {self.dtype} on {self.device}",
+            **self._options(),
+        }
+        if self.class_names is not None:
+            rows["classes"] = ", ".join(self.class_names)
+        cells = "".join(f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>{type(self).__name__}</caption>{cells}</table>"
+
+    def _options(self) -> dict[str, Any]:
+        """The fields of the configuration that are not the default, and short."""
+        fields = ((field, getattr(self.config, field.name)) for field in dataclasses.fields(self.config))
+        return {
+            field.name: value
+            for field, value in fields
+            if field.name not in ("image_shape", "levels")
+            and value != field.default
+            and len(repr(value)) < _MAX_CHARACTERS
+        }
 
     @property
     def masked_layers(self) -> list[MaskedConv2d]:
