@@ -11,14 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pixelcnn.config import ORDERS
+from pixelcnn.config import ORDERS, is_transposed
 
 __all__ = ["ORDERS", "is_transposed", "rearranged", "rearranged_each"]
-
-
-def is_transposed(order: str) -> bool:
-    """Whether an order reads columns, so that height and width are exchanged."""
-    return order.startswith(("down", "up"))
 
 
 def rearranged(images: Tensor, order: str) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pixelcnn.config.data import DataConfig, Layout
 from pixelcnn.config.energy import EnergyConfig
-from pixelcnn.config.ensemble import ORDERS, OrderEnsembleConfig
+from pixelcnn.config.mixtures import GROUPS, ORDERS, OrderEnsembleConfig, SymmetrisedConfig, is_transposed
 from pixelcnn.config.models import (
     FAMILIES,
     GatedPixelCNNConfig,
@@ -22,7 +22,6 @@ from pixelcnn.config.models import (
     map_of,
 )
 from pixelcnn.config.own import add_architecture
-from pixelcnn.config.symmetry import GROUPS, SymmetrisedConfig
 from pixelcnn.config.training import PRESETS, TrainConfig, recipe
 from pixelcnn.config.values import from_dict, to_dict
 
@@ -46,6 +45,7 @@ __all__ = [
     "architecture_of",
     "conditions_of",
     "from_dict",
+    "is_transposed",
     "kernel_sizes",
     "map_of",
     "recipe",

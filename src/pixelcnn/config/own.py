@@ -9,9 +9,8 @@ from typing import Any, Union
 
 import tyro
 
-from pixelcnn.config.ensemble import OrderEnsembleConfig
+from pixelcnn.config.mixtures import OrderEnsembleConfig, SymmetrisedConfig
 from pixelcnn.config.models import FAMILIES
-from pixelcnn.config.symmetry import SymmetrisedConfig
 from pixelcnn.config.training import TrainConfig
 
 __all__ = ["add_architecture"]

@@ -1,4 +1,4 @@
-"""The architecture of a mixture over scan orders, and the names of the orders."""
+"""The architectures of mixtures, over scan orders and over symmetries, and the names of orders and groups."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from typing import ClassVar
 from pixelcnn.config.checks import check_fields, check_images, check_rules, is_int
 from pixelcnn.config.models import FAMILIES, ModelConfig, conditions_of
 
-__all__ = ["ORDERS", "OrderEnsembleConfig"]
+__all__ = ["GROUPS", "ORDERS", "OrderEnsembleConfig", "SymmetrisedConfig", "is_transposed"]
 
 ORDERS = (
     "right-down", "left-down", "right-up", "left-up", "down-right", "down-left", "up-right", "up-left",
 )  # fmt: skip
 """Scan orders: the direction along a line, then the direction from line to line; the first is raster order. The first
 four scan rows and suit any shape; the others scan columns."""
+GROUPS = ("flip", "levels", "horizontal", "vertical", "reflections", "rotations", "dihedral", "translations")
+"""Groups of symmetries, see `pixelcnn.symmetries`."""
+
+
+def is_transposed(order: str) -> bool:
+    """Whether an order reads columns, so that height and width are exchanged."""
+    return order.startswith(("down", "up"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,7 @@ class OrderEnsembleConfig:
 
     def _check_member(self, network: ModelConfig, order: str) -> None:
         c, h, w = self.image_shape
-        shape = (c, w, h) if order.startswith(("down", "up")) else (c, h, w)
+        shape = (c, w, h) if is_transposed(order) else (c, h, w)
         if network.image_shape != shape:
             raise ValueError(f"a member in the order {order} must have image_shape {shape}, got {network.image_shape}")
         if network.levels != self.levels:
@@ -84,3 +91,35 @@ class OrderEnsembleConfig:
     def conditions(self) -> tuple[int | None, int | None]:
         """The members', unless they are conditioned on the order; see `ModelConfig`."""
         return (None, None) if self.order_conditioned else conditions_of(self.networks[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymmetrisedConfig:
+    """The architecture of a `pixelcnn.Symmetrised`."""
+
+    network: ModelConfig
+    """The architecture of the model that is symmetrised."""
+    group: tuple[str, ...]
+    """The groups whose elements are combined, of `GROUPS`."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not isinstance(self.network, tuple(FAMILIES.values())):
+            raise ValueError(f"network must be a model's configuration, got {self.network!r}")
+        right = len(self.group) > 0 and all(name in GROUPS for name in self.group)
+        check_rules(self, {"group": (right, f"be one or more of {', '.join(GROUPS)}")})
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.network.image_shape
+
+    @property
+    def levels(self) -> int:
+        """Number of values that a sub-pixel can take."""
+        return self.network.levels
+
+    @property
+    def conditions(self) -> tuple[int | None, int | None]:
+        """The network's; see `ModelConfig`."""
+        return conditions_of(self.network)
