@@ -7,7 +7,6 @@ package does not import torch, so that `pixelcnn --help` does not wait for it.
 from __future__ import annotations
 
 from pixelcnn.config.data import DataConfig, Layout
-from pixelcnn.config.energy import EnergyConfig
 from pixelcnn.config.mixtures import GROUPS, ORDERS, OrderEnsembleConfig, SymmetrisedConfig, is_transposed
 from pixelcnn.config.models import (
     FAMILIES,
@@ -22,7 +21,7 @@ from pixelcnn.config.models import (
     map_of,
 )
 from pixelcnn.config.own import add_architecture
-from pixelcnn.config.training import PRESETS, TrainConfig, recipe
+from pixelcnn.config.training import PRESETS, EnergyConfig, TrainConfig, recipe
 from pixelcnn.config.values import from_dict, to_dict
 
 __all__ = [

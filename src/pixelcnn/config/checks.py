@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 from pixelcnn.arguments import integer, plain
 from pixelcnn.levels import checked_levels
 
-__all__ = ["Range", "check_fields", "check_images", "check_rules", "decay_rule", "is_int", "make_plain"]
+__all__ = ["Range", "check_fields", "check_images", "check_rules", "is_int"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Range:
         return self.least < value < self.most if self.strict else self.least <= value <= self.most
 
 
-def make_plain(config: Any) -> None:
+def _make_plain(config: Any) -> None:
     """Converts the fields of a frozen configuration to Python's own values: NumPy's numbers, and lists to tuples.
 
     Raises:
@@ -59,7 +59,7 @@ def check_fields(config: Any) -> None:
     Raises:
         ValueError: If a field is of another type, not one of its choices, or out of its range.
     """
-    make_plain(config)
+    _make_plain(config)
     for name, hint in typing.get_type_hints(type(config), include_extras=True).items():
         value, limits = getattr(config, name), None
         if typing.get_origin(hint) is Annotated:
@@ -98,11 +98,6 @@ def check_rules(config: object, rules: dict[str, tuple[bool, str]]) -> None:
     for name, (right, rule) in rules.items():
         if not right:
             raise ValueError(f"{name} must {rule}, got {getattr(config, name)!r}")
-
-
-def decay_rule(decay: float, rate: float) -> tuple[bool, str]:
-    """For `check_rules`, of weight decay at a learning rate: a step must leave something of the weights."""
-    return 0 <= decay * rate < 1, f"be at least 0 and, times the learning rate of {rate:g}, less than 1"
 
 
 def is_int(value: object) -> TypeGuard[int]:

@@ -1,14 +1,17 @@
-"""The configuration of a training run: model, recipe, length, device and what is saved; and the presets."""
+"""The configurations of training runs, on data and from an energy: model, recipe, length, device and what is saved; and
+the presets.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from pixelcnn.config.checks import Range, check_fields, check_rules, decay_rule
+from pixelcnn.config.checks import Range, check_fields, check_rules
 from pixelcnn.config.models import (
     FAMILIES,
     GatedPixelCNNConfig,
@@ -18,7 +21,7 @@ from pixelcnn.config.models import (
     PixelCNNPlusPlusConfig,
 )
 
-__all__ = ["PRESETS", "TrainConfig", "recipe"]
+__all__ = ["PRESETS", "EnergyConfig", "TrainConfig", "recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +121,7 @@ class TrainConfig:
         rules = {
             "minutes": (self.minutes is None or self.steps is None, f"be None for a run of {self.steps} steps"),
             "accumulate": (self.accumulate <= self.batch_size, f"be at most the batch size of {self.batch_size}"),
-            "weight_decay": decay_rule(self.weight_decay, self.learning_rate),
+            "weight_decay": _decay_rule(self.weight_decay, self.learning_rate),
             "shift": (
                 self.shift < min(height, width),
                 f"be less than the images' {height} rows and {width} columns",
@@ -130,6 +133,62 @@ class TrainConfig:
             "binarise": (not self.binarise or self.model.levels == 2, f"be False for {self.model.levels} levels"),
         }
         check_rules(self, rules)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnergyConfig:
+    """Everything but model and energy that decides what a run of `pixelcnn.fit_energy` computes; see there."""
+
+    beta: tuple[float, float]
+    """Lowest and highest inverse temperature; equal for a run at one temperature."""
+    steps: Annotated[int, Range(1)]
+    """Length of the run."""
+    batch_size: Annotated[int, Range(2)]
+    """Images per step."""
+    anneal: Annotated[float, Range(0, 1)] = 0.2
+    """Share of the steps over which the inverse temperatures rise linearly from 0 to their values."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """As in `TrainConfig`, like the others of the recipe."""
+    learning_rate: Annotated[float, Range(0, strict=True)] = 2e-3
+    """The peak learning rate."""
+    schedule: Literal["constant", "cosine", "one-cycle"] = "cosine"
+    """The learning rate over the run."""
+    warmup_steps: Annotated[int, Range(0)] = 0
+    """Steps over which the learning rate first rises linearly."""
+    clip_norm: Annotated[float | None, Range(0, strict=True)] = 1.0
+    """Largest Euclidean norm of a step's gradient, per sub-pixel."""
+    weight_decay: float = 0.0
+    """Share of the weights, times the learning rate, that each step removes."""
+    ema: Annotated[float | None, Range(0, 1, strict=True)] = None
+    """Decay of the moving average of the weights that the finished model gets."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Precision of the gradient's products, not of draws and their likelihoods: `bf16` is PyTorch's autocast."""
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    """Decides the images that are drawn."""
+    report_steps: Annotated[int, Range(1)] = 100
+    """Steps per line of metrics.jsonl."""
+    checkpoint_seconds: Annotated[float, Range(0)] = 60.0
+    """Time between checkpoints."""
+    keep_last: Annotated[int, Range(2)] = 2
+    """Number of newest checkpoints that are kept."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        pair = self.beta
+        right = len(pair) == 2 and all(isinstance(b, int | float) for b in pair)
+        rules = {
+            "beta": (
+                right and 0 <= pair[0] <= pair[1] < math.inf,
+                "be a number of at least 0, finite, or a pair of them, the lower one first",
+            ),
+            "weight_decay": _decay_rule(self.weight_decay, self.learning_rate),
+        }
+        check_rules(self, rules)
+
+
+def _decay_rule(decay: float, rate: float) -> tuple[bool, str]:
+    """For `check_rules`, of weight decay at a learning rate: a step must leave something of the weights."""
+    return 0 <= decay * rate < 1, f"be at least 0 and, times the learning rate of {rate:g}, less than 1"
 
 
 _WHOLE_PICTURE = GatedPixelCNNConfig(
