@@ -1,7 +1,7 @@
 """The whole forward pass as an ONNX graph.
 
 images   uint8 levels, int32 if there are more than 256, or float32 levels (N, C, H, W), for any N
-labels, condition   for a conditional model, see `pixelcnn.onnx.surroundings.add_conditions`
+labels, condition   for a conditional model, see `pixelcnn.onnx.graph.add_conditions`
 params   float32 (N, C, H, W, params), what the model itself returns
 """
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.onnx.graph import Graph
-from pixelcnn.onnx.surroundings import (
+from pixelcnn.onnx.graph import (
+    Graph,
     add_conditions,
     check_model,
     image_features,

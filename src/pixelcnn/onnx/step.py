@@ -4,7 +4,7 @@ Inputs, for N images of C channels and H * W pixels:
 
     step        int64 (), from -prelude on, in order; nothing is drawn before step 0
     images      uint8 (N, C, H, W), int32 for more than 256 levels: those drawn so far, any levels elsewhere
-    labels, condition      for a conditional model, see `pixelcnn.onnx.surroundings.add_conditions`
+    labels, condition      for a conditional model, see `pixelcnn.onnx.graph.add_conditions`
     cache_K     float32 (H * W + 2, N, features): zeros before the first step, then what the last call returned
 
 Outputs:
@@ -34,8 +34,8 @@ from torch import Tensor
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.onnx.graph import Graph
-from pixelcnn.onnx.surroundings import (
+from pixelcnn.onnx.graph import (
+    Graph,
     add_conditions,
     check_model,
     image_features,
