@@ -29,7 +29,6 @@ from pixelcnn.files import (
     new_folder,
     only_user_of,
     recover,
-    sample_digest,
     writable_file,
     writable_folder,
     write_file,
@@ -385,33 +384,7 @@ def test_tensors_with_strange_metadata_are_refused(signed):
         decode_tensors(content, "here")
 
 
-# Caches and samples -------------------------------------------------------------------------------------------
-
-
-def test_a_sample_is_of_all_of_a_short_file(tmp_path):
-    path = tmp_path / "x"
-    for size in (0, 1, 65_535, 65_536, 65_537, 300_001):
-        content = bytes(size)
-        path.write_bytes(content)
-        whole = sample_digest(path)
-        path.write_bytes(content + b"\0")
-        assert sample_digest(path) != whole
-        for at in {k * (size - 1) // 9 for k in range(10)} if size else ():
-            path.write_bytes(content[:at] + b"x" + content[at + 1 :])
-            assert sample_digest(path) != whole, (size, at)
-
-
-def test_a_sample_of_a_long_one_reaches_everywhere(tmp_path):
-    path = tmp_path / "x"
-    size, block = 2**24, 2**18
-    path.write_bytes(bytes(size))
-    digests = {sample_digest(path)}
-    for start in range(0, size, 2 * block):
-        with path.open("r+b") as file:
-            file.seek(start)
-            file.write(b"x" * block)
-        digests.add(sample_digest(path))
-    assert len(digests) == 1 + size // (2 * block)
+# Caches -------------------------------------------------------------------------------------------------------
 
 
 def test_the_cache_without_a_home(monkeypatch, tmp_path):

@@ -52,7 +52,6 @@ __all__ = [
     "private_folder",
     "read_json",
     "recover",
-    "sample_digest",
     "values_digest",
     "writable_file",
     "writable_folder",
@@ -62,7 +61,6 @@ __all__ = [
 _KEY = "pixelcnn"  # of our metadata in a safetensors header: one JSON object, since several keys have no fixed order
 _MAX_LINKS = 40  # that are followed, as on Linux
 _MAX_NAME = 200  # bytes of a name that its temporary name repeats: file systems allow 255 in all
-_BLOCKS, _BLOCK = 64, 2**16  # number and bytes of the blocks that `sample_digest` reads
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -322,21 +320,6 @@ def only_user_of(folder: Path, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def sample_digest(path: Path) -> str:
-    """SHA-256 of a file's length and of 64 blocks of 64 KiB spread evenly over it: of the whole file up to 4 MiB.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        digest = hashlib.sha256(str(size).encode())
-        for start in sorted({k * max(0, size - _BLOCK) // (_BLOCKS - 1) for k in range(_BLOCKS)}):
-            file.seek(start)
-            digest.update(file.read(_BLOCK))
-    return digest.hexdigest()
 
 
 def check_no_pointer(content: bytes | Path, where: object) -> None:

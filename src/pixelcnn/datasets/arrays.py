@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 
 from pixelcnn.config import Layout
-from pixelcnn.datasets.cache import MAX_CLASSES, Contents, Source, Writer, stamp_of
-from pixelcnn.files import check_no_pointer, sample_digest
+from pixelcnn.datasets.cache import MAX_CLASSES, Contents, Source, Writer, sample_digest, stamp_of
+from pixelcnn.files import check_no_pointer
 from pixelcnn.levels import GREY_LEVELS, MAX_LEVELS, array_dtype
 from pixelcnn.progress import progress_bar
 

@@ -16,7 +16,7 @@ give leads to the same cache, so that a model of that shape finds the images it 
 
 Images are written as they are decoded, and read through the mapping: neither takes memory that grows with their number.
 A cache whose files do not have the sizes and checksums in data.json is made anew. The checksums are of samples
-(`pixelcnn.files.sample_digest`): in files longer than 4 MiB, a few bits that flip later can go unnoticed.
+(`sample_digest`): in files longer than 4 MiB, a few bits that flip later can go unnoticed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from torch import Tensor
 from pixelcnn.config import from_dict, to_dict
 from pixelcnn.datasets.once import cache_folder, link, made
 from pixelcnn.datasets.split import SIDES, side_of
-from pixelcnn.files import map_array, read_json, sample_digest, write_file
+from pixelcnn.files import map_array, read_json, write_file
 from pixelcnn.levels import MAX_LEVELS, array_dtype
 from pixelcnn.progress import say
 
@@ -53,6 +53,7 @@ __all__ = [
     "Writer",
     "content_remarks",
     "open_cache",
+    "sample_digest",
     "skipped_remark",
     "stamp_of",
 ]
@@ -63,6 +64,7 @@ _VERSION = 2  # of the files' format and of how pictures are decoded
 _FILES = ("images.npy", "labels.npy", "names.txt", "skipped.txt")
 _HEADER = 128  # bytes of a .npy file's header, for any number of images
 _MAX_NAMED = 5  # skipped pictures that are named in a remark
+_BLOCKS, _BLOCK = 64, 2**16  # number and bytes of the blocks that `sample_digest` reads
 _NEARLY_BLACK = 8  # images are, if all their levels are in the lowest eighth
 
 
@@ -145,7 +147,7 @@ class CacheRecord:
     split: str
     """How the images were split."""
     checksums: dict[str, str]
-    """The `pixelcnn.files.sample_digest` of each file."""
+    """The `sample_digest` of each file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +217,21 @@ def stamp_of(path: str | Path) -> list[int]:
     """
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def sample_digest(path: Path) -> str:
+    """SHA-256 of a file's length and of 64 blocks of 64 KiB spread evenly over it: of the whole file up to 4 MiB.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        for start in sorted({k * max(0, size - _BLOCK) // (_BLOCKS - 1) for k in range(_BLOCKS)}):
+            file.seek(start)
+            digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
 
 
 def open_cache(source: Source, held_out: float, test: float, *, progress: bool) -> Cache:

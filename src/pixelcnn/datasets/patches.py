@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pixelcnn.datasets.cache import content_remarks, skipped_remark
+from pixelcnn.datasets.cache import content_remarks, sample_digest, skipped_remark
 from pixelcnn.datasets.folder import FolderSource
 from pixelcnn.datasets.once import cache_folder, made
 from pixelcnn.datasets.picture_source import Frames
 from pixelcnn.datasets.pictures import Depth
 from pixelcnn.datasets.split import side_of
-from pixelcnn.files import read_json, sample_digest, write_file
+from pixelcnn.files import read_json, write_file
 from pixelcnn.levels import MAX_LEVELS, array_dtype
 from pixelcnn.progress import say
 from pixelcnn.randomness import patch_uniforms
