@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, cast
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from pixelcnn.arguments import ArrayLike
@@ -33,6 +34,7 @@ from pixelcnn.config import TrainConfig, conditions_of, from_dict, map_of, to_di
 from pixelcnn.datasets import Patches
 from pixelcnn.devices import device_of
 from pixelcnn.evaluation import Evaluation, evaluate
+from pixelcnn.likelihoods import Categorical
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble, model_of
 from pixelcnn.models.base import checksum
 from pixelcnn.models.folder import checked_class_names
@@ -48,13 +50,13 @@ from pixelcnn.training.record import RunRecord
 from pixelcnn.training.report import Reports, card, tensorboard_writer, write_samples
 from pixelcnn.training.schedule import Plan, learning_rate
 from pixelcnn.training.signals import StopSignals
-from pixelcnn.training.start import start_at_frequencies
 from pixelcnn.training.step import StepResult
 from pixelcnn.training.steppers import precision_of, stepper_for, steps_of
 
 __all__ = ["OnEpoch", "OnStep", "Run"]
 
 _UNTIMED, _TIMED = 2, 5  # steps: the first ones pay for set-up
+_COUNTED = 2**24  # sub-pixels whose levels are counted, at most
 _WARMUP = 500  # steps of warm-up that are worth a try against a diverging loss
 
 OnStep: TypeAlias = "Callable[[int, dict[str, float]], object]"
@@ -101,7 +103,7 @@ class Run:
                 if value != off:
                     raise ValueError(f"{name} must be {off} for a model with a map, which stays as it is, got {value}")
         if config.frequency_bias and init is None:
-            start_at_frequencies(self.model, training_data[0], config.seed)
+            _start_at_frequencies(self.model, training_data[0], config.seed)
         record = RunRecord.of(config, training_data, validation_data, data, processes.count, weights)
         record.check_alike(processes)
         self.record = dataclasses.replace(record, precision=precision_of(config, self.device, processes))
@@ -399,3 +401,24 @@ class Run:
 
 def _seconds_since(started: float) -> float:
     return time.monotonic() - started
+
+
+@torch.no_grad()
+def _start_at_frequencies(model: AutoregressiveModel, images: Tensor | Patches, seed: int) -> None:
+    """Sets the biases of a softmax's logits, if a model has some, to the log-frequencies of the levels.
+
+    No step is then spent on learning these.
+
+    Args:
+        model: Any model.
+        images: The training images, levels (N, C, H, W), of which the first ones are counted; or patches.
+        seed: Of the run, which decides the patches.
+    """
+    layer = model.logit_layer
+    if layer is None or not isinstance(model.likelihood, Categorical):
+        return
+    count = min(len(images), max(1, _COUNTED // model.subpixels))
+    seen = images.drawn(torch.arange(count), seed, 0) if isinstance(images, Patches) else images[:count]
+    for channel, biases in enumerate(layer.bias.view(-1, model.levels)):
+        counts = torch.bincount(seen[:, channel].flatten().long(), minlength=model.levels).double() + 1
+        biases.copy_(counts.log() - counts.log().mean())
