@@ -165,7 +165,7 @@ def test_files_that_are_data_sources(tmp_path, capsys):
         (["grey", "a.png", "--keep-rows", "1", "--label", "1"], "--label must be left out, got 1: grey has no classes"),
         (["colour", "data.npz", "--keep-rows", "1", "--label", "2"], "--label must be in 0..1, got 2"),
         (["colour", "data.npz", "--keep-rows", "1", "--label", "all"], "--label must be one class, got all"),
-        (["two", "a.png", "--keep-rows", "1"], "a.png is a picture, and the model's images have 2 channels"),
+        (["two", "a.png", "--keep-rows", "1"], "a.png: pictures are grey or in colour, and the model's images have 2"),
         (["colour", "data.npz", "--keep-rows", "1", "--images", "0"], "--images must be at least 1, got 0"),
         (["grey", "a.png", "--keep-rows", "1", "--images", "2"], "--images must be left out for picture files, got 2"),
         (["grey", "a.png", "--keep-rows", "1", "--out", "a.png"], "--out must not be a.png, which is read"),

@@ -173,7 +173,7 @@ class Complete:
 
         from pixelcnn.config import DataConfig
         from pixelcnn.datasets.cifar import is_cifar10
-        from pixelcnn.datasets.pictures import Depth, opened
+        from pixelcnn.datasets.pictures import Depth, check_channels, opened
         from pixelcnn.files import printable
 
         if not self.image:
@@ -188,10 +188,7 @@ class Complete:
             for option, value in (("--layout", self.layout), ("--images", self.images)):
                 if value is not None:
                     raise ValueError(f"{option} must be left out for picture files, got {value}")
-            if (channels := model.image_shape[0]) not in (1, 3):
-                raise ValueError(
-                    f"{self.image[0]} is a picture, and the model's images have {channels} channels: give it arrays"
-                )
+            check_channels(self.image[0], model.image_shape[0])
             depth = Depth(DataConfig(bit_depth=self.bit_depth), model.levels, lambda: opened(paths))
             read = functools.partial(self._read_picture, shape=model.image_shape, levels=model.levels)
             images = torch.stack([read(path, config_for=depth.config_for) for path in paths])

@@ -29,7 +29,7 @@ from pixelcnn.config import DataConfig, Layout
 from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
-from pixelcnn.datasets.pictures import SUFFIXES, deep_values, frames_left_out, open_picture, stored_bits
+from pixelcnn.datasets.pictures import SUFFIXES, check_channels, deep_values, frames_left_out, open_picture, stored_bits
 from pixelcnn.levels import GREY_LEVELS, array_dtype, grey_values
 from pixelcnn.progress import progress_bar
 from pixelcnn.threads import in_order
@@ -185,8 +185,7 @@ def _picture(
         name.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{str(path)!r} has a name that is not UTF-8; rename it") from None
-    if channels not in (1, 3):
-        raise ValueError(f"{path} is a picture, and the model's images have {channels} channels: give it arrays")
+    check_channels(path, channels)
     if Path(name).suffix.lower() not in KEPT_SUFFIXES:
         name += ".png"
     try:

@@ -35,6 +35,7 @@ from pixelcnn.levels import GREY_LEVELS, array_dtype, quantised
 __all__ = [
     "SUFFIXES",
     "Depth",
+    "check_channels",
     "deep_values",
     "frames_left_out",
     "is_grey",
@@ -113,6 +114,13 @@ def opened(paths: Iterable[Path]) -> Iterator[Image.Image]:
             continue
         with image:
             yield image
+
+
+def check_channels(name: object, channels: int) -> None:
+    """Raises ValueError, naming the pictures, unless a model's images have one channel or three."""
+    if channels not in (1, 3):
+        kinds = "pictures are grey or in colour"
+        raise ValueError(f"{name}: {kinds}, and the model's images have {channels} channels: give it arrays")
 
 
 def is_grey(image: Image.Image) -> bool:

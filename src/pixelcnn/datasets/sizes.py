@@ -17,7 +17,7 @@ from pixelcnn.config import DataConfig
 from pixelcnn.datasets.cifar import is_cifar10
 from pixelcnn.datasets.folder import FolderSource
 from pixelcnn.datasets.picture_source import Frames, PictureSource
-from pixelcnn.datasets.pictures import SUFFIXES, Depth, opened, read_picture
+from pixelcnn.datasets.pictures import SUFFIXES, Depth, check_channels, opened, read_picture
 from pixelcnn.datasets.sources import Data, open_data, refuse_options, warn_of
 from pixelcnn.files import printable
 
@@ -50,8 +50,7 @@ def open_own_sizes(data: str, channels: int, levels: int, *, progress: bool = Tr
     if not pictures and path.suffix.lower() not in SUFFIXES:
         yield open_data(data, levels, config=config, progress=progress)
         return
-    if channels not in (1, 3):
-        raise ValueError(f"{data} are pictures, and the model's images have {channels} channels: give it arrays")
+    check_channels(data, channels)
     refuse_options(data, config, PictureSource.fields)
     if not pictures:
         yield _picture(path, levels, config)

@@ -31,6 +31,7 @@ from pixelcnn.datasets.hub import HubSource
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.patches import Patches, open_pictures
 from pixelcnn.datasets.picture_source import PictureSource
+from pixelcnn.datasets.pictures import check_channels
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.files import printable
 from pixelcnn.levels import GREY_LEVELS, checked_levels
@@ -217,8 +218,8 @@ def open_data(
         raise ValueError(f"split must be one of {', '.join(SIDES)}, got {split!r}")
     source = _source(name, levels, config, image_shape)
     refuse_options(source.name, config, (*_LENIENT, *source.fields))
-    if source.has_pictures and image_shape is not None and image_shape[0] not in (1, 3):
-        raise ValueError(f"{data} are pictures, and the model's images have {image_shape[0]} channels: give it arrays")
+    if source.has_pictures and image_shape is not None:
+        check_channels(data, image_shape[0])
     if isinstance(source, ArraySource) and split is None and (mapped := source.in_place()) is not None:
         levels = levels or max(2, int(mapped.amax()) + 1)
         return Data(
