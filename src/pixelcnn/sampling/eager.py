@@ -53,7 +53,7 @@ class EagerSampler:
 
     Args:
         model: A model for which `why_not_eager` returns None.
-        draw: See `pixelcnn.sampling.engines.Sampler`.
+        draw: See `pixelcnn.sampling.Sampler`.
         slope: Slope of the wavefront, by default the smallest that the network allows; `width` is raster order.
     """
 
@@ -86,7 +86,7 @@ class EagerSampler:
 
     @torch.inference_mode()
     def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
-        """See `pixelcnn.sampling.engines.Sampler.run`."""
+        """See `pixelcnn.sampling.Sampler.run`."""
         model, guidance = self._model, draw.guidance if draw.guided else None
         condition = draw.given(model)
         assert images.shape == (self._shares[-1].stop, *model.image_shape), images.shape

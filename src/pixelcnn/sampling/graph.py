@@ -49,7 +49,7 @@ def why_not_graph(model: Autoregressive, _precision: Precision | None = None, pa
 
 class GraphSampler:
     """Draws batches of images on a CUDA device, from a model for which `why_not_graph` returns None; see
-    `pixelcnn.sampling.engines.Sampler`.
+    `pixelcnn.sampling.Sampler`.
     """
 
     name = "graph"
@@ -68,7 +68,7 @@ class GraphSampler:
         return most // _ROUND * _ROUND if most >= _ROUND else 2 ** (most.bit_length() - 1)
 
     def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
-        """See `pixelcnn.sampling.engines.Sampler.run`: yields once, when all are done."""
+        """See `pixelcnn.sampling.Sampler.run`: yields once, when all are done."""
         self._capture.draw(self._model, images, draw)
         yield self.steps
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from pixelcnn import likelihoods
 from pixelcnn.randomness import uniforms
+from pixelcnn.sampling import engine_of
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.eager import drawing
-from pixelcnn.sampling.engines import engine_of
 from pixelcnn.sampling.native.walk import NativeWalk
 from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
@@ -205,5 +205,5 @@ _KINDS: dict[str, type[NativeParticles | EagerParticles | ReferenceParticles]] =
 
 
 def particles_of(model: Autoregressive, engine: str) -> type[NativeParticles | EagerParticles | ReferenceParticles]:
-    """The class of an engine's particles; see `pixelcnn.sampling.engines.engine_of`, also for warnings and errors."""
+    """The class of an engine's particles; see `pixelcnn.sampling.engine_of`, also for warnings and errors."""
     return _KINDS[engine_of(model, engine, particles=True).name]

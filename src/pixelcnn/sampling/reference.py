@@ -23,7 +23,7 @@ _MAX_PIXELS = 64 * 28 * 28
 
 
 class ReferenceSampler:
-    """Draws batches of images from any model; see `pixelcnn.sampling.engines.Sampler`."""
+    """Draws batches of images from any model; see `pixelcnn.sampling.Sampler`."""
 
     name = "reference"
 
@@ -41,7 +41,7 @@ class ReferenceSampler:
 
     @torch.inference_mode()
     def run(self, images: Tensor, draw: Draw) -> Iterator[int]:
-        """See `pixelcnn.sampling.engines.Sampler.run`."""
+        """See `pixelcnn.sampling.Sampler.run`."""
         model = self._model
         c, _, w = model.image_shape
         u = uniforms(draw.seed, draw.first, draw.n, self.steps, model.device)

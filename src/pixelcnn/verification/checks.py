@@ -14,7 +14,7 @@ from pixelcnn.likelihoods import draw
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.progress import progress_bar
 from pixelcnn.randomness import uniforms
-from pixelcnn.sampling.engines import engine_named
+from pixelcnn.sampling import engine_named
 from pixelcnn.verification.dependence import CELLS, confirmed, dependence, tolerance
 from pixelcnn.verification.report import Check
 from pixelcnn.verification.subject import DROPOUTS, Subject, copied, dtype_of, given_to, in_double, in_mode, raster

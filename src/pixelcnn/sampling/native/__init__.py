@@ -69,7 +69,7 @@ class NativeSampler:
 
     Args:
         model: A model for which `why_not_native` returns None.
-        draw: See `pixelcnn.sampling.engines.Sampler`.
+        draw: See `pixelcnn.sampling.Sampler`.
         slope: Slope of the wavefront, by default the smallest that the network allows; `width` is raster order.
         threads: Maximum number of threads; `torch.get_num_threads()` by default.
         lockstep: Whether the threads wait for each other after every step.
@@ -112,7 +112,7 @@ class NativeSampler:
         return torch.get_num_threads() * max(1, images)
 
     def run(self, images: Tensor, draw: Draw, log_prob: Tensor | None = None) -> Iterator[int]:
-        """See `pixelcnn.sampling.engines.Sampler.run`. The images' log-probabilities are added to `log_prob`, float64
+        """See `pixelcnn.sampling.Sampler.run`. The images' log-probabilities are added to `log_prob`, float64
         (n,), if that is given; not in exact arithmetic.
 
         Except in lockstep, images may be ahead of the steps yielded, and other threads behind, until the last step.
