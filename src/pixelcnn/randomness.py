@@ -203,12 +203,12 @@ def scan_orders(images: Tensor, orders: int, seed: int, epoch: int | Tensor) -> 
     return _shift_right(_image_keys(images, _ORDERS, seed, epoch), 1) % orders
 
 
-def part_uniforms(seed: int, first: int, n: int, device: torch.device | str = "cpu") -> Tensor:
+def part_uniforms(seed: int, first: int, n: int) -> Tensor:
     """Uniform numbers in [0, 1) that decide which part of a mixture draws images `first .. first+n-1` of a seed.
 
-    float64 (n,), multiples of 2**-53, independent of the images' own uniforms.
+    float64 (n,) on the CPU, multiples of 2**-53, independent of the images' own uniforms.
     """
-    return _unit(_outputs(_state(check_seed(seed) ^ _PARTS), n, device, first))
+    return _unit(_outputs(_state(check_seed(seed) ^ _PARTS), n, "cpu", first))
 
 
 def dropout_bits(

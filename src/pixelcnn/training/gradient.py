@@ -25,12 +25,11 @@ from torch import Tensor, nn
 
 from pixelcnn.arithmetic.precision import exact_products
 from pixelcnn.models import AutoregressiveModel
-from pixelcnn.operations import FullView
 from pixelcnn.processes import ALONE, Processes
+from pixelcnn.sampling.autoregressive import MakeView
 
 __all__ = ["Gradient", "autocast", "parts_of"]
 
-MakeView = Callable[[Tensor, Tensor | None], FullView]
 Part = tuple[int, int]
 """Start and stop of the images."""
 
