@@ -66,9 +66,8 @@ class Compress:
 
     def run(self) -> None:
         """Compresses, verifies and writes."""
-        from pixelcnn.codec import StreamError, joined
-        from pixelcnn.codec.archive import picture_files, read_files
-        from pixelcnn.codec.manifest import check_names
+        from pixelcnn.codec import joined
+        from pixelcnn.codec.archive import check_together, picture_files, read_files
         from pixelcnn.datasets import name_of
         from pixelcnn.exact import prepare
         from pixelcnn.files import writable_file, writable_folder, write_file
@@ -92,10 +91,7 @@ class Compress:
             if not all(pictures):
                 raise ValueError("a folder for --out takes pictures, a stream for each; give a file's name for arrays")
             every = list(itertools.chain(*pictures))
-            try:
-                check_names(name for _, name in every)
-            except StreamError as error:
-                raise ValueError(f"{error}; rename one, or compress them apart") from None
+            check_together(name for _, name in every)
             writable_folder(self._folder if self._folder.exists() else self._folder.parent)
             for path, name in every:
                 (files,) = groups_of([str(path)], progress=False)

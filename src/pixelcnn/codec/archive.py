@@ -14,7 +14,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from pixelcnn.levels import GREY_LEVELS, array_dtype, grey_values
 from pixelcnn.progress import progress_bar
 from pixelcnn.threads import in_order
 
-__all__ = ["FileImages", "picture_files", "read_files"]
+__all__ = ["FileImages", "check_together", "picture_files", "read_files"]
 
 _ARRAYS = (".npy", ".npz")
 _SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # white, red, green and blue of a PNG's cHRM
@@ -110,14 +110,19 @@ def read_files(
             for _ in each:
                 parts.append(next(results))
                 bar.update()
-    try:
-        check_names(entry.name for part in parts for entry in part.entries)
-    except StreamError as error:
-        raise ValueError(f"{error}; rename one, or compress them apart") from None
+    check_together(entry.name for part in parts for entry in part.entries)
     alike: dict[torch.Size, list[FileImages]] = {}
     for part in parts:
         alike.setdefault(part.images.shape[1:], []).append(part)
     return [_together(group) for group in alike.values()]
+
+
+def check_together(names: Iterable[str]) -> None:
+    """Raises ValueError if files of these names cannot be restored into one folder."""
+    try:
+        check_names(names)
+    except StreamError as error:
+        raise ValueError(f"{error}; rename one, or compress them apart") from None
 
 
 def picture_files(sources: Sequence[str]) -> list[list[tuple[Path, str]]]:

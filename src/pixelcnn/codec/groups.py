@@ -17,13 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pixelcnn.codec.entropy import Decoder
+from pixelcnn.codec.entropy import Decoder, encode
 from pixelcnn.conditions import Given
 from pixelcnn.exact import PreparedModel
 from pixelcnn.frequencies import TOTAL_BITS
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.sampling.native import warn_of_slower, why_not_native
 from pixelcnn.sampling.native.coding import NativeCoder
+from pixelcnn.sampling.native.coding import encode as encode_natively
 from pixelcnn.sampling.native.structures import CoderStruct
 from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.sampling.walk import Walk
@@ -68,6 +69,10 @@ class GroupCoder:
         self.native = reason is None
         """Whether compiled code does the work; else PyTorch does, which has threads of its own."""
         self._idle: dict[int, deque[NativeCoder]] = {}
+
+    def encode(self, edges: NDArray[np.uint32]) -> bytes:
+        """See `pixelcnn.codec.entropy.encode`."""
+        return encode_natively(edges) if self.native else encode(edges)
 
     def label_edges(self, labels: Tensor) -> NDArray[np.uint32]:
         """Where the frequencies of classes start and stop, (N, 2)."""

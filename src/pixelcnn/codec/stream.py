@@ -28,7 +28,6 @@ from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import load
 from pixelcnn.models.folder import shipped_models
 from pixelcnn.progress import progress_bar
-from pixelcnn.sampling.native.coding import encode as encode_natively
 from pixelcnn.threads import in_order
 
 __all__ = ["Stream", "compress", "decompress", "decompress_with_labels", "find_model"]
@@ -141,8 +140,7 @@ def _payloads(
             for part in chunk:
                 edges.append(next(results))
                 done(part.stop - part.start)
-            symbols = np.concatenate(edges)
-            yield encode_natively(symbols) if coder.native else entropy.encode(symbols)
+            yield coder.encode(np.concatenate(edges))
 
 
 def _payloads_in_parts(
@@ -152,14 +150,13 @@ def _payloads_in_parts(
     labels, condition = given
     conditional = labels is not None or condition is not None
     coder = GroupCoder(prepared, conditional=conditional, threads=torch.get_num_threads())
-    encoded = encode_natively if coder.native else entropy.encode
     pixels = len(images) * math.prod(header.shape[1:])
     with progress_bar(f"compressing {len(images)}", pixels, "px", show=progress) as bar:
         for k in range(header.chunks):
             label, maps = (None if each is None else each[k : k + 1] for each in given)
-            parts = [] if label is None else [encoded(coder.label_edges(label))]
+            parts = [] if label is None else [coder.encode(coder.label_edges(label))]
             for edges in coder.edges_in_parts(images[k : k + 1], (label, maps)):
-                parts.append(encoded(edges))
+                parts.append(coder.encode(edges))
                 bar.update(len(edges) // header.shape[0])
             yield b"".join(_PART.pack(len(part)) + part for part in parts)
 
