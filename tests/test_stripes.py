@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn import stripes
+from pixelcnn import bounded
 from pixelcnn.exact import prepare
 
 MODELS = {
@@ -40,9 +40,9 @@ def test_the_whole_images_likelihood(made, rows, monkeypatch):
     model, images, given = made
     whole = model.log_prob_map(images, **given)
     widest = max(layer.out_channels for layer in model.masked_layers if layer is not model.logit_layer)
-    monkeypatch.setattr(stripes, "_BYTES", rows * 12 * widest * 8.0)
+    monkeypatch.setattr(bounded, "_STRIPE_BYTES", rows * 12 * widest * 8.0)
     condition = model.condition_of(given.get("labels"), 2, given.get("condition"))
-    assert len(stripes.stripes_of(model, condition)) > 1
+    assert len(bounded.stripes_of(model, condition)) > 1
     assert (model.log_prob_map(images, **given) - whole).abs().max() < 1e-12
 
 
@@ -53,21 +53,21 @@ def test_exact_models_to_the_bit(name, monkeypatch):
     images = torch.randint(3, (1, 1, 40, 6), dtype=torch.uint8)
     given = {"condition": torch.rand(1, 2, 20, 3)} if name == "map" else {}
     whole = model.log_prob_map(images, **given)
-    monkeypatch.setattr(stripes, "_BYTES", 1.0)
+    monkeypatch.setattr(bounded, "_STRIPE_BYTES", 1.0)
     assert torch.equal(model.log_prob_map(images, **given), whole)
 
 
 @pytest.mark.parametrize("options", [{"places": True}, {"attention": 1}, {"context": (2,)}])
 def test_networks_that_see_where_they_are_are_not_cut(options, monkeypatch):
-    monkeypatch.setattr(stripes, "_BYTES", 1.0)
+    monkeypatch.setattr(bounded, "_STRIPE_BYTES", 1.0)
     model = pixelcnn.GatedPixelCNN((1, 40, 6), filters=4, layers=2, **options)
-    assert stripes.stripes_of(model, None) == []
+    assert bounded.stripes_of(model, None) == []
 
 
 def test_the_stripes_are_the_image(monkeypatch):
-    monkeypatch.setattr(stripes, "_BYTES", 1.0)
+    monkeypatch.setattr(bounded, "_STRIPE_BYTES", 1.0)
     model = pixelcnn.GatedPixelCNN((1, 41, 6), filters=4, layers=2)
-    found = stripes.stripes_of(model, None)
+    found = bounded.stripes_of(model, None)
     assert [row for stripe in found for row in stripe.own] == list(range(41))
     assert max(len(stripe.seen) for stripe in found) <= 2 * len(found[0].own)
 

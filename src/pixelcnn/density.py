@@ -86,7 +86,7 @@ class DensityModel(Bounded):
 
         Returns:
             (N,), float32 (float64 for a model in float64). Without gradients, memory does not grow with N beyond the
-            result of `log_prob_map`, nor with the images' height, see `pixelcnn.stripes`.
+            result of `log_prob_map`, nor with the images' height, see `pixelcnn.bounded`.
 
         Raises:
             ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.

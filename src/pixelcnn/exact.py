@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pixelcnn.arguments import ArrayLike
 from pixelcnn.arithmetic import GRID, Arithmetic, Precision, grid
 from pixelcnn.arithmetic.mixture import MAX_MIXTURES
+from pixelcnn.bounded import in_stripes, stripes_of
 from pixelcnn.config import architecture_of
 from pixelcnn.density import DensityModel
 from pixelcnn.frequencies import Frequencies
@@ -30,7 +31,6 @@ from pixelcnn.operations.attention import MAX_EXACT_PIXELS
 from pixelcnn.sampling.autoregressive import MakeView
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
-from pixelcnn.stripes import in_stripes, stripes_of
 
 __all__ = ["PreparedModel", "prepare"]
 
