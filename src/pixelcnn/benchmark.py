@@ -101,12 +101,7 @@ def reference_seconds(model: AutoregressiveModel, n: int, forwards: int = 2) -> 
 
 
 def sampling_seconds(
-    model: AutoregressiveModel,
-    n: int,
-    labels: Tensor | None = None,
-    *,
-    engine: Engine = "fast",
-    seconds: float = 1.0,
+    model: AutoregressiveModel, n: int, labels: Tensor | None = None, *, engine: Engine = "fast", seconds: float = 1.0
 ) -> list[float]:
     """Durations of at least three calls that draw n images, for about `seconds`, after two calls to warm up."""
     return _times(functools.partial(model.sample, n, labels, engine=engine), model.device, seconds)

@@ -175,10 +175,7 @@ def _joint(model: AnyModel, images: Tensor, condition: Tensor | None, *, progres
 
 
 def checked_data(
-    model: AnyModel,
-    images: ArrayLike,
-    labels: ArrayLike | None,
-    condition: ArrayLike | None,
+    model: AnyModel, images: ArrayLike, labels: ArrayLike | None, condition: ArrayLike | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Images, at least one, labels and condition as tensors.
 
@@ -191,14 +188,7 @@ def checked_data(
     return images, *model.checked_given(labels, condition, len(images))
 
 
-def log_probs(
-    model: AnyModel,
-    images: Tensor,
-    given: Given,
-    description: str,
-    *,
-    progress: bool,
-) -> Tensor:
+def log_probs(model: AnyModel, images: Tensor, given: Given, description: str, *, progress: bool) -> Tensor:
     """Log-likelihoods in nats, computed one slice at a time.
 
     Args:

@@ -33,15 +33,7 @@ from pixelcnn.arithmetic import grid
 from pixelcnn.arithmetic.mixture import Mixture, Resolution
 from pixelcnn.levels import level_dtype
 
-__all__ = [
-    "MAX_LOG_SCALE",
-    "Bernoulli",
-    "Categorical",
-    "Likelihood",
-    "LogisticMixture",
-    "draw",
-    "likelihood_of",
-]
+__all__ = ["MAX_LOG_SCALE", "Bernoulli", "Categorical", "Likelihood", "LogisticMixture", "draw", "likelihood_of"]
 
 MAX_LOG_SCALE = 100.0
 """The log-scales of logistic distributions are at most this, where a level other than the lowest and highest has a

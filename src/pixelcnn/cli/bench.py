@@ -54,12 +54,7 @@ class Bench:
         model = options.loaded(self.model, self.device)
         engine = engine_of(model, self.engine).name
         rows = bench(
-            model,
-            list(self.batches),
-            engine=self.engine,
-            reference=self.reference,
-            seconds=self.seconds,
-            progress=True,
+            model, list(self.batches), engine=self.engine, reference=self.reference, seconds=self.seconds, progress=True
         )
         rate = matrix_rate(model.device)
         c, h, w = model.image_shape

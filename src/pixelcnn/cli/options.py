@@ -35,8 +35,7 @@ ENGINES = (
 ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help=MODEL)]
 Device = Annotated[str, tyro.conf.arg(help="`auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`.")]
 BitDepth = Annotated[
-    int | None,
-    tyro.conf.arg(help="Bits per value of pictures that are stored with 16 bits, as for `pixelcnn train`."),
+    int | None, tyro.conf.arg(help="Bits per value of pictures that are stored with 16 bits, as for `pixelcnn train`.")
 ]
 Condition = Annotated[
     str | None,

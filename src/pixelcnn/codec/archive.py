@@ -364,13 +364,7 @@ def _levels_of_greys(levels: int) -> np.ndarray:
 
 
 def _array(
-    source: str,
-    shape: tuple[int, int, int],
-    levels: int,
-    classes: int | None,
-    layout: Layout | None,
-    *,
-    progress: bool,
+    source: str, shape: tuple[int, int, int], levels: int, classes: int | None, layout: Layout | None, *, progress: bool
 ) -> FileImages:
     path = Path(source)
     if path.suffix.lower() in _ARRAYS and path.is_file():

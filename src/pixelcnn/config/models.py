@@ -133,10 +133,7 @@ class _WideFieldConfig(_MapConfig):
             self,
             {
                 "first_kernel": _odd_width(first, 3),
-                "kernel_size": (
-                    all(_odd_width(size, 1)[0] for size in sizes),
-                    f"hold odd integers in 1..{MAX_KERNEL}",
-                ),
+                "kernel_size": (all(_odd_width(size, 1)[0] for size in sizes), f"hold odd integers in 1..{MAX_KERNEL}"),
                 "context": (
                     all(is_int(scale) and 2 <= scale <= MAX_SCALE for scale in scales),
                     f"hold integers in 2..{MAX_SCALE}",

@@ -122,10 +122,7 @@ class TrainConfig:
             "minutes": (self.minutes is None or self.steps is None, f"be None for a run of {self.steps} steps"),
             "accumulate": (self.accumulate <= self.batch_size, f"be at most the batch size of {self.batch_size}"),
             "weight_decay": _decay_rule(self.weight_decay, self.learning_rate),
-            "shift": (
-                self.shift < min(height, width),
-                f"be less than the images' {height} rows and {width} columns",
-            ),
+            "shift": (self.shift < min(height, width), f"be less than the images' {height} rows and {width} columns"),
             "orders": (
                 self.orders < 8 or height == width,
                 f"be at most 4 for images of {height} rows and {width} columns, which are not square",

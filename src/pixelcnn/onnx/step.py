@@ -34,15 +34,7 @@ from torch import Tensor
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.levels import array_dtype
 from pixelcnn.models.base import AutoregressiveModel
-from pixelcnn.onnx.graph import (
-    Graph,
-    add_conditions,
-    check_model,
-    image_features,
-    kernel_rows,
-    kind_of,
-    mixture_params,
-)
+from pixelcnn.onnx.graph import Graph, add_conditions, check_model, image_features, kernel_rows, kind_of, mixture_params
 from pixelcnn.operations import IMAGE, Node
 from pixelcnn.sampling.schedule import Schedule, schedule_of
 

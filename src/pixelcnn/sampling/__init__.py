@@ -121,10 +121,7 @@ def engine_named(name: str) -> tuple[type[Sampler], WhyNot]:
 
 
 def engine_of(
-    model: Autoregressive,
-    engine: str,
-    precision: Precision | None = None,
-    particles: bool = False,
+    model: Autoregressive, engine: str, precision: Precision | None = None, particles: bool = False
 ) -> type[Sampler]:
     """The class that an engine's name stands for, given the model, this machine and the precision, or for particles.
 

@@ -38,7 +38,7 @@ __all__ = ["ResidentStepper"]
 _BURST = 50  # steps between two looks at their results, at most
 _BURST_SECONDS = 0.5  # and how long they may take: a signal waits for them
 _COMPILING: dict[str, str | int | bool | Callable[..., Any]] = {
-    "constant_and_index_propagation": False,  # it would compute dropout's hashes, which wrap, in unbounded integers
+    "constant_and_index_propagation": False  # it would compute dropout's hashes, which wrap, in unbounded integers
 }
 
 

@@ -13,13 +13,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.app import parts
-from pixelcnn.app.compressing import (
-    Compressed,
-    Decompressed,
-    compressed,
-    decompressed,
-    max_images,
-)
+from pixelcnn.app.compressing import Compressed, Decompressed, compressed, decompressed, max_images
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.served import TEST_IMAGES, Limits, Served
 from pixelcnn.app.uploads import as_image, from_base64, picture_field, received, upload_field
