@@ -18,7 +18,7 @@ import pytest
 from made import noise, opened, picture, pictures
 from pixelcnn.cli import main
 from pixelcnn.datasets import cache as module
-from pixelcnn.datasets import pictures as decoding
+from pixelcnn.datasets import picture_source as decoding
 from pixelcnn.datasets.arrays import ArraySource
 
 
@@ -216,12 +216,12 @@ def test_what_is_written_to_the_tensors_does_not_reach_it():
 
 SCRIPT = """
     import sys, time
-    from pixelcnn.datasets import open_training, pictures
-    whole = pictures.to_levels
+    from pixelcnn.datasets import open_training, picture_source
+    whole = picture_source.to_levels
     def slow(*arguments):
         time.sleep(0.05)
         return whole(*arguments)
-    pictures.to_levels = slow
+    picture_source.to_levels = slow
     print("begun", flush=True)
     open_training("photos", "clean", 256)
 """

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pixelcnn.arithmetic import GRID, Arithmetic, grid
-from pixelcnn.operations import ConditionMap, MapEncoder
+from pixelcnn.operations import ConditionMap
+from pixelcnn.operations.condition_map import MapEncoder
 
 
 def encoder_of(numbers=1, categories=0, features=32):
