@@ -1,6 +1,6 @@
 """How often float32 rounding makes two engines draw different images, and whether rounding is all that it is.
 
-    python benchmarks/agreement.py [--model mnist] [--n 10000]                       # fast against the reference
+    python benchmarks/agreement.py [--model mnist-seed] [--n 10000]                       # fast against the reference
     python benchmarks/agreement.py --device cuda [--engine graph] [--n 10000]       # the CPU against a GPU
 
 By causality one full forward of a finished image gives the parameters that the reference sees at each of its steps, so
@@ -37,7 +37,7 @@ NEAR = 1e-5
 class Options:
     """What to count."""
 
-    model: str = "mnist"
+    model: str = "mnist-seed"
     """A shipped model's name or a model's folder."""
     n: int = 10_000
     """Images."""

@@ -198,7 +198,7 @@ def tables(options: Options) -> Iterable[Table]:
     """One after another."""
     threads = options.threads
     images, labels = (part[: options.images] for part in pixelcnn.datasets.mnist("test"))
-    own = [ours("`mnist`", "mnist", images), ours("`mnist` and the classes", "mnist", images, labels)]
+    own = [ours("`mnist-seed`", "mnist-seed", images), ours("`mnist` and the classes", "mnist", images, labels)]
     yield measure("MNIST, thresholded", images, 2, own, options.one_by_one, threads)
     if options.gray:
         images = pixelcnn.datasets.mnist("test", 256)[0][: options.images]
@@ -216,7 +216,7 @@ def main(options: Options) -> None:
     machine, rates = Machine.of(cpu), [matrix_rate(cpu)]
     found = list(tables(options))
     coders = {}
-    for name, levels, count in (("mnist", 2, options.coder), ("mnist-gray", 256, options.coder // 5)):
+    for name, levels, count in (("mnist-seed", 2, options.coder), ("mnist-gray", 256, options.coder // 5)):
         if count and (levels == 2 or options.gray):
             images = pixelcnn.datasets.mnist("test", levels)[0][:count]
             coders[f"{count} images by `{name}`"] = yardstick(prepare(pixelcnn.load(name)), images)

@@ -1,6 +1,6 @@
 """Completion: the middle rows of MNIST's test images hidden, by particles and by plain ancestral sampling.
 
-    python benchmarks/completion.py [--model mnist] [--images 64] [--particles 256] [--out benchmarks-out]
+    python benchmarks/completion.py [--model mnist-seed] [--images 64] [--particles 256] [--out benchmarks-out]
 
 The likelihoods are those of whole images: of the true one, of the particles' draws, and of ancestral sampling, which
 ignores what is known below and pastes it. Writes completion.json, completion.md and completion.png (a panel of 6
@@ -34,7 +34,7 @@ from table import markdown, short
 class Options:
     """What to complete."""
 
-    model: str = "mnist"
+    model: str = "mnist-seed"
     """A model of MNIST in black and white."""
     images: int = 64
     """The first so many test images."""

@@ -1,6 +1,6 @@
 """Sampling on a GPU by engine, precision and batch: latency, images per second, memory.
 
-    python benchmarks/gpu.py [--model mnist] [--out gpu.json] [--total 1000000]
+    python benchmarks/gpu.py [--model mnist-seed] [--out gpu.json] [--total 1000000]
 
 Times are of whole calls of `model.sample`, until the images are there, after two calls that compile, capture and warm
 up. What fails is one line of the table; the others go on. `--total` draws that many images in chunks that are thrown
@@ -36,7 +36,7 @@ ENGINES: tuple[tuple[Engine, Precision | None], ...] = (
 class Options:
     """What to measure."""
 
-    model: str = "mnist"
+    model: str = "mnist-seed"
     """A shipped model's name or a model's folder."""
     device: str = "cuda"
     """`cuda` or `cuda:N`; `cpu` tries the script."""

@@ -25,7 +25,7 @@ from pixelcnn.devices import device_of
 class Options:
     """What to measure."""
 
-    model: str = "mnist"
+    model: str = "mnist-seed"
     """A shipped model's name or a model's folder."""
     batches: tuple[int, ...] = (1, 4, 16, 64)
     """Images drawn at a time."""

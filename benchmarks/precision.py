@@ -1,6 +1,6 @@
 """What `precision="bf16"` costs: the KL divergence of its distribution q from the float32 model's p.
 
-    python benchmarks/precision.py [--model mnist] [--n 500] [--device cpu]
+    python benchmarks/precision.py [--model mnist-seed] [--n 500] [--device cpu]
 
 Over images x of p two means estimate KL(p || q), of which the second has a far smaller variance:
 
@@ -30,7 +30,7 @@ from pixelcnn.progress import progress_bar
 class Options:
     """What to measure."""
 
-    model: str = "mnist"
+    model: str = "mnist-seed"
     """A shipped model's name or a model's folder."""
     n: int = 500
     """Images."""

@@ -55,7 +55,7 @@ class Options:
     """What to run in full although it takes long: `baseline`: keras-tensorflow at batch 4, once; `all` takes a day."""
     turn: float = 3.0
     """Seconds that a competitor which is not run in full measures in each of its turns."""
-    model: str = "mnist"
+    model: str = "mnist-seed"
     """A shipped model's name or a model's folder; the baseline's is always the seed network, with fresh weights."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`, of the PyTorch competitors."""

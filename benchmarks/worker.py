@@ -45,7 +45,7 @@ class Options:
     """The competitor."""
     batch: int = 4
     """Images."""
-    model: str = "mnist"
+    model: str = "mnist-seed"
     """A shipped model's name or a model's folder."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""

@@ -32,14 +32,16 @@ def test_the_whole_of_it(tmp_path, capsys, monkeypatch):
     assert text in capsys.readouterr().out
     (table,) = json.loads((tmp_path / "codec.json").read_text())["tables"]
     images = pixelcnn.datasets.mnist("test")[0][:3]
-    model = prepare(pixelcnn.load("mnist"))
+    model = prepare(pixelcnn.load("mnist-seed"))
     together, each = ({m["codec"]: m for m in table[name]} for name in ("together", "each"))
-    assert together["ours, `mnist`"]["size"] == len(pixelcnn.compress(model, images))
-    assert each["ours, `mnist`"]["size"] == sum(len(pixelcnn.compress(model, images[k : k + 1])) for k in range(2))
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "`mnist`**" in line]
+    assert together["ours, `mnist-seed`"]["size"] == len(pixelcnn.compress(model, images))
+    assert each["ours, `mnist-seed`"]["size"] == sum(len(pixelcnn.compress(model, images[k : k + 1])) for k in range(2))
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "`mnist-seed`**" in line
+    ]
     assert [row[:3] for row in rows] == [
-        ["**ours, `mnist`**", str(found["size"]), f"{found['size'] / n:.2f}"]
-        for found, n in ((together["ours, `mnist`"], 3), (each["ours, `mnist`"], 2))
+        ["**ours, `mnist-seed`**", str(found["size"]), f"{found['size'] / n:.2f}"]
+        for found, n in ((together["ours, `mnist-seed`"], 3), (each["ours, `mnist-seed`"], 2))
     ]
     assert (tmp_path / "codec.png").read_bytes().startswith(b"\x89PNG")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import pixelcnn
 from competitors import Absent, Worker
 from plots import plot_sampling, plot_scaling
-from sampling import different
+from sampling import Options, different
 from table import Row, markdown, sampling_table, short, training_table
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -85,7 +86,7 @@ def test_markdown_columns_are_aligned():
 
 def test_a_competitor_that_cannot_start_says_why():
     """Keras is not in this environment: its worker ends with an error, which the table then shows."""
-    environment = {"batch": 1, "model": "mnist", "device": "cpu"}
+    environment = {"batch": 1, "model": "mnist-seed", "device": "cpu"}
     with pytest.raises(Absent, match="No module named 'keras'"):
         Worker.sampling("keras-jax", keras_python=Path(sys.executable), **environment)
     with pytest.raises(Absent, match="not installed"):
@@ -110,6 +111,14 @@ def test_plots(tmp_path):
     plot_scaling([(8, 2.0, 90.0), (28, 1.0, 900.0)], [(5, 1.0, 900.0)], "a machine", tmp_path / "scaling.png")
     for name in ("sampling.png", "scaling.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_our_network_is_the_baselines():
+    """Another one would leave the competitors with Keras out of the table."""
+    ours, example = pixelcnn.load(Options().model), pixelcnn.PixelCNN()
+    assert {name: p.shape for name, p in ours.named_parameters()} == {
+        name: p.shape for name, p in example.named_parameters()
+    }
 
 
 def test_the_baseline_pins_every_version():
