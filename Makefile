@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install  ## Train on MNIST by class for a minute and draw digits of each class into demo/.
 	$(BIN)/python examples/demo.py
 
-test: install  ## Run the test suite, a process a core (a few minutes).
+test: install  ## Run the test suite, a process per core (a few minutes).
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: install  ## Run the tests that take many seconds each, which CI runs as well (a few minutes).

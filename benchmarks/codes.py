@@ -58,7 +58,7 @@ def main(options: Options) -> None:
     rows = [
         ("one draw of the batch", duration(seconds)),
         ("per grid", duration(seconds / options.batch)),
-        ("per grid, one full forward a position", duration(forwards / options.batch)),
+        ("per grid, one full forward pass per position", duration(forwards / options.batch)),
         ("ratio", f"{forwards / seconds:,.0f}"),
         ("4 x 4 grids equal to the reference sampler's", "yes" if same else "NO"),
         ("largest memory of the process", f"{peak_bytes(model.device) / 2**20:,.0f} MiB"),

@@ -1,4 +1,4 @@
-"""Drawing images by every family: the fast engine against one full forward a sub-pixel, at MNIST's size.
+"""Drawing images by every family: the fast engine against one full forward pass per sub-pixel, at MNIST's size.
 
     python benchmarks/families.py [--batch 16] [--device cpu] [--out benchmarks-out]
 
@@ -98,7 +98,7 @@ def main(options: Options) -> None:
             print(f"{name}: {results[-1]['ratio']:.0f}", flush=True)
     rates.append(matrix_rate(device))
     header = ["network", "parameters", "engine", "steps", "seconds", "min .. max", "ms per image", "useful GFLOP/s",
-              "a full forward a sub-pixel", "times fast"]  # fmt: skip
+              "full forward per sub-pixel", "times fast"]  # fmt: skip
     rows = []
     for result in results:
         ours, theirs = result["seconds"], result["reference_seconds"]

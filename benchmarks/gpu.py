@@ -79,7 +79,7 @@ def main(options: Options) -> None:
         try:
             entry |= timed(work, runs, warm=min(2, runs - 1))
             said = f"{entry['median'] * 1e3:9.2f} ms ({entry['least'] * 1e3:.2f} .. {entry['most'] * 1e3:.2f})"
-            print(f"{part:8} n {n:6} {what}: {said} {n / entry['median']:9.0f} a second, {entry['mib']:.0f} MiB")
+            print(f"{part:8} n {n:6} {what}: {said} {n / entry['median']:9.0f} per second, {entry['mib']:.0f} MiB")
         except (RuntimeError, ValueError, AssertionError, TypeError, ImportError) as error:
             entry["error"] = f"{type(error).__name__}: {error}"
             print(f"{part:8} n {n:6} {what}: {entry['error'][:300]}")

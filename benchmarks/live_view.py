@@ -1,4 +1,4 @@
-"""What it costs to watch the images grow: `sample_steps`, one canvas a step, beside `sample`.
+"""What it costs to watch the images grow: `sample_steps`, one canvas per step, beside `sample`.
 
     python benchmarks/live_view.py [--model NAME] [--batches 4 16 64] [--rounds 15]
 

@@ -27,7 +27,7 @@ _STYLES = {  # colour says what computes, line and marker say how
 
 
 def plot_sampling(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Seconds an image against the batch size, a line for each competitor."""
+    """Seconds per image against the batch size, a line for each competitor."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     drawn = [row for row in rows if row.seconds]
@@ -52,7 +52,7 @@ def plot_scaling(
     """Microseconds per pixel against the image's side and against depth.
 
     Args:
-        sides: Side, what `fast` takes, what one full forward a pixel takes.
+        sides: Side, what `fast` takes, what one full forward pass per pixel takes.
         depths: Residual blocks and the same.
         title: The hardware.
         path: A PNG file.
@@ -74,7 +74,7 @@ def plot_scaling(
 
 
 def plot_codec(tables: Sequence[tuple[str, Sequence[tuple[str, float, bool]]]], path: Path) -> None:
-    """Bytes an image, a bar for each codec, a panel for each kind of image.
+    """Bytes per image, a bar for each codec, a panel for each kind of image.
 
     Args:
         tables: A title and, for each codec, its name, its bytes per image and whether it is ours.

@@ -40,7 +40,7 @@ class Options:
     """What to measure."""
 
     batch: int = 128
-    """Images a step, of all processes together."""
+    """Images per step, of all processes together."""
     rounds: int = 5
     """Turns of each way."""
     steps: int = 3
@@ -69,7 +69,7 @@ def worker(options: Options) -> None:
 
 
 def measured(options: Options, processes: int, threads: int) -> float:
-    """Seconds a step, in a job of its own."""
+    """Seconds per step, in a job of its own."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     program = [__file__, "--worker", f"--batch={options.batch}", f"--steps={options.steps}"]
     done = subprocess.run(
@@ -93,7 +93,7 @@ def main(options: Options) -> None:
     for _ in range(options.rounds):
         for name, way in WAYS.items():
             seconds[name].append(measured(options, *way))
-            print(f"{name}: {seconds[name][-1]:.3f} s a step", file=sys.stderr)
+            print(f"{name}: {seconds[name][-1]:.3f} s per step", file=sys.stderr)
     rates.append(matrix_rate(device))
     least = statistics.median(seconds["1 process, 1 thread"])
     rows = []
@@ -102,7 +102,7 @@ def main(options: Options) -> None:
         spread = f"{min(seconds[name]):.2f} .. {max(seconds[name]):.2f} s"
         efficiency = f"{100 * speed / (processes * threads):.0f} %"
         rows.append([name, f"{median:.2f} s", spread, f"{options.batch / median:.1f}", f"{speed:.2f}", efficiency])
-    heads = ["way", "a step", "min .. max", "images/s", "speed", "efficiency"]
+    heads = ["setup", "time per step, median", "min .. max", "images/s", "speed", "efficiency"]
     text = markdown(heads, rows) + "\n" + machine.conditions(rates) + "\n"
     options.out.mkdir(parents=True, exist_ok=True)
     report = {"machine": dataclasses.asdict(machine), "batch": options.batch, "seconds": seconds}

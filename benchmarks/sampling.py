@@ -185,7 +185,7 @@ def report(results: Results, options: Options) -> str:
     image = multiply_adds(model)
     pixel = image // math.prod(model.image_shape[1:])
     text = f"""\
-Images of {shape} from `{options.model}`, {pixel:,} unmasked multiply-adds a pixel.
+Images of {shape} from `{options.model}`, {pixel:,} unmasked multiply-adds per pixel.
 {machine.conditions(rates)}
 Peak memory is {"the GPU's, as PyTorch allocates it" if machine.gpu else "the process's, libraries included"}.
 

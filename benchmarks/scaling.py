@@ -1,10 +1,10 @@
-"""What a pixel costs against the image's side and against the network's depth: ours, and a full forward a pixel.
+"""What a pixel costs against the image's side and against the network's depth: ours, and a full forward pass per pixel.
 
     python benchmarks/scaling.py [--batch 64] [--device cpu] [--out benchmarks-out]
 
 Computed once, each pixel costs the same however large the image is, apart from what a wavefront that is too short
-leaves idle; with a full forward a pixel, it costs as many pixels as the image has. The networks have fresh weights. All
-sizes take turns over several rounds. A full forward costs the same at each pixel, so a few are measured.
+leaves idle; with a full forward pass per pixel, it costs as many pixels as the image has. The networks have fresh
+weights. All sizes take turns over several rounds. A forward pass costs the same at each pixel, so a few are measured.
 
 Writes scaling.json, scaling.md and scaling.png into the folder `--out`.
 """
@@ -48,7 +48,7 @@ class Options:
     rounds: int = 3
     """Turns of each size."""
     forwards: int = 2
-    """Full forwards in each of the reference's turns, of which there is one for each size."""
+    """Full forward passes in each of the reference's turns, of which there is one for each size."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     out: Path = Path("benchmarks-out")
@@ -65,7 +65,7 @@ class Size:
     seconds: list[float] = field(default_factory=list)
     """A whole batch by `fast`, each time."""
     reference_seconds: float = 0.0
-    """A whole batch by one full forward a pixel, scaled from a few."""
+    """A whole batch by one full forward pass per pixel, scaled from a few."""
     multiply_adds: int = 0
     """Of an image."""
 
@@ -80,7 +80,7 @@ class Size:
         return statistics.median(self.seconds) / (batch * self.side**2) * 1e6
 
     def reference_pixel_us(self, batch: int) -> float:
-        """Microseconds per pixel by a full forward for each."""
+        """Microseconds per pixel by a full forward pass for each."""
         return self.reference_seconds / (batch * self.side**2) * 1e6
 
 
@@ -113,8 +113,8 @@ def table(sizes: Sequence[Size], name: str, base: int, batch: int, rate: float) 
                 short(full / own),
             )
         )
-    header = [name, "steps", "median", "min .. max (runs)", "a pixel", f"times that at {base}", "useful GFLOP/s"]
-    header += ["of the machine's", "a full forward a pixel", "times fast"]
+    header = [name, "steps", "median", "min .. max (runs)", "per pixel", f"times that at {base}", "useful GFLOP/s"]
+    header += ["of the machine's", "full forward pass per pixel", "times fast"]
     return markdown(header, lines)
 
 
@@ -139,7 +139,7 @@ def main(options: Options) -> None:
     rates.append(matrix_rate(device))
 
     text = f"""\
-{options.batch} images at a time by `fast`, fresh weights; a full forward a pixel is scaled from {options.forwards}.
+{options.batch} images at a time by `fast`, fresh weights; full forward passes are scaled from {options.forwards}.
 {machine.conditions(rates)}
 
 Image side, at 5 residual blocks:

@@ -123,7 +123,7 @@ def training_table(rows: Sequence[Row], *, ours: str, gflop: float, rate: float)
                 f"{row.peak_bytes / 2**20:,.0f} MiB",
             )
         )
-    header = ["batch", "competitor", "a step, median", "min .. max (turns)", "images/s", f"times {ours}"]
+    header = ["batch", "competitor", "median per step", "min .. max (turns)", "images/s", f"times {ours}"]
     text = markdown([*header, "useful GFLOP/s", "of the machine's", "peak memory"], lines)
     about = {row.competitor: row.about for row in rows if row.about}
     return text + "\n" + "".join(f"\n- **{name}**: {what}." for name, what in about.items()) + _absent(rows)

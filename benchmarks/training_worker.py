@@ -37,7 +37,7 @@ class Options:
     name: Annotated[Literal["pytorch", "ours"], tyro.conf.Positional]
     """The competitor."""
     batch: int = 128
-    """Images a step."""
+    """Images per step."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
 

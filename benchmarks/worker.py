@@ -92,7 +92,7 @@ def competitor(name: Name, model: pixelcnn.AutoregressiveModel, n: int) -> Compe
 
     if name == "pytorch":
         return by_steps(
-            lambda: ReferenceSampler(model, Draw(n)), f"PyTorch {torch.__version__}, a full forward a sub-pixel"
+            lambda: ReferenceSampler(model, Draw(n)), f"PyTorch {torch.__version__}, a full forward pass per sub-pixel"
         )
     if name == "pytorch-compile":
         compiled = cast("Autoregressive", _Compiled(model))

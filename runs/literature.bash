@@ -2,7 +2,7 @@
 # evaluates, and prints the row for docs/results.md.
 #
 #   BUDGET=gpu|cpu   gpu: a large network for 100 epochs (default). cpu: the preset `fast` for MINUTES (default 60)
-#                    (validation comes on top, and takes one forward an image for each order)
+#                    (validation comes on top, and takes one forward pass per image for each order)
 #   ORDERS=8         scan orders of the ensemble: 1 (a single model), 2, 4 or 8
 #   DEVICE=auto      auto, cpu, cuda or cuda:N
 #   OUT=FOLDER       the run's folder, by default trained/literature-NAME

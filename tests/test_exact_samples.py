@@ -1,4 +1,4 @@
-"""Exact samples: those of one forward a sub-pixel, in every engine, batch and number of threads, to the bit."""
+"""Exact samples: those of one forward pass per sub-pixel, in every engine, batch and number of threads, to the bit."""
 
 import hashlib
 

@@ -61,7 +61,7 @@ def test_training_table():
     ]
     text = training_table(rows, ours="ours", gflop=0.5, rate=100.0)
     plain, ours = cells(text)
-    assert (plain["a step, median"], plain["min .. max (turns)"]) == ("2.00 s", "1.50 s .. 4.50 s (3)")
+    assert (plain["median per step"], plain["min .. max (turns)"]) == ("2.00 s", "1.50 s .. 4.50 s (3)")
     assert (plain["times ours"], ours["times ours"], ours["images/s"]) == ("2.00", "1.00", "32.0")
     assert (ours["useful GFLOP/s"], ours["of the machine's"], ours["peak memory"]) == ("16.0", "16.0 %", "256 MiB")
     assert "- **keras-jax** is not here at batch 32: No module named 'jax'." in text

@@ -133,6 +133,8 @@ def test_bench(model, capsys):
     printed = capsys.readouterr().out
     assert "of the eager engine" in printed
     assert "ratio" not in printed
+    assert main(["bench", model, "--batches", "1", "--seconds", "0.01", "--no-reference", "--engine", "reference"]) == 0
+    assert "30 steps of the reference engine" in capsys.readouterr().out
 
 
 def test_sample_separate(model):

@@ -171,6 +171,7 @@ def test_files_that_are_data_sources(tmp_path, capsys):
         (["grey", "a.png", "--keep-rows", "1", "--out", "a.png"], "--out must not be a.png, which is read"),
         (["grey", "a.png", "--mask", "mask.png", "--out", "./mask.png"], "--out must not be mask.png, which is read"),
         (["colour", "data.npz", "--keep-rows", "1", "--arrays", "data.npz"], "--arrays must not be data.npz, which is"),
+        (["grey", ".", "--keep-rows", "1"], "--out must lie outside ., whose files are read, got 'completions.png'"),
         (["grey", "a.png", "--keep-rows", "1", "--out", "panel.jpg"], "--out must end in .png, got 'panel.jpg'"),
         (["grey", "a.png", "--keep-rows", "1", "--arrays", "all.npy"], "--arrays must end in .npz, got 'all.npy'"),
         (["nobody", "a.png", "--keep-rows", "1"], "no model 'nobody'"),

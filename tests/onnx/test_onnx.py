@@ -1,4 +1,4 @@
-"""ONNX graphs in onnxruntime: the forward is torch's within 1e-5, and what the step's sampler draws is what we draw."""
+"""ONNX graphs in onnxruntime: the forward pass is torch's within 1e-5, and the step's sampler draws what we draw."""
 
 import subprocess
 import sys
@@ -90,7 +90,7 @@ def check_forward(model, kind, tmp_path, capsys):
     """Of the model, which is in a folder of that name."""
     file = tmp_path / "forward.onnx"
     assert main(["export-onnx", str(tmp_path / "model"), str(file), "--input", kind]) == 0
-    assert capsys.readouterr().out == f"wrote {file}: the forward, {file.stat().st_size:,} bytes\n"
+    assert capsys.readouterr().out == f"wrote {file}: the forward pass, {file.stat().st_size:,} bytes\n"
     checker.check_model(str(file), full_check=True)
     session = onnxruntime.InferenceSession(str(file))
     for n in (1, 5):

@@ -146,6 +146,7 @@ file.addEventListener("change", async () => {
     return;
   }
   const reader = new FileReader();
+  reader.onerror = () => (message.textContent = "The file cannot be read.");
   reader.onload = () => trigger("upload", { content: reader.result.slice(reader.result.indexOf(",") + 1) });
   reader.readAsDataURL(chosen);
 });

@@ -16,7 +16,7 @@ from pixelcnn.config.engines import Engine
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Time sampling on this machine, compared with the usual method of one full forward per sub-pixel.
+    """Time sampling on this machine, compared with the usual method of one full forward pass per sub-pixel.
 
     The speed counts only the arithmetic that no mask removes. Leave the machine idle meanwhile.
     """
@@ -26,7 +26,7 @@ class Bench:
     """Batch sizes: numbers of images drawn at a time."""
     engine: Annotated[Engine, tyro.conf.arg(help=f"{options.ENGINES}.")] = "fast"
     reference: bool = True
-    """Time a few full forwards too, for the ratio (--no-reference omits them)."""
+    """Time a few full forward passes too, for the ratio (--no-reference omits them)."""
     seconds: float = 1.0
     """Time spent on each batch size."""
     out: Path | None = None
@@ -59,14 +59,14 @@ class Bench:
         rate = matrix_rate(model.device)
         c, h, w = model.image_shape
         hardware = describe(model.device)
-        steps = schedule_of(model).wavefront.steps
+        steps = model.subpixels if engine == "reference" else schedule_of(model).wavefront.steps
         print(f"{self.model}: {h} x {w} x {c}, {model.levels} levels; {steps} steps of the {engine} engine")
         print(f"{hardware}, PyTorch {torch.__version__}; products of large matrices: {rate:,.0f} GFLOP/s")
         print(f"one image needs {2e-9 * multiply_adds(model):.3f} GFLOP that no mask removes")
         print()
         heading = f"{'images':>6}  {'seconds (fastest .. slowest)':<32}{'ms/image':>9}{'images/s':>10}"
         heading += f"{'GFLOP/s':>9}{'of rate':>9}"
-        print(heading + (f"{'one forward per sub-pixel':>26}{'ratio':>8}" if self.reference else ""))
+        print(heading + (f"{'one pass per sub-pixel':>26}{'ratio':>8}" if self.reference else ""))
         for row in rows:
             spread = f"{row.seconds:.4f} ({row.fastest:.4f} .. {row.slowest:.4f})"
             line = f"{row.n:>6}  {spread:<32}{1e3 * row.seconds / row.n:>9.2f}{row.n / row.seconds:>10.1f}"

@@ -87,6 +87,8 @@ class Complete:
             options.check_suffix("--arrays", self.arrays, ".npz")
         for option, path in (("--out", self.out), ("--arrays", self.arrays)):
             options.check_other_file(option, path, *self.image, self.mask)
+        if len(self.image) == 1:
+            options.check_outside("--out", self.out, self.image[0])
         model = self._in_size(options.loaded(self.model, self.device))
         known = self._known(model)
         images, labels, names, titles = self._read_images(model)

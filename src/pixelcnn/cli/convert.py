@@ -120,7 +120,7 @@ class ExportKeras:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOnnx:
-    """Write a model as an ONNX graph: its forward or, with --step, one step of its sampler.
+    """Write a model as an ONNX graph: its forward pass or, with --step, one step of its sampler.
 
     Works for all families, but not for models with attention or in float64, nor for mixtures. pixelcnn/onnx/step.py
     explains the step's inputs and outputs, and examples/sample_onnx.py draws with it the same images as `pixelcnn
@@ -129,13 +129,14 @@ class ExportOnnx:
 
     model: options.ModelName
     out: _Out
-    """The .onnx file. The forward takes `images` (N, C, H, W) and, for a conditional model, `labels` (-1: none),
+    """The .onnx file. The forward pass takes `images` (N, C, H, W) and, for a conditional model, `labels` (-1: none),
     `condition` (vectors or maps, NaN throughout: none) or both, and returns `params` (N, C, H, W, parameters): one
     logit for 2 levels, logits for more, or a mixture's parameters."""
     step: bool = False
-    """Write one step of the sampler, all pixels of a wavefront, instead of the forward."""
+    """Write one step of the sampler, all pixels of a wavefront, instead of the forward pass."""
     input: Literal["uint8", "float32"] = "uint8"
-    """Type of the forward's `images`; either way they hold levels. For more than 256 levels, int32 instead of uint8."""
+    """Type of the forward pass's `images`, which hold levels either way. For more than 256 levels, int32 instead of
+    uint8."""
 
     def run(self) -> None:
         """Writes."""
@@ -151,7 +152,8 @@ class ExportOnnx:
         model = load(self.model)
         content = step_graph(model) if self.step else full_graph(model, floating=self.input == "float32")
         write_file(self.out, content)
-        print(f"wrote {self.out}: {'a step of the sampler' if self.step else 'the forward'}, {len(content):,} bytes")
+        what = "a step of the sampler" if self.step else "the forward pass"
+        print(f"wrote {self.out}: {what}, {len(content):,} bytes")
 
 
 COMMANDS = {"convert-keras": ConvertKeras, "export-keras": ExportKeras, "export-onnx": ExportOnnx}

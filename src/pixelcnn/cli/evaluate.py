@@ -188,7 +188,7 @@ class ScoreCommand(_OnData):
     """A folder for maps of surprise: one PNG per image, with a colour bar in bits per pixel."""
     classify: bool = False
     """For a class-conditional model: add the most probable class of each image, by Bayes' rule, and its probability.
-    Takes one forward per class."""
+    Takes one forward pass per class."""
     labels: bool = False
     """For a class-conditional model: score each image given its class, if the data have classes."""
 

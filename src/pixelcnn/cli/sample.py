@@ -56,7 +56,7 @@ class Sample:
     engine: Annotated[
         Engine,
         tyro.conf.arg(
-            help=f"{options.ENGINES}; `reference` runs one full forward per sub-pixel: slow, and the same images."
+            help=f"{options.ENGINES}; `reference` runs one full forward pass per sub-pixel: slow, and the same images."
         ),
     ] = "fast"
     precision: Literal["float32", "bf16"] | None = None

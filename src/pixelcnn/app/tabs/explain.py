@@ -57,7 +57,9 @@ def model_html(served: Served) -> str:
             ("", (order, f"network {member}", f"{share:.4g}"))
             for order, member, share in zip(config.orders, config.members, model.shares, strict=True)
         ]
-        sections.append(_section("A mixture over scan orders", _table(("scan order", "drawn by", "weight"), rows)))
+        sections.append(
+            _section("A mixture over scan orders", _table(("scan order", "drawn by", "weight"), rows, "scan orders"))
+        )
     names = [f" of network {k}" if len(served.networks) > 1 else "" for k in range(len(served.networks))]
     for network, of in zip(served.networks, names, strict=True):
         sections += _figures(network, of)
@@ -121,7 +123,7 @@ def _layers(network: AutoregressiveModel) -> str:
         rows += [("px-inner" if block else "", _row(row, block)) for row in layers]
     total = sum(p.numel() for p in network.parameters())
     rows.append(("px-total", ("total, including masked weights", "", "", "", "", "", f"{total:,}")))
-    return _table(_COLUMNS, rows)
+    return _table(_COLUMNS, rows, "layers")
 
 
 def _row(row: LayerRow, block: str) -> tuple[str, ...]:
@@ -151,9 +153,9 @@ def _key(*entries: tuple[str, str]) -> str:
     return f'<p class="px-legend">{"".join(f"<span class=px-key-{kind}>{name}</span>" for kind, name in entries)}</p>'
 
 
-def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Rows of text, each with its class."""
+def _table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], name: str) -> str:
+    """Rows of text, each with its class; the name is what screen readers call the table."""
     lines = (
         f'<tr class="{kind}">{"".join(f"<td>{html.escape(cell)}</td>" for cell in cells)}</tr>' for kind, cells in rows
     )
-    return parts.table(lines, head, name="table")
+    return parts.table(lines, head, name=name)

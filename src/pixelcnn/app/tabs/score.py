@@ -149,6 +149,7 @@ def _classes(served: Served, images: Tensor) -> str:
 
 
 _PAD = (
-    '<div class="px-pad"><canvas width="280" height="280" role="img" aria-label="drawing area"></canvas>'
+    '<div class="px-pad">'
+    '<canvas width="280" height="280" role="img" aria-label="drawing area, for mouse or touch"></canvas>'
     '<button type="button" class="px-keep">Clear</button></div>'
 )
