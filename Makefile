@@ -13,7 +13,7 @@ OUT ?= notebooks/pixelcnn.ipynb
 
 .PHONY: help install demo test test-slow test-long test-browser test-keras lint docs notebook bench fuzz
 help:  ## Show the targets.
-	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1 \t\2/p' Makefile | expand -t 16
+	@awk -F ':.*##  *' '/^[a-z-]+:.*##/ {printf "make %-14s%s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED)  ## Make .venv with the package, its dependencies and the development tools.
 

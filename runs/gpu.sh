@@ -49,7 +49,7 @@ done
 step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-size 128 --ema 0.999 --protocol seed \
     --device cuda --out "$out/fast"
 step best "$python" -m pixelcnn train mnist --preset best --protocol seed --device cuda --out "$out/best"
-for name in mnist mnist-seed mnist-gray; do
+for name in mnist mnist-seed mnist-gray photos; do  # `photos` fetches its photographs from Debian's packages
     step "$name" env RECIPE=full DEVICE=cuda PYTHON="$python" "runs/$name.sh" "$out/trained"
     if [ -d "$out/trained/$name/model" ]; then cp -r "src/pixelcnn/pretrained/$name" "$out/shipped-$name"; fi
 done

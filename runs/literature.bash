@@ -8,7 +8,8 @@
 #   OUT=FOLDER       the run's folder, by default trained/literature-NAME
 #   PYTHON=python    an interpreter that has the package's dependencies, by default .venv/bin/python
 #
-# A run that was stopped goes on by the same command.
+# A run that was stopped goes on by the same command. (${size[@]+...} is for the Bash of macOS, to which an empty array is
+# unset.)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 budget=${BUDGET:-gpu}
@@ -30,7 +31,7 @@ literature() {  # literature NAME DATA TEST MODEL OPTIONS...: trains on DATA wit
     if [ "$budget" = cpu ]; then
         recipe=(--preset fast --minutes "${MINUTES:-60}" --sample-images 16)
     fi
-    "$python" -m pixelcnn train "$data" --model "$model" "${recipe[@]}" "${size[@]}" --orders "$orders" "$@" \
+    "$python" -m pixelcnn train "$data" --model "$model" "${recipe[@]}" ${size[@]+"${size[@]}"} --orders "$orders" "$@" \
         --device "${DEVICE:-auto}" --out "$out"
     result=$("$python" -m pixelcnn evaluate "$out" "$test" --device "${DEVICE:-auto}")
     echo "$result"

@@ -4,9 +4,9 @@
 # three hours. How it is called: see runs/shipped.bash.
 source "$(dirname "$0")/shipped.bash"
 sections=$runs/mnist-gray.md
-length=()
-if [ "$recipe" = short ]; then length=(--minutes 108); fi
+minutes=108
+if [ "$recipe" = full ]; then minutes=; fi
 pixelcnn train mnist --levels 256 --preset best --embedding 12 --first-kernel 9 --layers 6 --kernel-size 5 5 3 3 3 \
-    "${length[@]}" ${THREADS:+--threads "$THREADS"} --out "$runs/mnist-gray"
+    ${minutes:+--minutes "$minutes"} ${THREADS:+--threads "$THREADS"} --out "$runs/mnist-gray"
 evaluated "On the official test set" "$runs/mnist-gray" mnist:test >"$sections"
 ship mnist-gray <"$sections"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The shipped model `mnist-seed`: the network of the Keras example. RECIPE=short: 3 epochs on the clean split, 50 minutes
-# on two cores. RECIPE=full: the example's recipe exactly, 50 epochs on the `seed` split (half a day on two cores), and a
-# twin on the clean split, which the official test set is measured with. How it is called: see runs/shipped.bash.
+# The shipped model `mnist-seed`: the network of the Keras example. RECIPE=short: 3 epochs on the clean split, 56 minutes
+# on two cores. RECIPE=full: the example's recipe exactly, 50 epochs on the `seed` split (10 to 18 hours on two cores),
+# and a twin on the clean split, which the official test set is measured with. How it is called: see runs/shipped.bash.
 source "$(dirname "$0")/shipped.bash"
 sections=$runs/mnist-seed.md
 if [ "$recipe" = full ]; then

@@ -26,6 +26,7 @@ ship() {  # ship NAME <SECTIONS: the model of the run, with the sections at the 
     rm -rf "$target"
     cp -r "$runs/$name/model" "$target"
     cat >>"$target/README.md"
-    sed -i "s|load(\".\")|load(\"$name\")|; s|^license: unknown|license: apache-2.0|; s|$runs/||g
-        s|these weights: unknown|these weights: apache-2.0|" "$target/README.md"
+    sed "s|load(\".\")|load(\"$name\")|; s|^license: unknown|license: apache-2.0|; s|$runs/||g
+        s|these weights: unknown|these weights: apache-2.0|" "$target/README.md" >"$runs/card.md"
+    mv "$runs/card.md" "$target/README.md"  # and not sed -i, which macOS knows by other arguments
 }
