@@ -3,7 +3,7 @@
     python examples/vq.py [FOLDER]
 
 First the VQ-VAE, in plain PyTorch, and then the prior, for two minutes: 3.3 minutes in all on two cores. Everything is
-written into FOLDER, by default vq/. The five lines that concern this library are marked.
+written into FOLDER, by default vq/. The five statements that concern this library follow the comment "The prior".
 """
 
 from __future__ import annotations
