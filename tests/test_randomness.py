@@ -118,3 +118,9 @@ def test_mutations_replace_a_share_by_uniform_levels():
     assert abs(both - 6 * n * p) <= 6 * (6 * n * p * (1 - p)) ** 0.5
     assert torch.equal(mutations(images, indices, 0.0, levels, 7, 3), images)
     assert mutations(images[:4], indices[:4], 1.0, 2, 7, 3).amax() <= 1
+
+
+def test_no_images_are_drawn_and_mutated_as_well():
+    """A process has none of a batch that has fewer images than there are processes."""
+    nothing, indices = torch.zeros(0, 1, 2, 3, dtype=torch.uint8), torch.arange(0)
+    assert binarised(nothing, indices, 0, 0).shape == mutations(nothing, indices, 0.5, 2, 0, 0).shape == (0, 1, 2, 3)

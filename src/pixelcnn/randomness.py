@@ -169,7 +169,7 @@ def binarised(images: Tensor, indices: Tensor, seed: int, epoch: int | Tensor | 
         uint8 (N, C, H, W), 0 or 1.
     """
     states = _image_keys(indices, _PIXELS, seed, *(() if epoch is None else (epoch,)))
-    bits = _shift_right(_outputs(states[:, None], images[0].numel(), images.device), 32)
+    bits = _shift_right(_outputs(states[:, None], images.shape[1:].numel(), images.device), 32)
     white = bits * (GREY_LEVELS - 1) < images.flatten(1).to(torch.int64) << 32
     return white.to(level_dtype(2)).view_as(images)
 
@@ -189,7 +189,7 @@ def mutations(images: Tensor, indices: Tensor, share: float, levels: int, seed: 
         uint8 levels (N, C, H, W).
     """
     states = _image_keys(indices, _MUTATIONS, seed, epoch)
-    keys = _outputs(states[:, None], images[0].numel(), images.device)
+    keys = _outputs(states[:, None], images.shape[1:].numel(), images.device)
     replaced = _shift_right(keys, 32) < round(share * 2**32)
     drawn = (keys & 0xFFFFFFFF) * levels >> 32
     return torch.where(replaced, drawn.to(images.dtype), images.flatten(1)).view_as(images)

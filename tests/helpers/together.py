@@ -33,7 +33,9 @@ from tiny import TINY, metrics_of, run, stripes
 
 PLAIN = dataclasses.replace(TINY, ema=None)
 RICH = dataclasses.replace(
-    TINY, batch_size=7, accumulate=2, clip_norm=0.05, weight_decay=0.1, dropout=0.3, shift=1, schedule="cosine"
+    TINY,
+    **{"batch_size": 7, "accumulate": 2, "clip_norm": 0.05, "weight_decay": 0.1, "schedule": "cosine"},
+    **{"dropout": 0.3, "shift": 1, "mutate": 0.1},
 )
 FAMILIES = {
     "gated": GatedPixelCNNConfig(image_shape=(1, 6, 7), filters=4, layers=2, num_classes=3),
