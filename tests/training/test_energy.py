@@ -16,6 +16,7 @@ from pixelcnn.training import History, Interrupted
 from pixelcnn.training.checkpoint import load_newest
 from pixelcnn.training.energy import EnergyStepper
 from pixelcnn.training.gradient import parts_of
+from pixelcnn.training.watch import LossWatch
 
 FIT = {"beta": 0.4, "steps": 7, "batch_size": 32, "n": 100, "progress": False, "report_steps": 3}
 
@@ -101,6 +102,36 @@ def test_one_model_knows_a_range_of_temperatures_from_zero_on():
     assert not torch.equal(
         model.log_prob(model.sample(1, seed=0), [[0.0]]), model.log_prob(model.sample(1, seed=0), [[0.3]])
     )
+
+
+def test_a_model_that_is_right_at_every_temperature_has_not_diverged(monkeypatch):
+    """A single temperature per step moves the loss by more than half of what there is to lose."""
+    images = next(every_image((1, 3, 3), 2))
+    energies, generator, right = Ising()(images), torch.Generator().manual_seed(0), [True]
+
+    def exact_draws(_, betas, *args, **options):
+        log_p = torch.log_softmax(-betas * energies * right[0], 1)
+        chosen = torch.multinomial(log_p.exp(), 1, generator=generator)
+        return images[chosen[:, 0]], log_p.gather(1, chosen)[:, 0]
+
+    model, watch = tiny(condition_dim=1), LossWatch()
+    config = EnergyConfig(beta=(0.0, 1.0), steps=1100, batch_size=16, anneal=0.0)
+    stepper = EnergyStepper(model, Ising(), config)
+    monkeypatch.setattr(model, "sample", exact_draws)
+    monkeypatch.setattr(stepper, "_add_gradient", lambda *_: None)
+    monkeypatch.setattr(stepper, "update", lambda _: torch.zeros(()))
+
+    def most_off(steps):
+        off = []
+        for _ in range(steps):
+            result = stepper.step(0.0)
+            watch.see(result.excess, 2, result.spread)
+            off.append(watch.steps_off)
+        return max(off)
+
+    assert most_off(1100) < 20
+    right[0] = False  # all is lost
+    assert most_off(550) >= 500
 
 
 @pytest.mark.parametrize("options", [{}, {"ema": 0.9, "optimizer": "muon", "precision": "bf16"}])

@@ -64,13 +64,13 @@ class RunState:
     record: dict[str, Any] = field(default_factory=dict)
     """The run's record as JSON values, see `pixelcnn.training.record`."""
 
-    def add_step(self, nats: float, gradient_norm: float, loss: float, levels: int) -> None:
-        """Adds a step: the sum of its negative log-likelihoods, and their mean per sub-pixel as the loss."""
+    def add_step(self, nats: float, gradient_norm: float, loss: float, levels: int, spread: float = 0.0) -> None:
+        """Adds a step: the sum of its negative log-likelihoods, and what the watch sees, see `LossWatch.see`."""
         self.step += 1
         self.epoch_nats += nats
         self.epoch_gradient_norm += gradient_norm
         self.epoch_gradient_norm_max = max(self.epoch_gradient_norm_max, gradient_norm)
-        self.watch.see(loss, levels)
+        self.watch.see(loss, levels, spread)
 
     def end_epoch(self, line: dict[str, Any]) -> None:
         """Adds a finished epoch, by its line of metrics.jsonl."""

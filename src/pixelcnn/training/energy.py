@@ -10,7 +10,7 @@ range, in groups whose baselines are their own.
 
 A run is a function of its configuration, the model's first weights and the energy; it stops and resumes as those of
 `pixelcnn.training.run`, in the same kind of folder, by one process. What the watch sees is the loss above that of
-uniform images at the same temperatures, so that it may fall as these do.
+uniform images at the same temperatures, so that it may fall as these do, and how far the draw of these can move it.
 
 References:
     | Simple statistical gradient-following algorithms for connectionist reinforcement learning (Williams, 1992).
@@ -182,6 +182,8 @@ class EnergyStep(NamedTuple):
     """Standard deviation of R within a temperature, in nats."""
     excess: float
     """The loss minus that of uniform images."""
+    spread: float
+    """How far other temperatures, drawn from the same range, would move `excess`; 0 at a single one."""
     gradient_norm: float
     """Euclidean norm of the loss's gradient, before clipping."""
 
@@ -212,15 +214,20 @@ class EnergyStepper(Optimizer):
     def betas(self, step: int) -> Tensor:
         """The inverse temperature of each image of a step, float64 (n,): the same within a group."""
         low, high = self.config.beta
-        rising = self.config.anneal * self.config.steps
-        share = min(1.0, (step + 1) / rising) if rising else 1.0
-        count = int(self._groups[-1]) + 1
+        count = len(self._sizes())
         at = (torch.arange(count) + decision_uniforms(self.config.seed, step, count)) / count
-        return share * (low + (high - low) * at)[self._groups]
+        return self._risen(step) * (low + (high - low) * at)[self._groups]
+
+    def _risen(self, step: int) -> float:
+        """The share of their values to which the inverse temperatures have risen."""
+        rising = self.config.anneal * self.config.steps
+        return min(1.0, (step + 1) / rising) if rising else 1.0
 
     def step(self, rate: float) -> EnergyStep:
         """One step at a learning rate."""
         model, n, betas = self.model, self.config.batch_size, self.betas(self.steps)
+        low, high = self.config.beta
+        width = self._risen(self.steps) * (high - low) / len(self._sizes()) ** 1.5  # 3.5 deviations of the mean beta
         labels = beta_labels(model, betas)
         first = _FIRST + self.steps * n
         images, log_q = model.sample(n, labels, self.config.seed, first=first, with_log_prob=True)
@@ -236,13 +243,15 @@ class EnergyStepper(Optimizer):
         norm = self.update(self.rates(rate, self.steps)).item()
         self.steps += 1
         sites = model.subpixels
-        uniform = betas.mean().item() * self.probed.mean().item() - sites * math.log(model.levels)
+        mean, probed = energies.mean().item(), self.probed.mean().item()
+        uniform = betas.mean().item() * probed - sites * math.log(model.levels)
         return EnergyStep(
             loss=reduced.mean().item() / sites,
-            energy=energies.mean().item() / sites,
+            energy=mean / sites,
             entropy=-log_q.mean().item() / sites,
             deviation=math.sqrt((centred.square() * size / (size - 1)).mean().item()),
             excess=(reduced.mean().item() - uniform) / sites,
+            spread=width * max(0.0, probed - mean) / sites,  # the slope of `excess` for a model that is right
             gradient_norm=norm,
         )
 
@@ -329,7 +338,7 @@ class _EnergyRun:
             self._give_up(f"the {what} is no longer finite at step {state.step}")
         sums = state.epoch_sums
         state.epoch_sums = {k: sums.get(k, 0.0) + getattr(result, k) for k in ("energy", "entropy", "deviation")}
-        state.add_step(result.loss, result.gradient_norm, result.excess, self.model.levels)
+        state.add_step(result.loss, result.gradient_norm, result.excess, self.model.levels, result.spread)
         if state.watch.diverged:
             self._give_up(
                 f"the loss has diverged by step {state.step}: {state.watch.average:.4f} nats per sub-pixel above that "
