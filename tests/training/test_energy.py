@@ -28,6 +28,11 @@ def tiny(dtype=torch.float32, **options):
     return cls((1, 3, 3), filters=8, generator=generator, **depth, **options).to(dtype)
 
 
+def tiny_of_inference():
+    with torch.inference_mode():
+        return tiny()
+
+
 def weights_of(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
@@ -217,6 +222,7 @@ def test_a_run_that_is_lost_says_what_to_do_and_keeps_the_last_good_checkpoint(t
         ({"n": 1}, "n must be an integer of at least 2, got 1"),
         ({"observables": {"energy": Ising()}}, "observables must have names other than .* got 'energy'"),
         ({"model": tiny().requires_grad_(False)}, "model must have a parameter that requires a gradient"),
+        ({"model": tiny_of_inference()}, "model must be made outside of torch.inference_mode"),
         ({"energy": lambda images: images.sum()}, r"energy must return one number per image, .*shape \(256,\).*got"),
         ({"energy": lambda images: Ising()(images) / 0}, "energy must be finite, got -inf for image 0 of 256"),
         ({"model": tiny(num_classes=3)}, "model must be unconditional, .* got one with num_classes=3"),

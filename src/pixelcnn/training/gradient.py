@@ -55,13 +55,15 @@ class Gradient:
         bf16: Multiply in bfloat16, by PyTorch's autocast; otherwise in the model's own type.
 
     Raises:
-        ValueError: If no parameter requires a gradient.
+        ValueError: If no parameter requires a gradient, or they cannot have one.
     """
 
     def __init__(self, model: AutoregressiveModel, processes: Processes = ALONE, *, bf16: bool = False) -> None:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         if not self._parameters:
             raise ValueError("model must have a parameter that requires a gradient, to be trained, got none")
+        if self._parameters[0].is_inference():
+            raise ValueError("model must be made outside of torch.inference_mode, to be trained, got one made inside")
         self._device, self._bf16 = model.device, bf16
         self._nats: nn.Module = _Nats(model)
         self._together: nn.parallel.DistributedDataParallel | None = None
