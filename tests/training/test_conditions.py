@@ -7,6 +7,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.config import GatedPixelCNNConfig, TrainConfig
+from pixelcnn.datasets.patches import Patches, PictureStore
 from pixelcnn.training.batches import Batches
 
 MODEL = GatedPixelCNNConfig(
@@ -42,3 +43,18 @@ def test_a_run_and_what_does_not_fit(tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             pixelcnn.train(config, IMAGES[:8], IMAGES[:4], tmp_path / "no", progress=False, **given)
+
+
+def test_patches_are_not_mirrored_beside_maps_that_are_given(tmp_path):
+    """Only maps that are made of the patches, by shrinking them, are mirrored too."""
+    pictures = PictureStore(
+        IMAGES[:4].flatten(), channels=1, sizes=((8, 8),), names=("a",), labels=None, sides=(0,), classes=None,
+        remarks=(), digest="",
+    )  # fmt: skip
+    given = {"training_labels": LABELS[:4], "validation_labels": LABELS[:4]}
+    given |= {"training_condition": MAPS[:4], "validation_condition": MAPS[:4]}
+    with pytest.raises(ValueError, match=r"flip must be False for a model with a map, .* got True"):
+        pixelcnn.train(
+            dataclasses.replace(CONFIG, flip=True), Patches(pictures, [0], 4), IMAGES[:4], tmp_path / "no",
+            progress=False, **given,
+        )  # fmt: skip

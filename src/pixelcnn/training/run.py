@@ -98,7 +98,8 @@ class Run:
             raise ValueError("validation must be images that stay the same, such as the `tiles` of patches")
         self.validation, self.validation_given = validation_data[0], validation_data[1:]
         if any(map_of(config.model)):
-            made = isinstance(training_data[0], Patches)  # the maps, from the patches as they are turned out
+            patches = training_data[0]
+            made = isinstance(patches, Patches) and patches.shrink > 1  # the maps, from patches as they are turned out
             for name, value, off in (("shift", config.shift, 0), ("flip", config.flip and not made, False)):
                 if value != off:
                     raise ValueError(f"{name} must be {off} for a model with a map, which stays as it is, got {value}")
