@@ -15,7 +15,7 @@ from pixelcnn.cli import main
 from pixelcnn.config import GatedPixelCNNConfig, TrainConfig
 from pixelcnn.models.card import describe
 from pixelcnn.training import History
-from pixelcnn.training.given import tensors_of
+from pixelcnn.training.given import held_out, tensors_of
 from pixelcnn.training.record import RunRecord
 from pixelcnn.training.report import card
 
@@ -88,6 +88,13 @@ def test_what_validates_is_held_out_by_content(tmp_path, monkeypatch):
     for count in (59, 61):  # which would be those of other images
         with pytest.raises(ValueError, match=rf"training_labels must be given for each of 60 images, got \({count},\)"):
             train(tmp_path / "labels", images, config=BY_CLASS, training_labels=torch.zeros(count, dtype=torch.int64))
+
+
+def test_images_are_held_out_whatever_the_default_device_is():
+    images = tiny.stripes(60)
+    with torch.device("meta"):
+        sides = held_out(images, None, None, 0.3)
+    assert sum(len(side[0]) for side in sides) == 60
 
 
 def test_callbacks_see_every_step_and_epoch_and_the_history_is_kept(tmp_path):

@@ -87,7 +87,7 @@ def held_out(
         if given is not None and given.shape[:1] != images.shape[:1]:
             shape = tuple(given.shape)
             raise ValueError(f"training_{name} must be given for each of {len(images)} images, got {shape}")
-    sides = torch.tensor([side_of(image.numpy(), share) for image in images.cpu()])
+    sides = torch.tensor([side_of(image.numpy(), share) for image in images.cpu()], device="cpu")
     if not 0 < int(sides.sum()) < len(images):
         raise ValueError(f"validation must be given: of {len(images)} images, {share:.0%} by their content are none")
 

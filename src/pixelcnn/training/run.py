@@ -419,7 +419,7 @@ def _start_at_frequencies(model: AutoregressiveModel, images: Tensor | Patches, 
     if layer is None or not isinstance(model.likelihood, Categorical):
         return
     count = min(len(images), max(1, _COUNTED // model.subpixels))
-    seen = images.drawn(torch.arange(count), seed, 0) if isinstance(images, Patches) else images[:count]
+    seen = images.drawn(torch.arange(count, device="cpu"), seed, 0) if isinstance(images, Patches) else images[:count]
     for channel, biases in enumerate(layer.bias.view(-1, model.levels)):
         counts = torch.bincount(seen[:, channel].flatten().long(), minlength=model.levels).double() + 1
         biases.copy_(counts.log() - counts.log().mean())
