@@ -14,7 +14,8 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.models.base import checksum
-from pixelcnn.training.checkpoint import load_newest, save_checkpoint
+from pixelcnn.training.checkpoint import RunState, load_newest, save_checkpoint
+from pixelcnn.training.schedule import Plan
 from pixelcnn.training.step import Stepper
 from tiny import TINY, metrics_of, result, run, stepper_of, stripes, tiny_model
 
@@ -292,3 +293,31 @@ def test_some_minutes_that_are_interrupted_are_gone_on_with(tmp_path, monkeypatc
         run(tmp_path / "run", config)
     run(tmp_path / "run", config)
     assert metrics_of(tmp_path / "run")[-1]["step"] == pytest.approx(60, abs=4)
+
+
+def test_the_time_of_steps_after_the_last_plan_is_in_the_checkpoint(tmp_path, monkeypatch):
+    """Or a run that is stopped before each of its plans would never end."""
+    now, step = [0.0], Stepper.step
+    monkeypatch.setattr("pixelcnn.training.run.time.monotonic", lambda: now[0])
+
+    def timed(self, *arguments):
+        if self.steps == 8:
+            raise KeyboardInterrupt
+        now[0] += 1.0
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Stepper, "step", timed)
+    with pytest.raises(KeyboardInterrupt):  # 3 steps, and then 12 before the next plan
+        run(tmp_path / "run", dataclasses.replace(TINY, minutes=10.0, checkpoint_seconds=0.0), n=160)
+    state, _ = load_newest(tmp_path / "run" / "checkpoints")
+    assert (state.step, state.seconds) == (8, 8.0)
+
+
+def test_the_time_of_the_first_steps_is_forgotten_by_the_second_plan():
+    state = RunState(step=50_000, seconds=5_400.0, planned_steps=104_000)
+    plan = Plan(state, 180.0)
+    for seconds_per_step in (10.0, 0.1):  # the first ones compile
+        steps = plan.next_steps()
+        state.step += steps
+        plan.took(steps, steps * seconds_per_step)
+    assert state.planned_steps == pytest.approx(104_000, rel=0.01)

@@ -114,6 +114,7 @@ class Run:
         self.stepper = stepper_for(self.model, config, self.batches, processes)
         self.state = RunState()
         self.plan: Plan | None = None
+        self._unplanned_since: float | None = None
         self.signals = StopSignals(self._say, processes)
         self.folder = RunFolder(out, self.record, self.steps_per_epoch)
         self.reports: Reports | None = None  # of the first process
@@ -250,8 +251,9 @@ class Run:
         while done < (stop := self._end_of(epoch)):
             if self.plan is not None:
                 stop = min(stop, done + self.plan.next_steps())
-            started = time.monotonic()
+            started = self._unplanned_since = time.monotonic()
             yield from steps_of(self.stepper, self.batches, epoch, done, stop, self._rate)
+            self._unplanned_since = None
             if self.plan is not None:
                 self.plan.took(stop - done, self.processes.from_first(functools.partial(_seconds_since, started)))
             done = stop
@@ -342,10 +344,11 @@ class Run:
         self._last_checkpoint = time.monotonic()
         if not self.processes.first:
             return
+        state = self.state
+        if self.plan is not None and self._unplanned_since is not None:  # or a run that is often stopped would not end
+            state = dataclasses.replace(state, seconds=state.seconds + _seconds_since(self._unplanned_since))
         try:
-            save_checkpoint(
-                self.folder.checkpoints, self.state, self.stepper.tensors(), keep_last=self.config.keep_last
-            )
+            save_checkpoint(self.folder.checkpoints, state, self.stepper.tensors(), keep_last=self.config.keep_last)
         except OSError as error:
             message = f"{error.strerror}, so no checkpoint at step {self.state.step}; earlier ones are intact"
             raise OSError(error.errno, message, error.filename) from error

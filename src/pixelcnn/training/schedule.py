@@ -70,6 +70,7 @@ class Plan:
         self._state = state
         self._limit = 60 * minutes
         self._seconds_per_step = math.nan
+        self._plans = 0
 
     @property
     def total_steps(self) -> int:
@@ -86,8 +87,9 @@ class Plan:
     def took(self, steps: int, seconds: float) -> None:
         """Plans again, by the time that the latest steps took."""
         state, now = self._state, seconds / steps
-        known = not math.isnan(self._seconds_per_step)
+        known = self._plans > 1  # the first steps' time is forgotten
         self._seconds_per_step = (self._seconds_per_step + now) / 2 if known and steps >= _FIRST_STEPS else now
+        self._plans += 1
         state.seconds += seconds
         left = round(max(0.0, self._limit - state.seconds) / self._seconds_per_step)
         state.planned_steps = state.step + left
