@@ -15,6 +15,7 @@ from PIL import Image
 import pixelcnn
 from pixelcnn.models.base import checksum
 from pixelcnn.training.checkpoint import RunState, load_newest, save_checkpoint
+from pixelcnn.training.report import _write_timing
 from pixelcnn.training.schedule import Plan
 from pixelcnn.training.step import Stepper
 from tiny import TINY, metrics_of, result, run, stepper_of, stripes, tiny_model
@@ -321,3 +322,12 @@ def test_the_time_of_the_first_steps_is_forgotten_by_the_second_plan():
         state.step += steps
         plan.took(steps, steps * seconds_per_step)
     assert state.planned_steps == pytest.approx(104_000, rel=0.01)
+
+
+def test_the_timing_of_an_epoch_that_is_repeated_is_replaced_in_any_folder(tmp_path):
+    path = tmp_path / "timing.jsonl"
+    for epoch, seconds in ((5, 1), (6, 1), (5, 2), (6, 2)):  # of a run that was begun in another folder
+        _write_timing(path, {"epoch": epoch, "seconds": seconds})
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"epoch": epoch, "seconds": 2} for epoch in (5, 6)
+    ]

@@ -136,7 +136,8 @@ def _write_timing(path: Path, line: dict[str, Any]) -> None:
     The line replaces those of the same epoch and later ones, from a process that was killed before its checkpoint.
     """
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    write_file(path, "".join(f"{text}\n" for text in [*lines[: line["epoch"] - 1], json.dumps(line)]))
+    earlier = [text for text in lines if json.loads(text)["epoch"] < line["epoch"]]
+    write_file(path, "".join(f"{text}\n" for text in [*earlier, json.dumps(line)]))
 
 
 def write_samples(path: Path, model: AutoregressiveModel, n: int, seed: int, condition: Tensor | None = None) -> None:
