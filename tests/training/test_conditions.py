@@ -9,6 +9,7 @@ import pixelcnn
 from pixelcnn.config import GatedPixelCNNConfig, TrainConfig
 from pixelcnn.datasets.patches import Patches, PictureStore
 from pixelcnn.training.batches import Batches
+from pixelcnn.training.record import RunRecord
 
 MODEL = GatedPixelCNNConfig(
     image_shape=(1, 4, 4), filters=4, layers=2, num_classes=3, condition_channels=1, first_kernel=3
@@ -16,6 +17,11 @@ MODEL = GatedPixelCNNConfig(
 CONFIG = TrainConfig(model=MODEL, epochs=1, batch_size=4, label_dropout=0.6, sample_images=2)
 IMAGES, LABELS = torch.zeros(600, 1, 4, 4, dtype=torch.uint8), torch.arange(600) % 3
 MAPS = torch.full((600, 1, 2, 2), 255, dtype=torch.uint8)
+PICTURES = PictureStore(
+    IMAGES[:4].flatten(), channels=1, sizes=((8, 8),), names=("a",), labels=None, sides=(0,), classes=None, remarks=(),
+    digest="",
+)  # fmt: skip
+PATCHES = Patches(PICTURES, [0], 4)  # 4 of them
 
 
 def test_a_third_each_lacks_the_class_the_map_and_both():
@@ -47,14 +53,19 @@ def test_a_run_and_what_does_not_fit(tmp_path):
 
 def test_patches_are_not_mirrored_beside_maps_that_are_given(tmp_path):
     """Only maps that are made of the patches, by shrinking them, are mirrored too."""
-    pictures = PictureStore(
-        IMAGES[:4].flatten(), channels=1, sizes=((8, 8),), names=("a",), labels=None, sides=(0,), classes=None,
-        remarks=(), digest="",
-    )  # fmt: skip
     given = {"training_labels": LABELS[:4], "validation_labels": LABELS[:4]}
     given |= {"training_condition": MAPS[:4], "validation_condition": MAPS[:4]}
     with pytest.raises(ValueError, match=r"flip must be False for a model with a map, .* got True"):
         pixelcnn.train(
-            dataclasses.replace(CONFIG, flip=True), Patches(pictures, [0], 4), IMAGES[:4], tmp_path / "no",
-            progress=False, **given,
-        )  # fmt: skip
+            dataclasses.replace(CONFIG, flip=True), PATCHES, IMAGES[:4], tmp_path / "no", progress=False, **given
+        )
+
+
+def test_a_run_is_known_by_what_its_patches_are_given():
+    def record(*given):
+        return RunRecord.of(CONFIG, (PATCHES, *given), (IMAGES[:4], None, None), "photos").training
+
+    found = [record(*given) for given in ((None, None), (LABELS[:4], None), (LABELS[1:5], None), (None, MAPS[:4]))]
+    assert len(set(found)) == 4
+    assert found[0] == f"4 patches, SHA-256 {PATCHES.digest}"
+    assert [text.partition(",")[0] for text in found[1:]] == 2 * ["4 labelled patches"] + ["4 patches with conditions"]

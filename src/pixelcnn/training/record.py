@@ -179,8 +179,10 @@ class EnergyRecord(Record):
 
 
 def _fingerprint(images: Tensor | Patches, labels: Tensor | None, condition: Tensor | None) -> str:
-    if isinstance(images, Patches):
-        return f"{len(images)} {'patches' if labels is None else 'labelled patches'}, SHA-256 {images.digest}"
-    kind = ("images" if labels is None else "labelled images") + ("" if condition is None else " with conditions")
     given = [each for each in (labels, condition) if each is not None]
-    return f"{len(images)} {kind}, SHA-256 {values_digest(images, *given)}"
+    if isinstance(images, Patches):
+        what, digest = "patches", images.digest + (f" and {values_digest(*given)}" if given else "")
+    else:
+        what, digest = "images", values_digest(images, *given)
+    kind = ("" if labels is None else "labelled ") + what + ("" if condition is None else " with conditions")
+    return f"{len(images)} {kind}, SHA-256 {digest}"
