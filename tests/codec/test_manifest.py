@@ -24,10 +24,10 @@ def noted(files, count, shape=(1, *SHAPE), **more):
 @pytest.mark.parametrize(
     "name",
     ["/etc/passwd", "../x.png", "a/../../x", "a//b", "", ".", "a\\b", "a\nb", "a\0b", "x" * 256, "a/" * 2100 + "b",
-     "\ud800.png", "\x1b[31m.png", "\u2028.png"],
+     "\ud800.png", "\x1b[31m.png", "\u2028.png", "a/" * 1500 + "b"],
 )  # fmt: skip
 def test_names_that_lead_elsewhere_are_refused(name):
-    with pytest.raises(StreamError, match=r"is no name for a file|is too long"):
+    with pytest.raises(StreamError, match=r"is no name for a file|is too long|in more than 255 folders"):
         entries_of(noted([[name, "1"]], 1))
 
 
@@ -36,10 +36,12 @@ def test_names_that_lead_elsewhere_are_refused(name):
     [
         ([["a.png", "1"]], 2), ([["a.png", "CMYK"]], 1), ([["a.png"]], 1), (["a.png"], 1), ("a.png", 1), (None, 1),
         ([["a.npy", "object", 1, 4]], 1), ([["a.npy", "uint8", 1, 5]], 1), ([["a.npy", "uint8", -1, 4]], 1),
-        ([["a.png", "1", 2]], 2), ([["1.png", "1", 2], ["2.png", "1"]], 3), ([["a", "1"], ["a/b", "1"]], 2),
+        ([["a.png", "1", 2]], 2), ([["1.png", "1", 2], ["2.png", "1"]], 3),
+        ([["a", "1"], ["a!b", "1"], ["A/b/c", "1"]], 3),
         ([["a.png", "1", 1, 9]], 1), ([["a.png", "1", 1, 1]], 1), ([["a.png", "1", 2, 6]], 2),
         ([["a.npy", "1", 1, "nhwc"]], 1),
         ([["A.png", "1"], ["a.png", "1"]], 2), ([["1.png", "1", 10**30]], 3), ([["x.npy", "uint8", True, 4]], 2),
+        ([["a/" * 100 + "1.png", "1", 2**22]], 2**22),
         ([["1.png", "1", 2**23]], 2**23), ([["1.png", "1", 2**22], ["a", "L"]], 2**22 + 1),
     ],
 )  # fmt: skip
@@ -92,3 +94,8 @@ def test_damaged_metadata_are_refused():
     ):  # fmt: skip
         with pytest.raises(StreamError, match="notes are damaged"):
             entries_of(header(**changes))
+
+
+def test_a_file_may_be_called_like_the_beginning_of_a_folder():
+    names = ["a!b", "a.b", "a/b", "a/c/d", "a0"]
+    assert [entry.name for entry in entries_of(noted([[name, "1"] for name in names], 5))] == names

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -43,6 +44,8 @@ KEPT_SUFFIXES = {
 """Suffixes of pictures that are restored in their own format, and Pillow's name of it; others become PNG files."""
 _MODES = ("1", "L", "RGB", "I;16")
 _MAX_PICTURES = 2**22  # of a stream: a run of any number takes no room, and each of its pictures some hundred bytes
+_MAX_CHARACTERS = 2**29  # of the names of all pictures: a run repeats its name, which the notes hold once
+_MAX_DEPTH = 256  # folders above a file: more cannot be made one after the other
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's categories of controls, surrogates, and ends of lines
 _DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 
@@ -171,10 +174,10 @@ def check_names(names: Iterable[str]) -> None:
     """Checks that files of these names can be created inside a folder.
 
     Raises:
-        StreamError: If one leads out of it, two are the same up to upper and lower case, or one is another's folder.
+        StreamError: If one leads out of it or too deep, two are the same up to upper and lower case, or one is
+            another's folder.
     """
     seen: set[str] = set()
-    folders: set[str] = set()
     for name in names:
         parts = name.split("/")
         unprintable = any(unicodedata.category(character) in _UNPRINTABLE for character in name)
@@ -182,12 +185,15 @@ def check_names(names: Iterable[str]) -> None:
             raise StreamError(f"{name!r} is no name for a file inside a folder")
         if any(len(part.encode(errors="replace")) > 255 for part in parts) or len(name) > 4096:
             raise StreamError(f"{name[:40]!r}... is too long for a file's name")
+        if len(parts) > _MAX_DEPTH:
+            raise StreamError(f"{name[:40]!r}... lies in more than {_MAX_DEPTH - 1} folders")
         if name.casefold() in seen:
             raise StreamError(f"two files would be called {name!r}")
         seen.add(name.casefold())
-        folders.update("/".join(parts[:k]).casefold() for k in range(1, len(parts)))
-    if both := folders & seen:
-        raise StreamError(f"{min(both)!r} would be a file and a folder")
+    # with the folders' ends before all other characters, what a folder holds follows it at once
+    for one, other in itertools.pairwise(sorted(name.replace("/", "\0") for name in seen)):
+        if other.startswith(one + "\0"):
+            raise StreamError(f"{one.replace(chr(0), '/')!r} would be a file and a folder")
 
 
 def _entry(file: object) -> Entry:
@@ -232,10 +238,12 @@ def _bytes(text: object) -> bytes:
 
 
 def _check_number(entries: Iterable[Entry]) -> None:
-    pictures = sum(entry.count for entry in entries if not entry.is_array)
-    if pictures > _MAX_PICTURES:
+    runs = [entry for entry in entries if not entry.is_array]
+    pictures, characters = sum(run.count for run in runs), sum(run.count * len(run.name) for run in runs)
+    if pictures > _MAX_PICTURES or characters > _MAX_CHARACTERS:
         raise StreamError(
-            f"a stream may have at most {_MAX_PICTURES:,} pictures, got {pictures:,}; compress fewer at a time"
+            f"a stream may have at most {_MAX_PICTURES:,} pictures with {_MAX_CHARACTERS:,} characters in their names, "
+            f"got {pictures:,} and {characters:,}; compress fewer at a time"
         )
 
 
