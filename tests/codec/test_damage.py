@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -18,7 +19,8 @@ import torch
 from fuzz import MOST_BYTES, Target
 
 import pixelcnn
-from pixelcnn.codec import StreamError, decompress_with_labels
+from pixelcnn.codec import StreamError, container, decompress_with_labels
+from pixelcnn.codec.entropy import Decoder, PayloadError
 from pixelcnn.exact import prepare
 from streams import (
     any_digest,
@@ -321,6 +323,28 @@ def test_hostile_headers_take_little_memory(how):
     assert re.search("damaged: the payload ends too early", found["a chunk of all"][0])
     assert found["notes"][0] == "the notes have too many values"
     assert found["empty chunks"][0] == "the stream is too short for its 131072 chunks"
+
+
+def test_many_classes_take_little_memory():
+    """A list of all 1024 rows would take 2 GiB."""
+    rows = np.broadcast_to(np.arange(2**16 + 1, dtype=np.int64) * 2**8, (1024, 2**16 + 1))
+    decoder = Decoder(np.array([1, 0], dtype="<u4").tobytes())
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadError, match="ends too early"):
+            decoder.take(rows)
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_block_is_shorter_than_its_length_can_say():
+    class Long(bytes):
+        def __len__(self):
+            return 2**32
+
+    with pytest.raises(ValueError, match="chunk must be smaller: a block of a stream has less than 4294967296 bytes"):
+        container.block(Long())
 
 
 def test_a_bomb_of_notes_is_refused_in_little_time():

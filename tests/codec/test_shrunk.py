@@ -106,3 +106,11 @@ def test_models_without_maps():
     model = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=2)
     with pytest.raises(ValueError, match="condition must be None"):
         pixelcnn.compress(model, model.sample(2), condition="shrink:2")
+
+
+def test_all_small_pictures_count_as_memory(made):
+    model, images, _, data = made
+    chunk, small = 3 * (3 * 12 * 8 + 8), 7 * 3 * 3 * 2
+    assert torch.equal(pixelcnn.decompress(model, data, n=1, most_bytes=chunk + small), images[:1])
+    with pytest.raises(StreamError, match=f"the images have {chunk + small} bytes, and most_bytes is {chunk}"):
+        pixelcnn.decompress(model, data, n=1, most_bytes=chunk)

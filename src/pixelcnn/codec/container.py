@@ -8,6 +8,7 @@ from __future__ import annotations
 import bz2
 import itertools
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,8 @@ from torch import Tensor
 from pixelcnn.levels import GREY_LEVELS
 
 __all__ = [
-    "Header", "StreamError", "block", "joined", "maps_of", "pack_header", "pack_maps", "payload_of", "read_header",
-    "separated", "unpack", "unpack_maps",
+    "Header", "StreamError", "block", "joined", "maps_of", "maps_shape", "pack_header", "pack_maps", "payload_of",
+    "read_header", "separated", "unpack", "unpack_maps",
 ]  # fmt: skip
 
 _MAGIC = b"PXCN"
@@ -42,6 +43,7 @@ _JOINED = b"PXCS"  # several streams, one after another
 _COUNT = struct.Struct("<4sBI")
 _LENGTH = struct.Struct("<Q")
 _SIZE = struct.Struct("<HH")  # of a smaller picture
+_NO_MAPS = "the small pictures are damaged: they are none of the stream's images"
 
 
 class StreamError(ValueError):
@@ -120,7 +122,13 @@ def pack_header(header: Header, maps: bytes = b"") -> bytes:
 
 
 def block(payload: bytes) -> bytes:
-    """A payload preceded by its length and checksum."""
+    """A payload preceded by its length and checksum.
+
+    Raises:
+        ValueError: If it has 4 GiB or more.
+    """
+    if len(payload) >= 2**32:
+        raise ValueError(f"chunk must be smaller: a block of a stream has less than {2**32} bytes, got {len(payload)}")
     return _BLOCK.pack(len(payload), zlib.crc32(payload)) + payload
 
 
@@ -217,25 +225,35 @@ def pack_maps(maps: Tensor) -> bytes:
     return _SIZE.pack(*values.shape[2:]) + bz2.compress(np.diff(values, axis=3, prepend=np.uint8(0)).tobytes())
 
 
+def maps_shape(payload: bytes, header: Header) -> tuple[int, int, int, int]:
+    """The shape of what `pack_maps` was given, from what it returned and the header of the images' stream.
+
+    Raises:
+        StreamError: If these are no pictures of its images.
+    """
+    channels, height, width = header.shape
+    h, w = _SIZE.unpack_from(payload) if len(payload) >= _SIZE.size else (0, 0)
+    if not h or not w or height % h or width % w:
+        raise StreamError(_NO_MAPS)
+    return header.count, channels, h, w
+
+
 def unpack_maps(data: bytes, header: Header) -> Tensor:
     """What `pack_maps` was given, from a stream of images with this header.
 
     Raises:
         StreamError: If it is damaged, or these are no pictures of its images.
     """
-    payload, (channels, height, width) = maps_of(data), header.shape
-    h, w = _SIZE.unpack_from(payload) if len(payload) >= _SIZE.size else (0, 0)
-    wrong = StreamError("the small pictures are damaged: they are none of the stream's images")
-    if not h or not w or height % h or width % w:
-        raise wrong
-    size, decoder = header.count * channels * h * w, bz2.BZ2Decompressor()
+    payload, wrong = maps_of(data), StreamError(_NO_MAPS)
+    shape, decoder = maps_shape(payload, header), bz2.BZ2Decompressor()
+    size = math.prod(shape)
     try:
         found = decoder.decompress(payload[_SIZE.size :], size + 1)
     except (OSError, OverflowError):
         raise wrong from None
     if len(found) != size or not decoder.eof or decoder.unused_data:
         raise wrong
-    differences = np.frombuffer(found, np.uint8).reshape(header.count, channels, h, w)
+    differences = np.frombuffer(found, np.uint8).reshape(shape)
     return torch.from_numpy(np.cumsum(differences, axis=3, dtype=np.uint8))
 
 

@@ -33,7 +33,7 @@ __all__ = ["Decoder", "PayloadError", "encode"]
 _X_MIN = 1 << 32
 _WORD = (1 << 32) - 1
 _SLOT = (1 << TOTAL_BITS) - 1
-_ROWS = 1024
+_NUMBERS = 2**20  # of cumulative frequencies in a list
 
 
 class PayloadError(ValueError):
@@ -128,5 +128,6 @@ class Decoder:
 
 def _rows(cumulative: NDArray[np.int64]) -> Iterator[list[int]]:
     """The rows as lists, converted some at a time: a header may ask for any number, and most payloads end before."""
-    for k in range(0, len(cumulative), _ROWS):
-        yield from cumulative[k : k + _ROWS].tolist()
+    rows = max(1, _NUMBERS // cumulative.shape[1])
+    for k in range(0, len(cumulative), rows):
+        yield from cumulative[k : k + rows].tolist()

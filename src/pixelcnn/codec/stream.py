@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer
-from pixelcnn.codec import entropy
+from pixelcnn.codec import container, entropy
 from pixelcnn.codec.container import Header, StreamError, block, pack_header, pack_maps, payload_of, unpack, unpack_maps
 from pixelcnn.codec.groups import GroupCoder, group_size, has_room
 from pixelcnn.conditions import Given
@@ -38,6 +38,7 @@ Decoded: TypeAlias = tuple[Tensor, Tensor | None]
 _CHUNK_SUBPIXELS = 2**20
 _LARGE_SUBPIXELS = 2**20  # of an image; beyond, it is coded in parts
 _MAX_BYTES = 2**31
+_MAX_NAME = 256  # characters of a model's name that an error repeats
 _PART = struct.Struct("<I")
 _CHUNKS_PER_THREAD = 4  # from this many on, each thread decodes chunks of its own; below, all decode one together
 
@@ -180,10 +181,10 @@ def decompress(
         first: Index of the first image to return.
         n: How many images to return; by default all from `first` on. Only the chunks that hold them are decoded.
         progress: Show a progress bar on standard error.
-        most_bytes: Limit on the size of the result, in which each class has 8 bytes. Beyond it and one chunk's images
-            per thread, decoding needs some 64 MiB for what today's encoder wrote (three times that without compiled
-            code), and at most about 1 GiB, or what a single image needs, for what a header may ask for. A stream's
-            notes may take 0.2 GiB.
+        most_bytes: Limit on the size of the result, in which each class has 8 bytes, and of all small pictures that the
+            stream holds. Beyond it and one chunk's images per thread, decoding needs some 64 MiB for what today's
+            encoder wrote (three times that without compiled code), and at most about 1 GiB, or what a single image
+            needs, for what a header may ask for. A stream's notes may take 0.2 GiB.
 
     Raises:
         StreamError: If the data is damaged, truncated, of another version or another model, or the result would be too
@@ -214,6 +215,8 @@ def decompress_with_labels(
     chunks = range(wanted.start // header.per_chunk, (wanted.stop - 1) // header.per_chunk + 1)
     members = range(header.images_of(chunks[0]).start, header.images_of(chunks[-1]).stop)
     size = len(members) * (math.prod(header.shape) * array_dtype(header.levels).itemsize + 8 * header.labelled)
+    if header.shrunk:  # which are unpacked together, whatever is wanted
+        size += stream.maps_bytes
     if size > most_bytes:
         raise StreamError(f"the images have {size} bytes, and most_bytes is {most_bytes}")
     images = torch.from_numpy(np.zeros((len(members), *header.shape), array_dtype(header.levels)))
@@ -332,6 +335,11 @@ class Stream:
                 else:
                     damaged(chunk, result)
 
+    @property
+    def maps_bytes(self) -> int:
+        """Size of the small pictures of all images, once unpacked, if the stream holds them; it may be damaged."""
+        return math.prod(container.maps_shape(container.maps_of(self._data), self.header))
+
     def units(self, images: int) -> int:
         """How many pixels so many images have, if they are large; otherwise the number itself."""
         return images * math.prod(self.header.shape[1:]) if self.header.large else images
@@ -416,7 +424,7 @@ def find_model(
             return name, prepared
         others.append(f"{name} ({prepared.identity[:32]})")
     original = header.notes.get("model")
-    printable = isinstance(original, str) and original.isprintable()
+    printable = isinstance(original, str) and len(original) <= _MAX_NAME and original.isprintable()
     known = f", called {original!r} where it was compressed," if printable else ""
     shipped = [name for name in shipped_models() if header.needs(fitting(name).identity)] if names else []
     hint = f"; it is the shipped model {shipped[0]}" if shipped else ""
