@@ -8,13 +8,14 @@ import random
 import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from pixelcnn.cli import main
-from pixelcnn.keras import read_weights
+from pixelcnn.keras import read_weights, savedmodel
 
 h5py = pytest.importorskip("h5py")
 
@@ -160,6 +161,51 @@ def test_links_to_elsewhere(written, tmp_path, refused):
         source = [(str(written / "images.npy"), 128, 16)]
         file["layers/conv2d/vars"].create_dataset("0", (1, 1, 4, 1), np.float32, external=source)
     assert "lies in another file" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["keras3.weights.h5", "keras3.h5"])
+def test_the_tensors_of_a_file_have_a_limit_together(name, written, refused, monkeypatch):
+    """Many names may stand for the same bytes, and HDF5 stores nothing for zeros."""
+    monkeypatch.setattr("pixelcnn.keras.network._MAX_BYTES", 900)
+    assert "its tensors have" in refused(written / name)
+
+
+def table(*blocks, again=1):
+    """A table of blocks of keys, given as (shared, own bytes), each listed `again` times."""
+
+    def varints(*numbers):
+        found = b""
+        for number in numbers:
+            while number > 127:
+                found, number = found + bytes([number & 127 | 128]), number >> 7
+            found += bytes([number])
+        return found
+
+    def stored(entries):
+        block = b"".join(varints(shared, len(own), len(value)) + own + value for shared, own, value in entries)
+        block += bytes(4)
+        return block + b"\0" + savedmodel._checksum(block + b"\0").to_bytes(4, "little")
+
+    content, handles = b"", []
+    for entries in blocks:
+        block = stored([(shared, own, b"") for shared, own in entries])
+        handles += [(0, b"", varints(len(content), len(block) - 5))] * again
+        content += block
+    index = stored(handles)
+    footer = varints(0, 0, len(content), len(index) - 5)
+    return content + index + footer.ljust(40, b"\0") + savedmodel._MAGIC
+
+
+def test_a_small_index_takes_little_memory_and_time(monkeypatch):
+    keys = [(0, b"ab"), (1, b"c")]
+    assert [key for key, _ in savedmodel._table(table(keys, keys))] == [b"ab", b"ac"] * 2
+    with pytest.raises(savedmodel.KerasFileError, match="its blocks overlap"):
+        list(savedmodel._table(table(keys, again=2)))
+    monkeypatch.setattr(savedmodel, "_read_whole", lambda _: table([(k, b"a") for k in range(300)]))
+    monkeypatch.setattr(savedmodel, "_MAX_BYTES", 10_000)
+    monkeypatch.setattr("pathlib.Path.is_file", lambda _: True)
+    with pytest.raises(savedmodel.KerasFileError, match="its keys have 10,011 bytes"):
+        savedmodel._Bundle(Path("variables"))
 
 
 class Bomb:

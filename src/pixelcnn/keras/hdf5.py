@@ -128,12 +128,12 @@ def read_hdf5(file: Path | BinaryIO) -> Weights:
 
 def _by_class(group: Any) -> list[Convolution]:
     names = _names(sum(name.startswith("residual_block") for name in group))
-    tensors = [
+    convolutions = paired(
         (f"{group.name}/{name}".strip("/"), _tensor(group, f"{name}/vars/{k}")) for name in names for k in (0, 1)
-    ]
+    )
     if others := sorted(set(group) - {"input_layer", *(name.split("/")[0] for name in names)}):
         raise KerasFileError(f"not the example's network: it has the layer {others[0]!r}")
-    return paired(tensors)
+    return convolutions
 
 
 def _legacy(top: Any) -> Weights:
@@ -142,10 +142,12 @@ def _legacy(top: Any) -> Weights:
     if "layer_names" not in group.attrs:
         raise KerasFileError("not a file of Keras weights: it has neither layers nor layer_names")
     size = _image_size(top.attrs["model_config"]) if "model_config" in top.attrs else None
-    tensors = []
-    for layer in _texts(group.attrs["layer_names"]):
-        inner = _child(group, layer)
-        tensors += [(f"{layer}/{name}", _tensor(inner, name)) for name in _texts(inner.attrs["weight_names"])]
+    layers = ((layer, _child(group, layer)) for layer in _texts(group.attrs["layer_names"]))
+    tensors = (
+        (f"{layer}/{name}", _tensor(inner, name))
+        for layer, inner in layers
+        for name in _texts(inner.attrs["weight_names"])
+    )
     kind = "whole model" if whole else "weights"
     return Weights(format=f"{kind}, legacy HDF5", convolutions=paired(tensors), size=size)
 

@@ -29,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 Shape = tuple[int, ...]
-_MAX_BYTES = 2**31  # of a tensor; the example's network has 64 kB
+_MAX_BYTES = 2**31  # of all tensors; the example's network has 2 MB
 
 
 class KerasFileError(ValueError):
@@ -144,7 +144,12 @@ def layers(filters: int, blocks: int) -> dict[str, Shape]:
 
 def paired(tensors: Iterable[tuple[str, np.ndarray]]) -> list[Convolution]:
     """Convolutions from named tensors that are alternately a kernel and its bias."""
-    listed = list(tensors)
+    listed, size = [], 0
+    for name, tensor in tensors:  # several names may stand for the same bytes of a file
+        size += tensor.nbytes
+        if size > _MAX_BYTES:
+            raise KerasFileError(f"not the example's network: up to {name}, its tensors have {size:,} bytes")
+        listed.append((name, tensor))
     if len(listed) % 2:
         raise KerasFileError(f"not the example's network: it has {len(listed)} tensors, an odd number")
     pairs = zip(listed[::2], listed[1::2], strict=True)

@@ -188,8 +188,13 @@ class _Bundle:
         self._shard = prefix.with_name(f"{prefix.name}.data-00000-of-00001")
         if not self._shard.is_file():
             raise KerasFileError(f"{self._shard.name} is missing")
-        table = _table(_read_whole(prefix.with_name(f"{prefix.name}.index")))
-        self._entries = {key.decode(): _Message(value) for key, value in table}
+        self._entries: dict[str, bytes] = {}
+        size = 0
+        for key, value in _table(_read_whole(prefix.with_name(f"{prefix.name}.index"))):
+            size += len(key)  # which repeats what it shares with the one before
+            if size > _MAX_BYTES:
+                raise KerasFileError(f"the checkpoint's index is damaged: its keys have {size:,} bytes")
+            self._entries[key.decode()] = value
 
     def tensor(self, name: str) -> np.ndarray:
         """A tensor of float32 or float64."""
@@ -218,7 +223,7 @@ class _Bundle:
         """What the index says of a tensor, and its bytes."""
         if name not in self._entries:
             raise KerasFileError(f"{name} is missing")
-        entry = self._entries[name]
+        entry = _Message(self._entries[name])
         if entry.integer(3) != 0:
             raise KerasFileError(f"{name} lies in another shard; only checkpoints of one shard are read")
         offset, size = entry.integer(4), entry.integer(5)
@@ -241,7 +246,13 @@ def _table(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise KerasFileError("the checkpoint's index is damaged: it does not end as a table does")
     _, at = _varint(footer, 0)
     _, at = _varint(footer, at)
+    end = 0
     for _, handle in _block(content, footer[at:]):
+        offset, at = _varint(handle, 0)
+        size, _ = _varint(handle, at)
+        if offset < end:  # else a small file could be read any number of times
+            raise KerasFileError("the checkpoint's index is damaged: its blocks overlap")
+        end = offset + size
         yield from _block(content, handle)
 
 
