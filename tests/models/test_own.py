@@ -165,6 +165,21 @@ def test_a_class_that_is_defined_again_replaces_itself():
     assert type(model_of(own_models.PlainConfig(image_shape=SHAPE))) is again
 
 
+def test_a_class_that_is_defined_again_may_call_its_family_otherwise(monkeypatch):
+    monkeypatch.setattr("pixelcnn.config.own.FAMILIES", found := dict(FAMILIES))
+    for family in ("earlier", "later"):
+        config = dataclasses.make_dataclass(
+            "RenamedConfig",
+            [],
+            bases=(own_models.PlainConfig,),
+            frozen=True,
+            kw_only=True,
+            namespace={"family": family},
+        )
+        pixelcnn.register(type("Renamed", (own_models.Plain,), {"Config": config}))
+    assert found == {**FAMILIES, "later": config}
+
+
 def test_tied_weights_are_saved(tmp_path):
     class Tied(own_models.Plain):
         Config = dataclasses.make_dataclass(

@@ -20,7 +20,7 @@ _BY_DATA = (  # so they are no options of the command line
 )  # fmt: skip
 
 
-def add_architecture(config: type[Any]) -> None:
+def add_architecture(config: type[Any], earlier: type[Any] | None = None) -> None:
     """Lets training runs and mixtures hold a configuration of this class, which is a family on the command line.
 
     The family is called as the class variable `family` of the class itself says, or else by the class's name. It
@@ -28,6 +28,7 @@ def add_architecture(config: type[Any]) -> None:
 
     Args:
         config: A frozen dataclass with the fields `image_shape` and `levels`.
+        earlier: One that it replaces, whatever its family was called.
 
     Raises:
         ValueError: If it is something else.
@@ -42,7 +43,10 @@ def add_architecture(config: type[Any]) -> None:
     avoiding: Any = tyro.conf.AvoidSubcommands
     hints = typing.get_type_hints(config, include_extras=True)
     config.__annotations__ |= {name: suppressed[hints[name]] for name in _BY_DATA if name in hints}
-    FAMILIES[vars(config).get("family", config.__name__)] = config
+    family = vars(config).get("family", config.__name__)
+    for name in [name for name, known in FAMILIES.items() if known is earlier and name != family]:
+        del FAMILIES[name]
+    FAMILIES[family] = config
     every: Any = Union[tuple(FAMILIES.values())]  # noqa: UP007 - built from values
     TrainConfig.__annotations__["model"] = avoiding[every]
     OrderEnsembleConfig.__annotations__["networks"] = types.GenericAlias(tuple, (every, ...))

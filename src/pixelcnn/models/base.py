@@ -190,7 +190,7 @@ def register(cls: type[ModelT]) -> type[ModelT]:
     same = AutoregressiveModel.classes.get(name)
     if same is not None and (same.__module__, same.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"the name {name} is that of {same.__module__}.{same.__qualname__}; rename the class")
-    family = getattr(config, "__dict__", {}).get("family")
+    family, earlier = getattr(config, "__dict__", {}).get("family"), None if same is None else same.Config
     for other in AutoregressiveModel.classes.values():
         if other is not same and other.Config.__name__ == getattr(config, "__name__", None):
             raise ValueError(f"Config must be {name}'s own, {config.__name__} is the name of {other.__name__}'s")
@@ -201,7 +201,7 @@ def register(cls: type[ModelT]) -> type[ModelT]:
         needed = ["generator", *(field.name for field in dataclasses.fields(config))] if is_dataclass(config) else []
         if missing := [each for each in needed if each not in arguments]:
             raise ValueError(f"{name}() must take the argument {missing[0]!r}: the fields of its Config, and generator")
-    add_architecture(config)
+    add_architecture(config, earlier)
     AutoregressiveModel.classes[name] = cls
     return cls
 
