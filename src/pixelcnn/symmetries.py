@@ -27,6 +27,7 @@ from pixelcnn.orders import rearranged
 __all__ = ["GROUPS", "Transform", "group_of", "transform_of"]
 
 _MAX_ELEMENTS = 4096
+_MAX_POSITIONS = 2**27  # of all transforms together, 8 bytes each
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,8 +55,12 @@ class Transform:
 
 
 def transform_of(order: str, shape: tuple[int, int]) -> Transform:
-    """The rearrangement of images of height and width `shape` that `pixelcnn.orders.rearranged` makes for an order."""
-    raster = torch.arange(shape[0] * shape[1], device="cpu").view(shape)
+    """The rearrangement of images of height and width `shape` that `pixelcnn.orders.rearranged` makes for an order.
+
+    Raises:
+        ValueError: If the images have more than 2^27 pixels.
+    """
+    raster = _raster(*shape)
     return Transform(positions=rearranged(raster, order).contiguous())
 
 
@@ -68,10 +73,11 @@ def group_of(names: Sequence[str], image_shape: tuple[int, int, int], levels: in
         levels: Number of levels.
 
     Raises:
-        ValueError: If a name is unknown, a group does not fit the shape or the levels, or there are more than 4,096.
+        ValueError: If a name is unknown, a group does not fit the shape or the levels, there are more than 4,096, or
+            they have more than 2^27 positions together.
     """
     _, h, w = image_shape
-    raster = torch.arange(h * w, device="cpu").view(h, w)
+    raster = _raster(h, w)
     names_of_levels = torch.arange(levels, device="cpu")
     found = [(raster, names_of_levels)]
     for name in names:
@@ -91,7 +97,16 @@ def group_of(names: Sequence[str], image_shape: tuple[int, int, int], levels: in
         found = list({(p.numpy().tobytes(), r.numpy().tobytes()): (p, r) for p, r in both}.values())
         if len(found) > _MAX_ELEMENTS:
             raise ValueError(f"group must have at most {_MAX_ELEMENTS} elements, got {len(found)}")
+        if len(found) * h * w > _MAX_POSITIONS:
+            raise ValueError(f"group must have fewer elements for images of {h} x {w} pixels, got {len(found)}")
     return [Transform(positions=p, levels=None if torch.equal(r, names_of_levels) else r) for p, r in found]
+
+
+def _raster(height: int, width: int) -> Tensor:
+    """The raster index of each position: int64 (height, width)."""
+    if height * width > _MAX_POSITIONS:
+        raise ValueError(f"images of a mixture must have at most {_MAX_POSITIONS} pixels, got {height} x {width}")
+    return torch.arange(height * width, device="cpu").view(height, width)
 
 
 def _gathered(values: Tensor, positions: Tensor) -> Tensor:

@@ -215,6 +215,31 @@ def rewrite(folder, change):
     write_file(folder / "model.safetensors", encode_tensors(tensors, {"config": config}))
 
 
+@pytest.mark.parametrize(
+    ("make", "change", "named"),
+    [
+        (lambda: pixelcnn.PixelCNN((1, 4, 5), filters=4, blocks=1), {"blocks": 10**9}, "asks for 1000000000 blocks"),
+        (
+            lambda: pixelcnn.GatedPixelCNN((1, 4, 5), filters=4, layers=1, places=True),
+            {"image_shape": [1, 10**10, 10**10]},
+            "image_shape=.* are too large",
+        ),
+        (
+            lambda: pixelcnn.models.Symmetrised(pixelcnn.PixelCNN((1, 4, 4), filters=4, blocks=0), "flip"),
+            {"network": {"type": "PixelCNNConfig", "image_shape": [1, 10**6, 10**6], "filters": 4, "blocks": 0}},
+            "images of a mixture must have at most 134217728 pixels, got 1000000 x 1000000",
+        ),
+    ],
+)
+def test_configurations_of_what_no_memory_holds(make, change, named, tmp_path):
+    """Signed like a right one, and refused before so much is made."""
+    make().save_pretrained(tmp_path / "model")
+    edit_config(tmp_path / "model", **change)
+    rewrite(tmp_path / "model", lambda tensors: None)
+    with pytest.raises(ValueError, match=named):
+        load(tmp_path / "model")
+
+
 def test_strict_names_shapes_and_types(folder):
     shutil.copytree(folder, folder.parent / "copy")
     cases = [

@@ -17,6 +17,7 @@ from pixelcnn.config.models import (
     PixelCNNPlusPlusConfig,
     architecture_of,
     conditions_of,
+    depth_of,
     kernel_sizes,
     map_of,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "add_architecture",
     "architecture_of",
     "conditions_of",
+    "depth_of",
     "from_dict",
     "is_transposed",
     "kernel_sizes",

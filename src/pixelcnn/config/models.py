@@ -21,6 +21,7 @@ __all__ = [
     "PixelCNNPlusPlusConfig",
     "architecture_of",
     "conditions_of",
+    "depth_of",
     "kernel_sizes",
     "map_of",
 ]
@@ -253,6 +254,15 @@ def _json(cls: type[ModelConfig], name: str) -> object:
     """A field's default as `to_dict` writes it."""
     default = cls.__dataclass_fields__[name].default
     return list(default) if isinstance(default, tuple) else default
+
+
+def depth_of(config: object) -> int:
+    """How many blocks or layers the networks of a configuration have, each with weights of its own; those of classes of
+    users' own are not counted.
+    """
+    networks = getattr(config, "networks", (getattr(config, "network", config),))
+    shipped = [network for network in networks if type(network) in get_args(ModelConfig)]
+    return sum(getattr(network, "blocks", 0) + getattr(network, "layers", 0) for network in shipped)
 
 
 def conditions_of(config: object) -> tuple[int | None, int | None]:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 
-from pixelcnn.config import ORDERS, ModelConfig, TrainConfig, add_architecture, from_dict, to_dict
+from pixelcnn.config import ORDERS, ModelConfig, TrainConfig, add_architecture, depth_of, from_dict, to_dict
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
 from pixelcnn.likelihoods import Likelihood
 from pixelcnn.models.card import HERE, describe, with_license, with_name
@@ -350,6 +350,8 @@ def _read(folder: Path) -> AutoregressiveModel:
     tensors, metadata = decode_tensors(path.read_bytes(), str(path))
     if metadata.get("config") != canonical(config):
         raise ValueError(f"{folder / CONFIG} is not the configuration that {path} was saved with")
+    if (depth := depth_of(model_config)) > len(tensors):  # before so many layers are outlined
+        raise ValueError(f"{path} has {len(tensors)} tensors, and {folder / CONFIG} asks for {depth} blocks or layers")
     check_tensors(cls.outline(model_config).state_dict(), tensors, str(path))  # before anything is allocated
     check_values(tensors, f"{path}: ")
     model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)

@@ -83,11 +83,12 @@ class OrderEnsemble(MixtureModel):
             weights=tuple(1.0 for _ in members) if weights is None else tuple(number("weights", w) for w in weights),
             order_conditioned=order_conditioned,
         )
+        transforms = {order: transform_of(order, config.image_shape[1:]) for order in config.orders}
         parts = [
             Part(
                 network=config.members[k],
                 weight=config.weights[k],
-                transform=transform_of(order, config.image_shape[1:]),
+                transform=transforms[order],
                 label=ORDERS.index(order) if order_conditioned else None,
             )
             for k, order in enumerate(config.orders)

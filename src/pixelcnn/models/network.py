@@ -132,9 +132,14 @@ class Network(DensityModel, nn.Module):
         """The model that a configuration describes, for its shapes: on the device "meta", where nothing is allocated.
 
         If its constructor looks at values, which that device does not have, the model is a real one.
+
+        Raises:
+            ValueError: If a weight would have more entries than can be counted.
         """
         try:
             with torch.device("meta"):
                 return cls.from_config(config)
-        except (RuntimeError, TypeError):  # of `item` and of `numpy`
+        except (RuntimeError, TypeError) as error:  # of `item` and of `numpy`
+            if "overflow" in str(error).lower():  # of a size: a real one would fill the memory before
+                raise ValueError(f"the sizes of {config} are too large") from None
             return cls.from_config(config)
