@@ -39,3 +39,13 @@ def test_it_takes_pictures_of_any_size():
     picture = torch.randint(256, (1, 3, 5, 70), dtype=torch.uint8)
     resized = model.resized((5, 70))
     assert torch.equal(pixelcnn.decompress(resized, pixelcnn.compress(resized, picture)), picture)
+
+
+@pytest.mark.parametrize("embedding", [1, 4])
+def test_levels_that_are_categories_begin_about_equally_likely(embedding):
+    """Their vectors, also of a single number, are not read as if they grew with the level."""
+    model = pixelcnn.PhotoPixelCNN((3, 6, 6), filters=4, blocks=1, embedding=embedding)
+    for level in (0, 128, 255):
+        with torch.no_grad():
+            nats = -model.log_prob(torch.full((1, 3, 6, 6), level, dtype=torch.uint8))
+        assert nats.item() / model.subpixels / 0.6931 < 12

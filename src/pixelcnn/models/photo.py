@@ -17,7 +17,6 @@ The network outputs the parameters of a pixel's mixture (`pixelcnn.models.logist
 
 from __future__ import annotations
 
-import itertools
 import math
 import typing
 
@@ -121,7 +120,8 @@ class PhotoPixelCNN(LogisticsModel):
     def _begin(self) -> None:
         """The initial weights: the network changes little of the linear prediction."""
         c, m = self.image_shape[0], self.likelihood.mixtures
-        unit, coupling = 2.0**self._resolution.mean_bits, 0.9 if c == 3 else 0.0
+        as_numbers = self.level_embedding is None  # else levels predict nothing yet, and mixtures begin spread over all
+        unit, coupling = 2.0**self._resolution.mean_bits, 0.9 if c == 3 and as_numbers else 0.0
         self.input.weight.mul_(2.4)  # of differences, which are small
         for first, second in self._blocks:
             first.weight.mul_(2.0)  # Glorot's bound is for the full kernel, half of which is masked
@@ -131,19 +131,20 @@ class PhotoPixelCNN(LogisticsModel):
             self.map_output.weight.mul_(0.02)
         weight, bias = torch.zeros_like(self.linear.weight), self.linear.bias
         middle = weight.shape[-1] // 2
+        spread = torch.linspace(-0.02, 0.02, m) - 1 if as_numbers else torch.linspace(-0.9, 0.9, m)
         for k in range(c):
             means = slice(m + k * m, m + k * m + m)
-            bias[means] = unit * (torch.linspace(-0.02, 0.02, m) - 1 + (coupling if k else 0))
+            bias[means] = unit * (spread + (coupling if k else 0))
             for channel, share in ((k, 1.0), (k - 1, -coupling)):
-                if channel >= 0 and self.image_features == c:  # levels that are read as numbers, 0 to 1 for -1 to 1
+                if channel >= 0 and as_numbers:  # 0 to 1 for -1 to 1
                     weight[means, channel, middle, middle - 1] = 2 * unit * share
                     weight[means, channel, middle - 1, middle] = 2 * unit * share
                     weight[means, channel, middle - 1, middle - 1] = -2 * unit * share
         self.linear.start_from(weight)
-        bias[m * (1 + c) : m * (1 + 2 * c)] = -3.7
-        for index, (one, other) in enumerate(itertools.combinations(range(c), 2)):
-            pair = slice(m * (1 + 2 * c) + index * m, m * (2 + 2 * c) + index * m)
-            bias[pair] = math.atanh(coupling) if other == one + 1 else 0.0
+        bias[m * (1 + c) : m * (1 + 2 * c)] = -3.7 if as_numbers else -1.5
+        if coupling:
+            slopes = bias[m * (1 + 2 * c) :].view(-1, m)  # of the pairs (0, 1), (0, 2), (1, 2)
+            slopes[[0, 2]] = math.atanh(coupling)
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`: the input of `subpixel_params`, (..., raw features)."""
