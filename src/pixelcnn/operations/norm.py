@@ -42,12 +42,13 @@ class Norm(Pointwise):
         """See `Pointwise.compute`."""
         *outer, features = inputs[0].shape
         x = inputs[0].reshape(*outer, part.groups, features // part.groups)
+        size = x.new_full((), x.shape[-1])  # a tensor: by a number, PyTorch multiplies with its reciprocal on a GPU
         if arithmetic.exact:
             x = x.clamp(-grid.LIMIT, grid.LIMIT)
         if self.kind == "pono":
-            x = x - arithmetic.rounded(x.sum(-1, keepdim=True) / x.shape[-1])
+            x = x - arithmetic.rounded(x.sum(-1, keepdim=True) / size)
             x = x.clamp(-grid.LIMIT, grid.LIMIT) if arithmetic.exact else x
-        root = torch.sqrt((x * x).sum(-1, keepdim=True) / x.shape[-1] + _EPSILON)
+        root = torch.sqrt((x * x).sum(-1, keepdim=True) / size + _EPSILON)
         return arithmetic.rounded(x / root).flatten(-2)
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
