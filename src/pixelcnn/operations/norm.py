@@ -42,7 +42,8 @@ class Norm(Pointwise):
         """See `Pointwise.compute`."""
         *outer, features = inputs[0].shape
         x = inputs[0].reshape(*outer, part.groups, features // part.groups)
-        size = x.new_full((), x.shape[-1])  # a tensor: by a number, PyTorch multiplies with its reciprocal on a GPU
+        # a tensor, since on a GPU PyTorch does not divide by a number but multiplies with its rounded reciprocal
+        size = x.new_full((), x.shape[-1]) if arithmetic.exact else x.shape[-1]
         if arithmetic.exact:
             x = x.clamp(-grid.LIMIT, grid.LIMIT)
         if self.kind == "pono":
