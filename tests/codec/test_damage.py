@@ -19,6 +19,7 @@ import torch
 from fuzz import MOST_BYTES, Target
 
 import pixelcnn
+from pixelcnn.cli import main
 from pixelcnn.codec import StreamError, container, decompress_with_labels
 from pixelcnn.codec.entropy import Decoder, PayloadError
 from pixelcnn.exact import prepare
@@ -345,6 +346,14 @@ def test_a_block_is_shorter_than_its_length_can_say():
 
     with pytest.raises(ValueError, match="chunk must be smaller: a block of a stream has less than 4294967296 bytes"):
         container.block(Long())
+
+
+def test_joined_streams_are_at_least_one(tmp_path, capsys):
+    begin = struct.pack("<4sBI", b"PXCS", 1, 0)
+    (tmp_path / "none.pxcn").write_bytes(begin + struct.pack("<I", zlib.crc32(begin)))
+    for command in ("info", "decompress"):
+        assert main([command, str(tmp_path / "none.pxcn")]) == 2
+        assert "must be at least one, got none" in capsys.readouterr().err
 
 
 def test_a_bomb_of_notes_is_refused_in_little_time():

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pixelcnn.exact import PreparedModel
 
 _MAX_LISTED = 20
+_MAX_NAME = 256  # characters of a model's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def _stream_lines(stream: bytes, loaded: dict[str, PreparedModel]) -> list[str]:
     try:
         known = f"the shipped model {find_model(header, loaded=loaded)[0]}"
     except StreamError:
-        known = f"called {original!r} where it was compressed" if isinstance(original, str) else "not a shipped one"
+        known = f"called {original[:_MAX_NAME]!r} where it was compressed" if isinstance(original, str) else "not a shipped one"
     c, h, w = header.shape
     lines = [
         f"model    {header.identity.hex()}, {known}",

@@ -169,6 +169,8 @@ def separated(data: bytes, *, whole: bool = True) -> list[bytes]:
         raise StreamError(f"the stream is of version {version}, and this reads version {_VERSION}")
     if len(data) < start + _CHECKSUM.size or _CHECKSUM.unpack_from(data, start)[0] != zlib.crc32(data[:start]):
         raise StreamError("the header of the joined streams is damaged or truncated")
+    if count == 0:
+        raise StreamError("the joined streams must be at least one, got none")
     lengths = [_LENGTH.unpack_from(data, _COUNT.size + k * _LENGTH.size)[0] for k in range(count)]
     ends = list(itertools.accumulate(lengths, initial=start + _CHECKSUM.size))
     if whole and ends[-1] != len(data):
