@@ -262,7 +262,8 @@ def depth_of(config: object) -> int:
     """
     networks = getattr(config, "networks", (getattr(config, "network", config),))
     shipped = [network for network in networks if type(network) in get_args(ModelConfig)]
-    return sum(getattr(network, "blocks", 0) + getattr(network, "layers", 0) for network in shipped)
+    depth: int = sum(getattr(network, "blocks", 0) + getattr(network, "layers", 0) for network in shipped)
+    return depth
 
 
 def conditions_of(config: object) -> tuple[int | None, int | None]:

@@ -144,7 +144,8 @@ def layers(filters: int, blocks: int) -> dict[str, Shape]:
 
 def paired(tensors: Iterable[tuple[str, np.ndarray]]) -> list[Convolution]:
     """Convolutions from named tensors that are alternately a kernel and its bias."""
-    listed, size = [], 0
+    listed: list[tuple[str, np.ndarray]] = []
+    size = 0
     for name, tensor in tensors:  # several names may stand for the same bytes of a file
         size += tensor.nbytes
         if size > _MAX_BYTES:
