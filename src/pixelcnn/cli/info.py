@@ -75,7 +75,9 @@ def _stream_lines(stream: bytes, loaded: dict[str, PreparedModel]) -> list[str]:
     try:
         known = f"the shipped model {find_model(header, loaded=loaded)[0]}"
     except StreamError:
-        known = f"called {original[:_MAX_NAME]!r} where it was compressed" if isinstance(original, str) else "not a shipped one"
+        known = "not a shipped one"
+        if isinstance(original, str):
+            known = f"called {original[:_MAX_NAME]!r} where it was compressed"
     c, h, w = header.shape
     lines = [
         f"model    {header.identity.hex()}, {known}",
