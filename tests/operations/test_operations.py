@@ -125,6 +125,46 @@ def test_new_operations_are_exact_in_every_engine(shape, levels, network):
         assert torch.equal(done.images[..., -1, -1], expected[:2, None, :, -1, -1].expand(-1, 2, -1))
 
 
+class Grouped(pixelcnn.PixelCNN):
+    """Two convolutions in colour groups, the second of which sees further than the first one lets it."""
+
+    def __init__(self, *args, kernels, whole=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        c, filters = self.image_shape[0], self.config.filters
+        generator = torch.Generator().manual_seed(1)
+        one, other = ((kernel, "A" if k == 0 and isinstance(kernel, int) else "B") for k, kernel in enumerate(kernels))
+        self.input, self.wide = (
+            MaskedConv2d(inputs, filters, kernel, mask_type=mask, groups=c, generator=generator)
+            for inputs, (kernel, mask) in ((c, one), (filters, other))
+        )
+        self.whole = None if whole is None else MaskedConv2d(c, filters, whole, mask_type="B", generator=generator)
+        with torch.no_grad():
+            for layer in self.masked_layers:
+                layer.weight.mul_(3)
+                layer.bias.normal_(0, 0.3, generator=generator)
+
+    def network(self, view):
+        added = None if self.whole is None else view(Conv(self.whole), view.image)
+        return view(Conv(self.output), view(Conv(self.wide), view(Conv(self.input), view.image), added))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernels": (3, 5)},  # would be read in the step in which its later groups are still to come
+        {"kernels": (Window(-1, -1, -1, 1), Window(-1, 0, -2, 2))},  # runs ahead of the pixels, all groups
+        {"kernels": (3, 1), "whole": Window(-1, -1, -1, 1)},  # has a term that is not in groups
+    ],
+    ids=["wide", "ahead", "added"],
+)
+def test_colour_groups_are_complete_before_other_pixels_read_them(options):
+    model = Grouped((3, 5, 6), levels=3, filters=6, blocks=0, **options).double()
+    expected = model.sample(6, seed=3, engine="reference")
+    for engine in ("native", "eager"):
+        assert torch.equal(model.sample(6, seed=3, engine=engine), expected), engine
+    assert torch.equal(pixelcnn.decompress(model, pixelcnn.compress(model, expected)), expected)
+
+
 @pytest.mark.parametrize("step", [False, True])
 @pytest.mark.parametrize("shape", [(1, 6, 7), (2, 4, 5)])
 @pytest.mark.parametrize("network", [Mixed, Spread, Units])

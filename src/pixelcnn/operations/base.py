@@ -171,6 +171,8 @@ class Node:
     op: Operation
     inputs: tuple[int, ...]
     target: int
+    input_groups: tuple[int, ...]
+    """How many colour groups each input is computed in, one after the other."""
     residual: int | None = None
     """The value that is added to a convolution's result in the same step; None for nothing."""
 

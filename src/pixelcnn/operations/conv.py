@@ -96,13 +96,16 @@ class Conv(Operation):
         return compute
 
     def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:
-        """Each tap (dy, dx) needs slope * dy + dx beyond the result's lead; mask "all" needs its pixel finished."""
+        """Each tap (dy, dx) needs slope * dy + dx beyond the result's lead, and a step more where it sees all colour
+        groups of a pixel: of the current one by mask "all", of any other by every mask.
+        """
         source = node.inputs[0]
+        in_turn = source != IMAGE and node.input_groups[0] > 1  # the last group comes after the result's first
         for dy, dx in self.layer.taps:
             if -dy >= height or abs(dx) >= width:
                 continue
             own = (dy, dx) == (0, 0)
-            late = slope * dy + dx + (own and self.layer.mask_type == "all")
+            late = slope * dy + dx + (self.layer.mask_type == "all" if own else in_turn)
             # of the image, the current pixel's earlier channels are available in the same step
             yield source, late - (source == IMAGE and own)
         for value in node.reads[1:]:

@@ -167,9 +167,13 @@ class WavefrontFront(Front):
         if value in self._conditions:
             per_image = self._conditions[value][1][:, columns].unsqueeze(0)
             return lambda: per_image
+        size = columns.stop - columns.start
         if self.schedule.ahead(value, node.target) == 0:
+            in_one = dict(zip(node.inputs, node.input_groups, strict=True)).get(value) == 1
+            if in_one and size < self.schedule.program.features[value]:
+                return lambda: self._now[value][..., columns]
             return lambda: self._now[value]
-        cache, lead, size = self._caches[value], self.schedule.leads[node.target], columns.stop - columns.start
+        cache, lead = self._caches[value], self.schedule.leads[node.target]
         return lambda: cache.run(self.step + lead, 0, columns.start, size)
 
     def seen(self, node: Node, layer: MaskedConv2d) -> list[tuple[list[tuple[int, int]], Callable[[], Tensor]]]:

@@ -124,7 +124,7 @@ class _Recorder:
         if isinstance(op, Pointwise) and (other := {x.groups for x in inputs} - {op.groups}):
             raise TypeError(f"{type(op).__name__} has groups={op.groups}, and its input {other.pop()}; they must agree")
         numbers = tuple(x.number for x in inputs)
-        node = Node(op=op, inputs=numbers, target=len(self.features))
+        node = Node(op=op, inputs=numbers, target=len(self.features), input_groups=tuple(x.groups for x in inputs))
         self.features.append(op.features(*(self.features[number] for number in numbers)))
         self.nodes.append(node)
         return Features(node.target, op.groups, self)

@@ -6,6 +6,7 @@ earlier: a value with lead L is computed for pixel (i, j) at the time slope * i 
 
     A convolution that reads the tap (dy, dx)      lead(source) >= lead(target) + slope * dy + dx
     the same, if it reads the image                          -1 >= lead(target) + slope * dy + dx
+    the same, of another pixel's colour groups     lead(source) >= lead(target) + slope * dy + dx + 1
     an operation that reads only its own pixel     lead(source) >= lead(target)
     mask "all" at the current pixel                lead(source) >= lead(target) + 1
     attention, to keys and values                    lead(keys) >= lead(target) + max(-1, width - 1 - slope)
@@ -133,8 +134,9 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
         if slope not in (None, w):
             raise ValueError(f"slope must be {w}, raster order, for a network with a coarse context, got {slope}")
         return _by_rows(program, Wavefront(h, w, w))
-    # no lead exceeds the sum of all steps to the right; with a larger slope, no row above is in the way
-    largest = sum(max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
+    # no lead exceeds the sum of all steps to the right, and one for each layer's colour groups; with a larger slope, no
+    # row above is in the way
+    largest = sum(1 + max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
     largest += sum(w for node in program.nodes if isinstance(node.op, Attention))
     for candidate in range(largest + 1) if slope is None else [slope]:
         wavefront = Wavefront(h, w, candidate)

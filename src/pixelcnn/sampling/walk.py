@@ -90,7 +90,8 @@ class Walk:
         front, n, c = self._front, self._n, model.image_shape[0]
         front.begin(step)
         if step < 0:
-            front.compute(0)  # computes only the values that run ahead of the pixels
+            for channel in range(c):
+                front.compute(channel)  # computes only the values that run ahead of the pixels
             return
         canvas = images.view(n, c, -1).permute(1, 2, 0)  # (C, H * W, n), writes through
         pixels = self.schedule.wavefront.pixels(step)
