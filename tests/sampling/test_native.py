@@ -9,6 +9,7 @@ import torch
 
 import pixelcnn
 from native_models import attentive, needs_compiler, small
+from pixelcnn.layers import MaskedConv2d
 from pixelcnn.operations import Conv, Sum
 from pixelcnn.randomness import mixed_seed, uniforms
 from pixelcnn.sampling import Draw, engine_of, why_not_native
@@ -82,6 +83,24 @@ def test_what_cannot_be_recorded_is_sampled_by_the_reference():
     for engine in ("native", "eager"):
         with pytest.raises(ValueError, match=f"engine '{engine}' cannot run this model here: "):
             model.sample(1, engine=engine, seed=0)
+
+
+class Huge(pixelcnn.PixelCNN):
+    """A network whose hidden layer has a kernel of 33 x 33."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.huge = MaskedConv2d(2, 2, 33, mask_type="B")
+
+    def network(self, view):
+        return view(Conv(self.output), view(Conv(self.huge), view(Conv(self.input), view.image)))
+
+
+@needs_compiler
+def test_kernels_of_more_taps_than_it_has_room_for():
+    assert "at most 512" in why_not_native(Huge((1, 17, 17), filters=2, blocks=0))
+    small = Huge((1, 5, 6), filters=2, blocks=0)  # few of the taps lie within the image
+    assert torch.equal(small.sample(3, seed=0), small.sample(3, seed=0, engine="reference"))
 
 
 @needs_compiler

@@ -22,7 +22,7 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.native.compiler import NativeError
 from pixelcnn.sampling.native.layout import plan_of
-from pixelcnn.sampling.native.packing import packed
+from pixelcnn.sampling.native.packing import check_runs, packed
 from pixelcnn.sampling.native.walk import NativeWalk, library_of
 from pixelcnn.sampling.program import RecordingError, record
 
@@ -32,7 +32,7 @@ _MAX_ROWS = 224  # in a thread's front, so that their features stay in a core's 
 _MAX_EXACT_IMAGES = 16  # per thread in exact arithmetic, for the same reason
 _BURST = 0.02  # seconds in compiled code between showing progress and handling Ctrl-C, approximately
 _MAX_BYTES = 2**26  # of memory per thread, as long as one image fits
-_RECORDABLE: weakref.WeakSet[Autoregressive] = weakref.WeakSet()  # whose networks need not be recorded again to know it
+_PACKABLE: weakref.WeakSet[Autoregressive] = weakref.WeakSet()  # whose networks need not be recorded again to know it
 
 
 def why_not_native(model: Autoregressive, precision: Precision | None = None, particles: bool = False) -> str | None:
@@ -49,9 +49,9 @@ def why_not_native(model: Autoregressive, precision: Precision | None = None, pa
         if holds:
             return reason
     try:
-        if model not in _RECORDABLE:
-            record(model)
-            _RECORDABLE.add(model)
+        if model not in _PACKABLE:
+            check_runs(record(model), *model.image_shape[1:])
+            _PACKABLE.add(model)
         library_of(model)
     except (RecordingError, NativeError) as error:
         return str(error)

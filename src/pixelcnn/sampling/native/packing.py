@@ -16,14 +16,37 @@ from torch import Tensor
 from pixelcnn.layers import MaskedConv2d, adjacent
 from pixelcnn.operations import IMAGE, Conv, Node, Part
 from pixelcnn.sampling.autoregressive import Autoregressive
+from pixelcnn.sampling.native.compiler import NativeError
+from pixelcnn.sampling.program import Program
 from pixelcnn.sampling.schedule import Schedule, schedule_of
+from pixelcnn.sampling.wavefront import Wavefront
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
 
-__all__ = ["ALIGNMENT", "PackedNetwork", "packed"]
+__all__ = ["ALIGNMENT", "PackedNetwork", "check_runs", "packed"]
 
 ALIGNMENT = 16
 """Arrays of weights or features start at a multiple of this many numbers."""
 _MAX_RUNS = 512  # as in engine.c
+
+
+def check_runs(program: Program, height: int, width: int) -> None:
+    """Checks that compiled code has room for what each convolution reads in images of a size.
+
+    Raises:
+        NativeError: If it has not.
+    """
+    wavefront = Wavefront(height, width, 0)
+    for node in program.nodes:
+        if isinstance(node.op, Conv):
+            layer = node.op.layer
+            count = len(_runs(node, [tap for tap in layer.taps if layer.stride > 1 or wavefront.reaches(*tap)]))
+            if count > _MAX_RUNS:
+                raise NativeError(f"a convolution may read at most {_MAX_RUNS} pieces of memory, got {count}")
+
+
+def _runs(node: Node, inside: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """A convolution's taps in runs: of the image, those of a kernel row, adjacent in memory; otherwise single taps."""
+    return adjacent(inside) if node.inputs[0] == IMAGE else [[tap] for tap in inside]
 
 
 def packed(model: Autoregressive, panel: int, slope: int | None = None, *, conditional: bool = False) -> PackedNetwork:
@@ -139,7 +162,7 @@ class PackedNetwork:
         """See `pixelcnn.operations.base.Packer`: taps that are adjacent in memory form a run."""
         first_run = len(self._runs)
         rows = []
-        for run in self._taps_in_runs(node, layer):
+        for run in _runs(node, self.schedule.inside(layer)):
             own = layer.in_channels - self._hidden(layer, columns) if run[-1] == (0, 0) else layer.in_channels
             length = (len(run) - 1) * layer.in_channels + own
             if length == 0:
@@ -164,13 +187,6 @@ class PackedNetwork:
         self._weights.append(flat)
         self._size += len(flat)
         return offset
-
-    def _taps_in_runs(self, node: Node, layer: MaskedConv2d) -> list[list[tuple[int, int]]]:
-        """The taps in runs: for the image, those of a kernel row, adjacent in memory; otherwise single taps."""
-        inside = self.schedule.inside(layer)
-        if node.inputs[0] != IMAGE:
-            return [[tap] for tap in inside]
-        return adjacent(inside)
 
     @staticmethod
     def _hidden(layer: MaskedConv2d, columns: slice) -> int:
