@@ -93,6 +93,20 @@ def test_it_is_exact_where_the_known_come_first(name):
     torch.testing.assert_close(by_particles.log_evidence, expected)
 
 
+@pytest.mark.parametrize("engine", ["native", "eager", "reference"])
+def test_images_may_lie_in_memory_in_any_order(engine):
+    """A single particle is no copy that would put them in order."""
+    model = sharp(lambda: pixelcnn.PixelCNN((2, 4, 4), levels=3, filters=8, blocks=1))
+    images = model.sample(2, seed=5)
+    options = {"n": 1, "particles": 1, "moves": 1, "method": "raster", "seed": 0, "engine": engine}
+    for order in ((0, 1, 3, 2), (0, 2, 3, 1)):
+        back = sorted(range(4), key=order.__getitem__)
+        turned, known = (x.permute(order).contiguous().permute(back) for x in (images, images != 0))
+        known[..., -1, -1] = False
+        expected = model.complete(images, known.contiguous(), **options).images
+        assert torch.equal(model.complete(turned, known, **options).images, expected)
+
+
 def test_with_nothing_known_it_samples():
     model = sharp(MODELS["plusplus"])
     images = torch.zeros(2, *model.image_shape, dtype=torch.uint8)

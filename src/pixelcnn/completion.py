@@ -293,7 +293,7 @@ class _Work:
         ignore_later = options.method == "raster"
         while_drawing = _before_first_unknown(known) if ignore_later else known
         with self._particles_of(size) as particles:
-            copies = image.expand(size, *image.shape).clone()
+            copies = image.expand(size, *image.shape).clone(memory_format=torch.contiguous_format)
             particles.start(copies, while_drawing.to(image.device), self._draw(k, size, first))
             end = self._walk(particles, while_drawing, k)
         if ignore_later:
@@ -345,7 +345,7 @@ class _Work:
             if kept.all():
                 continue
             with self._particles_of(draw.n) as particles:
-                particles.start(draws.clone(), kept, draw)
+                particles.start(draws.clone(memory_format=torch.contiguous_format), kept, draw)
                 for step in range(particles.wavefront.steps):
                     self._check_goes_on()
                     particles.step(step)
