@@ -110,6 +110,16 @@ def test_the_forward(model, tmp_path, capsys):
     check_forward(model, "uint8", tmp_path, capsys)
 
 
+@pytest.mark.parametrize("size", [(6, 4), (2, 4), (1, 2), (3, 1)])
+def test_maps_that_are_coarser_in_one_direction(size):
+    model = pixelcnn.GatedPixelCNN((1, 12, 8), filters=8, layers=1, condition_channels=2, condition_levels=5)
+    images, numbers = torch.randint(2, (3, 1, 12, 8), dtype=torch.uint8), torch.randn(3, 2, *size)
+    condition = torch.cat([numbers, torch.randint(5, (3, 1, *size))], 1)
+    session = onnxruntime.InferenceSession(full_graph(model))
+    (params,) = session.run(None, {"images": images.numpy(), "condition": condition.numpy()})
+    np.testing.assert_allclose(params, model(images, condition=condition).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "model", ["binary", "gated colour", "mixture colour", "context", "deep mixture"], indirect=True
 )

@@ -165,6 +165,7 @@ class ConditionMap(Operation):
             vectors = node_of("Transpose", vectors, perm=[0, 3, 1, 2])
             numbers = node_of("Slice", x, constant([0]), last, constant([1]))
             x = node_of("Concat", numbers, vectors, axis=1) if encoder.numbers else vectors
+        x = _as_far_apart(graph, x)
 
         def conv(layer: _Layer, y: str) -> str:
             product = node_of("Conv", y, constant(layer.weight), constant(layer.bias), pads=[1, 1, 1, 1])
@@ -193,6 +194,24 @@ class ConditionMap(Operation):
             first = node_of("Gather", first, constant([0]), axis=axis)
         present = graph.cast(node_of("Not", first), np.float32)
         return graph.known(node_of("Mul", y, present), encoder.features)
+
+
+def _as_far_apart(graph: Exporter, x: str) -> str:
+    """A map (N, D, h, w) repeated until its pixels are as far apart in both directions, as `Conditions.rows` does."""
+    node_of, constant = graph.node, graph.constant
+    zero, one, shape = constant(0), constant(1), node_of("Shape", x)
+    cells = [node_of("Gather", shape, constant(axis)) for axis in (2, 3)]
+    apart = [node_of("Div", constant(side), count) for side, count in zip(graph.sides, cells, strict=True)]
+    most = math.gcd(*graph.sides)
+    divisors = constant([k for k in range(1, most + 1) if most % k == 0])
+    rests = [node_of("Mod", each, divisors) for each in apart]
+    shared = node_of("Equal", node_of("Add", *rests), zero)
+    common = node_of("ReduceMax", node_of("Where", shared, divisors, one), keepdims=0)
+    for axis, (side, count) in enumerate(zip(graph.sides, cells, strict=True), 2):
+        repeated = node_of("Div", constant(side), common)
+        index = node_of("Div", node_of("Mul", node_of("Range", zero, repeated, one), count), repeated)
+        x = node_of("Gather", x, index, axis=axis)
+    return x
 
 
 def condition_map(view: View, encoder: MapEncoder | None) -> Tensor | None:
