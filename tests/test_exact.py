@@ -11,7 +11,7 @@ import pixelcnn
 from pixelcnn.arithmetic import grid
 from pixelcnn.exact import prepare
 from pixelcnn.frequencies import TOTAL_BITS
-from pixelcnn.operations import Conv, ExactView
+from pixelcnn.operations import Condition, Conv, ExactView
 from pixelcnn.scoring import score
 from twins import MODELS, built, inputs
 
@@ -138,6 +138,12 @@ def test_large_weights_are_refused():
         model.blocks[1].masked.weight.mul_(1e6)
     with pytest.raises(ValueError, match=r"the weights of blocks\.1\.masked are too large for exact arithmetic"):
         prepare(model)
+
+
+def test_biases_of_conditions_are_counted():
+    layer = torch.nn.Linear(3, 2).requires_grad_(requires_grad=False)
+    layer.bias[1] = -(2.0**27)
+    assert Condition(layer=layer).bound([])[1] > 2.0**27
 
 
 def test_large_mixtures_are_refused():

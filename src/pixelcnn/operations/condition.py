@@ -44,7 +44,8 @@ class Condition(Operation):
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:
         """What images are conditioned on is clamped to the limit as well."""
-        return grid.LIMIT, float(self.layer.weight.abs().sum(1).max()) * grid.LIMIT
+        sums = self.layer.weight.abs().sum(1) * grid.LIMIT
+        return grid.LIMIT, float((sums if self.layer.bias is None else sums + self.layer.bias.abs()).max())
 
     def exported(self, graph: Exporter, node: Node) -> str:
         """See `Operation.exported`."""
