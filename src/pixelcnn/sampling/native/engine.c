@@ -775,7 +775,12 @@ void run_steps(const struct plan *plan, const struct share *share, int64_t start
 #endif
                 if (!column || !plan->ops[k].scale) apply(plan, plan->ops + k, share, step);
             }
-            if (step < 0) continue;
+            if (step < 0) {
+#ifdef EXACT
+                if (share->parts > 1) meet(share->team); /* the next step may divide the rows in another way */
+#endif
+                continue;
+            }
             if (plan->by_rows) {
                 const int64_t row = (step - column) / plan->width;
                 draw(plan, share, column, row, row + 1, channel);
