@@ -21,7 +21,8 @@ as the network's layers. Images whose sides are not multiples of s are padded wi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -78,17 +79,16 @@ class CoarseContext(nn.Module):
             for features, groups in streams
         ]
         self.outputs = nn.ModuleList(outputs)
-        self._layers, self._outputs = tuple(more), tuple(outputs)
 
     def forward(self, view: View) -> list[Tensor]:
         """The term of each stream at each cell, (..., features)."""
         places = None if self.places is None else view(Position(table=self.places))
         x = view(Conv(self.first), view.image, places)
         given = condition_term(view, self.condition, 1)
-        for layer in self._layers:
-            x = x + view(Conv(layer), x, given)
+        for layer in self.layers:
+            x = x + view(Conv(cast(MaskedConv2d, layer)), x, given)
             given = None
-        return [view(Conv(layer), x) for layer in self._outputs]
+        return [view(Conv(cast(MaskedConv2d, layer)), x) for layer in self.outputs]
 
 
 class FirstLayerTerms(nn.Module):
@@ -116,13 +116,13 @@ class FirstLayerTerms(nn.Module):
         # if the next finer scale divides this one, the terms are added up there first, while they are few numbers
         self._to = [b if a % b == 0 else 1 for a, b in itertools.pairwise([*scales, 1])]
         self.places, self.contexts = nn.ModuleList(tables), nn.ModuleList(contexts)
-        self._streams, self._tables, self._contexts = tuple(streams), tuple(tables), tuple(contexts)
+        self._streams = tuple(streams)
 
     def forward(self, view: View) -> list[Tensor | None]:
         """The sum of all terms for each stream, (..., features); None where there is none."""
         finished: list[Tensor | None] = [None] * len(self._streams)
         coarser: list[Tensor | None] = finished
-        for context, to in zip(self._contexts, self._to, strict=True):
+        for context, to in zip(cast(Iterable[CoarseContext], self.contexts), self._to, strict=True):
             found = _sums(coarser, context.forward(view))
             repeated = [
                 view(Upsample(cell=context.scale, to=to, groups=groups), x)
@@ -132,8 +132,8 @@ class FirstLayerTerms(nn.Module):
                 coarser = [*repeated]
             else:
                 coarser, finished = [None] * len(repeated), [*_sums(finished, repeated)]
-        if self._tables:
-            pairs = zip(self._tables, self._streams, strict=True)
+        if len(self.places):
+            pairs = zip(cast(Iterable[PositionTable], self.places), self._streams, strict=True)
             return [*_sums(finished, [view(Position(table=table, groups=groups)) for table, (_, groups) in pairs])]
         return finished
 

@@ -217,13 +217,12 @@ class GatedPixelCNN(AutoregressiveModel):
             for k in range(layers)
         ]
         self.layers = nn.ModuleList(gated_layers)
-        self._layers = tuple(gated_layers)
         self.head = MaskedConv2d(filters, filters, 1, mask_type="B", groups=c, generator=generator)
         params = c * self.likelihood.params
         self.output = MaskedConv2d(filters, params, 1, mask_type="B", groups=c, activation="none", generator=generator)
         between = attention_blocks(self.config, layers, filters, c, generator)
         self.attention = nn.ModuleList(between.values())
-        self._attention = between
+        self._attended = tuple(between)  # the numbers of layers after which the blocks come
         self.terms = FirstLayerTerms(self.config, ((2 * filters, 1), (2 * filters, c)), generator)
 
     def penultimate(self, view: View) -> Tensor:
@@ -233,12 +232,13 @@ class GatedPixelCNN(AutoregressiveModel):
         skip: Tensor | None = None
         terms: typing.Sequence[Tensor | None] = self.terms.forward(view)
         known = condition_map(view, self.map_encoder)
-        for k, layer in enumerate(self._layers, 1):
+        attention = dict(zip(self._attended, self.attention, strict=True))
+        for k, layer in enumerate(self.layers, 1):
             v, h, skip = layer.forward(v, h, skip, view, terms, known)
             terms = (None, None)
-            if k in self._attention:
+            if k in attention:
                 assert h is not None
-                h = self._attention[k].forward(h, view)
+                h = attention[k].forward(h, view)
         assert skip is not None
         return view(Conv(self.head), skip)
 

@@ -98,10 +98,8 @@ class PhotoPixelCNN(LogisticsModel):
 
         reads: dict[str, typing.Any] = {"mask_type": "A", "full_precision": True, "generator": generator}
         self.input = DifferenceConv2d(image, features, config.first_kernel, scale=16.0, **reads)
-        blocks_ = [
-            (conv(features, config.kernel_size, "relu"), conv(features, 1, "none")) for _ in range(config.blocks)
-        ]
-        self.blocks = nn.ModuleList(map(nn.ModuleList, blocks_))
+        pairs = [(conv(features, config.kernel_size, "relu"), conv(features, 1, "none")) for _ in range(config.blocks)]
+        self.blocks = nn.ModuleList(map(nn.ModuleList, pairs))
         self.head = conv(features, 1, "relu")
         scale = torch.ones(raw)
         scale[self.means] = 1 / 16  # a level is 1 / 128: else a step of training would move them by several
@@ -109,11 +107,10 @@ class PhotoPixelCNN(LogisticsModel):
         self.output = ScaledConv2d(features, raw, 1, **final)
         self.map_encoder = map_encoder(config, generator)
         known = 0 if self.map_encoder is None else self.map_encoder.features
-        maps = [map_layer(known, features, generator) for _ in blocks_]
+        maps = [map_layer(known, features, generator) for _ in pairs]
         self.maps = nn.ModuleList([layer for layer in maps if layer is not None])
         self.map_output = ScaledConv2d(known, raw, 1, bias=False, **final) if known else None
         self.linear = DifferenceConv2d(image, raw, config.linear_kernel, scale=0.5, activation="none", **reads)
-        self._blocks, self._maps = tuple(blocks_), tuple(maps)  # looked up for every front
         self._begin()
 
     @torch.no_grad()
@@ -123,7 +120,7 @@ class PhotoPixelCNN(LogisticsModel):
         as_numbers = self.level_embedding is None  # else levels predict nothing yet, and mixtures begin spread over all
         unit, coupling = 2.0**self._resolution.mean_bits, 0.9 if c == 3 and as_numbers else 0.0
         self.input.weight.mul_(2.4)  # of differences, which are small
-        for first, second in self._blocks:
+        for first, second in self._pairs:
             first.weight.mul_(2.0)  # Glorot's bound is for the full kernel, half of which is masked
             second.weight.mul_(0.3)
         self.output.weight.mul_(0.02)
@@ -146,11 +143,17 @@ class PhotoPixelCNN(LogisticsModel):
             slopes = bias[m * (1 + 2 * c) :].view(-1, m)  # of the pairs (0, 1), (0, 2), (1, 2)
             slopes[[0, 2]] = math.atanh(coupling)
 
+    @property
+    def _pairs(self) -> typing.Iterable[tuple[MaskedConv2d, MaskedConv2d]]:
+        """The two convolutions of each block."""
+        return typing.cast(typing.Any, self.blocks)
+
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`: the input of `subpixel_params`, (..., raw features)."""
         known = condition_map(view, self.map_encoder)
         x = view(Conv(self.input), view.image)
-        for (first, second), of_map in zip(self._blocks, self._maps, strict=True):
+        maps = self.maps if len(self.maps) else [None] * len(self.blocks)
+        for (first, second), of_map in zip(self._pairs, typing.cast("list[MaskedConv2d | None]", maps), strict=True):
             given = map_term(view, of_map, known, None)
             x = x + view(Conv(second), view.dropout(view(Conv(first), x, given)))
         given = map_term(view, self.map_output, known, None)

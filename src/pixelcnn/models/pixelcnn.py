@@ -34,12 +34,10 @@ class ResidualBlock(nn.Module):
         self.conv1 = MaskedConv2d(filters, filters, 1, mask_type="B", groups=groups, generator=generator)
         self.masked = MaskedConv2d(filters, half, 3, mask_type="B", groups=groups, generator=generator)
         self.conv2 = MaskedConv2d(half, filters, 1, mask_type="B", groups=groups, generator=generator)
-        self._layers = (self.conv1, self.masked, self.conv2)  # see PixelCNN.penultimate
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         """Features (..., filters) to features of the same shape."""
-        conv1, masked, conv2 = self._layers
-        return x + view(Conv(conv2), view.dropout(view(Conv(masked), view(Conv(conv1), x))))
+        return x + view(Conv(self.conv2), view.dropout(view(Conv(self.masked), view(Conv(self.conv1), x))))
 
 
 class PixelCNN(AutoregressiveModel):
@@ -85,26 +83,19 @@ class PixelCNN(AutoregressiveModel):
         )
         c, filters, blocks = self.image_shape[0], self.config.filters, self.config.blocks
         self.input = MaskedConv2d(self.image_features, filters, 7, mask_type="A", groups=c, generator=generator)
-        blocks_ = [ResidualBlock(filters, c, generator) for _ in range(blocks)]
-        self.blocks = nn.ModuleList(blocks_)
+        self.blocks = nn.ModuleList([ResidualBlock(filters, c, generator) for _ in range(blocks)])
         head = [MaskedConv2d(filters, filters, 1, mask_type="B", groups=c, generator=generator) for _ in range(2)]
         self.head = nn.ModuleList(head)
         params = c * self.likelihood.params
         self.output = MaskedConv2d(filters, params, 1, mask_type="B", groups=c, activation="none", generator=generator)
 
-        self._blocks, self._head = tuple(blocks_), tuple(head)  # see `penultimate`
-
     def penultimate(self, view: View) -> Tensor:
-        """See `Autoregressive.penultimate`.
-
-        The sampler runs this for every front. Looking up submodules and calling them through `nn.Module` took a tenth
-        of its time, so it iterates over plain tuples.
-        """
+        """See `Autoregressive.penultimate`."""
         h = view(Conv(self.input), view.image)
-        for block in self._blocks:
+        for block in self.blocks:
             h = block.forward(h, view)
-        for layer in self._head:
-            h = view(Conv(layer), h)
+        for layer in self.head:
+            h = view(Conv(typing.cast(MaskedConv2d, layer)), h)
         return h
 
     def network(self, view: View) -> Tensor:

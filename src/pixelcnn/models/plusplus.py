@@ -78,8 +78,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = _conv(2 * filters, filters, window, generator=generator)
-        joins = [_conv(2 * filters, filters, 1, generator=generator) for _ in range(shortcuts)]
-        self.joins = nn.ModuleList(joins)
+        self.joins = nn.ModuleList([_conv(2 * filters, filters, 1, generator=generator) for _ in range(shortcuts)])
         self.conv2 = _conv(2 * filters, 2 * filters, window, generator=generator)
         self.condition = nn.Linear(condition, 2 * filters, bias=False) if condition else None
         if self.condition is not None:
@@ -87,13 +86,12 @@ class ResidualBlock(nn.Module):
         self.map = map_layer(map_features, 2 * filters, generator)
         with torch.no_grad():
             self.conv2.weight.mul_(0.1)  # a block begins close to the identity
-        self._joins = tuple(joins)
 
     def forward(self, x: Tensor, shortcuts: typing.Sequence[Tensor], view: View, known: Tensor | None) -> Tensor:
         """Features (..., filters) to features of the same shape."""
         joined: Tensor | None = None
-        for layer, shortcut in zip(self._joins, shortcuts, strict=True):
-            joined = view(Conv(layer), view(ConcatELU(), shortcut), joined)
+        for layer, shortcut in zip(self.joins, shortcuts, strict=True):
+            joined = view(Conv(typing.cast(MaskedConv2d, layer)), view(ConcatELU(), shortcut), joined)
         c = view(Conv(self.conv1), view(ConcatELU(), x), joined)
         given = map_term(view, self.map, known, condition_term(view, self.condition, 1))
         return x + view(GLU(), view(Conv(self.conv2), view.dropout(view(ConcatELU(), c)), given))
@@ -203,10 +201,9 @@ class PixelCNNPlusPlus(LogisticsModel):
         ]
         self.up_u, self.up_ul, self.down_u, self.down_ul = map(nn.ModuleList, halves)
         self.output = _conv(2 * filters, self.raw_features, 1, generator=generator)
-        self._halves = tuple(map(tuple, halves))
         between = attention_blocks(config, 2 * blocks + 1, filters, 1, generator)
         self.attention = nn.ModuleList(between.values())
-        self._attention = between
+        self._attended = tuple(between)  # the numbers of blocks after which they come
         self.terms = FirstLayerTerms(config, ((filters, 1), (filters, 1)), generator)
         with torch.no_grad():  # the mixture begins spread over all levels
             means = self.output.bias[mixtures : mixtures * (1 + c)].view(c, mixtures)
@@ -221,18 +218,20 @@ class PixelCNNPlusPlus(LogisticsModel):
         of_u, of_ul = self.terms.forward(view)
         u = u if of_u is None else u + of_u
         ul = ul if of_ul is None else ul + of_ul
-        up_u, up_ul, down_u, down_ul = self._halves
         known = condition_map(view, self.map_encoder)
         us, uls = [u], [ul]
-        for for_u, for_ul in zip(up_u, up_ul, strict=True):
+        for for_u, for_ul in zip(self.up_u, self.up_ul, strict=True):
             us.append(for_u.forward(us[-1], (), view, known))
             uls.append(self._attend(len(uls), for_ul.forward(uls[-1], (us[-1],), view, known), view))
         u, ul = us.pop(), uls.pop()
-        for k, (for_u, for_ul) in enumerate(zip(down_u, down_ul, strict=True), len(up_ul) + 1):
+        for k, (for_u, for_ul) in enumerate(zip(self.down_u, self.down_ul, strict=True), len(self.up_ul) + 1):
             u = for_u.forward(u, (us.pop(),), view, known)
             ul = self._attend(k, for_ul.forward(ul, (u, uls.pop()), view, known), view)
         return view(Conv(self.output), view(ConcatELU(), ul))
 
     def _attend(self, blocks: int, ul: Tensor, view: View) -> Tensor:
         """The stream after `blocks` of its blocks, passed through the attention block that follows, if there is one."""
-        return self._attention[blocks].forward(ul, view) if blocks in self._attention else ul
+        if blocks not in self._attended:
+            return ul
+        attended: Tensor = self.attention[self._attended.index(blocks)].forward(ul, view)
+        return attended
