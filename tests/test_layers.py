@@ -138,3 +138,19 @@ def test_a_layer_of_differences_starts_from_a_kernel():
     kernel = torch.randn(4, 1, 3, 3) * layer.mask
     layer.start_from(kernel)
     assert torch.allclose(layer.masked_weight(), kernel, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mask_type": "b"}, "mask_type must be one of A, B, all, got 'b'"),
+        ({"activation": "gelu"}, "activation must be one of relu, none, got 'gelu'"),
+        ({"kernel": 4}, "kernel must be an odd integer .* got 4"),
+        ({"kernel": 0}, "kernel must be an odd integer .* got 0"),
+        ({"stride": 0}, "stride must be at least 1, got 0"),
+        ({"mask_type": "all", "groups": 3}, "groups must be .* got 3"),
+    ],
+)
+def test_wrong_arguments_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        MaskedConv2d(3, 3, **{"kernel": 3, "mask_type": "B"} | options)

@@ -19,7 +19,7 @@ import itertools
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "Activation", "DifferenceConv2d", "LevelEmbedding", "MaskType", "MaskedConv2d", "PositionTable",
-    "ReparametrisedConv2d", "ScaledConv2d", "Window", "adjacent", "group_bounds",
+    "ReparametrisedConv2d", "ScaledConv2d", "Window", "adjacent", "group_bounds", "parametrized",
 ]  # fmt: skip
 
 MaskType = Literal["A", "B", "all"]
@@ -81,6 +81,12 @@ def adjacent(taps: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     return runs
 
 
+def parametrized(module: nn.Module) -> list[str]:
+    """Names of a module's own tensors that are functions of others, by `torch.nn.utils.parametrize`."""
+    found = module._modules.get("parametrizations")  # quickly, as it is asked for every draw
+    return list(found) if isinstance(found, nn.ModuleDict) else []
+
+
 class MaskedConv2d(nn.Module):
     """The parameters of a "same" convolution with zero padding whose kernel sees only earlier sub-pixels.
 
@@ -106,6 +112,9 @@ class MaskedConv2d(nn.Module):
         full_precision: Whether it is computed in the model's own type where training multiplies in bfloat16, which
             cannot tell neighbouring levels of 256.
         generator: Source of the initial weights: Glorot uniform over the full, unmasked fans; zero biases.
+
+    Raises:
+        ValueError: If an argument is something else.
     """
 
     mask: Tensor
@@ -136,6 +145,13 @@ class MaskedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.full_precision = full_precision
+        for name, value, allowed in (("mask_type", mask_type, MaskType), ("activation", activation, Activation)):
+            if value not in get_args(allowed):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
+        if isinstance(kernel, int) and (kernel < 1 or kernel % 2 == 0):
+            raise ValueError(f"kernel must be an odd integer of at least 1 or a Window, got {kernel!r}")
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1, got {stride!r}")
         if dilation < 1 or (dilation > 1 and (not isinstance(kernel, int) or stride > 1)):
             raise ValueError(f"dilation must be 1, or more for a square kernel without a stride, got {dilation}")
         self.stride = stride
@@ -147,10 +163,11 @@ class MaskedConv2d(nn.Module):
         self.mask_type = mask_type
         self.activation = activation
         in_groups, out_groups = (groups, groups) if isinstance(groups, int) else groups
+        if mask_type == "all" and out_groups != 1:
+            raise ValueError(f'groups must be (groups of the input, 1) for mask_type "all", got {groups!r}')
         self.in_groups = group_bounds(in_channels, in_groups)
         self.out_groups = group_bounds(out_channels, out_groups)
         if mask_type == "all":
-            assert out_groups == 1, out_groups
             counts = [in_groups]
         else:
             counts = [(g if in_groups > 1 else 0) + (mask_type == "B") for g in range(out_groups)]
