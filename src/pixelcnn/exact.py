@@ -25,7 +25,7 @@ from pixelcnn.bounded import in_stripes, stripes_of
 from pixelcnn.config import architecture_of
 from pixelcnn.density import DensityModel
 from pixelcnn.frequencies import Frequencies
-from pixelcnn.layers import MaskedConv2d, ReparametrisedConv2d
+from pixelcnn.layers import MaskedConv2d, ReparametrisedConv2d, parametrized
 from pixelcnn.operations import IMAGE, Attention, ExactView, View
 from pixelcnn.operations.attention import MAX_EXACT_PIXELS
 from pixelcnn.sampling.autoregressive import MakeView
@@ -195,8 +195,16 @@ _prepared_models: WeightKeyedCache[PreparedModel] = WeightKeyedCache(size=1)
 def _prepared(model: DensityModel) -> PreparedModel:
     if (mixtures := getattr(model.config, "mixtures", 1)) > MAX_MIXTURES:
         raise ValueError(f"a mixture is exact of at most {MAX_MIXTURES} distributions, got {mixtures}")
-    twin = copy.deepcopy(cast(nn.Module, model)).cpu().double().eval().requires_grad_(requires_grad=False)
-    for layer in twin.modules():
+    twin = copy.deepcopy(cast(nn.Module, model)).cpu().eval().requires_grad_(requires_grad=False)
+    for layer in list(twin.modules()):
+        # What parametrizations make of a parameter on the grid need not lie on it. PyTorch's own function would take
+        # them from the model too, with which the copy shares the class that they made.
+        if made := {name: getattr(layer, name).detach().clone() for name in parametrized(layer)}:
+            layer.__class__ = type(layer).__bases__[0]
+            del layer.parametrizations
+            for name, weight in made.items():
+                layer.register_parameter(name, nn.Parameter(weight, requires_grad=False))
+    for layer in twin.double().modules():
         if isinstance(layer, ReparametrisedConv2d):
             layer.settle()
     for parameter in twin.parameters():

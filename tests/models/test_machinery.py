@@ -1,12 +1,17 @@
-"""PyTorch's own machinery: compilation, export, transforms, meta tensors, and training by DistributedDataParallel."""
+"""PyTorch's own machinery: compilation, export, transforms, meta tensors, parametrizations, pruning, replaced modules,
+and training by DistributedDataParallel.
+"""
 
+import copy
 import warnings
 
 import pytest
 import torch
 from torch.func import functional_call, grad, vmap
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import pixelcnn
+from pixelcnn.exact import prepare
 from pixelcnn.models import OrderEnsemble
 
 MODELS = {
@@ -184,3 +189,97 @@ def test_models_are_loaded_for_evaluation_and_with_gradients(tmp_path):
     model = pixelcnn.load(tmp_path / "model")
     assert not model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class Times(torch.nn.Module):
+    """A parametrization that depends on what is no tensor."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, weight):
+        return self.factor * weight
+
+
+def test_draws_follow_parametrizations():
+    """What they depend on may change with no parameter: images of seed 0 differ but for a chance of 2^-100 and less."""
+    model = MODELS["pixelcnn"]()
+    parametrize.register_parametrization(model.output, "weight", Times(0.0))
+    before = model.sample(20, seed=0)
+    model.output.parametrizations.weight[0].factor = 50.0
+    model.output.bias.data.zero_()
+    after = model.sample(20, seed=0)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, model.sample(20, seed=0, engine="reference"))
+    model.output.parametrizations.weight[0].factor = float("nan")
+    with pytest.raises(ValueError, match=r"output\.weight has values that are not finite"):
+        model.sample(2, seed=0)
+
+
+def test_draws_follow_pruning():
+    model = MODELS["pixelcnn"]()
+    model.output.weight.data *= 50
+    prune.custom_from_mask(model.output, "weight", torch.ones_like(model.output.weight))
+    before = model.sample(20, seed=0)
+    prune.custom_from_mask(model.output, "weight", torch.zeros_like(model.output.weight))  # the second round
+    after = model.sample(20, seed=0)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, model.sample(20, seed=0, engine="reference"))
+
+
+def test_exact_twins_have_what_parametrizations_make_of_weights():
+    model, plain = MODELS["plusplus"](), MODELS["plusplus"]()
+    plain.load_state_dict(model.state_dict())
+    layer = model.up_u[0].conv1
+    parametrizations.weight_norm(layer)
+    parametrize.register_parametrization(layer, "bias", Times(1 / 3))
+    plain.up_u[0].conv1.weight.data.copy_(layer.weight)
+    plain.up_u[0].conv1.bias.data.copy_(layer.bias)
+    with torch.no_grad():
+        assert prepare(model).identity == prepare(plain).identity
+    assert parametrize.is_parametrized(layer, "bias")
+    assert torch.equal(layer.weight, plain.up_u[0].conv1.weight)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    model = MODELS["pixelcnn"]()
+    parametrizations.weight_norm(model.output)
+    with pytest.raises(ValueError, match=r"could not be loaded.*output\.parametrizations\.weight\.original0"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    parametrize.remove_parametrizations(model.output, "weight")
+    model.save_pretrained(tmp_path / "model")
+    with torch.device("meta"):
+        loaded = pixelcnn.load(tmp_path / "model")
+    images = model.sample(3, seed=0)
+    assert torch.equal(loaded.log_prob(images), model.log_prob(images))
+
+
+REPLACED = {
+    "pixelcnn": MODELS["pixelcnn"],
+    "gated": lambda: pixelcnn.GatedPixelCNN(
+        (1, 4, 4), filters=4, layers=3, places=True, context=(2,), attention=1, condition_channels=1
+    ),
+    "plusplus": lambda: pixelcnn.PixelCNNPlusPlus(
+        (1, 4, 4), filters=4, blocks=1, mixtures=2, places=True, context=(2,), attention=1
+    ),
+    "photo": lambda: pixelcnn.PhotoPixelCNN((1, 4, 4), filters=4, blocks=2, mixtures=2, condition_channels=1),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_modules_that_are_replaced_are_used(name):
+    model = REPLACED[name]()
+    same = copy.deepcopy(model)
+    for module in list(model.modules()):
+        for child, found in list(module.named_children()):
+            if isinstance(module, torch.nn.ModuleList):
+                module[int(child)] = copy.deepcopy(found)
+    for each in (model, same):
+        for parameter in each.parameters():
+            parameter.data += 0.01
+    images, options = torch.randint(model.levels, (3, *model.image_shape)), {}
+    if getattr(model.config, "condition_channels", 0):
+        options["condition"] = torch.rand(3, 1, 4, 4)
+    assert torch.equal(model.log_prob(images, **options), same.log_prob(images, **options))

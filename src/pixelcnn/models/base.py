@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 
+from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.config import ORDERS, ModelConfig, TrainConfig, add_architecture, depth_of, from_dict, to_dict
 from pixelcnn.files import checksum_of, decode_tensors, encode_tensors, new_folder, read_json, write_file
 from pixelcnn.likelihoods import Likelihood
@@ -89,7 +90,8 @@ class AutoregressiveModel(Network):
         Raises:
             OSError: If the folder cannot be written.
             ValueError: If the folder exists and holds anything other than a model, `license` is malformed, a weight is
-                not finite, or `class_names` are not different names, one for each class.
+                not finite, the weights are not those of the configuration, as with `torch.nn.utils.parametrize`, or
+                `class_names` are not different names, one for each class.
         """
         _save(self, Path(folder), card, license, HERE)
 
@@ -303,12 +305,12 @@ def _save(model: AutoregressiveModel, folder: Path, card: str | None, license: s
     """See `AutoregressiveModel.save_pretrained`. `name` is the name that the card's code loads."""
     if folder.exists() and not _is_replaceable(folder):
         raise ValueError(f"{folder} exists and is not just a model's folder; it is not replaced")
-    weights = stored_weights(model)
+    weights, config = stored_weights(model), _config(model)
+    check_tensors(model.outline(model.config).state_dict(), weights, "model, which could not be loaded again")
     check_values(weights)
     text = _card_of(model, name) if card is None else card
     if license is not None:
         text = with_license(text, license)
-    config = _config(model)
     with new_folder(folder) as new:
         write_file(new / CONFIG, json.dumps(config, indent=2) + "\n")
         write_file(new / WEIGHTS, encode_tensors(weights, {"config": canonical(config)}))
@@ -354,7 +356,8 @@ def _read(folder: Path) -> AutoregressiveModel:
         raise ValueError(f"{path} has {len(tensors)} tensors, and {folder / CONFIG} asks for {depth} blocks or layers")
     check_tensors(cls.outline(model_config).state_dict(), tensors, str(path))  # before anything is allocated
     check_values(tensors, f"{path}: ")
-    model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)
+    with default_factories():
+        model = cls.from_config(model_config).to(next(iter(tensors.values())).dtype)
     model.load_state_dict(tensors)
     if "class_names" in config:
         model.class_names = checked_class_names(config["class_names"], model.num_classes, str(folder / CONFIG))
@@ -370,12 +373,13 @@ def _read_unfinished(run: Path) -> AutoregressiveModel:
         raise ValueError(f"the training run in {run} has neither a finished model nor an intact checkpoint")
     where, state, tensors = found
     record = state["record"]
-    if "train" in record:
-        train = from_dict(TrainConfig, record["train"], where)
-        model, orders = model_of(train.model), ORDERS[: train.orders]
-    else:  # of `fit_energy`
-        cls, fields = _class_in(record["model"], where)
-        model, orders = cls.from_config(from_dict(cls.Config, fields, where)), ORDERS[:1]
+    with default_factories():
+        if "train" in record:
+            train = from_dict(TrainConfig, record["train"], where)
+            model, orders = model_of(train.model), ORDERS[: train.orders]
+        else:  # of `fit_energy`
+            cls, fields = _class_in(record["model"], where)
+            model, orders = cls.from_config(from_dict(cls.Config, fields, where)), ORDERS[:1]
     kind = "ema." if any(name.startswith("ema.") for name in tensors) else "model."
     weights = {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
     check_tensors(dict(model.named_parameters()), weights, where)

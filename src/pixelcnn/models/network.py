@@ -142,4 +142,5 @@ class Network(DensityModel, nn.Module):
         except (RuntimeError, TypeError) as error:  # of `item` and of `numpy`
             if "overflow" in str(error).lower():  # of a size: a real one would fill the memory before
                 raise ValueError(f"the sizes of {config} are too large") from None
-            return cls.from_config(config)
+            with torch.random.fork_rng(()):  # the caller's random numbers are not for this
+                return cls.from_config(config)

@@ -15,8 +15,9 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from pixelcnn.layers import MaskedConv2d, parametrized
 from pixelcnn.sampling.autoregressive import Autoregressive, check_weights
 
 __all__ = ["WeightKeyedCache"]
@@ -58,6 +59,7 @@ class WeightKeyedCache(Generic[T]):
 class _Results(Generic[T]):
     def __init__(self, model: Autoregressive) -> None:
         check_weights(model.named_parameters())
+        check_weights(_parametrized(model))
         self._kind = (model.dtype, model.device)
         self._weights: list[bytes] | Tensor
         if model.device.type == "cpu":
@@ -78,12 +80,32 @@ class _Results(Generic[T]):
 
 def _bytes(model: Autoregressive) -> Iterator[bytes]:
     """The weights as bytes, so that a NaN equals itself."""
-    return (_as_bytes(weights).numpy().tobytes() for weights in model.parameters())
+    return (_as_bytes(weights).numpy().tobytes() for weights in _weights(model))
 
 
 def _in_one_piece(model: Autoregressive) -> Tensor:
     """A copy of all weights in one tensor, which a GPU compares in a single call."""
-    return torch.cat([_as_bytes(weights) for weights in model.parameters()])
+    return torch.cat([_as_bytes(weights) for weights in _weights(model)])
+
+
+def _weights(model: Autoregressive) -> Iterator[Tensor]:
+    """All numbers with which the network computes: pruning changes buffers alone, and what a parametrization makes of
+    a parameter may change with neither. An exact twin is not to be changed and has none but parameters.
+    """
+    yield from model.parameters()
+    if isinstance(model, nn.Module):
+        for module in model.modules():
+            masks = isinstance(module, MaskedConv2d)  # as large as the weights, and the architecture's
+            yield from (x for name, x in module._buffers.items() if x is not None and not (masks and name == "mask"))
+    yield from (values for _, values in _parametrized(model))
+
+
+def _parametrized(model: Autoregressive) -> Iterator[tuple[str, Tensor]]:
+    """What PyTorch's parametrizations make of parameters, by name."""
+    if isinstance(model, nn.Module):
+        for name, module in model.named_modules():
+            for each in parametrized(module):
+                yield f"{name}.{each}", getattr(module, each)
 
 
 def _as_bytes(weights: Tensor) -> Tensor:
