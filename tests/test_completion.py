@@ -409,3 +409,14 @@ def test_extreme_mixtures_weigh_alike(engine, size):
     assert torch.equal(found.images, expected.images)
     torch.testing.assert_close(found.log_evidence, expected.log_evidence)
     assert -200 < expected.log_evidence < -1e-3
+
+
+def test_completions_are_compared_as_objects():
+    """Tensors have no truth value."""
+    first, second = (
+        completion.Completion(images=torch.zeros(1, 2), ess=torch.ones(1), log_evidence=torch.ones(1), accepted=0.0)
+        for _ in range(2)
+    )
+    assert first != second
+    assert [first, second].index(second) == 1
+    assert len({first, second, first}) == 2

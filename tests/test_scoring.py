@@ -302,3 +302,10 @@ def test_json_has_no_letters_that_no_text_has(capsys):
     os.rename("model", name)
     assert main(["evaluate", name, "data.npz", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "m\\xff"
+
+
+def test_scores_are_compared_as_objects():
+    """Tensors have no truth value."""
+    first, second = (Scores(log_prob=torch.ones(2), bits_per_dim=torch.ones(2), score=torch.ones(2)) for _ in range(2))
+    assert first != second
+    assert second in [first, second]

@@ -60,7 +60,7 @@ _SHOWN = 8  # in a notebook: images, and draws of each
 _MOVES = 2**48  # index of the first image whose uniforms serve moves
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # tensors have no truth value
 class Completion:
     """Completed images, and how far to trust them."""
 

@@ -42,7 +42,7 @@ __all__ = ["Score", "Scores", "coded_bits", "compressed_bits", "score"]
 Score = Literal["likelihood", "ratio", "complexity", "typicality"]
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # tensors have no truth value
 class Scores:
     """The scores of images."""
 

@@ -23,7 +23,7 @@ class Check:
     """What was found, in one line."""
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # tensors have no truth value
 class Verification:
     """What `verify` found; shown, it is a report."""
 
