@@ -146,7 +146,7 @@ class PhotoPixelCNN(LogisticsModel):
     @property
     def _pairs(self) -> typing.Iterable[tuple[MaskedConv2d, MaskedConv2d]]:
         """The two convolutions of each block."""
-        return typing.cast(typing.Any, self.blocks)
+        return typing.cast("typing.Iterable[tuple[MaskedConv2d, MaskedConv2d]]", self.blocks)
 
     def network(self, view: View) -> Tensor:
         """See `AutoregressiveModel.network`: the input of `subpixel_params`, (..., raw features)."""
