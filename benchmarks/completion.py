@@ -72,6 +72,7 @@ def main(options: Options) -> None:
         rows.append(["the true images", "", "", short(nats(images).mean().item()), ""])
         methods: tuple[Method, ...] = ("raster", "auto")
         for method in methods:
+            model.complete(images[:1], known, 1, 2, method=method, moves=options.moves, seed=0)  # compiles
             started = time.perf_counter()
             found = model.complete(
                 images, known, options.n, options.particles, method=method, moves=options.moves, progress=True, seed=0
@@ -102,8 +103,8 @@ def main(options: Options) -> None:
     )
     print(f"\n{table}")
     options.out.mkdir(parents=True, exist_ok=True)
-    shown = slice(0, 6)
-    panel = completion_panel(images[shown], known.expand(6, 1, 28, 28), found.images[shown].cpu(), model.levels)
+    shown = images[:6]
+    panel = completion_panel(shown, known.expand(shown.shape), found.images[: len(shown)].cpu(), model.levels)
     save_png(panel, options.out / "completion.png")
     write_file(options.out / "completion.md", table)
     about = {"machine": dataclasses.asdict(machine), "rates": rates, "options": {**vars(options), "out": ""}}

@@ -3,10 +3,10 @@
     python benchmarks/energies.py [--minutes 2] [--batch 500] [--netket-python .venv-netket/bin/python]
     python benchmarks/energies.py --proofs [--steps 400]
 
-The first takes turns: both train for the same minutes with networks of about as many parameters, and the table has
-seconds per step, draws per second and the free energy after it. NetKet has an environment of its own, see
-benchmarks/netket/requirements.txt. With `--proofs` each of the small lattices is trained, reweighted and compared.
-Writes energies.md or energies-proofs.md into the folder `--out`.
+The first trains both for the same minutes, one after the other, with networks of about as many parameters; the table
+has seconds per step, draws per second, as many at a time as in a step, and the free energy at the end. NetKet has an
+environment of its own, see benchmarks/netket/requirements.txt. With `--proofs` each of the small lattices is trained,
+reweighted and compared. Writes energies.md or energies-proofs.md into the folder `--out`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def ours(options: Options) -> tuple[str, int, float, float, float]:
         taken += 1
     each = (time.perf_counter() - started) / taken
     started = time.perf_counter()
-    model.sample(4 * options.batch, seed=0)
+    for seed in range(4):
+        model.sample(options.batch, seed=seed)
     draws = 4 * options.batch / (time.perf_counter() - started)
     last = losses[-20:]
     parameters = sum(p.numel() for p in model.parameters())
@@ -160,6 +161,8 @@ def proofs(options: Options) -> str:
 
 def main(options: Options) -> None:
     """Measures and writes."""
+    if not options.proofs and not options.netket_python.exists():
+        raise SystemExit(f"there is no {options.netket_python}; benchmarks/netket/requirements.txt says how to make it")
     device = torch.device("cpu")
     machine, rates = Machine.of(device), [matrix_rate(device)]
     table = proofs(options) if options.proofs else beside(options)

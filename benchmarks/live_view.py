@@ -1,6 +1,6 @@
 """What it costs to watch the images grow: `sample_steps`, one canvas per step, beside `sample`.
 
-    python benchmarks/live_view.py [--model NAME] [--batches 4 16 64] [--rounds 15]
+    python benchmarks/live_view.py [--model NAME] [--batches 1 4 16 64] [--rounds 15]
 
 The two take turns in one process. A canvas is only received, not shown: what is done with it is the watcher's own time.
 """
@@ -53,7 +53,7 @@ def main(options: Options) -> None:
     for n in options.batches:
         plain, watched = [], []
         for _ in range(options.rounds + 1):
-            plain.append(seconds(partial(model.sample, n)))
+            plain.append(seconds(partial(model.sample, n, seed=0)))
             watched.append(seconds(partial(watch, n)))
         medians = [statistics.median(times[1:]) for times in (plain, watched)]
         print(f"| {n} | {medians[0] * 1e3:.1f} ms | {medians[1] * 1e3:.1f} ms | {medians[1] / medians[0]:.3f} |")

@@ -133,7 +133,7 @@ def main(options: Options) -> None:
             assert size.steps == wavefront.slope * (size.side - 1) + size.side
             size.multiply_adds = multiply_adds(model)
             size.reference_seconds = reference_seconds(model, options.batch, options.forwards)
-            model.sample(1, seed=0)  # warms up
+        model.sample(1, seed=0)  # in each turn: it is a new model, whose weights have to be laid out
         size.seconds.append(fast_seconds(model, options.batch))
         print(f"round {turn + 1}: side {size.side}, {size.blocks} blocks, {size.seconds[-1]:.3f} s", flush=True)
     rates.append(matrix_rate(device))
