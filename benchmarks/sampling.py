@@ -140,7 +140,10 @@ def measure(batch: int, options: Options, parameters: int) -> tuple[list[Row], i
             steps = entry.worker.about["steps"]
             if options.full == "baseline" and (entry.name, batch) == ("keras-tensorflow", 4) and entry.steps < steps:
                 say(f"batch {batch}: {entry.name} in full")
-                rows.append(entry.row(batch, [entry.worker.measure(steps)]))
+                try:
+                    rows.append(entry.row(batch, [entry.worker.measure(steps)]))
+                except Absent as why:
+                    absent(entry.name, why)
     drawn = [entry.answers[0]["pixels"] for entry in entries if "pixels" in entry.answers[0]]
     return rows, different([zlib.decompress(base64.b64decode(pixels)) for pixels in drawn], batch)
 

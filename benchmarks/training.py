@@ -24,8 +24,10 @@ import pixelcnn
 from competitors import TRAINERS, Absent, Trainer, Worker
 from machine import ROOT, Machine
 from pixelcnn.benchmark import matrix_rate, multiply_adds
+from pixelcnn.config import PRESETS
 from pixelcnn.devices import device_of
 from pixelcnn.files import write_file
+from pixelcnn.training.steppers import precision_of
 from table import Row, training_table
 
 OURS = "ours"
@@ -56,6 +58,11 @@ def measure(batch: int, options: Options, parameters: int) -> list[Row]:
     rows: list[Row] = []
     ready: dict[Trainer, tuple[Worker, int]] = {}
     answers: dict[Trainer, list[dict[str, float]]] = {name: [] for name in options.only}
+
+    def absent(name: Trainer, why: Absent) -> None:
+        say(f"  {name} is not here: {why}")
+        rows.append(Row(competitor=name, batch=batch, absent=str(why)))
+
     with contextlib.ExitStack() as stack:
         for name in options.only:
             say(f"batch {batch}: {name} gets ready")
@@ -65,11 +72,15 @@ def measure(batch: int, options: Options, parameters: int) -> list[Row]:
                 assert worker.about["parameters"] == parameters, name
                 ready[name] = worker, max(1, round(options.turn / worker.about["step_seconds"]))
             except Absent as why:
-                say(f"  {name} is not here: {why}")
-                rows.append(Row(competitor=name, batch=batch, absent=str(why)))
+                absent(name, why)
         for turn in range(options.rounds):
-            for name, (worker, steps) in ready.items():
-                answers[name].append(worker.measure(steps))
+            for name, (worker, steps) in list(ready.items()):
+                try:
+                    answers[name].append(worker.measure(steps))
+                except Absent as why:
+                    absent(name, why)
+                    del ready[name]
+                    continue
                 each = answers[name][-1]["seconds"] / steps
                 say(f"batch {batch}, round {turn + 1}: {name}, {steps} steps of {each:.4f} s")
         for name, (worker, steps) in ready.items():
@@ -91,12 +102,12 @@ def say(line: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {line}", flush=True)
 
 
-def report(rows: Sequence[Row], machine: Machine, rates: Sequence[float], options: Options) -> str:
+def report(rows: Sequence[Row], machine: Machine, rates: Sequence[float], precision: str, options: Options) -> str:
     """All that was measured so far, as text; the files in `options.out` are brought up to date."""
     step = 3 * multiply_adds(pixelcnn.PixelCNN())  # forward, and the gradients of features and of weights
     text = f"""\
 Training steps of the seed network, {2e-9 * step:.3f} GFLOP an image that no mask removes.
-{machine.conditions(rates, "Bfloat16" if machine.gpu else "Float32")}
+{machine.conditions(rates, precision.capitalize())}
 
 {training_table(rows, ours=OURS, gflop=2e-9 * step, rate=max(rates))}
 """
@@ -116,14 +127,15 @@ def main(options: Options) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if os.getloadavg()[0] > 0.5:
         say("others use this machine, or did a minute ago: what is measured now may be far off")
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # what ours multiplies in
+    precision = precision_of(PRESETS["seed"], device)  # what ours multiplies in
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     machine, rates, rows = Machine.of(device), [matrix_rate(device, dtype)], list[Row]()
     parameters = sum(p.numel() for p in pixelcnn.PixelCNN().parameters())
     text = ""
     for batch in options.batches:
         rows += measure(batch, options, parameters)
         rates.append(matrix_rate(device, dtype))
-        text = report(rows, machine, rates, options)
+        text = report(rows, machine, rates, precision, options)
     print(f"\n{text}\nwritten to {options.out}")
 
 

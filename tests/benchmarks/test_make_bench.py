@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import pixelcnn
+import training
 from competitors import Absent, Worker
 from plots import plot_sampling, plot_scaling
 from sampling import Options, different
@@ -95,6 +96,35 @@ def test_a_competitor_that_cannot_start_says_why():
         Worker.sampling("keras-tensorflow", keras_python=Path(sys.executable), **environment | {"device": "cuda"})
     with pytest.raises(Absent, match="No module named 'keras'"):
         Worker.training("keras-jax", keras_python=Path(sys.executable), batch=1, device="cpu")
+
+
+class Ending:
+    """A worker that ends after so many turns."""
+
+    def __init__(self, turns):
+        self.turns = turns
+        self.about = {"about": "A", "parameters": 3, "step_seconds": 1.0, "prepare_seconds": 0.0}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def measure(self, steps):
+        self.turns -= 1
+        if self.turns < 0:
+            raise Absent("it ended with code -9")
+        return {"seconds": 2.0 * steps, "peak_bytes": 1}
+
+
+def test_a_competitor_that_ends_is_left_out_and_the_others_go_on(monkeypatch):
+    turns = {"pytorch": 1, "ours": 2}
+    monkeypatch.setattr(training.Worker, "training", lambda name, **_: Ending(turns[name]))
+    rows = training.measure(8, training.Options(only=("pytorch", "ours"), rounds=2), 3)
+    assert [(row.competitor, row.whole_seconds, row.absent) for row in rows] == [
+        ("pytorch", [], "it ended with code -9"), ("ours", [2.0, 2.0], ""),
+    ]  # fmt: skip
 
 
 def test_images_that_differ():
