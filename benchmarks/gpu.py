@@ -25,6 +25,7 @@ from torch import Tensor
 import pixelcnn
 from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.devices import device_of
+from pixelcnn.files import write_file
 from pixelcnn.sampling import Engine
 
 ENGINES: tuple[tuple[Engine, Precision | None], ...] = (
@@ -52,23 +53,27 @@ class Options:
     """A JSON file for all results."""
 
 
-def timed(work: Callable[[], Tensor], runs: int, warm: int, seconds: float = 20.0) -> dict[str, float]:
+def timed(
+    work: Callable[[], Tensor], runs: int, warm: int, device: torch.device, seconds: float = 20.0
+) -> dict[str, float]:
     """Median and extremes in seconds of at most so many runs, or as many as fit, and the most memory in MiB."""
     for _ in range(warm):
         work().cpu()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     times: list[float] = []
     while len(times) < runs and (len(times) < 3 or sum(times) < seconds):
         start = time.perf_counter()
         work().cpu()
         times.append(time.perf_counter() - start)
-    mib = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
+    mib = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else 0.0
     return {"median": statistics.median(times), "least": min(times), "most": max(times), "runs": len(times), "mib": mib}
 
 
 def main(options: Options) -> None:
     device = device_of(options.device)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
     model = pixelcnn.load(options.model).to(device)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     print(f"{options.model!r} on {card}, PyTorch {torch.__version__}")
@@ -77,7 +82,7 @@ def main(options: Options) -> None:
     def measure(part: str, n: int, runs: int, work: Callable[[], Tensor], **what: object) -> None:
         entry: dict[str, Any] = {"part": part, "n": n, **what}
         try:
-            entry |= timed(work, runs, warm=min(2, runs - 1))
+            entry |= timed(work, runs, min(2, runs - 1), device)
             said = f"{entry['median'] * 1e3:9.2f} ms ({entry['least'] * 1e3:.2f} .. {entry['most'] * 1e3:.2f})"
             print(f"{part:8} n {n:6} {what}: {said} {n / entry['median']:9.0f} per second, {entry['mib']:.0f} MiB")
         except (RuntimeError, ValueError, AssertionError, TypeError, ImportError) as error:
@@ -86,7 +91,7 @@ def main(options: Options) -> None:
         results.append(entry)
         if options.out is not None:
             told = {"card": card, "torch": torch.__version__, "model": options.model, "results": results}
-            options.out.write_text(json.dumps(told, indent=1))
+            write_file(options.out, json.dumps(told, indent=1) + "\n")
 
     for engine, precision in ENGINES:
         for part, n, runs in (("latency", options.few, options.runs), *(("rate", n, 20) for n in options.batches)):
