@@ -25,7 +25,7 @@ from PIL import Image
 
 import pixelcnn
 from formats import Format, formats
-from machine import Machine
+from machine import ROOT, Machine
 from pixelcnn.exact import prepare
 from pixelcnn.files import write_file
 from table import markdown
@@ -42,7 +42,7 @@ class Options:
     """The folder of runs/photos_data.py."""
     model: str = "photos"
     """A model of colour pictures of any size."""
-    screenshots: Path = Path("docs/images")
+    screenshots: Path = ROOT / "docs/images"
     """A folder of screenshots, app-*.png."""
     most: int = 0
     """Pictures of each kind; 0 for all."""

@@ -75,7 +75,7 @@ def measured(options: Options, processes: int, threads: int) -> float:
     done = subprocess.run(
         [sys.executable, *(launcher if processes > 1 else []), *program],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,  # and what goes wrong stands on standard error
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )

@@ -30,6 +30,7 @@ __all__ = ["Row", "text_of", "yardstick"]
 
 _SHARE = 16_000  # symbols whose weights are there at a time
 _LOOKED_AT = 5_000  # symbols whose frequencies are compared
+_COMPILED = "ours, compiled"
 _DIVIDED, _LESS_BY_1 = "/ 2^24", "less 1"
 
 
@@ -72,7 +73,10 @@ def text_of(symbols: int, content: float, rows: list[Row]) -> str:
         took = ["" if s is None else f"{short(1e9 * s / symbols)} ns" for s in (row.encode, row.decode)]
         lines.append([row.coder, f"{row.size:,}", more, *took, row.same])
     header = ["coder", "bytes", "more than that", "encode, a symbol", "decode, a symbol", "frequencies as given"]
-    return markdown(header, lines)
+    missing = [] if any(row.coder.startswith("constriction") for row in rows) else ["constriction is not installed"]
+    if not any(row.coder == _COMPILED for row in rows):
+        missing.append("ours is not compiled here")
+    return "\n".join([markdown(header, lines), *(f"\n- not here: {each}." for each in missing)])
 
 
 def _ours(edges: NDArray[np.uint32], cumulative: NDArray[np.int64], symbols: NDArray[np.int32]) -> Iterator[Row]:
@@ -92,7 +96,7 @@ def _ours(edges: NDArray[np.uint32], cumulative: NDArray[np.int64], symbols: NDA
     else:
         started = time.perf_counter()
         same = encode(edges)
-        yield Row(coder="ours, compiled", size=len(same), encode=time.perf_counter() - started, same="all")
+        yield Row(coder=_COMPILED, size=len(same), encode=time.perf_counter() - started, same="all")
         if same != payload:
             raise SystemExit("compiled code and Python do not write the same bytes")
     yield Row(coder="ours, in Python", size=len(payload), encode=encoded, decode=decoded, same="all")
