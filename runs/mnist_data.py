@@ -99,7 +99,9 @@ def main(out: Path, first: int) -> None:
         print(f"distorted copy {seed} of {first}..{first + COPIES - 1}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     every = np.concatenate([images.numpy()] * ORIGINALS + copies)
-    np.savez(out, images=every, labels=np.tile(labels.numpy(), ORIGINALS + COPIES))
+    part = out.with_name(f"{out.stem}.part.npz")  # or a file that is half written would count as there
+    np.savez(part, images=every, labels=np.tile(labels.numpy(), ORIGINALS + COPIES))
+    part.replace(out)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,12 @@ def package(name: str, folder: Path) -> Path:
     """The folder into which a package is unpacked."""
     target = folder / "packages" / name
     if not target.exists():
-        target.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["apt-get", "download", "-q", name], cwd=target.parent, check=True)
         archive = next(target.parent.glob(f"{name}_*.deb"))
-        subprocess.run(["dpkg-deb", "-x", archive, target], check=True)
+        part = target.with_name(f"{name}.part")  # or a folder that is half unpacked would count as there
+        subprocess.run(["dpkg-deb", "-x", archive, part], check=True)
+        part.rename(target)
         archive.unlink()
     return target
 
