@@ -49,6 +49,7 @@ def main(folder: Path) -> None:
     steps = [canvas.clone() for canvas in shipped.sample_steps(10, classes[:10], seed=0, guidance=GUIDANCE["mnist"])]
     save_gif([grid(canvas, shipped.levels, columns=5) for canvas in steps[::16] + steps[-1:]], folder / "growing.gif")
 
+    command = Path(sys.executable).with_name("pixelcnn")
     print(f"""
 held-out loss, {len(test):,} test images
   before training   543.4 nats per image, a coin for each pixel
@@ -59,7 +60,7 @@ held-out loss, {len(test):,} test images
   {folder / "mnist.png"}        80 digits by class drawn by the model that comes with the package
   {folder / "growing.gif"}      10 of them being drawn
   {folder / "run"}/             the training run: curves.png, samples, checkpoints, the model
-More of them: .venv/bin/pixelcnn sample {folder / "run"} -n 80 --label all --guidance {GUIDANCE["quick"]:g} --seed 1""")
+More of them: {command} sample {folder / "run"} -n 80 --label all --guidance {GUIDANCE["quick"]:g} --seed 1""")
 
 
 if __name__ == "__main__":
