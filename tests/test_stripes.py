@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn import bounded
+from pixelcnn import bounded, exact
 from pixelcnn.exact import prepare
 
 MODELS = {
@@ -34,27 +34,45 @@ def made(request):
     return model, images, given
 
 
+@pytest.fixture
+def cut(monkeypatch):
+    """How many stripes there were, each time that an image was cut: in one piece, the result would be the same."""
+    found, in_stripes = [], bounded.in_stripes
+    for module in (bounded, exact):
+        monkeypatch.setattr(module, "in_stripes", lambda *given, **options: (
+            found.append(len(given[2])) or in_stripes(*given, **options)
+        ))  # fmt: skip
+    return found
+
+
 @pytest.mark.parametrize("rows", [1, 7, 32])
 @torch.no_grad()
-def test_the_whole_images_likelihood(made, rows, monkeypatch):
+def test_the_whole_images_likelihood(made, rows, cut, monkeypatch):
     model, images, given = made
     whole = model.log_prob_map(images, **given)
     widest = max(layer.out_channels for layer in model.masked_layers if layer is not model.logit_layer)
     monkeypatch.setattr(bounded, "_STRIPE_BYTES", rows * 12 * widest * 8.0)
     condition = model.condition_of(given.get("labels"), 2, given.get("condition"))
-    assert len(bounded.stripes_of(model, condition)) > 1
+    stripes = len(bounded.stripes_of(model, condition))
+    assert stripes > 1
     assert (model.log_prob_map(images, **given) - whole).abs().max() < 1e-12
+    assert set(cut) == {stripes}
 
 
 @pytest.mark.parametrize("name", ["gated", "plusplus", "map"])
-def test_exact_models_to_the_bit(name, monkeypatch):
+def test_exact_models_to_the_bit(name, cut, monkeypatch):
     family, options = MODELS[name]
     model = prepare(family((1, 40, 6), levels=3, **options))
     images = torch.randint(3, (1, 1, 40, 6), dtype=torch.uint8)
     given = {"condition": torch.rand(1, 2, 20, 3)} if name == "map" else {}
-    whole = model.log_prob_map(images, **given)
+    condition = model.condition_of(None, 1, given.get("condition"))
+    whole, edges = model.log_prob_map(images, **given), model.edges(images, condition)
+    assert not cut
     monkeypatch.setattr(bounded, "_STRIPE_BYTES", 1.0)
     assert torch.equal(model.log_prob_map(images, **given), whole)
+    assert torch.equal(model.edges(images, condition), edges)
+    assert len(cut) == 2
+    assert min(cut) > 1
 
 
 @pytest.mark.parametrize("options", [{"places": True}, {"attention": 1}, {"context": (2,)}])

@@ -180,6 +180,7 @@ def test_in_lockstep_every_image_has_the_step_and_no_more():
     for step, _ in enumerate(NativeSampler(model, Draw(5), threads=3, lockstep=True).run(images, Draw(5, seed=4))):
         drawn = torch.tensor([[j + wavefront.slope * i <= step for j in range(9)] for i in range(6)])
         assert torch.equal(images, torch.where(drawn, final, 0))
+    assert step == wavefront.steps - 1
 
 
 @needs_compiler
