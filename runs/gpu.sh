@@ -51,7 +51,11 @@ step fast "$python" -m pixelcnn train mnist --preset fast --minutes 1 --batch-si
 step best "$python" -m pixelcnn train mnist --preset best --protocol seed --device cuda --out "$out/best"
 for name in mnist mnist-seed mnist-gray photos; do  # `photos` fetches its photographs from Debian's packages
     step "$name" env RECIPE=full DEVICE=cuda PYTHON="$python" "runs/$name.sh" "$out/trained"
-    if [ -d "$out/trained/$name/model" ]; then cp -r "src/pixelcnn/pretrained/$name" "$out/shipped-$name"; fi
+    model=$out/trained/$name/model shipped=src/pixelcnn/pretrained/$name
+    if [ -d "$model" ] && [ "$shipped/model.safetensors" -nt "$model" ]; then  # and not the one that was there before
+        rm -rf "$out/shipped-$name"
+        cp -r "$shipped" "$out/shipped-$name"
+    fi
 done
 step completion "$python" benchmarks/completion.py --device cuda --out "$out"
 step codec "$python" -m pixelcnn compress mnist mnist:test --device cuda --out "$out/cuda.pxcn"
