@@ -69,6 +69,17 @@ def test_pictures_get_the_models_size_and_levels(served):
     assert torch.equal(small, torch.full((1, 12, 10), 2, dtype=torch.uint8))
 
 
+def test_turned_pictures_keep_their_own_size():
+    """Pillow gives the size of TIFF files as it is upright, and that of others as they are stored."""
+    served = Served(name="any", model=pixelcnn.PixelCNN((1, 6, 6), 256, filters=4, blocks=1), card="", losses={})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 9), dtype=np.uint8)
+    for kind in ("PNG", "TIFF"):
+        content = file(Image.fromarray(pixels), kind, exif=exif)
+        assert np.array_equal(as_image(served, content, LIMITS, own_size=True)[0], np.rot90(pixels, -1))
+
+
 UNREADABLE = "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF"
 
 

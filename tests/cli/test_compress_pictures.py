@@ -8,6 +8,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 import pixelcnn
+from made import shallow
 from pixelcnn.codec import archive, read_header
 from pixelcnn.codec.manifest import entries_of
 from stored import SHAPE, picture, run, same
@@ -110,6 +111,15 @@ def test_pictures_of_sixteen_bits_come_back(models, tmp_path, capsys):
     said = run(capsys, "compress", model, tmp_path / "x.pnm", "--out", tmp_path / "y.pxcn")[2]
     assert "16 bits are kept in PNG and TIFF files" in said
     assert not (tmp_path / "y.pxcn").exists()
+
+
+def test_transparency_of_few_bits_is_refused(models, tmp_path, capsys):
+    """Which Pillow does not see, since it scales the values and not the one that is transparent."""
+    values = np.arange(30).reshape(SHAPE) % 4
+    for transparent, said in ((1, "transparent in places"), (7, "files")):
+        shallow(tmp_path / "a.png", values, 4, transparent=transparent)
+        code, out, err = run(capsys, "compress", models / "gray", tmp_path / "a.png", "--out", tmp_path / "y.pxcn")
+        assert (code, said in out + err) == (2 if transparent == 1 else 0, True), err
 
 
 def test_colours_of_more_bits_are_refused(models, tmp_path, capsys):

@@ -199,6 +199,14 @@ def test_channels_are_those_of_the_files():
     assert everything(config=DataConfig(channels=1)).images.shape == (4, 1, 5, 5)
 
 
+def test_a_grey_picture_that_is_refused_makes_no_others_colour():
+    picture("data/a.png", (6, 7))
+    picture("data/b.png", (6, 7), seed=1)
+    Image.fromarray(noise(6, 7).astype(np.float32)).save("data/c.tif")
+    with pytest.warns(UserWarning, match="32 bits"):
+        assert open_data("data", None, progress=False).images.shape == (2, 1, 6, 7)
+
+
 def test_damaged_files_are_named_and_skipped():
     pictures("photos/a", 12)
     good = Path("photos/a/00000.png").read_bytes()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from made import noise, picture
+from made import noise, picture, shallow
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.pictures import SUFFIXES, is_grey, open_picture, to_levels
 
@@ -180,6 +180,13 @@ def test_transparency_is_black(tmp_path):
     palette.putdata([0, 1])
     palette.save(tmp_path / "x.png", transparency=0)
     assert levels_of(tmp_path / "x.png", 3)[0, :, 0].T.tolist() == [[0, 0, 0], [70, 80, 90]]
+
+
+def test_transparency_of_few_bits_is_black(tmp_path):
+    """Pillow scales the values, but not the one that is transparent."""
+    for bits, step in ((2, 85), (4, 17)):
+        shallow(tmp_path / "x.png", [[0, 1, 2, 3]], bits, transparent=2)
+        assert levels_of(tmp_path / "x.png").ravel().tolist() == [0, step, 0, 3 * step]
 
 
 def test_grey_of_colour_is_luma():

@@ -19,7 +19,7 @@ from torch import Tensor
 from pixelcnn.app.parts import asset
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.pictures import to_levels
+from pixelcnn.datasets.pictures import mended, to_levels
 
 __all__ = ["as_image", "as_map", "from_base64", "max_bytes", "picture_field", "received", "upload_field"]
 
@@ -140,7 +140,7 @@ def as_map(served: Served, content: bytes, scale: int, limits: Limits) -> Tensor
 def _levels_of(content: bytes, channels: int, levels: int, size: tuple[int, int] | None, limits: Limits) -> Tensor:
     """A picture of one or three channels as levels of a size, by default its own, (channels, H, W)."""
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+        with mended(Image.open(io.BytesIO(content), formats=_FORMATS)) as picture:
             width, height = picture.size
             if width * height > limits.pixels:  # only the header has been read
                 raise Image.DecompressionBombError
@@ -154,8 +154,8 @@ def _levels_of(content: bytes, channels: int, levels: int, size: tuple[int, int]
 
 def _own_size(picture: Image.Image, most: int) -> tuple[int, int]:
     """Height and width of a picture, upright, made smaller if it has more than so many pixels."""
-    width, height = picture.size
-    if picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
+    width, height = picture.size  # of TIFF files upright already
+    if picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
         width, height = height, width
     scale = min(1.0, math.sqrt(most / (width * height)))
     return max(1, int(height * scale)), max(1, int(width * scale))

@@ -39,11 +39,13 @@ __all__ = [
     "deep_values",
     "frames_left_out",
     "is_grey",
+    "mended",
     "named_picture",
     "open_picture",
     "opened",
     "read_picture",
     "stored_bits",
+    "stored_values",
     "to_levels",
 ]
 
@@ -68,7 +70,7 @@ _ENDINGS = {
 SUFFIXES = (*(suffix for suffixes in _ENDINGS.values() for suffix in suffixes), *_TGA)
 """Endings of the files that are read, in lower case."""
 
-_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
+_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -84,8 +86,15 @@ def open_picture(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         check_no_pointer(path, path.name)
         raise
+    return mended(image)
+
+
+def mended(image: Image.Image) -> Image.Image:
+    """A picture that has just been opened, itself, with what Pillow 12 gets wrong about its file put right."""
     if image.format == "TIFF":
-        image.filename = ""  # or Pillow 12 maps the file with the size that the picture has after it is turned upright
+        image.filename = ""  # or the file is mapped with the size that the picture has after it is turned upright
+    if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
+        image.info["transparency"] *= 255 // (2 ** stored_bits(image) - 1)  # scaled to 8 bits, as the pixels will be
     return image
 
 
@@ -152,6 +161,26 @@ def stored_bits(image: Image.Image) -> int:
     if image.format in ("PNG", "SGI") and (found := re.search(r"(?:;|SGI)(\d+)", f"{codec} {args}")):
         return int(found[1])
     return 16 if image.mode.startswith("I") else 8
+
+
+def stored_values(image: Image.Image) -> np.ndarray:
+    """The values of a picture as its file has them, upright: for labels, which are numbers and no shades of grey.
+
+    Pillow scales grey values of 2 or 4 bits, and those of PGM files, to the range of 8 or 16 bits. Call it before the
+    pixels are read.
+    """
+    args = (getattr(image, "tile", None) or [("", None, 0, "")])[0][3]
+    if image.format == "PPM" and isinstance(args, tuple):
+        most = int(args[1])
+    else:
+        bits = stored_bits(image)
+        most = 2**bits - 1 if image.mode == "L" and bits < 8 else 0
+    values = np.asarray(ImageOps.exif_transpose(image))
+    if most <= 0 or values.ndim != 2:
+        return values
+    white = GREY_LEVELS - 1 if values.dtype == np.uint8 else 2**16 - 1
+    found: np.ndarray = (values.astype(np.int64) * most + white // 2) // white
+    return found
 
 
 class Depth:
