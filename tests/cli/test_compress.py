@@ -10,6 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import pixelcnn
 from pixelcnn.codec import read_header
+from pixelcnn.codec.archive import picture_files
 from stored import SHAPE, picture, run, same
 
 
@@ -236,6 +237,22 @@ def test_other_files_of_a_folder_are_told(models, tmp_path, capsys):
     assert code == 0
     assert "notes.txt left out: no pictures by their endings" in err
     assert "hidden" not in err
+    (tmp_path / "in" / "album").symlink_to(tmp_path / "models", target_is_directory=True)
+    (tmp_path / "models").mkdir()
+    _, _, err = run(capsys, "compress", models / "binary", tmp_path / "in", "--out", tmp_path / "o.pxcn")
+    assert "album and 1 more left out: no pictures by their endings, or links to folders, which are not followed" in err
+
+
+def test_the_order_of_files_is_that_of_their_names(tmp_path, monkeypatch):
+    """Not that of the file system, in which 1.png and 01.png may come either way."""
+    names = ["1.png", "01.png", "001.png", "10.png", "9.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    found = []
+    for order in (names, names[::-1]):
+        monkeypatch.setattr("os.walk", lambda folder, order=order: [(folder, [], list(order))])
+        found.append([name for _, name in picture_files([str(tmp_path)])[0]])
+    assert found == [["001.png", "01.png", "1.png", "9.png", "10.png"]] * 2
 
 
 def test_files_that_are_read_are_not_replaced(models, tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 import pixelcnn
 from pixelcnn.codec import StreamError
 from pixelcnn.codec.container import Header
-from pixelcnn.codec.manifest import Entry, entries_of, notes_of
+from pixelcnn.codec.manifest import Entry, entries_of, names_of, notes_of
 from stored import SHAPE
 
 
@@ -40,6 +40,7 @@ def test_names_that_lead_elsewhere_are_refused(name):
         ([["a", "1"], ["a!b", "1"], ["A/b/c", "1"]], 3),
         ([["a.png", "1", 1, 9]], 1), ([["a.png", "1", 1, 1]], 1), ([["a.png", "1", 2, 6]], 2),
         ([["a.npy", "1", 1, "nhwc"]], 1),
+        ([["\xe9.png", "1"], ["E\u0301.png", "1"]], 2),
         ([["A.png", "1"], ["a.png", "1"]], 2), ([["1.png", "1", 10**30]], 3), ([["x.npy", "uint8", True, 4]], 2),
         ([["a/" * 100 + "1.png", "1", 2**22]], 2**22),
         ([["1.png", "1", 2**23]], 2**23), ([["1.png", "1", 2**22], ["a", "L"]], 2**22 + 1),
@@ -62,6 +63,12 @@ def test_names_that_count_up_take_no_room():
     assert entries_of(noted(json.loads(json.dumps(notes["files"])), 7))[:5] == turned
     long = notes_of([Entry(f"{k}.png", "1") for k in range(10_000)], None, "m")
     assert len(zlib.compress(json.dumps(long).encode())) < 100
+
+
+def test_a_condition_is_found_by_the_names_of_the_images():
+    names = ["a.jpg.png", "b.png", "c.tif.png", "d.PNG.png", "e.bmp", "f.x.png"]
+    found = names_of([Entry(name, "1") for name in names] + [Entry("g.npy", "uint8", 2, 3)])
+    assert found == ["a.jpg", "b.png", "c.tif.png", "d.PNG.png", "e.bmp", "f.x.png", "6", "7"]
 
 
 def test_pictures_are_kept_by_their_own_bytes(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from made import noise, opened
+from pixelcnn.codec.archive import picture_files
 from pixelcnn.datasets import open_data
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -95,6 +96,11 @@ def test_damage_is_named(batches, action, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         opened(action())
     assert not list((tmp_path / "cache" / "pixelcnn" / "data").iterdir())
+
+
+@pytest.mark.usefixtures("batches")
+def test_its_archive_is_no_picture_to_be_compressed():
+    assert picture_files([archive(), "cifar-10-batches-bin"]) == [[], []]
 
 
 def test_it_is_taken_as_it_is(batches):

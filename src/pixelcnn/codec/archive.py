@@ -154,7 +154,7 @@ def _together(parts: list[FileImages]) -> FileImages:
 def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
     """The pictures of a source, and their names in the stream; none if it is something else."""
     path = Path(source)
-    if path.is_file() and path.suffix.lower() not in _ARRAYS:
+    if path.is_file() and path.suffix.lower() not in _ARRAYS and not is_cifar10(path):
         yield path, path.name
     elif path.is_dir() and not is_cifar10(path):
         found = sorted(_walk(path), key=lambda one: _natural_key(one.relative_to(path).as_posix()))
@@ -163,7 +163,8 @@ def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
             raise ValueError(f"{source} holds no pictures")
         if others:
             more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-            warnings.warn(f"{others[0]}{more} left out: no pictures by their endings", stacklevel=3)
+            links = ", or links to folders, which are not followed" if any(one.is_dir() for one in others) else ""
+            warnings.warn(f"{others[0]}{more} left out: no pictures by their endings{links}", stacklevel=3)
         above = f"{path.resolve().name}/" if several else ""
         for one in found:
             if one.suffix.lower() in SUFFIXES:
@@ -171,15 +172,16 @@ def _pictures(source: str, several: bool) -> Iterator[tuple[Path, str]]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder except hidden ones; links to folders are not followed."""
+    """All files below a folder except hidden ones, and the links to folders, which are not followed."""
     for above, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(above, name) for name in names if not name.startswith("."))
+        yield from (path for name in folders if (path := Path(above, name)).is_symlink())
 
 
-def _natural_key(name: str) -> list[tuple[str, int]]:
-    """A sorting key that puts 9.png before 10.png."""
-    return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]{0,18})", name)]
+def _natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
+    """A sorting key that puts 9.png before 10.png; no two names have the same, as 9.png and 09.png would."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]{0,18})", name)], name
 
 
 def _picture(

@@ -148,8 +148,9 @@ def names_of(entries: Iterable[Entry]) -> list[str]:
         if entry.is_array:
             names += map(str, range(len(names), len(names) + entry.count))
         else:
-            own = entry.name.removesuffix(".png")  # a.jpg.png was a.jpg, see `KEPT_SUFFIXES`
-            names.append(own if own.lower().endswith(SUFFIXES) else entry.name)
+            own = entry.name.removesuffix(".png")  # a.jpg.png was a.jpg, but a.tif.png was not a.tif
+            added = own.lower().endswith(SUFFIXES) and not own.lower().endswith(tuple(KEPT_SUFFIXES))
+            names.append(own if added else entry.name)
     return names
 
 
@@ -174,8 +175,8 @@ def check_names(names: Iterable[str]) -> None:
     """Checks that files of these names can be created inside a folder.
 
     Raises:
-        StreamError: If one leads out of it or too deep, two are the same up to upper and lower case, or one is
-            another's folder.
+        StreamError: If one leads out of it or too deep, two are the same to a file system that ignores upper and lower
+            case and the form in which Unicode composes letters, or one is another's folder.
     """
     seen: set[str] = set()
     for name in names:
@@ -187,9 +188,10 @@ def check_names(names: Iterable[str]) -> None:
             raise StreamError(f"{name[:40]!r}... is too long for a file's name")
         if len(parts) > _MAX_DEPTH:
             raise StreamError(f"{name[:40]!r}... lies in more than {_MAX_DEPTH - 1} folders")
-        if name.casefold() in seen:
+        plain = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+        if plain in seen:
             raise StreamError(f"two files would be called {name!r}")
-        seen.add(name.casefold())
+        seen.add(plain)
     # with the folders' ends before all other characters, what a folder holds follows it at once
     for one, other in itertools.pairwise(sorted(name.replace("/", "\0") for name in seen)):
         if other.startswith(one + "\0"):
