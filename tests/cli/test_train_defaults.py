@@ -26,6 +26,8 @@ from pixelcnn.cli.train import Train
         ("photos --preset seed", "pixelcnn", 0),
         ("hf:somebody/pictures", "plusplus", 0),
         ("cifar-10-binary.tar.gz --conditional", "plusplus", 0),
+        ("cifar-10.tgz", "plusplus", 0),
+        ("cifar-10.tar", "plusplus", 0),
         ("photos --out mnist", "plusplus", 0),
         ("photos --condition maps.npy", "plusplus", 0),
         ("photos --condition=labels:maps.npy", "plusplus", 0),

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import pixelcnn
+from made import shallow
 from pixelcnn.cli import main
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets import condition_fields, open_data, open_training, read_condition, read_maps, shrunk
@@ -64,6 +65,42 @@ def test_labels_of_any_integers(folders, dtype):
     assert condition_fields("labels:labels.npy", found) == {"condition_levels": 2}
     model = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=1, condition_levels=2)
     assert len(model.sample(3, condition=found, seed=0)) == 3
+
+
+def test_labels_are_the_values_of_the_files(folders):
+    """Of grey pictures of few bits and PGM files, whose values Pillow scales; upright, as the images are."""
+    (folders / "few").mkdir()
+    values = np.array([[0, 1, 2], [3, 2, 0]], np.uint8)
+    shallow("few/a.png", values, 2)
+    shallow("few/b.png", values, 4)
+    for k, most in enumerate((3, 11, 255, 300)):
+        content = values.tobytes() if most < 256 else values.astype(">u2").tobytes()
+        (folders / "few" / f"c{k}.pgm").write_bytes(b"P5\n3 2\n%d\n" % most + content)
+    Image.fromarray(values).save("few/d.tif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(values)).save("few/e.png", exif=exif)
+    found = read_maps("labels:few")
+    assert found.shape == (8, 1, 2, 3)
+    assert all(each.tolist() == values.tolist() for each in found[:, 0])
+
+
+def test_hidden_files_are_no_maps(folders):
+    (folders / "maps" / "._00.png").write_bytes(b"metadata of a Mac")
+    assert len(read_maps("maps")) == 12
+
+
+def test_maps_in_grey_are_read_in_colour_for_a_model_of_such_maps(folders, capsys):
+    """Whichever of the maps are looked at: those in colour need not be among the validation images' or the first."""
+    Image.new("RGB", (2, 2), (200, 100, 50)).save("maps/07.bmp")
+    network = ["--levels", "2", "--model", "gated", "--filters", "4", "--layers", "1", "--held-out", "0.3"]
+    assert main(["train", "images", *network, "--steps", "1", "--condition", "maps", "--out", "run"]) == 0
+    assert pixelcnn.load("run").config.condition_channels == 3
+    assert main(["evaluate", "run", "images", "--condition", "maps", "--images", "1"]) == 0
+    assert main(["sample", "run", "-n", "1", "--condition", "maps/00.bmp", "--out", "s.png"]) == 0
+    assert "given maps" in capsys.readouterr().out
+    grey, colour = read_maps("maps/00.bmp"), read_maps("maps/00.bmp", colour=True)
+    assert torch.equal(grey.expand(1, 3, 2, 2), colour)
 
 
 def test_a_picture_is_found_whatever_its_ending(folders):
@@ -175,3 +212,8 @@ def test_an_array_of_another_length_is_refused(tmp_path, monkeypatch, capsys):
     network = ["--model", "gated", "--filters", "4", "--layers", "1", "--steps", "1", "--out", "run"]
     assert main(["train", "images.npy", "--condition", "maps.npy", *network]) == 2
     assert "maps.npy has 41 maps, and there are 40 images" in capsys.readouterr().err
+    pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=1, condition_channels=1).save_pretrained("given")
+    for command in (["complete", "--keep-rows", "2"], ["evaluate"], ["compress"]):
+        arguments = [command[0], "given", "images.npy", *command[1:]]
+        assert main([*arguments, "--condition", "maps.npy"]) == 2
+        assert "maps.npy has 41 maps, and there are 40 images" in capsys.readouterr().err

@@ -91,8 +91,7 @@ class Complete:
             options.check_outside("--out", self.out, self.image[0])
         model = self._in_size(options.loaded(self.model, self.device))
         known = self._known(model)
-        images, labels, names, titles = self._read_images(model)
-        condition = options.condition_of(self.condition, model, self.model, images, names)
+        images, labels, condition, titles = self._read_images(model)
         for path in (self.out, self.arrays):
             if path is not None:
                 writable_file(path)
@@ -169,8 +168,8 @@ class Complete:
                 raise ValueError(f"{self.mask} is white everywhere: nothing is unknown")
         return known
 
-    def _read_images(self, model: AutoregressiveModel) -> tuple[Tensor, Tensor | None, list[str], list[str]]:
-        """Images, labels, the names by which --condition knows the images, and what they are called in messages."""
+    def _read_images(self, model: AutoregressiveModel) -> tuple[Tensor, Tensor | None, Tensor | None, list[str]]:
+        """Images, labels, what --condition says of the images, and what they are called in messages."""
         import torch
 
         from pixelcnn.config import DataConfig
@@ -180,11 +179,12 @@ class Complete:
 
         if not self.image:
             raise ValueError("IMAGE must be picture files or a data source, got none")
-        labels = None
+        labels: Tensor | None = None
+        total: int | None = None
         paths = [Path(path) for path in self.image]
         file = paths[0].is_file() and paths[0].suffix.lower() not in (".npy", ".npz") and not is_cifar10(paths[0])
         if len(paths) == 1 and not file:
-            images, labels, names = self._read_source(model)
+            images, labels, names, total = self._read_source(model)
             titles = [f"image {printable(name)}" for name in names]
         else:
             for option, value in (("--layout", self.layout), ("--images", self.images)):
@@ -202,10 +202,11 @@ class Complete:
             if others:
                 raise ValueError(f"--label must be one class, got {self.label}")
             labels = torch.full((len(images),), label, device="cpu")
-        return images, labels, names, titles
+        condition = options.condition_of(self.condition, model, self.model, images, names, total)
+        return images, labels, condition, titles
 
-    def _read_source(self, model: AutoregressiveModel) -> tuple[Tensor, Tensor | None, list[str]]:
-        """The first images of a data source, their labels if they are the model's classes, and names."""
+    def _read_source(self, model: AutoregressiveModel) -> tuple[Tensor, Tensor | None, list[str], int | None]:
+        """The first images of a data source, their labels if they are the model's classes, names, and `Data.total`."""
         from pixelcnn.datasets import open_for_model
 
         options.check_limit(self.images)
@@ -216,8 +217,9 @@ class Complete:
         classes = model.num_classes
         labels = None
         if data.labels is not None and classes is not None and len(data.classes or ()) == classes:
-            labels = data.labels[:limit]
-        return data.images[:limit].clone(), labels, data.names()[:limit]
+            labels = data.labels
+        labels = None if labels is None else labels[:limit]
+        return data.images[:limit].clone(), labels, data.names()[:limit], data.total
 
     def _read_picture(
         self, path: Path, shape: tuple[int, int, int], levels: int, config_for: Callable[[Image.Image], DataConfig]

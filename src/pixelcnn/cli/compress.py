@@ -133,7 +133,8 @@ class Compress:
         height, width = images.shape[2:]
         if (height, width) != model.image_shape[1:]:
             model, prepared = model.resized((height, width)), prepared.resized((height, width))
-        maps = options.condition_of(self.condition, model, self.model, images, names_of(files.entries))
+        names = names_of(files.entries)
+        maps = options.condition_of(self.condition, model, self.model, images, names, len(images))
         labels, noted = self._labels(model, files, maps)
         started = time.perf_counter()
         notes = notes_of(files.entries, noted, printable(self.model))

@@ -149,7 +149,7 @@ class Decompress:
         from pixelcnn.codec.manifest import names_of
         from pixelcnn.datasets import read_given
 
-        maps = read_given(self.condition, names_of(entries))
+        maps = read_given(self.condition, names_of(entries), colour=prepared.conditions.numbers == 3)
         return prepared.conditions.checked_condition(maps, header.count, "--condition")
 
 

@@ -94,9 +94,9 @@ def condition_of(
     from pixelcnn.datasets import read_condition
 
     check_conditional(model, name, spec)
-    return model.conditions.checked_condition(
-        read_condition(spec, images, model.levels, names, total), len(images), "--condition"
-    )
+    colour = model.conditions.numbers == 3
+    found = read_condition(spec, images, model.levels, names, total, colour=colour)
+    return model.conditions.checked_condition(found, len(images), "--condition")
 
 
 def check_conditional(model: AutoregressiveModel, name: str, spec: str) -> None:

@@ -137,7 +137,7 @@ class Sample:
         from pixelcnn.datasets import read_maps
 
         options.check_conditional(model, self.model, self.condition)
-        maps = read_maps(self.condition)
+        maps = read_maps(self.condition, colour=model.conditions.numbers == 3)
         return model.conditions.checked_condition(maps, len(maps), "--condition")
 
     def _draw(self, classes: tuple[int, ...] | None = None, maps: Tensor | None = None) -> Draw:

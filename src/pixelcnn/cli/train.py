@@ -13,7 +13,7 @@ import tyro
 
 from pixelcnn.arguments import integer
 from pixelcnn.cli import options
-from pixelcnn.config import FAMILIES, PRESETS, DataConfig, GatedPixelCNNConfig, TrainConfig, recipe
+from pixelcnn.config import FAMILIES, PRESETS, DataConfig, GatedPixelCNNConfig, TrainConfig, map_of, recipe
 from pixelcnn.config.checks import Range
 from pixelcnn.levels import GREY_LEVELS
 
@@ -179,7 +179,7 @@ class Train:
         """The data, and what the training and the validation images are conditioned on; patches make their own maps."""
         if self.condition is None:
             return data, (None, None)
-        from pixelcnn.datasets import Patches, read_condition, read_shrunk
+        from pixelcnn.datasets import Patches, read_given, read_shrunk
 
         if not hasattr(architecture, "condition_channels"):
             raise ValueError("--condition needs a family that can have one: --model gated, plusplus or photo")
@@ -193,11 +193,14 @@ class Train:
             maps = read_shrunk(self.condition, data.validation, data.levels)
             patches = data.training.shrunk_by(data.validation.shape[-1] // maps.shape[-1])
             return dataclasses.replace(data, training=patches), (None, maps)
-        sides = (data.training, data.training_names), (data.validation, data.validation_names)
-        training, validation = (
-            read_condition(self.condition, images, data.levels, names(), data.total) for images, names in sides
-        )
-        return data, (training, validation)
+        if self.condition.startswith("shrink:"):
+            sides = [read_shrunk(self.condition, images, data.levels) for images in (data.training, data.validation)]
+        else:  # together, since one map in colour decides for all
+            names = data.training_names(), data.validation_names()
+            colour = map_of(architecture)[0] == 3
+            maps = read_given(self.condition, [*names[0], *names[1]], data.total, colour=colour)
+            sides = [maps[: len(names[0])], maps[len(names[0]) :]]
+        return data, (sides[0], sides[1])
 
     def _model_for(self, data: TrainingData, condition: tuple[Tensor | None, Tensor | None]) -> ModelConfig:
         """The architecture for the data's images, levels and classes."""
@@ -240,7 +243,8 @@ def _suited(arguments: list[str]) -> tuple[str | None, int]:
     following = itertools.pairwise(["", *arguments])
     others = [each for before, each in following if before not in _PATHS and not each.startswith("--")]
     named = any(each in ("mnist", "mnist-dynamic") or each.endswith((".npy", ".npz")) for each in others)
-    sources = (each for each in others if each.startswith("hf:") or each.endswith(".tar.gz") or Path(each).is_dir())
+    archives = (".tar.gz", ".tgz", ".tar")
+    sources = (each for each in others if each.startswith("hf:") or each.endswith(archives) or Path(each).is_dir())
     pictures = not named and any(sources)
     given = _given(arguments, "--levels")
     levels = int(given) if given.isdecimal() else GREY_LEVELS if pictures else 2

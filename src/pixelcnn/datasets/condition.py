@@ -22,7 +22,7 @@ from torch import Tensor
 from pixelcnn.arguments import bounds, tensor
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.arrays import DAMAGE
-from pixelcnn.datasets.pictures import SUFFIXES, is_grey, named_picture, stored_bits, to_levels
+from pixelcnn.datasets.pictures import SUFFIXES, is_grey, named_picture, stored_bits, stored_values, to_levels
 from pixelcnn.files import check_no_pointer, printable
 from pixelcnn.levels import GREY_LEVELS
 from pixelcnn.progress import progress_bar
@@ -34,7 +34,9 @@ _CHUNK = 2**24  # values that are averaged at a time
 _MAX_CATEGORIES = 2**16  # as many as a model can have
 
 
-def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str], total: int | None = None) -> Tensor:
+def read_condition(
+    spec: str, images: Tensor, levels: int, names: Sequence[str], total: int | None = None, *, colour: bool = False
+) -> Tensor:
     """What images are conditioned on.
 
     Args:
@@ -43,6 +45,8 @@ def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str],
         levels: Number of their levels.
         names: Their names, see `pixelcnn.datasets.sources.Data`.
         total: How many maps an array must have; None for at least as many as `names` need.
+        colour: Whether pictures are read in colour, as a model with maps of three channels has them, even if all of
+            them are stored in grey; by default one in colour decides for all.
 
     Returns:
         Maps, uint8 or what the array holds, (N, D, h, w), or vectors (N, D).
@@ -52,10 +56,10 @@ def read_condition(spec: str, images: Tensor, levels: int, names: Sequence[str],
     """
     if spec.startswith(_SHRINK):
         return read_shrunk(spec, images, levels)
-    return read_given(spec, names, total)
+    return read_given(spec, names, total, colour=colour)
 
 
-def read_given(spec: str, names: Sequence[str], total: int | None = None) -> Tensor:
+def read_given(spec: str, names: Sequence[str], total: int | None = None, *, colour: bool = False) -> Tensor:
     """`read_condition` of images that need not be known, only their names: of everything but shrink:S.
 
     Raises:
@@ -64,7 +68,7 @@ def read_given(spec: str, names: Sequence[str], total: int | None = None) -> Ten
     path = _path_of(spec)
     if path.is_dir():
         found = [_file_of(path, name) for name in names]
-        return _read_pictures(found, categories=spec.startswith(_LABELS))
+        return _read_pictures(found, categories=spec.startswith(_LABELS), colour=colour)
     array = _read_array(path, categories=spec.startswith(_LABELS))
     if not all(name.isdecimal() for name in names):
         raise ValueError(f"--condition must be a folder with the names of the images' files, got the array {spec!r}")
@@ -88,8 +92,12 @@ def read_shrunk(spec: str, images: Tensor, levels: int) -> Tensor:
     return shrunk(images, int(factor), levels)
 
 
-def read_maps(spec: str) -> Tensor:
+def read_maps(spec: str, *, colour: bool = False) -> Tensor:
     """All maps, or vectors, of a picture, a folder of pictures in the order of their names, or an array.
+
+    Args:
+        spec: As the module's docstring says, but for shrink:S.
+        colour: As for `read_condition`.
 
     Raises:
         ValueError: If there are none, or `spec` makes maps from images.
@@ -102,10 +110,10 @@ def read_maps(spec: str) -> Tensor:
         if not len(found):
             raise ValueError(f"--condition {spec} holds no maps: its shape is {tuple(found.shape)}")
         return found
-    files = sorted(file for file in path.iterdir() if file.name.lower().endswith(SUFFIXES)) if path.is_dir() else [path]
+    files = sorted(filter(_is_picture, path.iterdir())) if path.is_dir() else [path]
     if not files:
         raise ValueError(f"--condition {spec} holds no pictures")
-    return _read_pictures(files, categories=categories)
+    return _read_pictures(files, categories=categories, colour=colour)
 
 
 def condition_fields(spec: str, *conditions: Tensor | None) -> dict[str, int]:
@@ -165,10 +173,15 @@ def _file_of(folder: Path, name: str) -> Path:
     raise ValueError(f"--condition {folder} has no picture for the image {printable(name)}: it needs the same names")
 
 
-def _read_pictures(paths: Sequence[Path], *, categories: bool) -> Tensor:
+def _is_picture(path: Path) -> bool:
+    """Whether an entry of a folder is one of its pictures, hidden files being none."""
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".") and not path.is_dir()
+
+
+def _read_pictures(paths: Sequence[Path], *, categories: bool, colour: bool) -> Tensor:
     maps: list[Tensor] = []
-    channels = 1
-    for path in [] if categories else paths:
+    channels = 3 if colour else 1
+    for path in [] if categories or colour else paths:
         with named_picture(path) as picture:
             channels = channels if is_grey(picture) else 3
         if channels == 3:
@@ -194,7 +207,7 @@ def _read_numbers(path: Path, channels: int) -> Tensor:
 
 def _read_labels(path: Path) -> Tensor:
     with named_picture(path) as picture:
-        values = np.asarray(picture)
+        values = stored_values(picture)
     if values.ndim != 2:
         raise ValueError(f"{path} must hold one label per pixel, got a picture of mode {picture.mode}")
     return _checked_labels(values[None], path).to(torch.int32)
