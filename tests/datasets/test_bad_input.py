@@ -1,5 +1,7 @@
 """Every kind of bad input has its message: one line, exit code 2, and no cache is left."""
 
+import csv
+import json
 import os
 from pathlib import Path
 
@@ -331,6 +333,35 @@ def test_options_survive_json():
         DataConfig(layout="nhwc", bit_depth=12),
     ):
         assert from_dict(DataConfig, to_dict(config), "here") == config
+
+
+def test_classes_in_another_order_are_known_by_their_names(capsys):
+    """Those of the model are in the order in which it learned them, those of a folder in that of their names."""
+    built = pixelcnn.GatedPixelCNN((3, 6, 7), levels=4, filters=6, layers=2, num_classes=3)
+    built.class_names = ("c", "a", "b")
+    built.save_pretrained("model")
+    for k, name in enumerate("abc"):
+        picture(f"data/{name}/x.png", seed=k)
+    data = open_data("data", 4, progress=False)
+    numbers = torch.tensor([built.class_names.index(data.classes[k]) for k in data.labels.tolist()])
+    with torch.no_grad():
+        expected = -built.log_prob(data.images, numbers)
+        likely = built.classify(data.images).argmax(1).tolist()
+    assert main(["evaluate", "model", "data", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["nats_per_image"] == pytest.approx(expected.mean().item(), abs=1e-3)
+    for k, number in enumerate(numbers.tolist()):
+        assert found["by_class"]["cab"[number]]["nats_per_image"] == pytest.approx(expected[k].item(), abs=1e-3)
+    assert main(["score", "model", "data", "--labels", "--classify"]) == 0
+    with open("scores.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["log_prob"]) for line in lines] == pytest.approx((-expected).tolist(), abs=1e-3)
+    assert [line["class"] for line in lines] == ["cab"[k] for k in likely]
+    known = torch.zeros(6, 7, dtype=torch.bool)
+    known[:4] = True
+    assert main(["complete", "model", "data", "--keep-rows", "4", "-n", "1", "--arrays", "all.npz"]) == 0
+    drawn = built.complete(data.images, known, 1, labels=numbers, seed=0)
+    assert np.load("all.npz")["log_evidence"] == pytest.approx(drawn.log_evidence.numpy(), abs=1e-3)
 
 
 def test_evaluating_on_other_classes(capsys):

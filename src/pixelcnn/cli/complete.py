@@ -217,7 +217,7 @@ class Complete:
         classes = model.num_classes
         labels = None
         if data.labels is not None and classes is not None and len(data.classes or ()) == classes:
-            labels = data.labels
+            labels = options.labels_of(model, data)[0]
         labels = None if labels is None else labels[:limit]
         return data.images[:limit].clone(), labels, data.names()[:limit], data.total
 

@@ -114,8 +114,8 @@ class Evaluate(_OnData):
         def parts() -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
             nonlocal names
             for data in self._parts(model, held_out=self.held_out, test=self.test):
-                names = data.classes or ()
-                labels = None if self.classes == "none" or count is None else data.labels
+                labels, names = options.labels_of(model, data)
+                labels = None if self.classes == "none" or count is None else labels
                 if labels is not None and len(names) != count:
                     raise ValueError(
                         f"{self.data} has {len(names)} classes, but the model {count}; --classes none evaluates "
@@ -226,7 +226,7 @@ class ScoreCommand(_OnData):
         for data in self._parts(model):
             images, own = data.images, model.fitting(data.images)
             names = [printable(name) for name in data.names()]  # before the work
-            labels = data.labels if self.labels else None
+            labels = options.labels_of(own, data)[0] if self.labels else None
             if self.labels and (labels is None or len(data.classes or ()) != classes):
                 raise ValueError(
                     f"--labels needs the model's {classes} classes, and {self.data} has {len(data.classes or ())}"
@@ -275,7 +275,7 @@ class ScoreCommand(_OnData):
             columns[self.score] = [f"{value:.8f}" for value in found.score.tolist()]
         if self.classify:
             posterior = options.class_posteriors(model, data.images, condition, "classifying")
-            known = data.classes if len(data.classes or ()) == posterior.shape[1] else None
+            known = model.class_names or (data.classes if len(data.classes or ()) == posterior.shape[1] else None)
             columns["class"] = [printable(known[k]) if known else str(k) for k in posterior.argmax(1).tolist()]
             columns["probability"] = [f"{value:.6f}" for value in posterior.amax(1).tolist()]
         return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]

@@ -14,12 +14,13 @@ from pixelcnn import config
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pixelcnn.datasets import Data
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = [
     "ENGINES", "MODEL", "BitDepth", "Condition", "Device", "Layout", "ModelName", "check_conditional", "check_limit",
     "check_other_file", "check_outside", "check_suffix", "checked_classes", "class_posteriors", "condition_of",
-    "loaded", "picture_name", "resized",
+    "labels_of", "loaded", "picture_name", "resized",
 ]  # fmt: skip
 
 _MAX_NAMES = 20  # of classes, in an error
@@ -97,6 +98,19 @@ def condition_of(
     colour = model.conditions.numbers == 3
     found = read_condition(spec, images, model.levels, names, total, colour=colour)
     return model.conditions.checked_condition(found, len(images), "--condition")
+
+
+def labels_of(model: AutoregressiveModel, data: Data) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The labels of data as the model's classes, None without any, and the names of these classes.
+
+    Where data and model have the same names, perhaps in another order, the names decide; otherwise the numbers.
+    """
+    import torch
+
+    own, given = model.class_names or (), data.classes or ()
+    if data.labels is None or own == given or sorted(own) != sorted(given):
+        return data.labels, given
+    return torch.tensor([own.index(name) for name in given], device="cpu")[data.labels], own
 
 
 def check_conditional(model: AutoregressiveModel, name: str, spec: str) -> None:
