@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from pixelcnn.config import DataConfig
@@ -91,7 +91,7 @@ def open_picture(path: Path) -> Image.Image:
 
 def mended(image: Image.Image) -> Image.Image:
     """A picture that has just been opened, itself, with what Pillow 12 gets wrong about its file put right."""
-    if image.format == "TIFF":
+    if isinstance(image, ImageFile.ImageFile) and image.format == "TIFF":
         image.filename = ""  # or the file is mapped with the size that the picture has after it is turned upright
     if image.format == "PNG" and image.mode == "L" and "transparency" in image.info:
         image.info["transparency"] *= 255 // (2 ** stored_bits(image) - 1)  # scaled to 8 bits, as the pixels will be
