@@ -150,6 +150,10 @@ class MaskedConv2d(nn.Module):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
         if isinstance(kernel, int) and (kernel < 1 or kernel % 2 == 0):
             raise ValueError(f"kernel must be an odd integer of at least 1 or a Window, got {kernel!r}")
+        if isinstance(kernel, Window) and (kernel.bottom > 0 or kernel.height < 1 or kernel.width < 1):
+            raise ValueError(
+                f"kernel must be a Window of at least one pixel and none below the current row, got {kernel}"
+            )
         if stride < 1:
             raise ValueError(f"stride must be at least 1, got {stride!r}")
         if dilation < 1 or (dilation > 1 and (not isinstance(kernel, int) or stride > 1)):
@@ -260,6 +264,8 @@ class ReparametrisedConv2d(MaskedConv2d):
 
     def kernel_at(self, dy: int, dx: int) -> Tensor:
         """See `MaskedConv2d.kernel_at`."""
+        if dy % self.dilation or dx % self.dilation:
+            return super().kernel_at(dy, dx)
         y, x = self._place(dy, dx)
         return self.masked_weight()[:, :, y, x]
 

@@ -37,6 +37,10 @@ class Activation(Pointwise):
     kind: Literal["elu", "silu", "gelu"]
     opcode: ClassVar[int] = 11
 
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {self.kind!r}")
+
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         (x,) = inputs

@@ -38,6 +38,10 @@ class Norm(Pointwise):
     kind: Literal["rms", "pono"]
     opcode: ClassVar[int] = 13
 
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {self.kind!r}")
+
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         *outer, features = inputs[0].shape
