@@ -36,18 +36,19 @@ class _Everywhere(Graph):
         window = layer.window
         causal = layer.causal_weight()
         left, right = -window.left, max(window.right, 0)
+        start = max(window.left, 0) if layer.stride == 1 else 0  # of windows to the right: pads are never negative
         size = [-(-side // layer.stride) for side in (self._h, self._w)]
         y = self.node(
             "Conv",
             self.node("Transpose", x, perm=[0, 3, 1, 2]),
             self.constant(causal),
             self.constant(layer.bias),
-            pads=[-window.top, left, 0, right],
+            pads=[-window.top, left + start, 0, right],
             strides=[layer.stride, layer.stride],
             dilations=[layer.dilation, layer.dilation],
         )
-        ends = self.constant(size)  # a window can end before the current row or column
-        y = self.node("Slice", y, self.constant([0, 0]), ends, self.constant([2, 3]))
+        ends = self.constant([size[0], start + size[1]])  # a window can end before the current row or column
+        y = self.node("Slice", y, self.constant([0, start]), ends, self.constant([2, 3]))
         return self.node("Transpose", y, perm=[0, 2, 3, 1])
 
     def operand(self, value: int, node: Node) -> str:  # noqa: ARG002 - all values are available

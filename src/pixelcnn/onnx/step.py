@@ -96,7 +96,7 @@ class _Front(Graph):
             x = self.operand(source, node)
         else:
             seen = self.node("Gather", self.constant(self._neighbours(node, layer, taps)), self.pixels(node.target))
-            x = self.node("Gather", self.caches[source], seen)  # (P, taps, N, in)
+            x = self.node("Gather", self.values[source] if known else self.caches[source], seen)  # (P, taps, N, in)
             x = self.node("Transpose", x, perm=[0, 2, 1, 3])
             x = self.reshape(x, [size, -1, len(taps) * layer.in_channels])
         y = self.node("MatMul", x, self.constant(kernel_rows(layer, taps)))
@@ -108,7 +108,7 @@ class _Front(Graph):
             return self.values[value]
         if value in self.program.maps:
             return self.node("Gather", self.values[value], self.pixels(node.target))
-        if value in rows and node.target not in rows:
+        if value in rows and node.target not in rows and self._schedule.ahead(value, node.target) == 0:
             column = self.node("Mod", self._step, self.constant([self._schedule.wavefront.width]))
             return self.node("Gather", self.values[value], column)
         if self._schedule.ahead(value, node.target) == 0:
