@@ -29,10 +29,10 @@ class Concat(Pointwise):
 
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
+        shape = torch.broadcast_shapes(*(x.shape[:-1] for x in inputs))  # one may be the same at all positions
         if part.groups == 1:
-            shape = (inputs[0][..., :1] + inputs[1][..., :1]).shape[:-1]  # one may be the same at all positions
             return torch.cat([x.expand(*shape, -1) for x in inputs], -1)
-        grouped = [x.view(*x.shape[:-1], part.groups, x.shape[-1] // part.groups) for x in inputs]
+        grouped = [x.unflatten(-1, (part.groups, -1)).expand(*shape, -1, -1) for x in inputs]
         return torch.cat(grouped, -1).flatten(-2)
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:

@@ -35,6 +35,12 @@ class Scale(Pointwise):
     layer: FeatureScale
     opcode: ClassVar[int] = 10
 
+    def features(self, *inputs: int) -> int:
+        """As many as the input."""
+        if inputs[0] != len(self.layer.factor):
+            raise TypeError(f"Scale has {len(self.layer.factor)} factors, and its input {inputs[0]} features")
+        return inputs[0]
+
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         return arithmetic.settled(inputs[0] * self.layer.factor[part.columns])

@@ -20,6 +20,12 @@ class Sum(Pointwise):
 
     opcode: ClassVar[int] = 1
 
+    def features(self, *inputs: int) -> int:
+        """As many as each input."""
+        if inputs[0] != inputs[1]:
+            raise TypeError(f"terms of a sum must have as many features, got {inputs}")
+        return inputs[0]
+
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
         x, y = inputs

@@ -22,9 +22,10 @@ from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.native.compiler import NativeError
 from pixelcnn.sampling.native.layout import plan_of
-from pixelcnn.sampling.native.packing import check_runs, packed
+from pixelcnn.sampling.native.packing import check_program, packed
 from pixelcnn.sampling.native.walk import NativeWalk, library_of
-from pixelcnn.sampling.program import RecordingError, record
+from pixelcnn.sampling.program import RecordingError
+from pixelcnn.sampling.schedule import schedule_of
 
 __all__ = ["NativeSampler", "warn_of_slower", "why_not_native"]
 
@@ -50,7 +51,7 @@ def why_not_native(model: Autoregressive, precision: Precision | None = None, pa
             return reason
     try:
         if model not in _PACKABLE:
-            check_runs(record(model), *model.image_shape[1:])
+            check_program(schedule_of(model, conditional=True).program, *model.image_shape[1:])
             _PACKABLE.add(model)
         library_of(model)
     except (RecordingError, NativeError) as error:

@@ -151,11 +151,13 @@ class Plan:
         lines = []
         if isinstance(node.op, Attention):
             memory["add"], memory["residual"] = histories = self._histories[node]
+            # run row by row, attention that is computed a step late comes before what its step computes
+            least = leads[node.target] if self._network.by_rows else max(leads)
             kinds = zip((_KEEP_KEYS, _KEEP_VALUES), node.inputs[1:], histories, strict=True)
             lines = [
                 line(
-                    kind=kind, lead=leads[value], source=self._slot_of[value], target=history, columns=features[value],
-                    count=node.op.heads,
+                    kind=kind, lead=min(leads[value], least), source=self._slot_of[value], target=history,
+                    columns=features[value], count=node.op.heads,
                 )
                 for kind, value, history in kinds
                 if channel == 0
@@ -253,8 +255,8 @@ class Plan:
         layers = [
             node.op.layer for node in network.program.nodes if isinstance(node.op, Conv) and node.inputs[0] == IMAGE
         ]
-        above = max(-layer.window.top for layer in layers)
-        beside = max(max(-layer.window.left, layer.right_of(wavefront.width)) for layer in layers)
+        above = max((-layer.window.top for layer in layers), default=0)
+        beside = max((0, *(max(-layer.window.left, layer.right_of(wavefront.width)) for layer in layers)))
         line, rows, rings = wavefront.width + beside, wavefront.height, {}
         if network.by_rows and rows > _LARGE * (above + 2):
             rows = rings["ring"] = above + 2  # the current one, and one for what is computed a step late

@@ -22,23 +22,30 @@ from pixelcnn.sampling.schedule import Schedule, schedule_of
 from pixelcnn.sampling.wavefront import Wavefront
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
 
-__all__ = ["ALIGNMENT", "PackedNetwork", "check_runs", "packed"]
+__all__ = ["ALIGNMENT", "PackedNetwork", "check_program", "packed"]
 
 ALIGNMENT = 16
 """Arrays of weights or features start at a multiple of this many numbers."""
 _MAX_RUNS = 512  # as in engine.c
+_OPERATIONS = 14  # cases in operations.h
 
 
-def check_runs(program: Program, height: int, width: int) -> None:
-    """Checks that compiled code has room for what each convolution reads in images of a size.
+def check_program(program: Program, height: int, width: int) -> None:
+    """Checks that compiled code has a case for each operation, and room for what it reads in images of a size.
 
     Raises:
         NativeError: If it has not.
     """
     wavefront = Wavefront(height, width, 0)
     for node in program.nodes:
+        if "opcode" not in vars(type(node.op)) or node.op.opcode >= _OPERATIONS:
+            raise NativeError(f"it has no case for the operation {type(node.op).__name__}")
         if isinstance(node.op, Conv):
-            layer = node.op.layer
+            layer, source = node.op.layer, node.inputs[0]
+            if layer.stride > 1 and source != IMAGE:
+                raise NativeError(f"a convolution may have a stride over the image alone, got {layer.stride}")
+            if source in program.maps and not layer.pointwise:
+                raise NativeError("a convolution may read a map at the current pixel alone")
             count = len(_runs(node, [tap for tap in layer.taps if layer.stride > 1 or wavefront.reaches(*tap)]))
             if count > _MAX_RUNS:
                 raise NativeError(f"a convolution may read at most {_MAX_RUNS} pieces of memory, got {count}")
@@ -116,13 +123,14 @@ class PackedNetwork:
     def _nodes_of(self, channel: int) -> list[tuple[Node, int]]:
         """The operations of a channel, each with its colour group, in the order in which they run.
 
-        If run row by row, values computed one step late come first, then row-wise values, with all their groups.
+        If run row by row, values computed one step late come first, then row-wise values, both with all their groups.
         """
         every: list[tuple[Node, int]] = []
         for node in self.program.nodes:
             if node.target in self.program.conditions | self.program.maps:  # already in memory
                 continue
-            if node.target in self.schedule.rows:
+            late = self.by_rows and self.schedule.leads[node.target] < 0  # of a pixel that has been drawn
+            if late or node.target in self.schedule.rows:
                 every += [(node, group) for group in range(node.op.groups if channel == 0 else 0)]
             elif channel == 0 or node.op.groups > 1:
                 every.append((node, channel if node.op.groups > 1 else 0))
