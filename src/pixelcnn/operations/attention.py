@@ -48,11 +48,19 @@ class Attention(Operation):
 
     def features(self, *inputs: int) -> int:
         """As many as the values have, for each colour group."""
+        if inputs[1] != inputs[2] or inputs[0] != self.groups * inputs[2] or inputs[2] % self.heads:
+            raise TypeError(
+                f"attention of {self.heads} heads in {self.groups} colour groups must be given that many times as many "
+                f"features as keys and as values, multiples of the heads, got {inputs}"
+            )
         return self.groups * inputs[2]
 
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
         """(N, H, W, groups * heads * d)."""
-        query, arithmetic = inputs[0], view.arithmetic
+        arithmetic = view.arithmetic
+        shape = torch.broadcast_shapes(*(x.shape[:3] for x in inputs))  # one may be the same for all pixels or images
+        inputs = tuple(x.expand(*shape, -1) for x in inputs)
+        query = inputs[0]
         n, h, w, features = query.shape
         size = features // (self.groups * self.heads)
         q, k, v = (arithmetic.operand(x.reshape(n, h * w, -1, size)).transpose(1, 2) for x in inputs)
@@ -79,15 +87,17 @@ class Attention(Operation):
     def at_front(self, front: Front, node: Node, group: int | None) -> Callable[[], Tensor]:
         """One position after another: each sees one pixel more."""
         arithmetic, n = front.arithmetic, front.n
+        groups = front.part(node, group).groups
         query = front.operand(node.inputs[0], node, front.part(node, group, node.inputs[0]).columns)
-        keys, values = (front.before(value) for value in node.inputs[1:])
+        keys, values = (front.before(value, self.heads) for value in node.inputs[1:])
         positions = front.positions(node)
 
         def compute() -> Tensor:
-            asked, found = arithmetic.operand(query()), []
+            asked, found = arithmetic.operand(query()).expand(-1, n, -1), []
             for k, pixel in enumerate(range(*positions().indices(2**62))):
-                one = asked[k].reshape(n * self.heads, 1, -1)
-                found.append(attend(arithmetic, one, keys(pixel), values(pixel)).view(n, -1))
+                one = asked[k].unflatten(-1, (groups, self.heads, -1)).transpose(1, 2).flatten(0, 1)
+                one = attend(arithmetic, one, keys(pixel), values(pixel))  # (N * heads, groups, d)
+                found.append(one.unflatten(0, (n, self.heads)).transpose(1, 2).flatten(1))
             return torch.stack(found) if found else asked
 
         return compute

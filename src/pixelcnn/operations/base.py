@@ -239,7 +239,7 @@ class Front(Protocol):
         """The current row of a value that is computed a row at a time: (columns, N, features)."""
         ...
 
-    def before(self, value: int) -> Callable[[int], Tensor]:
+    def before(self, value: int, heads: int) -> Callable[[int], Tensor]:
         """A value at all pixels before one given by raster index: (N * heads, pixels, features of a head)."""
         ...
 

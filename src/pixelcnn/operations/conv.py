@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pixelcnn.arithmetic import grid
-from pixelcnn.layers import MaskedConv2d
+from pixelcnn.layers import MaskedConv2d, group_bounds
 from pixelcnn.operations.base import IMAGE, Exporter, Front, Node, Operation, Packer, Part, Whole
 
 __all__ = ["Conv"]
@@ -32,6 +32,11 @@ class Conv(Operation):
 
     def features(self, *inputs: int) -> int:
         """As many as the layer has output channels."""
+        expected = self.layer.in_channels, self.layer.out_channels
+        if inputs != expected[: len(inputs)]:
+            raise TypeError(
+                f"a convolution must be given {expected[0]} features, and {expected[1]} to add, got {inputs}"
+            )
         return self.layer.out_channels
 
     def scale(self, *inputs: int) -> int:
@@ -43,7 +48,8 @@ class Conv(Operation):
         x, add = inputs if len(inputs) == 2 else (inputs[0], None)
         layer, arithmetic = self.layer, view.arithmetic
         if arithmetic.exact:  # matrix products of the taps, never a Fourier or Winograd transform
-            matrix = torch.cat([layer.kernel_at(*tap) for tap in layer.taps], 1)
+            taps = layer.taps or [(0, 0)]  # a kernel that sees nothing multiplies the current pixel by zeros
+            matrix = torch.cat([layer.kernel_at(*tap) for tap in taps], 1)
             y = F.linear(_columns(layer, x), matrix, layer.bias)
             return self._activated(arithmetic.settled(y if add is None else y + add))
         if layer.full_precision and torch.is_autocast_enabled(x.device.type):
@@ -58,7 +64,10 @@ class Conv(Operation):
         window = layer.window
         left, right = -window.left, window.right  # if the window ends before the current pixel, negative padding crops
         beside = left if left == right and layer.stride == 1 else 0  # padding that the convolution does by itself
-        pads = (0, 0, left - beside, right - beside, -window.top, min(window.bottom, 0))
+        pads = [0, 0, left - beside, right - beside, -window.top, min(window.bottom, 0)]
+        height, width = x.shape[1:3]
+        if min(width + left, width + right, height + window.bottom) < 0:  # else PyTorch would crop more than there is
+            x, pads = F.pad(x, [max(pad, 0) for pad in pads]), [min(pad, 0) for pad in pads]
         x_nchw = F.pad(x, pads).permute(0, 3, 1, 2)  # channels last
         y_nchw = F.conv2d(x_nchw, weight, layer.bias, layer.stride, (0, beside), layer.dilation)
         y_nchw = y_nchw if add is None else y_nchw + add.permute(0, 3, 1, 2)
@@ -97,7 +106,7 @@ class Conv(Operation):
 
     def needs(self, node: Node, height: int, width: int, slope: int) -> Iterator[tuple[int, int]]:
         """Each tap (dy, dx) needs slope * dy + dx beyond the result's lead, and a step more where it sees all colour
-        groups of a pixel: of the current one by mask "all", of any other by every mask.
+        groups of a pixel: of the current one as by mask "all", of any other by every mask.
         """
         source = node.inputs[0]
         in_turn = source != IMAGE and node.input_groups[0] > 1  # the last group comes after the result's first
@@ -105,11 +114,21 @@ class Conv(Operation):
             if -dy >= height or abs(dx) >= width:
                 continue
             own = (dy, dx) == (0, 0)
-            late = slope * dy + dx + (self.layer.mask_type == "all" if own else in_turn)
+            late = slope * dy + dx + (self._sees_later_groups(node) if own else in_turn)
             # of the image, the current pixel's earlier channels are available in the same step
             yield source, late - (source == IMAGE and own)
-        for value in node.reads[1:]:
-            yield value, 0
+        for value, groups in zip(node.inputs[1:], node.input_groups[1:], strict=True):
+            yield value, int(groups > self.groups)
+        if node.residual is not None:
+            yield node.residual, 0
+
+    def _sees_later_groups(self, node: Node) -> bool:
+        """Whether some colour group sees, at the current pixel, what is not yet there when it is computed: later groups
+        of the source or, of the image, its own channel.
+        """
+        bounds = group_bounds(self.layer.in_channels, node.input_groups[0])
+        there = [start if node.inputs[0] == IMAGE else stop for start, stop in bounds]
+        return any(seen > there[min(group, len(there) - 1)] for group, seen in enumerate(self.layer.seen))
 
     def above(self, scale: int) -> float:
         """As far as the uppermost tap."""
@@ -157,7 +176,7 @@ class Conv(Operation):
 
 def _columns(layer: MaskedConv2d, x: Tensor) -> Tensor:
     """What the taps read at each output position, side by side: (N, rows, columns, taps * in)."""
-    if layer.pointwise and layer.taps:
+    if layer.pointwise:
         return x
     _, h, w, _ = x.shape
     stride = layer.stride

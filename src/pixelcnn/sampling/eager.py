@@ -15,6 +15,7 @@ from pixelcnn.operations import Attention
 from pixelcnn.sampling.autoregressive import Autoregressive
 from pixelcnn.sampling.draws import Draw
 from pixelcnn.sampling.program import RecordingError, record
+from pixelcnn.sampling.schedule import schedule_of
 from pixelcnn.sampling.walk import Choose, Walk, numbers_of
 from pixelcnn.threads import in_parallel
 
@@ -28,7 +29,7 @@ _MIN_SHARE = 16  # images per thread: with fewer, the interpreter's lock costs m
 def why_not_eager(model: Autoregressive, _precision: Precision | None = None, _particles: bool = False) -> str | None:
     """Why the eager engine cannot sample from a model; None if it can."""
     try:
-        record(model)
+        schedule_of(model, conditional=True)
     except RecordingError as error:
         return str(error)
     return None

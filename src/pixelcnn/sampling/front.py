@@ -59,13 +59,13 @@ class Front:
         self.arithmetic = arithmetic
         self.step = 0
         program = schedule.program
-        self.histories = {
-            value: History(schedule.wavefront, n, node.op.heads, program.features[value], like)
+        self._histories = {
+            (value, node.op.heads): History(schedule.wavefront, n, node.op.heads, program.features[value], like)
             for node in program.nodes
             if isinstance(node.op, Attention)
             for value in node.inputs[1:]
         }
-        """What attention reads of all earlier pixels, rounded as operands of products."""
+        """What attention reads of all earlier pixels, by value and heads, rounded as operands of products."""
         size = schedule.wavefront.height, schedule.wavefront.width
         self._maps = {
             node.target: (node.op, like.new_zeros(*size, n, program.features[node.target]))
@@ -80,9 +80,11 @@ class Front:
 
     def start(self, condition: Tensor | None) -> None:
         """Begins a batch of images that are conditioned on something, (N, D); None for nothing."""
-        for op, values in self._conditions.values():
+        for target, (op, values) in self._conditions.items():
             assert condition is not None
             values.copy_(op.of_images(self.arithmetic, condition))
+            for history in self.histories_of(target):
+                history.write(slice(None), self.arithmetic.operand(values)[None])
         for encoding, values in self._maps.values():
             assert condition is not None
             height, width = values.shape[:2]
@@ -101,9 +103,13 @@ class Front:
         """See `pixelcnn.operations.base.Front`."""
         return self._maps[node.target][1].flatten(0, 1)
 
-    def before(self, value: int) -> Callable[[int], Tensor]:
+    def before(self, value: int, heads: int) -> Callable[[int], Tensor]:
         """See `pixelcnn.operations.base.Front`."""
-        return self.histories[value].before
+        return self._histories[value, heads].before
+
+    def histories_of(self, value: int) -> list[History]:
+        """Where a value is kept for attention, once for each number of heads that read it."""
+        return [history for (kept, _), history in self._histories.items() if kept == value]
 
 
 class WavefrontFront(Front):
@@ -153,13 +159,16 @@ class WavefrontFront(Front):
 
     def observe(self, channel: int, values: Tensor) -> None:
         """Stores what the network reads of a channel, (P, N, features), so that later sub-pixels can see it."""
-        self._operands[IMAGE].write(self.step, self.arithmetic.operand(values), channel * values.shape[-1])
+        start = channel * values.shape[-1]
+        self._operands[IMAGE].write(self.step, self.arithmetic.operand(values), start)
+        if self._operands is not self._caches and IMAGE in self._caches:
+            self._caches[IMAGE].write(self.step, values, start)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """Copies images `sources` over images `targets`, in everything that later steps read."""
         for cache in {id(cache): cache for kept in (self._caches, self._operands) for cache in kept.values()}.values():
             cache.copy(sources, targets)
-        for history in self.histories.values():
+        for history in self._histories.values():
             history.copy(sources, targets)
 
     def operand(self, value: int, node: Node, columns: slice) -> Callable[[], Tensor]:
@@ -183,7 +192,8 @@ class WavefrontFront(Front):
         source, lead = node.inputs[0], self.schedule.leads[node.target]
         inside = self.schedule.inside(layer)
         if inside and source not in self._operands:
-            return [(inside, lambda: self.arithmetic.operand(self._now[source]).flatten(0, 1))]
+            # those of positions are the same for all images
+            return [(inside, lambda: self.arithmetic.operand(self._now[source].expand(-1, self.n, -1)).flatten(0, 1))]
         rows = adjacent(inside)
 
         def reader(taps: list[tuple[int, int]]) -> Callable[[], Tensor]:
@@ -218,8 +228,8 @@ class WavefrontFront(Front):
         compute = node.op.at_front(self, node, channel)
         start = self.part(node, channel).columns.start
         cache, operands = self._caches.get(node.target), self._operands.get(node.target)
-        history = self.histories.get(node.target)
-        if cache is None and operands is None and history is None:
+        histories = self.histories_of(node.target)
+        if cache is None and operands is None and not histories:
             return compute
         lead = self.schedule.leads[node.target]
 
@@ -229,7 +239,7 @@ class WavefrontFront(Front):
                 cache.write(self.step + lead, y, start)
             if operands is not None and operands is not cache:
                 operands.write(self.step + lead, self.arithmetic.operand(y), start)
-            if history is not None:
+            for history in histories:
                 history.write(self.schedule.wavefront.pixels(self.step + lead), self.arithmetic.operand(y))
             return y
 
@@ -289,9 +299,9 @@ class History:
         self._values = like.new_zeros(n, heads, wavefront.height * wavefront.width, features // heads)
 
     def write(self, pixels: slice, x: Tensor) -> None:
-        """Writes x (P, N, features) to the pixels with the given raster indices."""
+        """Writes x (P, N, features), where P and N may be 1, to the pixels with the given raster indices."""
         n, heads, _, size = self._values.shape
-        self._values[:, :, pixels] = x.reshape(-1, n, heads, size).permute(1, 2, 0, 3)
+        self._values[:, :, pixels] = x.expand(-1, n, -1).unflatten(-1, (heads, size)).permute(1, 2, 0, 3)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """Copies images `sources` over images `targets`."""

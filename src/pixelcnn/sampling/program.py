@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pixelcnn.operations import IMAGE, Condition, ConditionMap, Conv, Node, Operation, Pointwise, Sum, View
+from pixelcnn.operations import IMAGE, Attention, Condition, ConditionMap, Conv, Node, Operation, Pointwise, Sum, View
 from pixelcnn.sampling.autoregressive import Autoregressive
 
 __all__ = ["Program", "RecordingError", "record"]
@@ -95,9 +95,11 @@ def _asked(error: Exception) -> str:
 class Features:
     """Stands for features that are not computed."""
 
-    def __init__(self, number: int, groups: int, recorder: _Recorder) -> None:
+    def __init__(self, number: int, groups: int, recorder: _Recorder, *, uniform: bool = False) -> None:
         self.number = number
         self.groups = groups
+        self.uniform = uniform
+        """Whether they are the same at all pixels."""
         self._recorder = recorder
 
     def __add__(self, other: object) -> Features:
@@ -123,11 +125,18 @@ class _Recorder:
         """Records an operation that makes a new value."""
         if isinstance(op, Pointwise) and (other := {x.groups for x in inputs} - {op.groups}):
             raise TypeError(f"{type(op).__name__} has groups={op.groups}, and its input {other.pop()}; they must agree")
+        if isinstance(op, Attention) and [x.groups for x in inputs] != [op.groups, 1, 1]:
+            raise TypeError(f"keys and values must have groups=1, and the query {op.groups}, as the attention")
+        if isinstance(op, Attention) and self.image in inputs:
+            raise TypeError("attention must be given features that a convolution makes of the image")
+        uniform = isinstance(op, Condition) or (bool(inputs) and all(x.uniform for x in inputs))
+        if uniform and not isinstance(op, Condition | Pointwise) and not (isinstance(op, Conv) and op.layer.pointwise):
+            raise TypeError(f"{type(op).__name__} reads neighbours of features that are the same at all pixels")
         numbers = tuple(x.number for x in inputs)
         node = Node(op=op, inputs=numbers, target=len(self.features), input_groups=tuple(x.groups for x in inputs))
         self.features.append(op.features(*(self.features[number] for number in numbers)))
         self.nodes.append(node)
-        return Features(node.target, op.groups, self)
+        return Features(node.target, op.groups, self, uniform=uniform)
 
     def dropout(self, x: Tensor) -> Tensor:
         """See `View.dropout`: nothing is dropped in sampling, and nothing is recorded."""

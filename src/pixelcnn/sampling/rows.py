@@ -41,8 +41,12 @@ class RowFront(Front):
             value: [r.layer for r in schedule.readings[value] if r.layer and (value == IMAGE or not r.layer.pointwise)]
             for value in range(len(program.features))
         }
-        self._padded = {value: _Map(schedule, value, layers, n, like) for value, layers in readers.items() if layers}
-        """The values that convolutions read at pixels other than the one at which they are computed."""
+        self._padded = {
+            value: _Map(schedule, value, layers, n, like)
+            for value, layers in readers.items()
+            if layers or value == IMAGE
+        }
+        """The image, and the values that convolutions read at pixels other than the one at which they are computed."""
         nodes = [node for node in program.nodes if not isinstance(node.op, Condition)]
         self._by_row = [
             (schedule.grid(node.target)[2], self._prepared(node, None))
@@ -50,7 +54,8 @@ class RowFront(Front):
             if node.target in schedule.rows
         ]
         by_pixel = [node for node in nodes if node.target not in schedule.rows]
-        self._late = [self._prepared(node, 0) for node in by_pixel if schedule.leads[node.target] < 0]
+        # of a pixel that has been drawn, all colour groups are known
+        self._late = [self._prepared(node, None) for node in by_pixel if schedule.leads[node.target] < 0]
         self._by_pixel = [
             [
                 self._prepared(node, channel)
@@ -59,7 +64,7 @@ class RowFront(Front):
             ]
             for channel in range(channels)
         ]
-        output = next(node for node in by_pixel if node.target == program.output)
+        output = next(node for node in nodes if node.target == program.output)
         self._outputs = [self.part(output, channel).columns for channel in range(channels)]
 
     def begin(self, step: int) -> None:
@@ -81,7 +86,9 @@ class RowFront(Front):
         """The raw parameters of the current pixel: of one channel, or of all if they are not grouped."""
         for compute in self._by_pixel[channel]:
             compute()
-        return self._values[self.schedule.program.output][..., self._outputs[channel]]
+        output = self.schedule.program.output
+        found = self._values[output][..., self._outputs[channel]]
+        return found[self._at[1] :][:1] if output in self.schedule.rows else found
 
     def observe(self, channel: int, values: Tensor) -> None:
         """Stores what the network reads of a channel, (1, N, features), so that later sub-pixels can see it."""
@@ -94,7 +101,7 @@ class RowFront(Front):
             values[:, targets] = values[:, sources]
         for kept in self._padded.values():
             kept.values[targets] = kept.values[sources]
-        for history in self.histories.values():
+        for history in self._histories.values():
             history.copy(sources, targets)
 
     def operand(self, value: int, node: Node, columns: slice) -> Callable[[], Tensor]:
@@ -102,6 +109,8 @@ class RowFront(Front):
         if value in self._conditions:
             per_image = self._conditions[value][1][:, columns].unsqueeze(0)
             return lambda: per_image
+        if value == IMAGE:
+            return lambda: self._padded[IMAGE].pixel(*self._at)[None, :, columns]
         values = self._values[value][..., columns]
         if value in self.schedule.rows and node.target not in self.schedule.rows:
             return lambda: values[self._at[1] :][:1]
@@ -141,7 +150,8 @@ class RowFront(Front):
         """An operation on one colour group, or on all, which also stores its result."""
         compute = node.op.at_front(self, node, channel)
         values = self._values[node.target][..., self.part(node, channel).columns]
-        whole, kept, history = self._values[node.target], self._padded.get(node.target), self.histories.get(node.target)
+        whole, kept = self._values[node.target], self._padded.get(node.target)
+        histories = self.histories_of(node.target)
         by_row, columns = node.target in self.schedule.rows, self.part(node, channel).columns
 
         def compute_and_keep() -> None:
@@ -149,9 +159,9 @@ class RowFront(Front):
             if kept is not None:
                 stored = kept.row(self._at[0]) if by_row else kept.pixel(*self._at).unsqueeze(1)
                 stored[..., columns] = values.transpose(0, 1)
-            if history is not None:
-                pixel = self._at[0] * self._width + self._at[1]
-                history.write(slice(pixel, pixel + 1), self.arithmetic.operand(whole))
+            pixel = self._at[0] * self._width + self._at[1]
+            for history in histories:
+                history.write(slice(pixel, pixel + len(whole)), self.arithmetic.operand(whole))
 
         return compute_and_keep
 
@@ -162,9 +172,9 @@ class _Map:
     def __init__(self, schedule: Schedule, value: int, readers: list[MaskedConv2d], n: int, like: Tensor) -> None:
         height, width, _ = schedule.grid(value)
         self._columns = width
-        self._top = max(-layer.window.top for layer in readers)
-        self._left = max(0, *(-layer.window.left for layer in readers))
-        right = max(0, *(layer.right_of(width) for layer in readers))
+        self._top = max((-layer.window.top for layer in readers), default=0)
+        self._left = max((0, *(-layer.window.left for layer in readers)))
+        right = max((0, *(layer.right_of(width) for layer in readers)))
         shape = (n, self._top + height, self._left + width + right, schedule.program.features[value])
         self.values = like.new_zeros(shape)
 

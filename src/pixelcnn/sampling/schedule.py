@@ -8,7 +8,7 @@ earlier: a value with lead L is computed for pixel (i, j) at the time slope * i 
     the same, if it reads the image                          -1 >= lead(target) + slope * dy + dx
     the same, of another pixel's colour groups     lead(source) >= lead(target) + slope * dy + dx + 1
     an operation that reads only its own pixel     lead(source) >= lead(target)
-    mask "all" at the current pixel                lead(source) >= lead(target) + 1
+    the current pixel's later colour groups        lead(source) >= lead(target) + 1      (mask "all")
     attention, to keys and values                    lead(keys) >= lead(target) + max(-1, width - 1 - slope)
 
 Attention reads all pixels to the left in the current row, the latest of which is (0, -1), and all rows above up to
@@ -25,18 +25,20 @@ needs leads up to n * r, and a slope that is larger by the same amount.
 A coarse context (`pixelcnn.models.context`) waits for whole rows of cells, so there is nothing to gain from a slope:
 pixels are drawn in raster order, one per step. Instead, everything that depends only on the rows above (the context,
 but also the vertical stack) is computed one row at a time, `Schedule.rows`, before the row's first pixel: all together
-in large products. Only the operations that see the current row are left for each pixel.
+in large products. Only the operations that see the current row are left for each pixel, with a lead of 0 or -1. What
+has a lead of -1 is computed at the beginning of a step, before the row-wise values, which may read it of the row above.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.operations import IMAGE, Attention, Conv, Node, Upsample
 from pixelcnn.sampling.autoregressive import Autoregressive
-from pixelcnn.sampling.program import Program, record
+from pixelcnn.sampling.program import Program, RecordingError, record
 from pixelcnn.sampling.wavefront import Wavefront
 
 __all__ = ["Reading", "Schedule", "schedule_of"]
@@ -126,7 +128,7 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
 
     Raises:
         ValueError: If the slope is too small.
-        RecordingError: If the network cannot be recorded.
+        RecordingError: If the network cannot be recorded, or has no schedule.
     """
     _, h, w = model.image_shape
     program = record(model, conditional=conditional)
@@ -135,14 +137,17 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
             raise ValueError(f"slope must be {w}, raster order, for a network with a coarse context, got {slope}")
         return _by_rows(program, Wavefront(h, w, w))
     # no lead exceeds the sum of all steps to the right, and one for each layer's colour groups; with a larger slope, no
-    # row above is in the way
-    largest = sum(1 + max((0, *(dx for _, dx in layer.taps))) for layer in model.masked_layers) + 1
+    # row above is in the way; a layer counts as often as the network uses it
+    layers = [node.op.layer for node in program.nodes if isinstance(node.op, Conv)]
+    largest = sum(1 + max((0, *(dx for _, dx in layer.taps))) for layer in layers) + 1
     largest += sum(w for node in program.nodes if isinstance(node.op, Attention))
     for candidate in range(largest + 1) if slope is None else [slope]:
         wavefront = Wavefront(h, w, candidate)
         leads = _leads(program, wavefront)
         if leads is not None:
             return Schedule(program=program, wavefront=wavefront, leads=leads)
+    if slope is None:
+        raise RecordingError("the network reads features of a pixel before they can be computed step by step")
     raise ValueError(f"slope must be larger for this network, got {slope}")
 
 
@@ -152,22 +157,49 @@ def _by_rows(program: Program, wavefront: Wavefront) -> Schedule:
     for node in program.nodes:
         if node.op.by_rows(node, rows):
             rows.add(node.target)
+    coarse = {node.target for node in program.nodes if isinstance(node.op, Upsample) or program.scales[node.target] > 1}
+    if coarse - rows:
+        raise RecordingError("the network's coarse features see the row of pixels in which their cell begins")
+    by_pixel = [node for node in program.nodes if node.target not in rows]
     leads = _leads(program, wavefront, frozenset(rows))
-    assert leads is not None, "one pixel per step suffices for every network"
+    if leads is None or max(leads) > 0 or any(_reads_right(node, rows, wavefront) for node in by_pixel):
+        raise RecordingError("the network has coarse features, and reads others to the right in their own row")
     return Schedule(program=program, wavefront=wavefront, leads=leads, rows=frozenset(rows))
 
 
+def _reads_right(node: Node, rows: set[int], wavefront: Wavefront) -> bool:
+    """Whether a convolution reads, to the right in its own row, what is computed pixel by pixel."""
+    if not isinstance(node.op, Conv) or node.inputs[0] in rows:
+        return False
+    return any(dy == 0 and dx > 0 and wavefront.reaches(dy, dx) for dy, dx in node.op.layer.taps)
+
+
 def _leads(program: Program, wavefront: Wavefront, rows: frozenset[int] = frozenset()) -> tuple[int, ...] | None:
-    """The smallest leads for a slope, or None if the slope is too small; row-wise values need no lead."""
+    """The smallest leads for a slope, or None if the slope is too small.
+
+    Row-wise values need no lead. Beside them, what could be computed several steps late is computed one step late: a
+    row's first pixel may need it of the whole row above.
+    """
+    size = wavefront.height, wavefront.width, wavefront.slope
+    least = -1 if rows else -math.inf
     found: dict[int, int] = {program.output: 0}
     for node in reversed(program.nodes):  # what reads a value comes after it, so the value's lead is final by then
         if node.target in rows:
             found[node.target] = 0
+            needs = [(value, -1) for value in node.reads if value != IMAGE]
+        elif node.target in found:
+            needs = list(node.op.needs(node, *size))
+        else:  # in small images all taps that read it may lie outside
             continue
-        lead = found.setdefault(node.target, 0)  # in small images all taps that read it may lie outside
-        for value, ahead in node.op.needs(node, wavefront.height, wavefront.width, wavefront.slope):
-            found[value] = max(found.get(value, lead + ahead), lead + ahead)
-    if found.pop(IMAGE, -1) > -1:  # a pixel is available one step after it has been drawn
+        for value, ahead in needs:
+            lead = max(found[node.target] + ahead, least)
+            found[value] = int(max(found.get(value, lead), lead))
+    if found.setdefault(IMAGE, -1) > -1:  # a pixel is available one step after it has been drawn
         return None
-    leads = tuple(found.get(value, 0) for value in range(len(program.features)))
+    found[IMAGE] = -1
+    for node in program.nodes:
+        if node.target not in found:
+            latest = min((found[value] - ahead for value, ahead in node.op.needs(node, *size)), default=0)
+            found[node.target] = int(max(min(latest, 0), least))
+    leads = tuple(0 if value == IMAGE else found.get(value, 0) for value in range(len(program.features)))
     return leads if leads[program.output] == 0 else None
