@@ -265,8 +265,9 @@ def test_opcodes_are_those_of_the_enum():
         if "opcode" in vars(cls) and cls.opcode >= 0:
             expected = of_python.get(cls.__name__, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).upper())
             assert names[cls.opcode] == expected, cls
-    from pixelcnn.sampling.native import layout
+    from pixelcnn.sampling.native import layout, packing
 
+    assert len(names) == packing._OPERATIONS
     assert names[layout._KEEP_KEYS] == "KEEP_KEYS"
     assert names[layout._KEEP_VALUES] == "KEEP_VALUES"
     counted = {cls.opcode for cls in _subclasses(Operation) if getattr(cls, "opcode", -1) >= 0}
