@@ -87,6 +87,21 @@ def parametrized(module: nn.Module) -> list[str]:
     return list(found) if isinstance(found, nn.ModuleDict) else []
 
 
+def _check(mask_type: str, activation: str, kernel: int | Window, stride: int, dilation: int) -> None:
+    """Raises ValueError, see `MaskedConv2d`."""
+    for name, value, allowed in (("mask_type", mask_type, MaskType), ("activation", activation, Activation)):
+        if value not in get_args(allowed):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
+    if isinstance(kernel, int) and (kernel < 1 or kernel % 2 == 0):
+        raise ValueError(f"kernel must be an odd integer of at least 1 or a Window, got {kernel!r}")
+    if isinstance(kernel, Window) and (kernel.bottom > 0 or kernel.height < 1 or kernel.width < 1):
+        raise ValueError(f"kernel must be a Window of at least one pixel and none below the current row, got {kernel}")
+    if stride < 1:
+        raise ValueError(f"stride must be at least 1, got {stride!r}")
+    if dilation < 1 or (dilation > 1 and (not isinstance(kernel, int) or stride > 1)):
+        raise ValueError(f"dilation must be 1, or more for a square kernel without a stride, got {dilation}")
+
+
 class MaskedConv2d(nn.Module):
     """The parameters of a "same" convolution with zero padding whose kernel sees only earlier sub-pixels.
 
@@ -145,19 +160,7 @@ class MaskedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         self.full_precision = full_precision
-        for name, value, allowed in (("mask_type", mask_type, MaskType), ("activation", activation, Activation)):
-            if value not in get_args(allowed):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
-        if isinstance(kernel, int) and (kernel < 1 or kernel % 2 == 0):
-            raise ValueError(f"kernel must be an odd integer of at least 1 or a Window, got {kernel!r}")
-        if isinstance(kernel, Window) and (kernel.bottom > 0 or kernel.height < 1 or kernel.width < 1):
-            raise ValueError(
-                f"kernel must be a Window of at least one pixel and none below the current row, got {kernel}"
-            )
-        if stride < 1:
-            raise ValueError(f"stride must be at least 1, got {stride!r}")
-        if dilation < 1 or (dilation > 1 and (not isinstance(kernel, int) or stride > 1)):
-            raise ValueError(f"dilation must be 1, or more for a square kernel without a stride, got {dilation}")
+        _check(mask_type, activation, kernel, stride, dilation)
         self.stride = stride
         self.dilation = dilation
         window = Window.square(kernel) if isinstance(kernel, int) else kernel

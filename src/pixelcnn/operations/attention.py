@@ -58,7 +58,8 @@ class Attention(Operation):
     def whole(self, view: Whole, *inputs: Tensor) -> Tensor:
         """(N, H, W, groups * heads * d)."""
         arithmetic = view.arithmetic
-        shape = torch.broadcast_shapes(*(x.shape[:3] for x in inputs))  # one may be the same for all pixels or images
+        # One may be the same for all pixels or images.
+        shape = torch.broadcast_shapes(*(x.shape[:3] for x in inputs))  # type: ignore[no-untyped-call]
         inputs = tuple(x.expand(*shape, -1) for x in inputs)
         query = inputs[0]
         n, h, w, features = query.shape
@@ -95,9 +96,9 @@ class Attention(Operation):
         def compute() -> Tensor:
             asked, found = arithmetic.operand(query()).expand(-1, n, -1), []
             for k, pixel in enumerate(range(*positions().indices(2**62))):
-                one = asked[k].unflatten(-1, (groups, self.heads, -1)).transpose(1, 2).flatten(0, 1)
+                one = torch.unflatten(asked[k], -1, (groups, self.heads, -1)).transpose(1, 2).flatten(0, 1)
                 one = attend(arithmetic, one, keys(pixel), values(pixel))  # (N * heads, groups, d)
-                found.append(one.unflatten(0, (n, self.heads)).transpose(1, 2).flatten(1))
+                found.append(torch.unflatten(one, 0, (n, self.heads)).transpose(1, 2).flatten(1))
             return torch.stack(found) if found else asked
 
         return compute

@@ -29,10 +29,11 @@ class Concat(Pointwise):
 
     def compute(self, arithmetic: Arithmetic, part: Part, *inputs: Tensor) -> Tensor:
         """See `Pointwise.compute`."""
-        shape = torch.broadcast_shapes(*(x.shape[:-1] for x in inputs))  # one may be the same at all positions
+        # One may be the same at all positions.
+        shape = torch.broadcast_shapes(*(x.shape[:-1] for x in inputs))  # type: ignore[no-untyped-call]
         if part.groups == 1:
             return torch.cat([x.expand(*shape, -1) for x in inputs], -1)
-        grouped = [x.unflatten(-1, (part.groups, -1)).expand(*shape, -1, -1) for x in inputs]
+        grouped = [torch.unflatten(x, -1, (part.groups, -1)).expand(*shape, -1, -1) for x in inputs]
         return torch.cat(grouped, -1).flatten(-2)
 
     def bound(self, features: Sequence[int], *bounds: float) -> tuple[float, float]:

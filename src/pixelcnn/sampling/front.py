@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor
 
 from pixelcnn.arithmetic import Arithmetic
@@ -301,7 +302,7 @@ class History:
     def write(self, pixels: slice, x: Tensor) -> None:
         """Writes x (P, N, features), where P and N may be 1, to the pixels with the given raster indices."""
         n, heads, _, size = self._values.shape
-        self._values[:, :, pixels] = x.expand(-1, n, -1).unflatten(-1, (heads, size)).permute(1, 2, 0, 3)
+        self._values[:, :, pixels] = torch.unflatten(x.expand(-1, n, -1), -1, (heads, size)).permute(1, 2, 0, 3)
 
     def copy(self, sources: Tensor, targets: Tensor) -> None:
         """Copies images `sources` over images `targets`."""
