@@ -111,9 +111,8 @@ def decompressed(models: Iterable[Served], data: bytes, limits: Limits) -> Decom
     if together > 1 and together * cache_bytes(model.model) > limits.memory:
         raise StreamError(f"the stream has groups of {together} images, which need more memory than this page may use")
     begun = time.monotonic()
-    images, labels = decompress_with_labels(
-        model, data, most_bytes=most * served.model.subpixels * level_dtype(header.levels).itemsize
-    )
+    size = served.model.subpixels * level_dtype(header.levels).itemsize + 8  # with a class
+    images, labels = decompress_with_labels(model, data, most_bytes=most * size)
     seconds = time.monotonic() - begun
     return Decompressed(served=served, images=images, labels=labels, bytes=len(data), seconds=seconds)
 

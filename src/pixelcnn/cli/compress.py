@@ -232,7 +232,7 @@ def _verify(
 
     from pixelcnn.codec import decompress_with_labels
 
-    most = images.nbytes + 8 * len(images)
+    most = 2 * images.nbytes + 8 * len(images)  # with small pictures, which have fewer bytes than the images
     found, classes = decompress_with_labels(prepared, data, condition=condition, progress=True, most_bytes=most)
     same = torch.equal(found, images) and (labels is None or (classes is not None and torch.equal(classes, labels)))
     if not same:
