@@ -193,8 +193,13 @@ class WavefrontFront(Front):
         source, lead = node.inputs[0], self.schedule.leads[node.target]
         inside = self.schedule.inside(layer)
         if inside and source not in self._operands:
-            # those of positions are the same for all images
-            return [(inside, lambda: self.arithmetic.operand(self._now[source].expand(-1, self.n, -1)).flatten(0, 1))]
+
+            def now() -> Tensor:
+                x = self._now[source]
+                x = x if x.shape[1] == self.n else x.expand(-1, self.n, -1)  # those of positions are one for all images
+                return self.arithmetic.operand(x).flatten(0, 1)
+
+            return [(inside, now)]
         rows = adjacent(inside)
 
         def reader(taps: list[tuple[int, int]]) -> Callable[[], Tensor]:
