@@ -26,14 +26,7 @@ from pixelcnn.models.base import checksum
 from pixelcnn.processes import Interrupted
 from pixelcnn.shards import write_shards
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """More would only wait for each other: the tensors are tiny."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny(seed=0, levels=3):

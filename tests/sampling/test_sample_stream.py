@@ -5,14 +5,7 @@ import torch
 
 import pixelcnn
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """More would only wait for each other: the tensors are tiny."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny():
