@@ -145,6 +145,7 @@ class Train:
         """The model of --init, for which the network's options must have been left out."""
         from pixelcnn.models import MixtureModel
         from pixelcnn.models.base import load
+        from pixelcnn.models.ensemble import network_of_orders
 
         assert self.init is not None
         several = (None, 2), (None, GREY_LEVELS), ("plusplus", GREY_LEVELS), ("photo", GREY_LEVELS)
@@ -152,6 +153,13 @@ class Train:
         if self.model is not None or self.config.model not in defaults:
             raise ValueError("--init decides the network: leave out --model and the network's options")
         found = load(self.init)
+        if (orders := self.config.orders) > 1:
+            if self.conditional:
+                raise ValueError(f"--orders {orders} makes the classes of the network: leave out --conditional")
+            try:
+                return network_of_orders(found, orders)
+            except ValueError as error:
+                raise ValueError(f"--init {self.init} beside --orders {orders}: {error}") from None
         if isinstance(found, MixtureModel):
             raise ValueError(f"--init must have one scan order, {self.init} is of class {type(found).__name__}")
         if self.condition is not None:
@@ -162,7 +170,8 @@ class Train:
 
     def _same_model(self, init: AutoregressiveModel, data: TrainingData) -> ModelConfig:
         """The architecture of --init, if it fits the data's images, levels and classes."""
-        classes = len(data.classes or ()) if self.conditional else None
+        orders = self.config.orders
+        classes = orders if orders > 1 else len(data.classes or ()) if self.conditional else None
         for what, own, given in (
             ("images (channels, height, width)", init.image_shape, data.image_shape),
             ("levels", init.levels, data.levels),

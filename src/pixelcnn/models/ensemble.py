@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self, cast
 
@@ -24,7 +25,7 @@ from pixelcnn.models.mixture import MixtureModel, Part
 from pixelcnn.orders import ORDERS, is_transposed
 from pixelcnn.symmetries import transform_of
 
-__all__ = ["OrderEnsemble"]
+__all__ = ["OrderEnsemble", "network_of_orders"]
 
 
 class OrderEnsemble(MixtureModel):
@@ -105,3 +106,32 @@ class OrderEnsemble(MixtureModel):
             config.weights,
             order_conditioned=config.order_conditioned,
         )
+
+
+def network_of_orders(model: AutoregressiveModel, orders: int) -> AutoregressiveModel:
+    """A network that is conditioned on the first of `ORDERS`, to be trained from a model that knows one order.
+
+    It gives, in each order, what the model gives without a class: the model's classes are dropped, and the weights of
+    the orders are zero. Of an ensemble that has one network for just these orders, the network itself.
+
+    Args:
+        model: A model of a family with classes.
+        orders: Number of orders, at least 2.
+
+    Raises:
+        ValueError: If the model's family has no classes, or it is a mixture of another kind.
+    """
+    if isinstance(model, MixtureModel):
+        config = model.config
+        if isinstance(config, OrderEnsembleConfig) and config.order_conditioned and len(config.networks) == 1:
+            if config.orders == ORDERS[:orders]:
+                return cast(AutoregressiveModel, model.networks[0])
+        raise ValueError(f"it must be a model, or an OrderEnsemble of one network for {orders} orders")
+    if not hasattr(model.config, "num_classes"):
+        raise ValueError(f"it must be of a family with classes, got {type(model).__name__}")
+    plain = model_of(dataclasses.replace(model.config, num_classes=None))
+    network = model_of(dataclasses.replace(model.config, num_classes=orders)).to(model.dtype)
+    weights = {name: model.state_dict()[name] for name in plain.state_dict()}
+    zeros = {name: torch.zeros_like(value) for name, value in network.state_dict().items() if name not in weights}
+    network.load_state_dict(weights | zeros)
+    return network.eval()
