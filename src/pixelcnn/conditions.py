@@ -109,11 +109,13 @@ class Conditions:
         elif not found.is_floating_point() and found.dtype != torch.uint8:
             found = found.long()  # torch cannot compare integers of every type
         if found.is_floating_point() and readable(found):
-            each = found.flatten(1)
+            each = found.float().flatten(1)  # in which models compute
             usable = each.isfinite().all(1) | each.isnan().all(1)
             if not usable.all():
                 k = int((~usable).nonzero()[0])
-                raise ValueError(f"{name} must be finite, or NaN throughout for none, got neither for image {k}")
+                raise ValueError(
+                    f"{name} must be finite in float32, or NaN throughout for none, got neither for image {k}"
+                )
         if self.categories and n and readable(found):
             self._check_categories(found[:, -1].flatten(1), name)
         return found

@@ -157,6 +157,9 @@ BAD = {
     "sides": (NARROW | {"condition_channels": 1}, torch.zeros(2, 1, 3, 2), r"divide the images' 4 x 6.*\(2, 1, 3, 2\)"),
     "a vector": (NARROW | {"condition_channels": 1}, torch.zeros(2, 4), r"must have shape \(2, 1, h, w\).*\(2, 4\)"),
     "infinity": (NARROW | {"condition_channels": 1}, torch.full((2, 1, 2, 2), torch.inf), "finite.*image 0"),
+    "beyond float32": (
+        NARROW | {"condition_channels": 1}, torch.full((2, 1, 2, 2), 1e39, dtype=torch.float64), "float32.*image 0"
+    ),
     "some NaN": (
         NARROW | {"condition_channels": 1}, torch.tensor([0, 0, 0, 0, 0, torch.nan, 0, 0]).view(2, 1, 2, 2),
         "NaN throughout.*image 1",

@@ -12,10 +12,11 @@ import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.config import GatedPixelCNNConfig
 from pixelcnn.models import OrderEnsemble, model_of
+from pixelcnn.models.ensemble import network_of_orders
 from pixelcnn.orders import ORDERS, rearranged
 from pixelcnn.randomness import binarised, mutations, scan_orders
 from pixelcnn.training.batches import Batches
-from tiny import TINY, metrics_of, result, stripes
+from tiny import TINY, metrics_of, result, stripes, tiny_model
 
 CONFIG = dataclasses.replace(
     TINY,
@@ -94,6 +95,47 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path):
     run(tmp_path / "parts")
     whole, parts = result(tmp_path / "whole"), result(tmp_path / "parts")
     assert all(whole[name] == parts[name] for name in ("metrics", "tensors", "model"))
+
+
+def test_a_run_starts_from_a_model_of_one_order():
+    """In each order the network gives what the model gives without a class, and it learns the orders from there."""
+    model = model_of(dataclasses.replace(CONFIG.model, num_classes=3))
+    network = network_of_orders(model, 4)
+    assert network.config == CONFIG.model
+    for order in range(4):
+        nats = network.log_prob(stripes(5, 1), torch.full((5,), order))
+        assert torch.equal(nats, model.log_prob(stripes(5, 1)))
+    network.log_prob(stripes(5, 1), torch.arange(5) % 4).sum().backward()
+    zeros = [weight for weight in network.parameters() if not weight.any()]
+    assert zeros
+    assert all(weight.grad.any() for weight in zeros)
+
+
+def test_the_network_of_an_ensemble_goes_on():
+    network = model_of(CONFIG.model)
+    ensemble = OrderEnsemble([network] * 4, ORDERS[:4], order_conditioned=True)
+    assert network_of_orders(ensemble, 4) is network
+    for model, message in (
+        (ensemble, "for 2 of them"),
+        (OrderEnsemble([tiny_model()] * 2, ORDERS[:2]), "one network for 2 of them"),
+        (tiny_model(), "family with classes, got PixelCNN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            network_of_orders(model, 2)
+
+
+def test_the_command_starts_from_a_model_of_one_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model_of(dataclasses.replace(CONFIG.model, num_classes=3)).save_pretrained("one")
+    np.save("codes.npy", stripes(40)[:, 0].numpy())
+    command = ["train", "codes.npy", "--init", "one", "--orders", "4", "--steps", "1", "--sample-images", "0"]
+    assert main([*command, "--out", "run"]) == 0
+    assert pixelcnn.load("run").config.orders == ORDERS[:4]
+    assert main([*command, "--init", "run", "--out", "more"]) == 0
+    assert main([*command, "--init", "run", "--orders", "2", "--out", "other"]) == 2
+    assert "--init run beside --orders 2: model must have one scan order" in capsys.readouterr().err
+    assert main([*command, "--conditional", "--out", "other"]) == 2
+    assert "leave out --conditional" in capsys.readouterr().err
 
 
 def test_what_is_refused(tmp_path):

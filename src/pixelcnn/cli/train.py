@@ -67,8 +67,8 @@ class Train:
     """The run's folder, by default trained/DATA-PRESET; the finished model is in its sub-folder `model`."""
     init: str | None = None
     """Fine-tune: start from the weights of this model, given as for `pixelcnn sample`, instead of random ones. The
-    network and the levels are its own, so leave out --model and the network's options. Of a training run that was
-    stopped, the newest checkpoint is taken."""
+    network and the levels are its own, so leave out --model and the network's options; with --orders, its classes are
+    dropped. Of a training run that was stopped, the newest checkpoint is taken."""
     threads: Annotated[int | None, Range(1)] = None
     """Number of threads of a CPU; by default as many as cores."""
     resume: str = "auto"
@@ -153,19 +153,20 @@ class Train:
         if self.model is not None or self.config.model not in defaults:
             raise ValueError("--init decides the network: leave out --model and the network's options")
         found = load(self.init)
-        if (orders := self.config.orders) > 1:
-            if self.conditional:
-                raise ValueError(f"--orders {orders} makes the classes of the network: leave out --conditional")
-            try:
-                return network_of_orders(found, orders)
-            except ValueError as error:
-                raise ValueError(f"--init {self.init} beside --orders {orders}: {error}") from None
-        if isinstance(found, MixtureModel):
+        orders = self.config.orders
+        if orders == 1 and isinstance(found, MixtureModel):
             raise ValueError(f"--init must have one scan order, {self.init} is of class {type(found).__name__}")
         if self.condition is not None:
             options.check_conditional(found, self.init, self.condition)
         elif found.conditions.size is not None or found.conditions.channels:
             raise ValueError(f"--init {self.init} is conditional on a vector or a map; give --condition")
+        if orders > 1:
+            if self.conditional:
+                raise ValueError(f"--orders {orders} are the classes of the network: leave out --conditional")
+            try:
+                return network_of_orders(found, orders)
+            except ValueError as error:
+                raise ValueError(f"--init {self.init} beside --orders {orders}: {error}") from None
         return found
 
     def _same_model(self, init: AutoregressiveModel, data: TrainingData) -> ModelConfig:

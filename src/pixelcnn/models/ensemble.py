@@ -123,12 +123,12 @@ def network_of_orders(model: AutoregressiveModel, orders: int) -> Autoregressive
     """
     if isinstance(model, MixtureModel):
         config = model.config
-        if isinstance(config, OrderEnsembleConfig) and config.order_conditioned and len(config.networks) == 1:
-            if config.orders == ORDERS[:orders]:
-                return cast(AutoregressiveModel, model.networks[0])
-        raise ValueError(f"it must be a model, or an OrderEnsemble of one network for {orders} orders")
+        shared = isinstance(config, OrderEnsembleConfig) and config.order_conditioned and len(config.networks) == 1
+        if shared and config.orders == ORDERS[:orders]:
+            return cast(AutoregressiveModel, model.networks[0])
+        raise ValueError(f"model must have one scan order, or be an ensemble of one network for {orders} of them")
     if not hasattr(model.config, "num_classes"):
-        raise ValueError(f"it must be of a family with classes, got {type(model).__name__}")
+        raise ValueError(f"model must be of a family with classes, got {type(model).__name__}")
     plain = model_of(dataclasses.replace(model.config, num_classes=None))
     network = model_of(dataclasses.replace(model.config, num_classes=orders)).to(model.dtype)
     weights = {name: model.state_dict()[name] for name in plain.state_dict()}
