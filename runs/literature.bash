@@ -3,9 +3,6 @@
 #
 #   BUDGET=gpu|cpu   gpu: a large network for 100 epochs (default). cpu: the preset `best` for MINUTES (default 60)
 #                    (validation comes on top, and takes one forward pass per image for each order)
-#   THREADS=1        threads of a CPU, by default as many as cores
-#   INIT=mnist       instead of a network of its own: the shipped model, or another, whose training goes on at RATE
-#                    (default 2e-3), without classes. It has been trained on the same 55,000 images
 #   ORDERS=8         scan orders of the ensemble: 1 (a single model), 2, 4 or 8
 #   DEVICE=auto      auto, cpu, cuda or cuda:N
 #   OUT=FOLDER       the run's folder, by default trained/literature-NAME
@@ -34,12 +31,8 @@ literature() {  # literature NAME DATA TEST MODEL OPTIONS...: trains on DATA wit
     if [ "$budget" = cpu ]; then
         recipe=(--preset best --minutes "${MINUTES:-60}" --sample-images 16)
     fi
-    local network=(--model "$model" ${size[@]+"${size[@]}"})
-    if [ -n "${INIT:-}" ]; then
-        network=(--init "$INIT" --learning-rate "${RATE:-2e-3}")
-    fi
-    "$python" -m pixelcnn train "$data" "${recipe[@]}" "${network[@]}" --orders "$orders" "$@" \
-        ${THREADS:+--threads "$THREADS"} --device "${DEVICE:-auto}" --out "$out"
+    "$python" -m pixelcnn train "$data" --model "$model" "${recipe[@]}" ${size[@]+"${size[@]}"} --orders "$orders" "$@" \
+        --device "${DEVICE:-auto}" --out "$out"
     result=$("$python" -m pixelcnn evaluate "$out" "$test" --device "${DEVICE:-auto}")
     echo "$result"
     read -r nats error < <(awk '/nats\/image/ {print $2, $4}' <<<"$result")

@@ -74,8 +74,16 @@ def test_the_metrics_are_what_they_say(tmp_path):
 def test_a_run_says_how_it_goes(tmp_path, capsys):
     pixelcnn.train(TINY, stripes(60), stripes(20, 1), tmp_path)
     said = capsys.readouterr().err
-    for word in ("epoch 2/2", "nats/image, rate 5.0e-04, gradient ", "averaged weights 0.6", "images/s, ", " GiB"):
-        assert word in said
+    loss, averaged = (metrics_of(tmp_path)[-1][name] for name in ("validation_loss", "validation_loss_ema"))
+    for words in (
+        "epoch 2/2",
+        "nats/image, rate 5.0e-04, gradient ",
+        f"validation loss {loss:.4f} ({loss * 42:.2f} nats/image), with averaged weights {averaged:.4f} "
+        f"({averaged * 42:.2f} nats/image), ",
+        "images/s, ",
+        " GiB",
+    ):
+        assert words in said
 
 
 def test_the_card_says_what_the_recipe_was(tmp_path):

@@ -85,13 +85,13 @@ class Reports:
             self._last_curves = time.monotonic()
         if self._writer is not None:
             self._write_events(self._writer, line, samples)
-        self._say(
-            f"epoch {line['epoch']}/{epochs}: training loss {line['train_loss']:.4f}, validation loss "
-            + f"{line['validation_loss']:.4f}"
-            + (f", averaged weights {line['validation_loss_ema']:.4f}" if "validation_loss_ema" in line else "")
-            + f" ({line['validation_nats_per_image']:.2f} nats/image), {speed:.0f} images/s, "
-            + f"{timing['peak_memory_bytes'] / 2**30:.1f} GiB"
-        )
+        loss, nats = line["validation_loss"], line["validation_nats_per_image"]
+        losses = f"training loss {line['train_loss']:.4f}, validation loss {loss:.4f} ({nats:.2f} nats/image)"
+        if (averaged := line.get("validation_loss_ema")) is not None:
+            scale = nats / loss if loss else 1.0  # sub-pixels of an image
+            losses += f", with averaged weights {averaged:.4f} ({averaged * scale:.2f} nats/image)"
+        memory = timing["peak_memory_bytes"] / 2**30
+        self._say(f"epoch {line['epoch']}/{epochs}: {losses}, {speed:.0f} images/s, {memory:.1f} GiB")
 
     def close(self) -> None:
         """Writes what is waiting."""
