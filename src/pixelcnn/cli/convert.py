@@ -85,8 +85,8 @@ def _card(converted: Converted, weights: Weights, file: Path) -> str:
     origin = (
         f'Converted from weights of the Keras example "PixelCNN" '
         f"(https://keras.io/examples/generative/pixelcnn/) by `pixelcnn convert-keras`: the file `{name}`, "
-        f"{weights.format}. The file does not say how they were trained; the example trains on MNIST's training and "
-        f"test images together, so its models have seen most of the test set. {_masked(converted).capitalize()}."
+        f"{weights.format}. The file does not say how they were trained; the example trains on MNIST's training "
+        f"images and on 3,000 of its test images, so its models have seen these. {_masked(converted).capitalize()}."
     )
     return describe(converted.model, training=origin)
 

@@ -37,7 +37,7 @@ class TrainConfig:
     in each epoch. The model thereby also learns the unconditional distribution, which guidance needs."""
     protocol: Literal["clean", "seed"] = "clean"
     """The split of MNIST: `clean` is 55,000 training, 5,000 validation and 10,000 official test images; `seed` is the
-    Keras example's: the last 7,000 of all 70,000 images validate (and most of the test set is trained on)."""
+    Keras example's: the last 7,000 of all 70,000 images validate (and 3,000 official test images are trained on)."""
     epochs: Annotated[int, Range(1)] = 50
     """Passes over the training images."""
     steps: Annotated[int | None, Range(1)] = None
