@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import pixelcnn
-from pixelcnn.images import grid
+from pixelcnn.images import completion_panel, grid, save_gif, save_png, surprise_of, to_pil
 from pixelcnn.scoring import score
 
 
@@ -49,6 +49,45 @@ def test_what_is_no_image_is_not_shown():
     ):
         with pytest.raises(ValueError, match=named):
             pixelcnn.show(images)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (lambda: to_pil(torch.zeros(3, 4), 2), r"image .*\(3, 4\)"),
+        (lambda: to_pil(torch.rand(1, 3, 4), 2), "image .*float32"),
+        (lambda: to_pil(torch.full((1, 3, 4), 300), 256), r"image .* 0\.\.255, got 300"),
+        (lambda: to_pil(torch.full((1, 3, 4), 2), 2), r"image .* 0\.\.1, got 2"),
+        (lambda: grid(torch.zeros(0, 1, 3, 4, dtype=torch.uint8), 2), r"images .*\(0, 1, 3, 4\)"),
+        (lambda: grid(torch.zeros(2, 1, 3, 4, dtype=torch.uint8), 2, columns=-1), "columns .*-1"),
+        (lambda: save_gif([], "none.gif"), "frames .* none"),
+        (lambda: surprise_of(torch.zeros(3, 4)), r"log_prob_map .*\(3, 4\)"),
+    ],
+)
+def test_what_is_no_image_has_no_picture(wrong, named):
+    with pytest.raises(ValueError, match=named):
+        wrong()
+
+
+def test_a_panel_takes_a_mask_as_complete_does():
+    images = torch.arange(12, dtype=torch.uint8).view(2, 1, 2, 3) % 4
+    draws = images[:, None].expand(-1, 3, -1, -1, -1)
+    known = torch.tensor([[True, False, True], [False, True, True]])
+    expected = completion_panel(images, known.expand(images.shape), draws, 4).tobytes()
+    assert completion_panel(images, known, draws, 4).tobytes() == expected
+    assert completion_panel(images, known[None], draws, 4).tobytes() == expected
+    for wrong, named in (((images, known[:, :2], draws), "known .*broadcastable"), ((images, known, images), "draws ")):
+        with pytest.raises(ValueError, match=named):
+            completion_panel(*wrong, 4)
+
+
+def test_pictures_are_saved_by_a_path_or_its_name(tmp_path):
+    picture = to_pil(torch.eye(3, dtype=torch.uint8)[None], 2)
+    save_png(picture, f"{tmp_path}/one.png")
+    save_gif([picture, picture], str(tmp_path / "two.gif"))
+    with Image.open(tmp_path / "one.png") as read:
+        assert read.tobytes() == picture.tobytes()
+    assert (tmp_path / "two.gif").read_bytes().startswith(b"GIF")
 
 
 def test_results_show_themselves():

@@ -45,11 +45,17 @@ _GAP, _HEADING = 6, 22  # pixels between the pictures of a panel, and for its he
 def to_pil(image: ArrayLike, levels: int) -> Image.Image:
     """One image of levels (C, H, W) as a picture: level 0 is black, `levels - 1` white.
 
-    Three channels give a colour picture; of any other number the first channel is shown in grey.
+    Three channels give a colour picture, in mode RGB; of any other number the first is shown, in mode L.
+
+    Raises:
+        ValueError: If it is no image of so many levels.
     """
-    table = grey_values(checked_levels(levels))
-    values = tensor("image", image).cpu().numpy()
-    values = values.astype(np.uint8) if levels == GREY_LEVELS else table[values.astype(np.intp)]  # 8 bytes per value
+    levels = checked_levels(levels)
+    found = tensor("image", image)
+    if found.dim() != 3 or 0 in found.shape:
+        raise ValueError(f"image must have shape (C, H, W), got {tuple(found.shape)}")
+    values = levels_of("image", found, levels).cpu().numpy()
+    values = values.copy() if levels == GREY_LEVELS else grey_values(levels)[values]
     return Image.fromarray(values.transpose(1, 2, 0).copy() if len(values) == 3 else values[0])
 
 
@@ -58,11 +64,11 @@ def exact_picture(image: ArrayLike, levels: int) -> Image.Image:
     itself.
 
     Raises:
-        ValueError: If there are more than 256 levels and more than one channel.
+        ValueError: If it is no image of so many levels, or there are more than 256 and more than one channel.
     """
-    if levels <= GREY_LEVELS:
+    if checked_levels(levels) <= GREY_LEVELS:
         return to_pil(image, levels)
-    values = tensor("image", image).cpu().numpy()
+    values = levels_of("image", tensor("image", image), levels).cpu().numpy()
     if len(values) != 1:
         raise ValueError(f"pictures of more than {GREY_LEVELS} levels must have one channel, got {len(values)}")
     return Image.fromarray(values[0].astype(np.uint16))
@@ -72,15 +78,20 @@ def grid(images: ArrayLike, levels: int, columns: int | None = None, side: int =
     """Images of levels (N, C, H, W) side by side in one picture.
 
     Args:
-        images: At least one.
-        levels: Number of levels; `levels - 1` is white.
-        columns: Images per row; by default as many as there are rows.
-        side: Each image is magnified by the smallest whole number that makes its longer side this many pixels.
+        images: At least one. Three channels are colours; of any other number the first is shown.
+        levels: Number of levels, 2..65,536; `levels - 1` is white.
+        columns: Images per row, at least 1; by default the square root of their number, rounded up.
+        side: Each image is magnified by the smallest whole number that makes its longer side this many pixels or more.
+
+    Raises:
+        ValueError: If an argument is something else.
     """
-    images = tensor("images", images)
+    images = levels_of("images", tensor("images", images), checked_levels(levels))
+    if images.dim() != 4 or 0 in images.shape:
+        raise ValueError(f"images must have shape (N, C, H, W), N at least 1, got {tuple(images.shape)}")
     n, c, h, w = images.shape
-    columns = min(columns or math.ceil(math.sqrt(n)), n)
-    factor = max(1, math.ceil(side / max(h, w)))
+    columns = min(math.ceil(math.sqrt(n)) if columns is None else integer("columns", columns, 1), n)
+    factor = max(1, math.ceil(integer("side", side, 1) / max(h, w)))
     cell_w, cell_h = w * factor, h * factor
     size = (columns * (cell_w + _LINE) + _LINE, math.ceil(n / columns) * (cell_h + _LINE) + _LINE)
     sheet = Image.new("RGB" if c == 3 else "L", size, (_LINE_GREY,) * 3 if c == 3 else _LINE_GREY)
@@ -96,9 +107,12 @@ def show(images: ArrayLike, levels: int | None = None, *, columns: int | None = 
     Args:
         images: Levels (C, H, W), (N, C, H, W) or, with one row for each of N, (N, n, C, H, W) as of a completion. Three
             channels are colours; of any other number the first is shown.
-        levels: Number of levels; `levels - 1` is white. By default the largest level in `images` is.
-        columns: Images per row; by default as many as there are rows.
-        side: Each image is magnified by the smallest whole number that makes its longer side this many pixels.
+        levels: Number of levels, 2..65,536; `levels - 1` is white. By default the largest level in `images` is.
+        columns: Images per row, at least 1; by default the square root of their number, rounded up, or n.
+        side: Each image is magnified by the smallest whole number that makes its longer side this many pixels or more.
+
+    Returns:
+        The picture, in mode RGB for three channels, otherwise L.
 
     Raises:
         ValueError: If an argument is something else.
@@ -112,13 +126,11 @@ def show(images: ArrayLike, levels: int | None = None, *, columns: int | None = 
     images = tensor("images", images)
     if images.dim() not in (3, 4, 5) or 0 in images.shape:
         raise ValueError(f"images must be (C, H, W), (N, C, H, W) or (N, n, C, H, W), got {tuple(images.shape)}")
-    if columns is not None:
-        columns = integer("columns", columns, 1)
-    elif images.dim() == 5:
+    if columns is None and images.dim() == 5:
         columns = images.shape[1]
     images = levels_of("images", images, MAX_LEVELS if levels is None else checked_levels(levels))
     levels = max(2, int(images.max()) + 1) if levels is None else levels
-    return grid(images.reshape(-1, *images.shape[-3:]), levels, columns, integer("side", side, 1))
+    return grid(images.reshape(-1, *images.shape[-3:]), levels, columns, side)
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -128,16 +140,31 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def save_png(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG file, whole or not at all."""
-    write_file(path, encoded(picture, optimize=True))
+def save_png(picture: Image.Image, path: str | Path) -> None:
+    """Writes a PNG file, whole or not at all; its folder must exist.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    write_file(Path(path), encoded(picture, optimize=True))
 
 
-def save_gif(frames: Sequence[Image.Image], path: Path) -> None:
-    """Writes an animation that runs for about four seconds and rests on its last frame; whole or not at all."""
+def save_gif(frames: Sequence[Image.Image], path: str | Path) -> None:
+    """Writes an animation that runs for about four seconds and rests on its last frame for two more.
+
+    A frame is shown for 20 ms at least, so that more than 200 take longer. The file is written whole or not at all; its
+    folder must exist.
+
+    Raises:
+        ValueError: If there is no frame.
+        OSError: If it cannot be written.
+    """
+    if not frames:
+        raise ValueError("frames must be at least one picture, got none")
     each = max(20, round(4000 / len(frames)))
     durations = [each] * (len(frames) - 1) + [2000]
-    write_file(path, encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0))
+    options = {"save_all": True, "append_images": frames[1:], "duration": durations, "loop": 0}
+    write_file(Path(path), encoded(frames[0], "GIF", **options))
 
 
 def panel(rows: Sequence[Sequence[Image.Image]], headings: Sequence[str], side: int = 112) -> Image.Image:
@@ -167,14 +194,28 @@ def completion_panel(images: ArrayLike, known: ArrayLike, draws: ArrayLike, leve
     """One row per image: what was known, the mask, some completions, their mean and their standard deviation.
 
     Args:
-        images: uint8 levels (N, C, H, W).
-        known: bool (N, C, H, W).
-        draws: uint8 levels (N, n, C, H, W).
-        levels: Number of levels; `levels - 1` is white.
-        most: How many completions are shown; mean and deviation are those of all.
+        images: Levels (N, C, H, W), N at least 1.
+        known: As for `AutoregressiveModel.complete`: bool, (N, C, H, W) or broadcastable to it.
+        draws: Levels (N, n, C, H, W), n at least 1, as in `Completion.images`.
+        levels: Number of levels, 2..65,536; `levels - 1` is white.
+        most: How many completions of each image are shown at most; mean and deviation are those of all n.
+
+    Raises:
+        ValueError: If an argument is something else.
     """
     images, known, draws = tensor("images", images), tensor("known", known).bool(), tensor("draws", draws)
-    shown = min(most, draws.shape[1])
+    if images.dim() != 4 or 0 in images.shape:
+        raise ValueError(f"images must have shape (N, C, H, W), N at least 1, got {tuple(images.shape)}")
+    if draws.dim() != 5 or 0 in draws.shape or draws.shape[:1] + draws.shape[2:] != images.shape:
+        n, *shape = images.shape
+        raise ValueError(f"draws must have shape ({n}, n, {', '.join(map(str, shape))}), got {tuple(draws.shape)}")
+    try:
+        known = known.expand(images.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"known must be broadcastable to the images' {tuple(images.shape)}, got {tuple(known.shape)}"
+        ) from None
+    shown = min(integer("most", most, 1), draws.shape[1])
     spread = draws.shape[1] > 1
     headings = ["known", "mask", f"{shown} of {draws.shape[1]} draws" if shown > 1 else "a draw", *[""] * (shown - 1)]
     headings += ["mean", "deviation"] if spread else []
@@ -205,25 +246,37 @@ def surprise_of(log_prob_map: ArrayLike) -> Tensor:
     """-log2 p of each pixel given those before it, in bits, summed over its channels.
 
     Args:
-        log_prob_map: Of an image, in nats, (C, H, W); see `AutoregressiveModel.log_prob_map`.
+        log_prob_map: Of one image, in nats, (C, H, W); see `AutoregressiveModel.log_prob_map`.
 
     Returns:
-        (H, W), at least 0 up to rounding.
+        (H, W), in the map's dtype, at least 0 up to rounding.
+
+    Raises:
+        ValueError: If it is no map of one image.
     """
-    return -tensor("log_prob_map", log_prob_map).sum(0) / math.log(2)
+    found = tensor("log_prob_map", log_prob_map)
+    if found.dim() != 3 or not found.is_floating_point():
+        raise ValueError(f"log_prob_map must be floating-point (C, H, W), got {found.dtype} {tuple(found.shape)}")
+    return -found.sum(0) / math.log(2)
 
 
 def surprise_map(
     image: ArrayLike, log_prob_map: ArrayLike, levels: int, title: str = "", most: float | None = None
 ) -> bytes:
-    """A PNG of an image beside its map of surprise, where the model did not expect what it sees; a colour bar in bits.
+    """A picture of an image beside its map of surprise, where the model did not expect what it sees.
 
     Args:
-        image: uint8 levels (C, H, W).
-        log_prob_map: Of the image, (C, H, W).
-        levels: Number of levels; `levels - 1` is white.
-        title: Of the picture.
-        most: Bits at the upper end of the colour bar; by default the image's own largest.
+        image: Levels (C, H, W).
+        log_prob_map: Of the image, in nats, (C, H, W), as for `surprise_of`.
+        levels: Number of levels, 2..65,536; `levels - 1` is white.
+        title: Written above the image.
+        most: Upper end of the colour bar, in bits per pixel; by default the image's own largest value.
+
+    Returns:
+        The content of a PNG file.
+
+    Raises:
+        ValueError: If an argument is something else.
     """
     from matplotlib.figure import Figure  # which nothing else here should wait for
 

@@ -21,7 +21,7 @@ def _files(tmp_path, monkeypatch):
     pixelcnn.GatedPixelCNN((3, 4, 4), levels=256, filters=6, layers=2, num_classes=2).save_pretrained("colour")
     pixelcnn.GatedPixelCNN((2, 6, 5), levels=3, filters=6, layers=2).save_pretrained("two")
     save_png(to_pil(torch.full((1, 6, 5), 1), 3), tmp_path / "a.png")
-    save_png(to_pil(torch.eye(6, 5)[None], 2), tmp_path / "mask.png")
+    save_png(to_pil(torch.eye(6, 5, dtype=torch.uint8)[None], 2), tmp_path / "mask.png")
     Image.new("L", (5, 6), 255).save("white.png")
     Image.new("RGB", (9, 7), (255, 0, 0)).save("large.png")
     (tmp_path / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
