@@ -19,7 +19,7 @@ References:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
@@ -72,7 +72,11 @@ def energies_of(energy: Energy, images: Tensor, name: str = "energy") -> Tensor:
 
 
 def magnetisation(images: Tensor) -> Tensor:
-    """The mean spin of each image of two levels, in -1..1: float64 (N,)."""
+    """The mean spin of each image of two levels, in -1..1: float64 (N,).
+
+    Raises:
+        ValueError: If an image has other levels than 0 and 1.
+    """
     return _spins(images.flatten(1)).mean(1)
 
 
@@ -83,7 +87,10 @@ def uniform_images(n: int, image_shape: tuple[int, int, int], levels: int, seed:
 
 
 class Lattice(ABC):
-    """The energy of a square lattice with bonds between neighbours; images have one channel.
+    """The energy of a lattice of H x W sites with bonds between neighbours; images have one channel.
+
+    Called with images, integer levels (N, 1, H, W), it returns their energies, float64 (N,). What has arrays of its own
+    is for images of their height and width; a call with others, or with levels that are no states, raises a ValueError.
 
     Args:
         coupling: A number for all bonds; or a pair of arrays (H, W), for the bonds to the right and downwards of each
@@ -135,9 +142,14 @@ class Ising(Lattice):
     """The Ising model: E = -sum_<ij> J_ij s_i s_j - sum_i h_i s_i, for images of two levels.
 
     Args:
-        coupling: J, see `Lattice`; positive is ferromagnetic.
+        coupling: J: a number for all bonds; or a pair of arrays (H, W), for the bonds to the right and downwards of
+            each site. Positive is ferromagnetic.
         field: h, a number or an array (H, W).
         boundary: "periodic" or "free".
+
+    Raises:
+        ValueError: If an argument is out of range, not finite, or of the wrong shape; when called, if the images are
+            not levels 0 and 1 of one channel, (N, 1, H, W), of the arrays' height and width.
 
     Examples:
         >>> import torch
@@ -171,9 +183,13 @@ class Potts(Lattice):
     """The Potts model: E = -sum_<ij> J_ij [x_i = x_j] - sum_i h_{x_i}, for images of any number of levels.
 
     Args:
-        coupling: J, see `Lattice`; positive is ferromagnetic.
+        coupling: J, as for `Ising`.
         field: h of each level, (levels,); none by default.
         boundary: "periodic" or "free".
+
+    Raises:
+        ValueError: If an argument is out of range, not finite, or of the wrong shape; when called, if the images are
+            not levels of one channel, (N, 1, H, W), of the couplings' height and width, or the field lacks a level.
     """
 
     def __init__(
@@ -207,11 +223,16 @@ class EdwardsAnderson(Ising):
         seed: Decides the couplings, 0..2**63-1: the same on every machine.
         field: As for `Ising`.
         boundary: "periodic" or "free".
+
+    Raises:
+        ValueError: As for `Ising`; or if `shape` is no height and width, or `seed` no seed.
     """
 
     def __init__(
         self, shape: tuple[int, int], seed: int = 0, field: ArrayLike = 0.0, boundary: Boundary = "periodic"
     ) -> None:
+        if not isinstance(shape, Sequence) or len(shape) != 2:
+            raise ValueError(f"shape must be a height and a width, got {shape!r}")
         height, width = (integer("shape", side, 1) for side in shape)
         drawn = uniforms(check_seed(seed), 0, 2, height * width).view(2, height, width)
         right, down = torch.where(drawn < 0.5, -1.0, 1.0)
@@ -226,6 +247,10 @@ class SherringtonKirkpatrick:
     Args:
         sites: Number of sites, at least 1.
         seed: Decides the couplings, 0..2**63-1.
+
+    Raises:
+        ValueError: If an argument is out of range; when called, if the images have other levels than 0 and 1, or
+            another number of sub-pixels.
     """
 
     def __init__(self, sites: int, seed: int = 0) -> None:

@@ -46,6 +46,18 @@ def every_image(image_shape: tuple[int, int, int], levels: int, chunk: int = _CH
 def enumerated_log_z(energy: Energy, image_shape: tuple[int, int, int], levels: int, beta: float) -> float:
     """Computes ln Z by enumeration of all images, at most 2**24.
 
+    Args:
+        energy: A function of images, integer levels (N, C, H, W) on the CPU, to (N,), finite.
+        image_shape: Channels, height and width.
+        levels: Number of levels.
+        beta: Inverse temperature, at least 0.
+
+    Returns:
+        ln Z in nats.
+
+    Raises:
+        ValueError: If beta is out of range, there are more images, or the function returns something else.
+
     Examples:
         >>> from pixelcnn.energies import Ising
         >>> round(enumerated_log_z(Ising(boundary="free"), (1, 1, 2), 2, 1.0), 6)  # ln(2 e + 2 / e)
@@ -60,16 +72,19 @@ def transfer_log_z(energy: Ising, height: int, width: int, beta: float) -> float
     """Computes ln Z of an Ising lattice with any couplings and fields, site by site, over all states of a row.
 
     Args:
-        energy: Its boundary and couplings count.
-        height: Number of rows.
-        width: Number of columns: at most 16 with free boundaries, 10 with periodic ones, whose first row has to be
-            remembered. Memory and time grow with 2**width, or 4**width.
-        beta: Inverse temperature.
+        energy: The lattice's energy, with its couplings, field and boundary.
+        height: Number of rows, at least 1.
+        width: Number of columns, at least 1: at most 16, or 10 if bonds join the last row to the first, whose states
+            then have to be remembered. Memory and time grow with 2**width, or 4**width.
+        beta: Inverse temperature, at least 0.
+
+    Returns:
+        ln Z in nats.
 
     Raises:
-        ValueError: If the lattice is too wide.
+        ValueError: If an argument is out of range, or the energy's arrays have another shape.
     """
-    beta, height = checked_beta(beta), integer("height", height, 1)
+    beta, height, width = checked_beta(beta), integer("height", height, 1), integer("width", width, 1)
     right, down = energy.bonds(height, width)
     wraps = bool((down[-1] != 0).any())
     width = integer("width", width, 1, _MAX_PERIODIC if wraps else _MAX_FREE)
@@ -108,6 +123,9 @@ def kaufman_log_z(height: int, width: int, beta: float, coupling: float = 1.0) -
         width: Number of columns, at least 2.
         beta: Inverse temperature, positive.
         coupling: J, positive.
+
+    Returns:
+        ln Z in nats.
 
     Raises:
         ValueError: If an argument is out of range.
