@@ -186,6 +186,8 @@ def test_another_run_is_refused(tmp_path):
         pixelcnn.fit_energy(pixelcnn.PixelCNN((1, 3, 3), filters=4), Ising(), out=tmp_path, **FIT)
     with pytest.raises(ValueError, match="already holds a run"):
         pixelcnn.fit_energy(tiny(), Ising(), out=tmp_path, resume="off", **FIT)
+    with pytest.raises(ValueError, match=r"resume must be left out .* got '.*step"):
+        pixelcnn.fit_energy(tiny(), Ising(), resume=tmp_path / "checkpoints" / "step-000000007", **FIT)
 
 
 def test_a_run_that_is_lost_says_what_to_do_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):

@@ -154,6 +154,8 @@ def fit_energy(
         keep_last=keep_last,
     )
     n = checked_draws(n, observables)  # before the work
+    if out is None and str(resume) not in ("auto", "off"):
+        raise ValueError(f"resume must be left out without a folder, out, got {str(resume)!r}")
     folder = None if out is None else Path(out)
     with torch.inference_mode(False), torch.enable_grad(), default_factories():
         _EnergyRun(model, energy, config, folder, str(resume), progress=progress).run()
