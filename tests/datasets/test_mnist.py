@@ -79,6 +79,8 @@ def test_wrong_arguments():
         open_split("cifar", 2)
     with pytest.raises(ValueError, match="takes its splits from --protocol"):
         open_training("mnist:test", "clean", 2)
+    with pytest.raises(ValueError, match="protocol must be clean or seed, got 'Seed'"):
+        open_training("mnist", "Seed", 2)
     assert len(open_training("mnist", "seed", 2).training) == 63_000
     assert set(SPLITS) == {"train", "validation", "test", "seed-train", "seed-validation"}
 

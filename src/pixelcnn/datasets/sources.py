@@ -122,7 +122,8 @@ def open_training(
 
     Args:
         data: A source that the module's docstring lists, without a split.
-        protocol: `clean` or `seed`, for MNIST only; see `pixelcnn.datasets.mnist`.
+        protocol: The splits of MNIST, see `pixelcnn.datasets.mnist`: `clean` is `train` and `validation`, `seed` is
+            `seed-train` and `seed-validation`. Without effect on other data.
         levels: Levels to quantise pictures to; arrays must keep to them. None for the data's own: 256 for pictures, the
             largest value plus one for arrays, 2 for MNIST as everywhere in this package.
         config: How images are read and held out; by default `DataConfig()`.
@@ -142,6 +143,8 @@ def open_training(
     """
     config = config or DataConfig()
     levels = None if levels is None else checked_levels(levels)
+    if protocol not in ("clean", "seed"):
+        raise ValueError(f"protocol must be clean or seed, got {protocol!r}")
     name, split = _parse(data)
     if split is not None:
         decided = "--protocol" if name in (_MNIST, _DYNAMIC) else "--held-out"
@@ -260,7 +263,10 @@ def open_for_model(
 def open_split(
     data: str, levels: int | None, default: str = "test", config: DataConfig | None = None, *, progress: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """Images, levels (N, C, H, W), and labels, int64 (N,) or None, of a data source; see `open_data`."""
+    """The images of a data source, levels (N, C, H, W), and their labels, int64 (N,), or None without classes.
+
+    Arguments, warnings and errors as for `open_data`.
+    """
     opened = open_data(data, levels, default, config, progress=progress)
     return opened.images, opened.labels
 
