@@ -328,6 +328,8 @@ def test_shards_of_a_class(tmp_path):
         shards.write_shards(model, 25, tmp_path / "other", classes=(1, 3))
     with pytest.raises(ValueError, match=r"classes must name at least one class, or be None, got \(\)"):
         shards.write_shards(model, 25, tmp_path / "other", classes=())
+    with pytest.raises(ValueError, match="classes must name at least one class, or be None, got 3"):
+        shards.write_shards(model, 25, tmp_path / "other", classes=3)
     assert not (tmp_path / "other").exists()
 
 

@@ -186,8 +186,8 @@ def write_shards(
         KeyboardInterrupt: After Ctrl-C. Finished shards stay; the message says how to continue.
     """
     classes = plain(classes)
-    if classes is not None and not classes:
-        raise ValueError("classes must name at least one class, or be None, got ()")
+    if classes is not None and not (isinstance(classes, tuple) and classes):
+        raise ValueError(f"classes must name at least one class, or be None, got {classes!r}")
     each = 1 if classes is None else len(classes)
     n = integer("n", n, 1, 2**63 - 1)
     draw = Draw(n, None, seed, temperature, first, guidance, precision, exact).plain()
