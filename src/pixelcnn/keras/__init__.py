@@ -20,14 +20,19 @@ __all__ = ["read_weights"]
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: str | Path) -> Weights:
     """Reads a .weights.h5, .keras or legacy .h5 file, or a SavedModel folder.
+
+    Returns:
+        The convolutions' kernels and biases, in the network's order, for `pixelcnn.keras.network.from_keras`; and,
+        where the file states it, the images' `size`, height and width.
 
     Raises:
         ValueError: If there is no such file, or it is damaged or not of the example's network, or h5py, which all but
             SavedModel folders need, is not installed.
         OSError: If it cannot be opened.
     """
+    path = Path(path)
     read = _reader_for(path)
     try:
         weights = read(path)

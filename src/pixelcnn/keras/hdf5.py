@@ -61,15 +61,20 @@ def check_name(path: Path) -> None:
         raise ValueError(f"OUT must end in .weights.h5, the only format that is written, got {str(path)!r}")
 
 
-def write_weights(weights: Weights, path: Path) -> None:
+def write_weights(weights: Weights, path: str | Path) -> None:
     """Writes a file that the example's own script loads by `model.load_weights(FILE)`, in Keras 3 and 2.15.
 
     The file is written whole or not at all.
+
+    Args:
+        weights: What `pixelcnn.keras.network.to_keras` returned.
+        path: The file, NAME.weights.h5, in a folder that exists.
 
     Raises:
         ValueError: If its name does not end in .weights.h5, or h5py is not installed.
         OSError: If it cannot be written.
     """
+    path = Path(path)
     check_name(path)
     content = io.BytesIO()
     with h5py_module().File(content, "w") as file:
