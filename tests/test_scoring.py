@@ -16,6 +16,7 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
+from pixelcnn.config import DataConfig
 from pixelcnn.evaluation import bootstrap_interval, evaluate
 from pixelcnn.images import surprise_map, surprise_of, to_pil
 from pixelcnn.models import OrderEnsemble
@@ -184,6 +185,16 @@ def test_the_table_and_the_maps(capsys):
         given = [float(line["log_prob"]) for line in csv.DictReader(file)]
     expected = model.log_prob(levels(12), torch.arange(12) % 3)
     assert given == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.usefixtures("_files")
+def test_a_split_is_scored_by_the_shares_of_training():
+    assert main(["score", "model", "data.npz:test", "--test", "0.5", "--out", "part.csv"]) == 0
+    with open("part.csv") as file:
+        found = [line["image"] for line in csv.DictReader(file)]
+    data = pixelcnn.datasets.open_data("data.npz:test", 3, config=DataConfig(test=0.5))
+    assert found == data.names()
+    assert 0 < len(found) < 12
 
 
 @pytest.mark.usefixtures("_files")

@@ -43,16 +43,25 @@ class _OnData:
     crop: Literal["centre", "patches", "none"] = "centre"
     """How pictures are brought to the model's size: scaled and cropped, or cut into patches, as in training. `none`
     leaves a folder's pictures, one picture, or an array as they are, for networks without a size of their own."""
+    held_out: float = 0.1
+    """Share of the images in DATA:validation; as in training."""
+    test: float = 0.0
+    """Share of the images in DATA:test; as in training."""
     bit_depth: options.BitDepth = None
     layout: options.Layout = None
     condition: options.Condition = None
     device: options.Device = "auto"
 
-    def _parts(self, model: AutoregressiveModel, **shares: float) -> Iterator[Data]:
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """How images are read, as fields of `DataConfig`, but for `crop`."""
+        return {"bit_depth": self.bit_depth, "layout": self.layout, "held_out": self.held_out, "test": self.test}
+
+    def _parts(self, model: AutoregressiveModel) -> Iterator[Data]:
         """The first --images images of DATA, those of one size at a time."""
         left = math.inf if self.images is None else self.images
         one_size = self.crop != "none"
-        for data in [self._opened(self.data, model, **shares)] if one_size else self._own_sizes(model, **shares):
+        for data in [self._opened(self.data, model)] if one_size else self._own_sizes(model):
             kept = int(min(left, len(data.images)))
             labels, names = None if data.labels is None else data.labels[:kept], data.names()[:kept]
             yield replace(data, images=data.images[:kept], labels=labels, names=names.copy)
@@ -60,7 +69,7 @@ class _OnData:
             if not left:
                 return
 
-    def _own_sizes(self, model: AutoregressiveModel, **shares: float) -> Iterator[Data]:
+    def _own_sizes(self, model: AutoregressiveModel) -> Iterator[Data]:
         """DATA's images as they are."""
         from pixelcnn.datasets import open_own_sizes
         from pixelcnn.processes import job
@@ -72,15 +81,13 @@ class _OnData:
             )
         if job().count > 1:
             raise ValueError("--crop none is for one process")
-        reading: dict[str, Any] = {"bit_depth": self.bit_depth, "layout": self.layout, **shares}
-        yield from open_own_sizes(self.data, channels, model.levels, **reading)
+        yield from open_own_sizes(self.data, channels, model.levels, **self._reading)
 
-    def _opened(self, data: str, model: AutoregressiveModel, **shares: float) -> Data:
+    def _opened(self, data: str, model: AutoregressiveModel) -> Data:
         """A data source, as the model takes it."""
         from pixelcnn.datasets import open_for_model
 
-        reading: dict[str, Any] = {"crop": self.crop, "bit_depth": self.bit_depth, "layout": self.layout, **shares}
-        return open_for_model(data, model.image_shape, model.levels, **reading)
+        return open_for_model(data, model.image_shape, model.levels, crop=self.crop, **self._reading)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +100,6 @@ class Evaluate(_OnData):
     """For a class-conditional model: `given` evaluates each image given its class, if the data have classes; `marginal`
     the mixture of the classes, all equally probable, which takes a pass per class and also says how many images it
     classifies right; `none` what the model has learnt from images without their classes."""
-    held_out: float = 0.1
-    """Share of the images in DATA:validation; as in training."""
-    test: float = 0.0
-    """Share of the images in DATA:test; as in training."""
     json: bool = False
     """Print a JSON object instead of text."""
 
@@ -113,7 +116,7 @@ class Evaluate(_OnData):
 
         def parts() -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
             nonlocal names
-            for data in self._parts(model, held_out=self.held_out, test=self.test):
+            for data in self._parts(model):
                 labels, names = options.labels_of(model, data)
                 labels = None if self.classes == "none" or count is None else labels
                 if labels is not None and len(names) != count:
@@ -190,7 +193,7 @@ class ScoreCommand(_OnData):
     """For a class-conditional model: add the most probable class of each image, by Bayes' rule, and its probability.
     Takes one forward pass per class."""
     labels: bool = False
-    """For a class-conditional model: score each image given its class, if the data have classes."""
+    """For a class-conditional model: score each image given its class, which the data must have."""
 
     def run(self) -> None:
         """Scores and writes."""
