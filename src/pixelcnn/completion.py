@@ -65,14 +65,14 @@ class Completion:
     """Completed images, and how far to trust them."""
 
     images: Tensor
-    """uint8 levels (N, n, C, H, W): n equally weighted draws for each image."""
+    """Levels (N, n, C, H, W), in the type of `AutoregressiveModel.sample`: n equally weighted draws for each image."""
     ess: Tensor
     """float64 (N,): the smallest effective sample size at any step; n where the draws are exact."""
     log_evidence: Tensor
     """float64 (N,): log p(known sub-pixels) in nats; an estimate, unbiased in p, where the draws are not exact; NaN for
     the method `raster`, which has none."""
     accepted: float
-    """Fraction of the moves that were accepted; NaN without moves."""
+    """Fraction of the moves that were accepted, over all draws of all images; NaN without moves."""
 
     def __repr__(self) -> str:
         count, n = self.images.shape[:2]

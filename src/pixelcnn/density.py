@@ -31,7 +31,9 @@ __all__ = ["DensityModel"]
 
 
 class DensityModel(Bounded):
-    """Base of all models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; log-probabilities are in nats."""
+    """Base of all models. Images are uint8 (N, C, H, W), int32 for more than 256 levels, holding 0 .. levels-1;
+    log-probabilities are in nats.
+    """
 
     # Likelihood ------------------------------------------------------------------------------------------------
 
@@ -48,15 +50,16 @@ class DensityModel(Bounded):
         Args:
             images: uint8 levels (N, C, H, W); or, without an embedding, floating-point levels of the model's dtype, for
                 gradients with respect to them.
-            labels: For a class-conditional model, classes, int64 (N,); None, or -1 for one image, leaves them open.
+            labels: For a class-conditional model, classes, int64 (N,); None, or -1 for one image, leaves them open. For
+                a model without classes that is conditional on a vector, they may be the vectors of `condition`.
             precision: As for `sample`.
             condition: For a model that is conditional on one, a vector, floating (N, condition_dim), or a map, (N,
                 condition_channels and one more with condition_levels, h, w), see `pixelcnn.conditions`; None, or NaN
                 throughout for one image, leaves it open.
 
         Returns:
-            (N, C, H, W, params): the logit of P(x = 1) for 2 levels, `levels` logits for more, or a mixture's
-            parameters, see `pixelcnn.likelihoods`.
+            (N, C, H, W, params), float32 (float64 for a model in float64): the logit of P(x = 1) for 2 levels, `levels`
+            logits for more, or a mixture's parameters, see `pixelcnn.likelihoods`.
 
         Raises:
             ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.
@@ -87,6 +90,9 @@ class DensityModel(Bounded):
         Returns:
             (N,), float32 (float64 for a model in float64). Without gradients, memory does not grow with N beyond the
             result of `log_prob_map`, nor with the images' height, see `pixelcnn.bounded`.
+
+        Warns:
+            UserWarning: If gradients are needed, for which more than 2 GiB would be kept.
 
         Raises:
             ValueError: If the shape, type or range of an argument is wrong, or a weight is not finite.
@@ -208,43 +214,48 @@ class DensityModel(Bounded):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Draws images. Image i of a seed does not depend on `n` or on the engine.
 
-        Memory beyond the result and a second copy of the weights does not grow with n: images are drawn in batches
-        whose caches take at most 64 MB per thread (native) or 512 MB (eager), or what a single image needs if that is
-        more.
+        `pixelcnn.sampling` says how far rounding allows that. Memory beyond the result and a second copy of the weights
+        does not grow with n: images are drawn in batches whose caches take at most 64 MB per thread (native) or 512 MB
+        (eager), or what a single image needs if that is more.
 
         Args:
             n: Number of images; for 0 the result is empty.
             labels: As for `forward`, (n,).
             seed: 0..2**63-1: which images, the same ones whenever the seed is the same. None draws a seed from
                 `generator`, so that each call draws other images.
-            temperature: Positive; the logits are divided by it, and 1 samples the model's own distribution.
+            temperature: Positive and finite; the logits are divided by it, and 1 samples the model's own distribution.
             engine: "fast" computes each pixel's features once, all pixels of a wavefront together: it is "native",
                 compiled code, on a CPU with a C compiler, "graph" on a CUDA device, and "eager", plain PyTorch,
-                elsewhere. "reference" runs one full forward pass per sub-pixel. All draw the same images.
+                elsewhere. "reference" runs one full forward pass per sub-pixel, and is what "fast" stands for where the
+                network does more than ask its view for operations. All draw the same images.
             progress: Show a progress bar on standard error.
-            first: Index of the first image: the result holds images `first .. first + n - 1` of the seed.
+            first: Index of the first image, 0..2**62: the result holds images `first .. first + n - 1` of the seed.
             guidance: Classifier-free guidance, in -1e6..1e6: the logits are u + guidance * (c - u), where u are the
                 unconditional and c the conditional logits; 1 is the conditional distribution, above 1 exaggerates what
-                is typical of the class.
+                is typical of the class. Other values than 1 need labels or a condition, and a likelihood with logits.
             precision: None computes in the model's own dtype. "bf16", for models in float32, rounds the operands of
                 every product to bfloat16 (`pixelcnn.arithmetic.precision`): faster on a GPU, but with different images
                 from a slightly different distribution, whose likelihood is `log_prob` at the same precision; engines
                 then agree on most images only. "float32" is what None means for such a model.
             exact: Draw from `pixelcnn.exact.prepare(model)`, the model rounded to a fixed grid (docs/results.md shows
                 how little that changes): the same images, bit for bit, on any machine, device and engine. About half as
-                fast; engines "native", "eager" and "reference" only; without temperature or guidance.
+                fast; engines "native", "eager" and "reference" only; without temperature, guidance or precision.
             with_log_prob: Return the images' log-likelihoods too, without gradients; for temperature and guidance 1.
                 The native engine knows them from drawing, for nearly nothing; the others compute them afterwards. They
                 are those of `log_prob` up to the order of sums, and with `exact` the same to the bit.
             condition: As for `forward`, for n images.
-            generator: Source of the seed if that is None; by default torch's, which `torch.manual_seed` sets.
+            generator: Source of the seed, which must then be None; by default torch's, which `torch.manual_seed` sets.
 
         Returns:
-            uint8 levels (n, C, H, W) on the model's device; with `with_log_prob` a pair of them and their
-            log-likelihoods in nats, (n,), as `log_prob` returns them.
+            uint8 levels, int32 for more than 256, (n, C, H, W) on the model's device; with `with_log_prob` a pair of
+            them and their log-likelihoods in nats, (n,), as `log_prob` returns them.
+
+        Warns:
+            UserWarning: If "fast" stands for "reference", or on a CPU for "eager"; says why.
 
         Raises:
-            ValueError: If an argument is out of range, or a weight is not finite.
+            ValueError: If an argument is out of range or does not fit the model or the others, the engine cannot draw
+                from the model on this machine, or a weight is not finite.
         """
         seed = seed_of(seed, generator)
         draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact, condition=condition)
@@ -287,7 +298,7 @@ class DensityModel(Bounded):
         have fewer. The images do not depend on it. `pixelcnn.shards` stores such a stream in a folder.
 
         Yields:
-            uint8 levels (count, C, H, W) in order, on the CPU, which together are the images of `sample`.
+            Levels (count, C, H, W) in order, on the CPU, which together are the images of `sample`.
 
         Examples:
             >>> import pixelcnn
@@ -313,12 +324,13 @@ class DensityModel(Bounded):
         condition: ArrayLike | None = None,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
-        """Draws images with the fast engine and yields the canvas after every step.
+        """Draws images, all in one batch, and yields the canvas after every step of the fast engine.
 
-        Arguments and errors as for `sample`.
+        Arguments and errors as for `sample`. On a CUDA device the engine is "eager".
 
         Yields:
-            uint8 (n, C, H, W), the same tensor each time, in which pixels not yet drawn are 0. Clone it to keep a step.
+            Levels (n, C, H, W) on the model's device, the same tensor each time, in which pixels not yet drawn are 0.
+            Clone it to keep a step. Nothing if n is 0.
         """
         seed = seed_of(seed, generator)
         draw = sampling.Draw(n, labels, seed, temperature, first, guidance, precision, exact, condition=condition)
@@ -348,35 +360,36 @@ class DensityModel(Bounded):
         `pixelcnn.completion` explains how.
 
         Args:
-            images: uint8 levels (N, C, H, W); those of unknown sub-pixels do not matter.
-            known: bool, (N, C, H, W) or broadcastable to it.
-            n: Number of draws per image.
-            particles: Number of particles per image, at least n. Not needed, and not used, where the known sub-pixels
-                all come first in raster order: then the draws are exact.
+            images: uint8 levels (N, C, H, W), N at least 1; those of unknown sub-pixels do not matter.
+            known: bool, (N, C, H, W) or broadcastable to it: True for the sub-pixels that are given.
+            n: Number of draws per image, at least 1.
+            particles: Number of particles per image, at least n. Not used where the known sub-pixels all come first in
+                raster order: then the draws are exact.
             labels: As for `log_prob`.
-            seed: Selects the draws, as for `sample`. Draw k of image i depends only on (seed, i, k, n, particles) and
-                on the image. The uniform numbers are those of `sample`: to complete images that it drew, use another
-                seed, or the first draw may be the image itself.
+            seed: Selects the draws, as for `sample`. Draw k of image i depends only on (seed, i, k, n, particles,
+                method, moves) and on that image, its mask, label and condition. The uniform numbers are those of
+                `sample`: to complete images that it drew, use another seed, or the first draw may be the image itself.
             generator: As for `sample`.
             method: `auto` is exact where that is possible and uses particles otherwise; `particles` always uses
                 particles; `raster` ignores the known sub-pixels that come later, as plain ancestral sampling does, and
                 puts them back at the end: a baseline, not the conditional distribution.
-            moves: Number of Metropolis-Hastings moves of each draw at the end. Each costs about twice the time of a
-                sample.
+            moves: Number of Metropolis-Hastings moves of each draw at the end, at least 0. Each costs about twice the
+                time of a sample.
             engine: `fast`, `native`, `eager` or `reference`, as for `sample`.
             progress: Show a progress bar on standard error.
-            seconds: Time limit in seconds.
+            seconds: Time limit in seconds, for all images together; after it there is no result but an error.
             condition: As for `log_prob`.
 
         Returns:
-            The draws on the model's device.
+            The draws, on the model's device, and how far to trust them.
 
         Warns:
             UserWarning: If the effective sample size of an image falls below 4: more particles, or moves, are needed.
 
         Raises:
-            ValueError: If an argument is out of range or has the wrong shape, an image has no unknown sub-pixel, its
-                known ones have probability zero, it takes longer than `seconds`, or a weight is not finite.
+            ValueError: If an argument is out of range or has the wrong shape, there is no image or one without an
+                unknown sub-pixel, its known ones have probability zero, it takes longer than `seconds`, the engine
+                cannot complete images of the model on this machine, or a weight is not finite.
 
         Examples:
             >>> import pixelcnn

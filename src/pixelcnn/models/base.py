@@ -53,7 +53,8 @@ _NO_FIELDS = ("model", "module", "class_names")  # of config.json
 
 
 class AutoregressiveModel(Network):
-    """Base of all trained models. Images are uint8 (N, C, H, W) holding 0 .. levels-1; log-probabilities are in nats.
+    """Base of all trained models. Images are uint8 (N, C, H, W), int32 for more than 256 levels, holding 0 .. levels-1;
+    log-probabilities are in nats.
 
     A subclass of one's own is saved, loaded and trained once `pixelcnn.register` knows it.
     """
@@ -77,21 +78,21 @@ class AutoregressiveModel(Network):
     def save_pretrained(self, folder: str | Path, card: str | None = None, *, license: str | None = None) -> None:
         """Writes the model as a folder that `pixelcnn.load` reads: config.json, model.safetensors, README.md.
 
-        The folder appears in a single rename, after any earlier model there has been renamed out of the way.
+        The folder appears in a single rename, after any earlier model there has been renamed out of the way. Weights in
+        float16 or bfloat16 are written, and loaded, as float32.
 
         Args:
             folder: The folder to write; missing parents are created.
             card: Text of README.md; by default `card`, with code that loads the folder it lies in.
-            license: License of the weights, for the card, as the Hub names it: "apache-2.0", "cc-by-4.0". By default
+            license: Licence of the weights, for the card, as the Hub names it: "apache-2.0", "cc-by-4.0". By default
                 the one in the card, which for a new card is "unknown".
-
-        Weights in float16 or bfloat16 are written, and loaded, as float32.
 
         Raises:
             OSError: If the folder cannot be written.
-            ValueError: If the folder exists and holds anything other than a model, `license` is malformed, a weight is
-                not finite, the weights are not those of the configuration, as with `torch.nn.utils.parametrize`, or
-                `class_names` are not different names, one for each class.
+            ValueError: If the folder exists and holds anything other than a model, the model's class is not known by
+                its name (see `pixelcnn.register`), `license` is malformed, a weight is not finite, the weights are not
+                those of the configuration, as with `torch.nn.utils.parametrize`, or `class_names` are not different
+                names, one for each class.
         """
         _save(self, Path(folder), card, license, HERE)
 
@@ -112,7 +113,7 @@ class AutoregressiveModel(Network):
         The repository is created if it does not exist. Other files in it are left as they are.
 
         Args:
-            repo_id: user/name.
+            repo_id: The repository, "user/name".
             commit_message: Message of the commit.
             private: Whether a new repository is private; None leaves that to the user's settings.
             token: Hub token with write access; by default HF_TOKEN or that of `hf auth login`.
@@ -125,8 +126,8 @@ class AutoregressiveModel(Network):
             The URL of the commit or of the pull request.
 
         Raises:
-            ValueError: If `repo_id` or `license` is malformed, the Hub refuses, or the repository is public although
-                `private` was asked for. Nothing local is touched.
+            ValueError: If `repo_id` is malformed, the model cannot be saved, as for `save_pretrained`, the Hub refuses,
+                or the repository is public although `private` was asked for. Nothing local is touched.
             ConnectionError: If no server answers.
         """
         found = HubName.of(repo_id)
@@ -149,10 +150,11 @@ class AutoregressiveModel(Network):
         force_download: bool = False,
         local_files_only: bool = False,
     ) -> Self:
-        """`pixelcnn.load` for a model of this class.
+        """`pixelcnn.load` for a model of this class, with the same arguments and warnings.
 
         Raises:
             ValueError: As for `pixelcnn.load`; or if the model is of another class.
+            ConnectionError: As for `pixelcnn.load`.
         """
         model = load(
             pretrained_model_name_or_path,
@@ -253,7 +255,7 @@ def load(
     force_download: bool = False,
     local_files_only: bool = False,
 ) -> AutoregressiveModel:
-    """Loads a model, on the CPU and in evaluation mode.
+    """Loads a model, on the CPU and in evaluation mode, whatever the default device is.
 
     Args:
         name: A shipped model's name ("mnist"); a folder that `save_pretrained` wrote, or a training run's folder, whose

@@ -35,12 +35,13 @@ class OrderEnsemble(MixtureModel):
         members: A model for each part, for images as the part sees them: height and width are swapped if the order
             scans columns. One model may serve as several parts, with the same parameters. It is not copied.
         orders: Each part's scan order, one of `pixelcnn.orders.ORDERS`.
-        weights: Each part's weight, up to a common factor; equal by default.
+        weights: Each part's weight, positive, up to a common factor; equal by default.
         order_conditioned: Whether the members are conditioned on the order, as a class: its index in `ORDERS`. The
             ensemble then has no labels; otherwise it takes its members'.
 
     Raises:
-        ValueError: If the members' shapes, levels, conditions or types do not fit each other and the orders.
+        ValueError: If the members' shapes, levels, conditions or types do not fit each other and the orders, one is a
+            mixture itself or conditional on a map, or there is not one order, and one positive weight, for each.
 
     Examples:
         >>> import pixelcnn

@@ -18,7 +18,8 @@ Reduction = Literal["mean", "sum", "none"]
 class NegativeLogLikelihood(nn.Module):
     """A module whose `forward` is -log p(images) in nats, for DistributedDataParallel, Accelerate and Lightning.
 
-    It multiplies as autocast says, like PyTorch's own modules; `AutoregressiveModel.log_prob` does not.
+    It multiplies as autocast says, like PyTorch's own modules, except with a mixture; `AutoregressiveModel.log_prob`
+    does not.
 
     Args:
         model: The model, which becomes the submodule `model`.
@@ -52,7 +53,11 @@ class NegativeLogLikelihood(nn.Module):
             condition: As for `AutoregressiveModel.log_prob`.
 
         Returns:
-            A scalar, or (N,) for the reduction "none", in nats per image.
+            A scalar, or (N,) for the reduction "none", in nats, float32 (float64 for a model in float64). "mean" is in
+            nats per image.
+
+        Raises:
+            ValueError: As for `AutoregressiveModel.log_prob`.
         """
         model = self.model
         if isinstance(model, MixtureModel):

@@ -58,9 +58,9 @@ class Part:
 class MixtureModel(AutoregressiveModel):
     """A mixture of networks, each of which sees a transformed image.
 
-    `log_prob`, `sample`, `sample_stream`, `save_pretrained` and `pixelcnn.evaluate` work as for any model. Methods that
-    need the factors in raster order, `forward`, `log_prob_map` and `sample_steps`, raise a ValueError: see the module's
-    docstring.
+    `log_prob`, `classify`, `sample`, `sample_stream`, `save_pretrained` and `pixelcnn.evaluate` work as for any model;
+    `complete` draws by one part for each image. What needs the factors in raster order raises a ValueError: `forward`,
+    `log_prob_map`, `sample_steps`, `pixelcnn.compress` and `pixelcnn.exact.prepare`; see the module's docstring.
 
     Args:
         config: The architecture.
@@ -154,6 +154,14 @@ class MixtureModel(AutoregressiveModel):
 
         A function of (seed, image): the first part whose cumulative weight exceeds the image's uniform number
         (`pixelcnn.randomness.part_uniforms`).
+
+        Args:
+            seed: 0..2**63-1.
+            first: Index of the first image, 0..2**62.
+            n: Number of images, at least 0.
+
+        Raises:
+            ValueError: If an argument is out of range.
         """
         weights = self._weights
         total = math.fsum(weights)

@@ -101,11 +101,12 @@ class Network(DensityModel, nn.Module):
         """The model of images of another size, with the same weights: what changes one's changes the other's.
 
         Args:
-            size: Height and width.
+            size: Height and width, integers of at least 1.
 
         Raises:
-            ValueError: If they are no integers of at least 1, or the network has a size of its own: weights, as those
-                of places, attention or the places of a context, whose shapes or number depend on the images'.
+            ValueError: If they are something else, the model is a mixture, or the network has a size of its own:
+                weights, as those of places, attention or the places of a context, whose shapes or number depend on the
+                images'.
         """
         sides = [side for side in map(whole, size) if side is not None] if isinstance(size, Sequence) else []
         if len(sides) != 2 or min(sides) < 1:
@@ -122,7 +123,12 @@ class Network(DensityModel, nn.Module):
 
     @classmethod
     def from_config(cls, config: Any, *, generator: torch.Generator | None = None) -> Self:
-        """Builds the model that a configuration describes, with initial weights from `generator`."""
+        """Builds the model that a configuration describes.
+
+        Args:
+            config: An instance of the class's `Config`.
+            generator: Source of the initial weights; torch's global one by default.
+        """
         fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(cls.Config)}
         build: Callable[..., Self] = cls  # a subclass's constructor takes its configuration's fields
         return build(**fields, generator=generator)

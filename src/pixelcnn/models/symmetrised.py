@@ -35,7 +35,8 @@ class Symmetrised(MixtureModel):
             ("flip", "dihedral") has 16. Conditions are left as they are.
 
     Raises:
-        ValueError: If the model is a mixture itself, or the group does not fit its images.
+        ValueError: If the model is a mixture itself or conditional on a map, a group does not fit its images (rotations
+            and dihedral need square ones, levels at most five levels), or there are more than 4,096 elements.
 
     Examples:
         >>> import pixelcnn
