@@ -46,7 +46,7 @@ class Evaluation:
     bits_per_dim: float
     """`nats_per_subpixel` / ln 2: comparable between image sizes."""
     images_per_second: float
-    """Measured throughput."""
+    """Measured throughput, of all images."""
     by_class: dict[int, Evaluation] = field(default_factory=dict)
     """The same for the images of each class, if labels were given; not for those without one, -1."""
     accuracy: float | None = None
@@ -85,7 +85,7 @@ def evaluate(
             one process, and each process gets the result for all images.
 
     Raises:
-        ValueError: If there is no image, or an argument does not fit the model.
+        ValueError: If there is no image, an argument does not fit the model, or a weight is not finite.
     """
     return evaluate_parts(
         model, [(images, labels, condition)], marginal=marginal, progress=progress, processes=processes

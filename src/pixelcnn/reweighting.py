@@ -40,7 +40,9 @@ _OWN = "energy", "log_q"  # what is averaged without being asked for
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyEstimate:
-    """Estimates at one inverse temperature, of a whole lattice; errors are standard errors."""
+    """Estimates at one inverse temperature, of a whole lattice; errors are standard errors, infinite at beta = 0 for
+    the free energies, which are -inf there.
+    """
 
     beta: float
     """The inverse temperature."""
@@ -49,7 +51,7 @@ class EnergyEstimate:
     sites: int
     """Number of sub-pixels of an image, to divide by for values per site."""
     variational_free_energy: float
-    """F_q, an upper bound on the free energy in expectation; -inf at beta = 0."""
+    """F_q, an upper bound on the free energy in expectation, in units of the energy."""
     variational_free_energy_error: float
     """Its standard error."""
     log_z: float
@@ -57,7 +59,7 @@ class EnergyEstimate:
     log_z_error: float
     """Its standard error."""
     free_energy: float
-    """-log_z / beta; -inf at beta = 0."""
+    """-log_z / beta, in units of the energy."""
     free_energy_error: float
     """Its standard error."""
     energy: float
@@ -88,15 +90,15 @@ def reweight(
     """Estimates free energy, energy, entropy and heat capacity from draws of a trained model.
 
     Args:
-        model: Any model without classes. If it has a `condition_dim`, that must be 1, and beta is the condition: a
-            vector of one number, of which 0 is infinite temperature.
+        model: Any model that is conditional on neither classes nor a map. If it has a `condition_dim`, that must be 1,
+            and beta is the condition: a vector of one number, of which 0 is infinite temperature.
         energy: A function of images, uint8 levels (N, C, H, W) on the model's device, to (N,), finite.
-        beta: Inverse temperature, at least 0.
+        beta: Inverse temperature, at least 0 and finite.
         n: Number of draws, at least 2. They are drawn and forgotten in chunks.
         seed: 0..2**63-1: the images `model.sample(n, seed=seed)`.
         observables: Functions like `energy` by name, such as {"magnetisation": pixelcnn.energies.magnetisation}, whose
-            averages are wanted.
-        progress: Show a bar on standard error.
+            averages are wanted; "energy" and "log_q" are names of others.
+        progress: Show a progress bar on standard error.
 
     Raises:
         ValueError: If an argument is out of range, a function returns something else, or a weight is not finite.

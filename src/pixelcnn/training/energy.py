@@ -90,30 +90,32 @@ def fit_energy(
 
     Args:
         model: Trained in place. A model without conditions learns one temperature; one with `condition_dim=1` learns
-            a range, with beta as its condition.
+            a range, with beta as its condition; others are refused.
         energy: A function of images, uint8 levels (N, C, H, W) on the model's device, to (N,), finite:
             `pixelcnn.energies` has some.
-        beta: Inverse temperature, at least 0; for a model with a condition also a pair, the lowest and the highest.
-        steps: Length of the run.
+        beta: Inverse temperature, at least 0 and finite; for a model with a condition also a pair, the lowest and the
+            highest.
+        steps: Length of the run, at least 1.
         batch_size: Images per step, at least 2.
-        seed: Decides the images that are drawn.
-        anneal: Share of the steps over which beta rises linearly from 0 to its value.
+        seed: 0..2**63-1: decides the images that are drawn.
+        anneal: Share of the steps, 0..1, over which beta rises linearly from 0 to its value.
         optimizer: "adam" or "muon", as for `TrainConfig`, like the following.
         learning_rate: The peak learning rate.
         schedule: "constant", "cosine" or "one-cycle".
         warmup_steps: Steps over which the learning rate first rises linearly.
         clip_norm: Largest Euclidean norm of a step's gradient of the loss per sub-pixel; None for no limit.
         weight_decay: Share of the weights, times the learning rate, that each step removes.
-        ema: Decay of an average of the weights, which the finished model then gets; None for none.
+        ema: Decay, between 0 and 1, of an average of the weights, which the finished model then gets; None for none.
         precision: Of the products of the gradient: "bf16" is PyTorch's autocast, for processors that have it. Draws and
             their likelihoods, and so all estimates, are in the model's own type.
-        n: Number of draws for the estimate that is returned.
+        n: Number of draws for the estimate that is returned, at least 2.
         observables: Further averages for it, as for `pixelcnn.reweight`.
         out: Folder of the run, as of `pixelcnn.train`, without samples and timing; None keeps nothing.
-        resume: "auto" resumes from the folder's newest intact checkpoint; "off" starts; a path resumes from there.
+        resume: "auto" resumes from the folder's newest intact checkpoint, or starts; "off" starts, in a folder that
+            holds no run; a path resumes from that checkpoint, perhaps in another folder.
         report_steps: Steps per line of metrics.jsonl: means of the loss, of energy and entropy per sub-pixel, and of
             the standard deviation of R in nats, which is 0 for a model that is exactly right.
-        checkpoint_seconds: Time between checkpoints; one is also written at the end and when the run is stopped.
+        checkpoint_seconds: Seconds between checkpoints; one is also written at the end and when the run is stopped.
         keep_last: Number of newest checkpoints that are kept, at least 2.
         progress: Show bars and messages on standard error.
 

@@ -35,7 +35,8 @@ _DPI = 120
 class History:
     """What a training run measured, one dictionary per finished epoch: the lines of the run's metrics.jsonl.
 
-    Each has "epoch" and "step", counted from 1, "train_loss" and "validation_loss" in nats per sub-pixel (and
+    `history["validation_loss"]` is the list of one of its values, `len(history)` the number of epochs. Each epoch has
+    "epoch" and "step", counted from 1, "train_loss" and "validation_loss" in nats per sub-pixel (and
     "validation_loss_ema", with averaged weights), "validation_nats_per_image", "validation_bits_per_dim",
     "learning_rate", "gradient_norm" and "gradient_norm_max". Those of `pixelcnn.fit_energy` have "beta", "loss",
     "energy", "entropy" and "deviation" instead of these losses.
@@ -57,7 +58,11 @@ class History:
         return cls(tuple(map(json.loads, path.read_text(encoding="utf-8").splitlines())))
 
     def __getitem__(self, name: str) -> list[float]:
-        """The values of all epochs by their name, such as "validation_loss"."""
+        """The values of all epochs by their name, such as "validation_loss".
+
+        Raises:
+            KeyError: If an epoch has no value of that name.
+        """
         return [line[name] for line in self.epochs]
 
     def __len__(self) -> int:

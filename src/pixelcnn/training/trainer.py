@@ -48,14 +48,15 @@ def train(
             `torch.utils.data.Dataset` or `DataLoader` of such images, as integers or Pillow's pictures, perhaps with
             labels, whose items are read once. Or `pixelcnn.datasets.Patches`, drawn anew in each epoch.
         validation: Images of the same kind that are not trained on, but levels even with config.binarise; by default
-            a tenth of the training images, chosen by the content of each.
+            a tenth of the training images, chosen by the content of each. Needed beside patches and with
+            config.binarise.
         out: The run's folder; made if it is missing; by default trained/ and `data`.
         training_labels: For a conditional model, as for `AutoregressiveModel.log_prob`; None for another model, and
             with config.orders, where the condition is the order.
         validation_labels: Labels of the validation images; their loss is that given the labels.
         class_names: Names of the classes, which the model then knows.
         init: A model, or what `pixelcnn.load` takes, whose weights are the first ones instead of random ones; its
-            configuration must be config.model.
+            configuration must be config.model. Or an `OrderEnsemble` with a single network, whose weights are taken.
         training_condition: For a model that is conditional on a vector or a map, as for
             `AutoregressiveModel.log_prob`; its parts are dropped at random like labels. Not for config.shift.
         validation_condition: The same for the validation images; their loss is given it, too.
@@ -66,9 +67,10 @@ def train(
             of the checkpoint, apart from a larger number of epochs and what only concerns the device, the reports
             and the choice of the finished model.
         progress: Show bars and messages on standard error.
-        on_step: Called after each step with its number, from 1, and "training_loss" (nats per sub-pixel),
-            "learning_rate" and "gradient_norm".
-        on_epoch: Called after each epoch with its line of metrics.jsonl and the model in training.
+        on_step: Called after each step with its number, from 1, and a dictionary of "training_loss" (nats per
+            sub-pixel), "learning_rate" and "gradient_norm". Of several processes, the first calls it.
+        on_epoch: Called, likewise, after each epoch with its line of metrics.jsonl, see `pixelcnn.training.History`,
+            and the model in training, without averaged weights.
 
     Returns:
         The finished model, an `OrderEnsemble` if config.orders is more than 1, with the averaged weights if
@@ -76,9 +78,10 @@ def train(
         `history` is that of the run, see `pixelcnn.training.History`.
 
     Raises:
-        ValueError: If the images or labels do not fit the model or differ between processes, the folder or checkpoint
-            is that of a run with another configuration or other data, another process is using the folder, the loss is
-            no longer finite or has diverged, or TensorBoard is asked for and not installed.
+        ValueError: If the images, labels or conditions do not fit the model or the configuration, or differ between
+            processes; `init` cannot be loaded or is another architecture; the folder or checkpoint is that of a run
+            with another configuration or other data, or is damaged; another process is using the folder; the loss is
+            no longer finite or has diverged; or TensorBoard is asked for and not installed.
         OSError: If the folder cannot be written; earlier checkpoints stay intact.
         pixelcnn.training.Interrupted: After Ctrl-C or SIGTERM, when a checkpoint has been written.
         pixelcnn.processes.ProcessLostError: If another process of the job is gone.
