@@ -172,7 +172,7 @@ class PreparedModel(DensityModel):
     def bits(self, images: ArrayLike, labels: ArrayLike | None = None, *, condition: ArrayLike | None = None) -> Tensor:
         """The code length of each image under an ideal coder with these frequencies, in bits: float64 (N,).
 
-        Arguments and errors as for `cumulative`. Memory does not grow with N.
+        Arguments and errors as for `cumulative`. Memory does not grow with N beyond that of the images.
         """
         return -self.log_prob(images, labels, condition=condition) / math.log(2)
 
@@ -180,9 +180,16 @@ class PreparedModel(DensityModel):
 def prepare(model: DensityModel) -> PreparedModel:
     """The exact twin of a model, cached while the model exists and its weights stay the same.
 
+    Args:
+        model: A model of one scan order; its exact twin is returned as it is.
+
+    Returns:
+        The twin, on the model's device if that is a CUDA device, otherwise on the CPU.
+
     Raises:
         ValueError: If a parameter is not finite, weights are so large that a sum could be inexact, images are too large
-            for exact attention, or a mixture has too many distributions; the message says which.
+            for exact attention, a mixture of logistics has too many distributions, the network cannot be recorded as a
+            program, or the model is a mixture over scan orders or symmetries; the message says which.
     """
     if isinstance(model, PreparedModel):
         return model

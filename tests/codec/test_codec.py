@@ -115,6 +115,8 @@ def test_notes_are_kept():
     assert read_header(pixelcnn.compress(model, images)).notes == {}
     with pytest.raises(ValueError, match="notes must be representable as JSON"):
         pixelcnn.compress(model, images, notes={"x": float("nan")})
+    with pytest.raises(ValueError, match="notes must be a dictionary, got list"):
+        pixelcnn.compress(model, images, notes=["x"])
 
 
 @pytest.mark.parametrize(

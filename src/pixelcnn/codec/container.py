@@ -135,8 +135,11 @@ def block(payload: bytes) -> bytes:
 def read_header(data: bytes) -> Header:
     """The header of a stream: its model's identity, its images, its notes. The chunks are not looked at.
 
+    Args:
+        data: What `pixelcnn.compress` returned, or its beginning.
+
     Raises:
-        StreamError: If the data does not begin like an intact stream of this version.
+        StreamError: If the data does not begin like an intact stream of a version that is known.
     """
     return _read_header(data)[0]
 

@@ -53,7 +53,7 @@ def compress(
     notes: Mapping[str, object] | None = None,
     progress: bool = False,
 ) -> bytes:
-    """A stream from which `decompress` restores the same images.
+    """Compresses images into a stream from which `decompress` restores the same images.
 
     The bytes are a function of model, images, labels, condition, chunk and notes alone: not of threads, batches, device
     or machine. Memory beyond images, stream and a chunk does not grow with their number, nor, in compiled code, with
@@ -66,19 +66,23 @@ def compress(
             its unconditional distribution.
         condition: As for `AutoregressiveModel.log_prob`; it is not stored, and decoding needs the same. Or "shrink:S":
             the images themselves, S times smaller, which are coded before the images.
-        chunk: Images per chunk. A chunk can be decoded without the rest, and damage is confined to it; each costs some
-            16 bytes. By default as many as have 2^20 sub-pixels; of images with more, always 1.
-        notes: Anything that can be represented as JSON, to be stored with the images, such as their names; deflated.
+        chunk: Images per chunk, at least 1. A chunk can be decoded without the rest, and damage is confined to it; each
+            costs some 16 bytes. By default as many as have 2^20 sub-pixels; of images with more, always 1.
+        notes: A dictionary of what can be represented as JSON, to be stored with the images, such as their names;
+            deflated.
         progress: Show a progress bar on standard error.
 
     Raises:
-        ValueError: If the shape, type or range of an argument is wrong, or the model cannot be prepared.
+        ValueError: If the shape, type or range of an argument is wrong, a side of the images has 65,536 pixels or more,
+            the notes are no JSON or too long, or the model cannot be prepared.
     """
     prepared = prepare(model)
     images = prepared.checked_images(images)
     if len(images) == 0:
         raise ValueError("images must be at least one, got none")
     chunk = None if chunk is None else integer("chunk", chunk, 1, 2**32 - 1)
+    if notes is not None and not isinstance(notes, Mapping):
+        raise ValueError(f"notes must be a dictionary, got {type(notes).__name__}")
     shrunk = isinstance(condition, str)
     if isinstance(condition, str):
         condition = read_shrunk(condition, images.cpu(), prepared.levels)
@@ -172,24 +176,26 @@ def decompress(
     progress: bool = False,
     most_bytes: int = _MAX_BYTES,
 ) -> Tensor:
-    """The images of a stream: uint8 levels (N, C, H, W), on the CPU.
+    """The images of a stream: uint8 levels, int32 for more than 256, (N, C, H, W), on the CPU.
 
     Args:
         model: The model that compressed them; its exact twin, if it is prepared already.
         data: What `compress` returned.
-        condition: What `compress` was given, for all of the stream's images.
+        condition: What `compress` was given, for all of the stream's images; None if that was None or "shrink:S".
         first: Index of the first image to return.
-        n: How many images to return; by default all from `first` on. Only the chunks that hold them are decoded.
+        n: How many images to return, at least 1; by default all from `first` on. Only the chunks that hold them are
+            decoded.
         progress: Show a progress bar on standard error.
         most_bytes: Limit on the size of the result, in which each class has 8 bytes, and of all small pictures that the
-            stream holds. Beyond it and one chunk's images per thread, decoding needs some 64 MiB for what today's
-            encoder wrote (three times that without compiled code), and at most about 1 GiB, or what a single image
-            needs, for what a header may ask for. A stream's notes may take 0.2 GiB.
+            stream holds, together; 2 GiB by default. Beyond it and one chunk's images per thread, decoding needs some
+            64 MiB for what today's encoder wrote (three times that without compiled code), and at most about 1 GiB, or
+            what a single image needs, for what a header may ask for. A stream's notes may take 0.2 GiB.
 
     Raises:
-        StreamError: If the data is damaged, truncated, of another version or another model, or the result would be too
-            large. It is a ValueError.
-        ValueError: If `first` or `n` is out of range.
+        StreamError: If the data is damaged, truncated, of another version or another model, there is a condition and
+            should be none or the other way round, or the result would be too large. It is a ValueError.
+        ValueError: If `first` or `n` is out of range, `data` does not consist of bytes, `condition` does not fit, or
+            the model cannot be prepared.
     """
     return decompress_with_labels(
         model, data, condition=condition, first=first, n=n, progress=progress, most_bytes=most_bytes
@@ -206,7 +212,10 @@ def decompress_with_labels(
     progress: bool = False,
     most_bytes: int = _MAX_BYTES,
 ) -> tuple[Tensor, Tensor | None]:
-    """The images of a stream, as `decompress` returns them, and their classes, int64 (N,), or None."""
+    """The images of a stream, as `decompress` returns them, and their classes, int64 (N,), or None if it has none.
+
+    Arguments and errors as for `decompress`.
+    """
     stream = Stream(model, data, condition)
     header = stream.header
     first = integer("first", first, 0, header.count - 1)
@@ -240,12 +249,13 @@ class Stream:
     Args:
         model: The model that compressed it; its exact twin, if it is prepared already.
         data: What `compress` returned: bytes, or another object that holds some, such as an array of uint8.
-        condition: What `compress` was given, for all images.
+        condition: As for `decompress`.
         whole: Whether all chunks must be there; if not, those at the end may be missing.
 
     Raises:
-        ValueError: If the data does not consist of bytes.
-        StreamError: If the data is no stream, its header is damaged, or it is not for this model.
+        StreamError: If the data is no stream, its header is damaged, chunks are missing, it is not for this model, or
+            there is a condition and should be none or the other way round.
+        ValueError: If the data does not consist of bytes, `condition` does not fit, or the model cannot be prepared.
     """
 
     def __init__(
@@ -299,7 +309,7 @@ class Stream:
                 the error is raised.
 
         Yields:
-            A chunk's index; its images, uint8 (n, C, H, W), and classes, int64 (n,) or None. If a stream was changed
+            A chunk's index; its images, as of `decompress`, and classes, int64 (n,) or None. If a stream was changed
             together with its checksums, only the digest over all chunks shows it, which `decompress` compares.
 
         Raises:
