@@ -83,19 +83,22 @@ def score(
 
     Args:
         model: Any model of the package, or its exact twin, see `pixelcnn.exact.prepare`.
-        images: uint8 levels (N, C, H, W), of any size for networks that are good for it.
+        images: uint8 levels (N, C, H, W), N at least 1, of any size for networks that are good for it.
         labels: As for `AutoregressiveModel.log_prob`.
         condition: As for `AutoregressiveModel.log_prob`.
-        method: Which score; see the module's docstring.
-        background: For `ratio`: a model of the same images that knows only their background, such as one trained with
+        method: Which score, in bits per sub-pixel, of which D are in an image: "likelihood" is -log2 p / D; "ratio" is
+            that minus the same under `background`; "complexity" is that minus `compressed_bits` / D; "typicality" is
+            how far its mean over a batch is from that of `reference`.
+        background: For "ratio": a model of the same images that knows only their background, such as one trained with
             `TrainConfig.mutate`. It scores without labels and condition.
-        reference: For `typicality`: images that are typical, held out from training, uint8 levels (M, C, H, W); scored
-            without labels and condition.
-        batch: For `typicality`: how many consecutive images are judged together; the last batch may have fewer.
-        progress: Show a bar on standard error.
+        reference: For "typicality": images that are typical, held out from training, uint8 levels (M, C, H, W), M at
+            least 1; scored without labels and condition.
+        batch: For "typicality": how many consecutive images are judged together, at least 1; the last batch may have
+            fewer.
+        progress: Show a progress bar on standard error.
 
     Raises:
-        ValueError: If an argument is missing, superfluous or does not fit the model.
+        ValueError: If an argument is missing, superfluous or does not fit the model, or a weight is not finite.
     """
     if method not in get_args(Score):
         raise ValueError(f"method must be one of {', '.join(get_args(Score))}, got {method!r}")
@@ -164,8 +167,11 @@ def compressed_bits(images: ArrayLike, levels: int, *, progress: bool = False) -
     Args:
         images: uint8 levels (N, C, H, W). Unless they have 1 or 3 channels, only DEFLATE counts; with more than 256
             levels also PNG for one channel, and WebP, which has 8 bits, not at all.
-        levels: Number of levels; with two levels, DEFLATE gets eight pixels per byte.
-        progress: Show a bar on standard error.
+        levels: Number of levels, 2..65,536; with two levels, DEFLATE gets eight pixels per byte.
+        progress: Show a progress bar on standard error.
+
+    Raises:
+        ValueError: If the images have other levels.
     """
     images, found = levels_of("images", tensor("images", images), levels), []
     with progress_bar("compressing", len(images), "img", show=progress) as bar:

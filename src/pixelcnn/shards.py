@@ -1,7 +1,8 @@
 """Samples in a folder, in shards that appear as they are drawn, so that a long job can be stopped and continued.
 
     samples.json            what the images are: the model, the seed, the images per shard, ...
-    images-000000000.npy    images 0, 1, ... of the seed: uint8 levels (count, C, H, W) for `numpy.load`
+    images-000000000.npy    images 0, 1, ... of the seed: levels (count, C, H, W) for `numpy.load`, uint8, or int32
+                            if there are more than 256
     images-000010000.npy    images 10000, 10001, ...
 
 A shard's name is the index of its first image, so shards do not depend on how many there will be. Each appears by one
@@ -160,24 +161,28 @@ def write_shards(
 
     Args:
         model: Any model of the package.
-        n: Number of images. If it is larger than when the folder was begun, images are added.
+        n: Number of images, at least 1. If it is larger than when the folder was begun, images are added.
         folder: Made if missing. It must be empty, or hold shards of the same images.
-        seed: As for `AutoregressiveModel.sample`, and so are `temperature` and `engine`.
-        temperature: See `seed`.
-        engine: See `seed`.
-        first: Index of the first image.
-        classes: For a class-conditional model, the classes that take turns, image by image.
-        guidance: See `AutoregressiveModel.sample`.
-        precision: See `AutoregressiveModel.sample`.
-        exact: See `AutoregressiveModel.sample`.
-        shard_size: Images per shard; `default_shard_size` by default.
+        seed: As for `AutoregressiveModel.sample`, but 0 by default, so that the same call goes on.
+        temperature: As for `AutoregressiveModel.sample`.
+        engine: As for `AutoregressiveModel.sample`.
+        first: As for `AutoregressiveModel.sample`.
+        classes: For a class-conditional model, the classes that take turns: image i of the seed is of class
+            `classes[i % len(classes)]`. None leaves the class open.
+        guidance: As for `AutoregressiveModel.sample`.
+        precision: As for `AutoregressiveModel.sample`.
+        exact: As for `AutoregressiveModel.sample`.
+        shard_size: Images per shard; by default 10,000, or as many as fit into 64 MiB if these are fewer.
         name: The model's name in the record; by default the name of its class.
-        progress: Show a bar and messages on standard error.
+        progress: Show a progress bar and messages on standard error.
         processes: The processes that call this with the same arguments and each draw a share of the shards into the
             same folder. The first one checks and locks the folder.
 
     Returns:
         Number of images drawn by all processes; the others were there already.
+
+    Warns:
+        UserWarning: If the disk has too little space, or the folder was begun by another engine, device or version.
 
     Raises:
         ValueError: If an argument is out of range, the folder holds other things, other samples or more of them, or

@@ -150,7 +150,13 @@ def receptive_field(model: AutoregressiveModel) -> Tensor:
 
 
 def summary(model: AutoregressiveModel) -> str:
-    """The layer table, receptive field and schedule as text; for a mixture, its parts and then each network."""
+    """The layer table, receptive field and schedule as text; for a mixture, its parts and then each network.
+
+    Raises:
+        ValueError: If the model is no trained model.
+    """
+    if not isinstance(model, AutoregressiveModel):
+        raise ValueError(f"model must be a pixelcnn.AutoregressiveModel, got {type(model).__name__}")
     if isinstance(model, MixtureModel):
         return _mixture(model)
     c, h, w = model.image_shape

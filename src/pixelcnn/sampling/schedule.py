@@ -122,13 +122,14 @@ def schedule_of(model: Autoregressive, slope: int | None = None, *, conditional:
     """The fastest schedule, or the one with a given slope; from slope `width` on it is raster order.
 
     Args:
-        model: Any model.
-        slope: Slope of the wavefront.
+        model: Any model of one scan order.
+        slope: Slope of the wavefront, in steps per row; by default the smallest that the network allows. A network with
+            a coarse context has one schedule, of slope `width`.
         conditional: Whether the images are conditioned on something.
 
     Raises:
-        ValueError: If the slope is too small.
-        RecordingError: If the network cannot be recorded, or has no schedule.
+        ValueError: If the model is a mixture, or the network has no schedule of that slope.
+        RecordingError: If the network cannot be recorded, or has no schedule. It is a ValueError.
     """
     _, h, w = model.image_shape
     program = record(model, conditional=conditional)

@@ -22,7 +22,7 @@ __all__ = ["Wavefront"]
 
 @dataclass(frozen=True)
 class Wavefront:
-    """The schedule for images of a height and width: at time t the pixels (i, t - slope * i) inside the image.
+    """The order of drawing images of a height and width: at time t the pixels (i, t - slope * i) inside the image.
 
     Examples:
         >>> wavefront = Wavefront(height=28, width=28, slope=4)
@@ -33,8 +33,11 @@ class Wavefront:
     """
 
     height: int
+    """Number of rows."""
     width: int
+    """Number of columns."""
     slope: int
+    """How many steps later than a pixel the one below it is drawn."""
 
     def reaches(self, dy: int, dx: int) -> bool:
         """Whether the tap (dy, dx) of some pixel, dy <= 0, lies inside the image."""

@@ -66,11 +66,13 @@ def verify(
             natural logarithms of each sub-pixel's probability, (N, C, H, W). By default, outputs are logits: for two
             levels of P(x = 1), (N, C, H, W); otherwise of every level, (N, levels, H, W) for one channel, and
             (N, levels, C, H, W) or (N, C, H, W, levels).
-        images: Images at which to test, (N, C, H, W), of which at most 4 are used; random ones by default.
+        images: Images at which to test, levels (N, C, H, W), N at least 1, of which at most 4 are used; 4 random ones
+            by default.
         progress: Show a progress bar on standard error.
 
     Raises:
-        ValueError: If an argument does not fit the module, its outputs have another shape, or it cannot be copied.
+        ValueError: If an argument does not fit the module, its outputs have another shape, it cannot be copied, or it
+            is a mixture, whose `networks` can be verified.
 
     Examples:
         >>> import torch

@@ -37,7 +37,7 @@ class Verification:
     """bool (H, W): which pixels the distribution of `pixel` depends on; None if that could not be tested. Those before
     it in raster order that it does not see are beyond its receptive field, or its blind spot."""
     seconds: float
-    """How long it took."""
+    """How long it took, in seconds."""
 
     @property
     def ok(self) -> bool:
@@ -50,7 +50,7 @@ class Verification:
         return tuple(check.name for check in self.checks if check.ok is False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
+        """The report as JSON values: the fields, checks as dictionaries, `seen` as lists, and `ok`."""
         seen = None if self.seen is None else self.seen.tolist()
         checks = [dataclasses.asdict(check) for check in self.checks]
         return {"subject": self.subject, "ok": self.ok, "checks": checks, "pixel": list(self.pixel), "seen": seen,
