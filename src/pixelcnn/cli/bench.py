@@ -28,7 +28,7 @@ class Bench:
     reference: bool = True
     """Time a few full forward passes too, for the ratio (--no-reference omits them)."""
     seconds: float = 1.0
-    """Time spent on each batch size."""
+    """Seconds spent on each batch size, at most 3600."""
     out: Path | None = None
     """A JSON file for the measurements."""
     device: options.Device = "auto"

@@ -60,15 +60,16 @@ class Complete:
     moves: int = 0
     """Metropolis-Hastings moves of each completion at the end: they correct the error of too few particles."""
     method: Literal["auto", "particles", "raster"] = "auto"
-    """`raster` ignores known pixels that come after unknown ones, and pastes them in: for comparison, not exact."""
+    """`auto` is exact where the known pixels come first, and uses particles elsewhere; `particles` always uses them;
+    `raster` ignores known pixels that come after unknown ones, and pastes them in: for comparison, not exact."""
     condition: options.Condition = None
     label: str | None = None
     """The images' class, by its number or name, for a class-conditional model; by default a data source's own,
     otherwise left open."""
     seed: int = 0
-    """Which completions."""
+    """Which completions, 0..2^63-1."""
     engine: Literal["fast", "native", "eager", "reference"] = "fast"
-    """As for `pixelcnn sample`."""
+    """As for `pixelcnn sample`; on CUDA, where `graph` has no particles, `fast` is `eager`."""
     out: Path = Path("completions.png")
     """A PNG file for the panel."""
     arrays: Path | None = None

@@ -47,7 +47,7 @@ class Compress:
     class that makes each image smallest, which takes one pass per class; `none` codes without classes."""
     chunk: int | None = None
     """Images per chunk, which can be decoded without the rest and to which damage is confined: smaller chunks are
-    safer, and each costs 16 bytes; by default as many images as have a million values."""
+    safer, and each costs some 16 bytes; by default as many images as have 2^20 values."""
     layout: options.Layout = None
     condition: Annotated[
         str | None,

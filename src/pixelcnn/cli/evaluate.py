@@ -186,7 +186,7 @@ class ScoreCommand(_OnData):
     reference: str | None = None
     """For --score typicality: typical images that were not trained on, such as mnist:validation."""
     batch: int = 1
-    """For --score typicality: number of consecutive images that are judged together."""
+    """For --score typicality: number of consecutive images that are judged together; the last batch may have fewer."""
     maps: Path | None = None
     """A folder for maps of surprise: one PNG per image, with a colour bar in bits per pixel."""
     classify: bool = False

@@ -29,16 +29,16 @@ class Sample:
     """Draw images from a model.
 
     Image i of a seed is the same whatever -n and the engine. For any number of images let --out name a folder: they are
-    written as they are drawn, in NumPy files of --shard-size images each (uint8 levels, count x C x H x W), in memory
-    that does not grow with -n. If the command is stopped or killed, only the shard that was being drawn is lost; the
-    same command continues, and with a larger -n extends the set.
+    written as they are drawn, in NumPy files of --shard-size images each (levels, count x C x H x W, uint8, or int32 if
+    there are more than 256), in memory that does not grow with -n. If the command is stopped or killed, only the shard
+    that was being drawn is lost; the same command continues, and with a larger -n extends the set.
     """
 
     model: options.ModelName
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 16
     """Number of images."""
     seed: int = 0
-    """Which images: each seed gives an endless sequence of them."""
+    """Which images, 0..2^63-1: each seed gives an endless sequence of them."""
     first: int = 0
     """Index of the first image in that sequence: `--first 64` continues where `-n 64` ended."""
     size: str | None = None
@@ -50,7 +50,8 @@ class Sample:
     """For a model that is conditional on a map or a vector: small pictures, as a file or a folder, a .npy file, or
     `labels:PATH` for categories. Several take turns image by image; by default it is left open."""
     guidance: float = 1.0
-    """With --label or --condition: values above 1 exaggerate the features of the class (classifier-free guidance)."""
+    """With --label or --condition: values above 1 exaggerate the features of the class (classifier-free guidance); 1 is
+    the model's own distribution."""
     temperature: float = 1.0
     """1 draws from the model's distribution; lower values give more typical images, higher values wilder ones."""
     engine: Annotated[
@@ -70,7 +71,7 @@ class Sample:
     an existing folder, for shards; with --separate a folder, by default samples; with --steps a GIF or PNG file, by
     default samples.gif."""
     shard_size: int | None = None
-    """Images per shard, by default 10,000, or as many as fit into 64 MiB."""
+    """Images per shard, by default 10,000, or as many as fit into 64 MiB if these are fewer."""
     separate: bool = False
     """Write one PNG file per image, in its own size, instead of a grid; with more than 256 levels, of 16 bits."""
     steps: bool = False

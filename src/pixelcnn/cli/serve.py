@@ -9,6 +9,8 @@ from typing import Annotated
 
 import tyro
 
+from pixelcnn.cli import options
+
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
@@ -31,8 +33,7 @@ class Serve:
     """Most requests that may wait; the next is refused."""
     concurrency: int = 2
     """Most requests that are processed at the same time."""
-    device: str = "auto"
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    device: options.Device = "auto"
 
     def run(self) -> None:
         """Serves the page until it is stopped."""

@@ -68,7 +68,8 @@ class TrainConfig:
     """Share of the weights, times the learning rate, that each step removes (decoupled, as in AdamW); biases are
     exempt."""
     frequency_bias: bool = False
-    """Start the biases of a softmax's logits at the log-frequencies of the levels in the training images, not at 0."""
+    """Start the biases of a softmax's logits at the log-frequencies of the levels in the training images, not at 0;
+    without effect where the first weights are another model's."""
     dropout: Annotated[float, Range(0, 0.99)] = 0.0
     """Probability that a feature after a residual block's middle convolution is set to zero in training, in multiples
     of 2^-16; the others are scaled up. The training loss then includes the effect of dropout."""
@@ -93,8 +94,8 @@ class TrainConfig:
     """The weights of the finished model: those after the `last` epoch, or after the epoch with the `best` validation
     loss."""
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
-    """Decides the initial weights, the order and shifts of the images, dropout, and the samples drawn after each
-    epoch."""
+    """Decides all random numbers of the run: the initial weights, the order of the images and what is drawn anew in
+    each epoch, dropout, and the samples drawn after each epoch."""
     device: str = "auto"
     """`auto` (CUDA where available), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
@@ -105,7 +106,7 @@ class TrainConfig:
     """On CUDA: compile the network with `torch.compile` (half a minute, once) and replay each step as a CUDA graph. For
     one process, if the images fit into half of the device's free memory."""
     checkpoint_seconds: Annotated[float, Range(0)] = 60.0
-    """Time between checkpoints. One is also written at the end of each epoch, and at Ctrl-C or SIGTERM (after the
+    """Seconds between checkpoints. One is also written at the end of each epoch, and at Ctrl-C or SIGTERM (after the
     current step; on CUDA after the steps already submitted, half a second)."""
     keep_last: Annotated[int, Range(2)] = 2  # a damaged one needs one before it
     """Number of newest checkpoints that are kept, besides the one with the best validation loss."""
