@@ -37,10 +37,11 @@ class DataConfig:
     strict: bool = False
     """Refuse data with an unusable picture or a file that is not read, instead of naming and skipping it."""
     held_out: Annotated[float, Range(0, 1, strict=True)] = 0.1
-    """Share of the images used for validation, chosen by a hash of each image's content, so that copies stay
-    together."""
+    """Share of the images used for validation, between 0 and 1, chosen by a hash of each image's content, so that
+    copies stay together."""
     test: float = 0.0
-    """Share of the images reserved for DATA:test by the same hash, used for neither training nor validation."""
+    """Share of the images reserved for DATA:test by the same hash, used for neither training nor validation; at least
+    0, and less than 1 - held_out."""
 
     def __post_init__(self) -> None:
         check_fields(self)

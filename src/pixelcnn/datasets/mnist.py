@@ -61,9 +61,11 @@ def mnist(split: str = "train", levels: int = 2) -> tuple[Tensor, Tensor]:
     """Images and labels of a split.
 
     Args:
-        split: One of `SPLITS`; see the module's docstring.
-        levels: 2 thresholds the grey value at 0.33 * 256, as the Keras example does; 256 keeps it; any other number
-            quantises it uniformly, to floor(grey * levels / 256).
+        split: "train", the first 55,000 of the official training images; "validation", their last 5,000; "test", the
+            10,000 official test images; or the Keras example's: "seed-validation", the last 7,000 of all 70,000, of
+            which the official training images come first, and "seed-train", the 63,000 before them.
+        levels: Number of levels, 2..256: 2 thresholds the grey value at 0.33 * 256, as the Keras example does; 256
+            keeps it; any other number quantises it uniformly, to floor(grey * levels / 256).
 
     Returns:
         Images, uint8 (N, 1, 28, 28) holding 0 .. levels-1 with the background 0, and labels, int64 (N,), 0..9.
@@ -94,7 +96,7 @@ def drawn_mnist(split: str = "test") -> tuple[Tensor, Tensor]:
     index among all 70,000, so an image is the same in every split. docs/results.md publishes the test set's SHA-256.
 
     Args:
-        split: One of `SPLITS`; see the module's docstring.
+        split: As for `mnist`.
 
     Returns:
         Images, uint8 (N, 1, 28, 28), 0 or 1, and labels, int64 (N,), 0..9.

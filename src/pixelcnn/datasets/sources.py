@@ -121,7 +121,7 @@ def open_training(
     """The training and the validation images of a data source.
 
     Args:
-        data: A source that the module's docstring lists, without a split.
+        data: A source that the docstring of `pixelcnn.datasets.sources` lists, without a split.
         protocol: The splits of MNIST, see `pixelcnn.datasets.mnist`: `clean` is `train` and `validation`, `seed` is
             `seed-train` and `seed-validation`. Without effect on other data.
         levels: Levels to quantise pictures to; arrays must keep to them. None for the data's own: 256 for pictures, the

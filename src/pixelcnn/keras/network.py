@@ -83,11 +83,15 @@ class Converted:
     remasked: int
     """Number of masked entries that were not zero."""
     largest: float
-    """The largest absolute value among them."""
+    """The largest absolute value among them; 0 if there are none."""
 
 
 def from_keras(weights: Weights, size: tuple[int, int]) -> Converted:
-    """The model with these weights, for images of this height and width, in evaluation mode.
+    """The model with these weights, in evaluation mode, float32 or float64 as they are.
+
+    Args:
+        weights: What `pixelcnn.keras.read_weights` returned.
+        size: Height and width of the images.
 
     Raises:
         ValueError: If the images' or the network's size is out of range.
@@ -108,10 +112,11 @@ def from_keras(weights: Weights, size: tuple[int, int]) -> Converted:
 
 
 def to_keras(model: AutoregressiveModel) -> Weights:
-    """A model's weights in Keras's layout, masked.
+    """A model's weights in Keras's layout, masked, for `pixelcnn.keras.hdf5.write_weights`.
 
     Raises:
-        ValueError: If the example has no such network, or a weight is not finite.
+        ValueError: If the example has no such network (a `PixelCNN` for images of one channel and two levels, without
+            an embedding), or a weight is not finite.
     """
     if (
         not isinstance(model, PixelCNN)

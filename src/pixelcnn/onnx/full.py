@@ -78,14 +78,17 @@ class _Everywhere(Graph):
 
 
 def full_graph(model: AutoregressiveModel, *, floating: bool = False) -> bytes:
-    """The content of an .onnx file.
+    """The whole forward pass as an ONNX graph, with the inputs and the output of `pixelcnn.onnx.full`.
 
     Args:
-        model: A model of any family, in float32 and without attention.
-        floating: Whether the images are float32 levels instead of uint8 or int32.
+        model: A model of any family, no mixture, in float32 and without attention.
+        floating: Whether the images are float32 levels instead of uint8 or int32; for models without an embedding.
+
+    Returns:
+        The content of an .onnx file.
 
     Raises:
-        ValueError: If the model cannot be exported, or onnx is not installed.
+        ValueError: If the model cannot be exported or has a weight that is not finite, or onnx is not installed.
     """
     check_model(model)
     if floating and model.level_embedding is not None:

@@ -153,13 +153,16 @@ class _Front(Graph):
 
 
 def step_graph(model: AutoregressiveModel) -> bytes:
-    """The content of an .onnx file.
+    """One step of the sampler as an ONNX graph, with the inputs and outputs of `pixelcnn.onnx.step`.
 
     Args:
-        model: A model of any family, in float32 and without attention.
+        model: A model of any family, no mixture, in float32 and without attention.
+
+    Returns:
+        The content of an .onnx file.
 
     Raises:
-        ValueError: If the model cannot be exported, or onnx is not installed.
+        ValueError: If the model cannot be exported or has a weight that is not finite, or onnx is not installed.
     """
     check_model(model)
     c, h, w = model.image_shape
