@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pixelcnn
-from pixelcnn.models.summary import receptive_field
+from pixelcnn.models.summary import receptive_field, summary
 
 SIDE, ROW, COLUMN = 15, 9, 7
 
@@ -74,3 +74,5 @@ def test_a_mixture_has_none_of_its_own():
         receptive_field(symmetric)
     with pytest.raises(ValueError, match=r"model must be a pixelcnn\.AutoregressiveModel, got PreparedModel"):
         receptive_field(symmetric.networks[0].prepared())
+    with pytest.raises(ValueError, match=r"model must be a pixelcnn\.AutoregressiveModel, got PreparedModel"):
+        summary(symmetric.networks[0].prepared())
