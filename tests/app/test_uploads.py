@@ -46,12 +46,26 @@ def test_files_arrive():
         ("data:image/png;base64,AAAA data:image/png;base64,A", "the file is damaged: it is not in base64"),
         ("/etc/hostname", "the file is damaged: it is not in base64"),
         ("data:image/png;base64,AAAA ", "the file is damaged: it is not in base64"),
+        ("unreadable:", "the browser could not read the file: choose it again"),
         ("large:3000000", "files may have at most 102 kB in total"),
         (sent(bytes(103_000)), "files may have at most 102 kB in total"),
         (sent(bytes(52_000), bytes(52_000)), "files may have at most 102 kB in total"),
         ("x" * 200_000, "files may have at most 102 kB in total"),
     ],
-    ids=["none", "empty", "no text", "no base64", "second", "path", "end", "large", "long", "together", "no file"],
+    ids=[
+        "none",
+        "empty",
+        "no text",
+        "no base64",
+        "second",
+        "path",
+        "end",
+        "unreadable",
+        "large",
+        "long",
+        "together",
+        "no file",
+    ],
 )
 def test_what_is_no_file(content, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -101,6 +115,19 @@ UNREADABLE = "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF
 def test_what_is_no_picture(served, content, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         as_image(served[0], content, LIMITS)
+
+
+def test_pictures_that_do_not_suit_the_model_are_said_to(served):
+    model = pixelcnn.PixelCNN((1, 6, 6), levels=700, filters=4, blocks=0)
+    deep = Served(name="deep", model=model, card="", losses={})
+    for each, content, message in (
+        (deep, file(Image.new("L", (9, 9), 7)), "its values have at most 8 bits, and 700 levels need more"),
+        (served[0], file(Image.new("F", (9, 9)), "TIFF"), "its pixels have 32 bits"),
+    ):
+        with pytest.raises(ValueError, match=f"^the picture cannot be used: {re.escape(message)}"):
+            as_image(each, content, LIMITS)
+    with pytest.raises(ValueError, match=f"^{re.escape(UNREADABLE)}$"):
+        as_image(deep, b"no picture", LIMITS)
 
 
 def test_other_channels_are_refused():

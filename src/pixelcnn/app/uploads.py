@@ -63,7 +63,8 @@ def received(sent: object, limits: Limits) -> list[bytes]:
     """The contents of the files that were chosen, at least one.
 
     Args:
-        sent: The value of an `upload_field`: data URLs separated by spaces, or "large:" and the files' size.
+        sent: The value of an `upload_field`: data URLs separated by spaces, "large:" and the files' size, or
+            "unreadable:" if the browser could not read them.
         limits: Bounds their bytes.
 
     Raises:
@@ -71,6 +72,8 @@ def received(sent: object, limits: Limits) -> list[bytes]:
     """
     if not isinstance(sent, str) or not sent:
         raise ValueError("choose a file first")
+    if sent.startswith("unreadable:"):
+        raise ValueError("the browser could not read the file: choose it again")
     urls, most = sent.split(" "), max_bytes(limits)
     heads = [_DATA_URL.match(url) for url in urls]
     contents = [url[head.end() if head else 0 :] for url, head in zip(urls, heads, strict=True)]
@@ -109,7 +112,7 @@ def as_image(served: Served, content: bytes, limits: Limits, *, own_size: bool =
         Levels (C, H, W).
 
     Raises:
-        ValueError: If it is not a picture, or too large a one.
+        ValueError: If it is not a picture, too large a one, or of a kind that does not suit the model.
     """
     c, h, w = served.model.image_shape
     levels = _levels_of(content, 1 if c == 1 else 3, served.model.levels, None if own_size else (h, w), limits)
@@ -147,9 +150,21 @@ def _levels_of(content: bytes, channels: int, levels: int, size: tuple[int, int]
             found = to_levels(picture, channels, levels, DataConfig(size=size or _own_size(picture, limits.coded)))[0]
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"the picture may have at most {limits.pixels:,} pixels") from None
-    except Exception:  # damaged files may raise anything
+    except Exception as error:  # damaged files may raise anything
+        if isinstance(error, ValueError) and _is_picture(content):
+            raise ValueError(f"the picture cannot be used: {error}") from None
         raise ValueError(f"the file cannot be read as a picture: choose {_READABLE}") from None
     return torch.from_numpy(found.copy())
+
+
+def _is_picture(content: bytes) -> bool:
+    """Whether a file of few enough pixels can be read, so that what was wrong is that it does not suit the model."""
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
+            picture.load()
+    except Exception:  # as above
+        return False
+    return True
 
 
 def _own_size(picture: Image.Image, most: int) -> tuple[int, int]:

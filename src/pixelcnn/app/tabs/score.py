@@ -18,6 +18,7 @@ from pixelcnn.app import parts
 from pixelcnn.app.served import TEST_IMAGES, Served
 from pixelcnn.app.uploads import as_image, picture_field, received
 from pixelcnn.images import encoded, grid, surprise_map
+from pixelcnn.levels import GREY_LEVELS
 from pixelcnn.models import MixtureModel
 from pixelcnn.scoring import score
 
@@ -98,7 +99,8 @@ def build(backend: parts.Backend) -> None:
 
 
 def _kinds(served: Served) -> list[str]:
-    return [_DIGIT, _FILE, _DRAWN] if served.has_digits else [_FILE, _DRAWN]
+    drawn = [_DRAWN] if served.model.levels <= GREY_LEVELS else []  # a drawing has 8 bits
+    return [*([_DIGIT] if served.has_digits else []), _FILE, *drawn]
 
 
 @torch.inference_mode()
