@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import math
 import re
 import sys
@@ -18,7 +19,7 @@ from pixelcnn.app import compressing
 from pixelcnn.app.compressing import compressed, decompressed, max_images
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.tabs.compress import browser_copy, decoded_html, stream_html
-from pixelcnn.codec import StreamError, decompress_with_labels
+from pixelcnn.codec import StreamError, decompress_with_labels, joined
 from pixelcnn.datasets.mnist import mnist
 from pixelcnn.files import values_digest
 from pixelcnn.images import to_pil
@@ -198,6 +199,11 @@ def test_wrong_streams(served):
         (data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :], "chunk 0 is damaged"),
         (data[:30] + bytes([data[30] ^ 1]) + data[31:], "the header is damaged"),
         (foreign, f"the stream is of a model that is not served here: it needs {foreign[6:22].hex()}"),
+        (joined([data, data]), "the file joins 2 streams, and this page decodes one: use pixelcnn decompress"),
+        (
+            pixelcnn.compress(served[0].model.resized((6, 5)), torch.zeros(1, 1, 6, 5, dtype=torch.uint8)),
+            "the stream's images are 6 x 5, and those of mnist-seed here 28 x 28",
+        ),
         (patched(data, 30, (10_000).to_bytes(8, "little")), "the stream ends before chunk 1 of 8"),
         (
             patched(data, 30, (1000).to_bytes(8, "little")),
@@ -264,7 +270,9 @@ def test_photographs_in_their_own_size():
 
     model = pixelcnn.PhotoPixelCNN(filters=4, blocks=1, mixtures=2)
     photo = Served(name="photo", model=model.eval(), card="", losses={})
-    functions = handlers(built([photo], Limits(coded=700)), "compress")
+    blocks = built([photo], Limits(coded=700))
+    assert "made smaller if they have more than 700 pixels" in json.dumps(blocks.get_config_file())
+    functions = handlers(blocks, "compress")
 
     def compress(*sizes):
         files = sent(*(file(Image.effect_noise(size, 30).convert("RGB")) for size in sizes))
@@ -279,7 +287,7 @@ def test_photographs_in_their_own_size():
     with pytest.raises(gr.Error, match="must have one size"):
         compress((30, 21), (21, 30))
     larger = pixelcnn.compress(model.resized((40, 40)), torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
-    with pytest.raises(gr.Error, match="not served here"):
+    with pytest.raises(gr.Error, match="images have 1,600 pixels, and this page decodes at most 700"):
         asyncio.run(functions["on_decode"](sent(larger)))
 
 
@@ -334,6 +342,11 @@ def test_errors_are_messages(functions, arguments, message):
         ("on_again", None, "compress images first"),
         ("on_again", "", "compress images first"),
         ("on_again", {"a": 1}, "compress images first"),
+        (
+            "on_again",
+            "large",
+            "the stream is too large to be sent back: download it, and use pixelcnn decompress",
+        ),
         ("on_again", "0" * 64 + " A", "the stream is damaged: it is not in base64"),
         ("on_again", "0" * 64 + " AAAA", "this is no pixelcnn stream: it does not begin with PXCN"),
         ("on_decode", None, "choose a file first"),
@@ -378,4 +391,5 @@ def test_what_the_browser_keeps_is_small(served):
     worst = max_images(served[0], LIMITS) * served[0].model.subpixels * 3 + 128
     assert worst * 4 / 3 < LIMITS.body - 2**16
     found = compressed(served[0], torch.ones(1, 1, 28, 28, dtype=torch.uint8), None, LIMITS)
-    assert re.fullmatch(r"[0-9a-f]{64} [A-Za-z0-9+/=]+", browser_copy(found))
+    assert re.fullmatch(r"[0-9a-f]{64} [A-Za-z0-9+/=]+", browser_copy(found, LIMITS))
+    assert browser_copy(found, Limits(body=2**16 + len(found.data))) == "large"  # in base64 it is longer

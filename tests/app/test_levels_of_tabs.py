@@ -3,7 +3,7 @@
 import torch
 
 import pixelcnn
-from contents import words
+from contents import built, handlers, words
 from pixelcnn.app.compressing import compressed, decompressed
 from pixelcnn.app.drawing import Request, draw
 from pixelcnn.app.served import Limits, Served
@@ -12,6 +12,7 @@ from pixelcnn.app.tabs.compress import decoded_html, stream_html
 from pixelcnn.app.tabs.draw import snapshot_html
 from pixelcnn.app.tabs.explain import model_html
 from pixelcnn.app.tabs.score import score_html
+from pixelcnn.images import encoded, exact_picture
 
 LIMITS = Limits()
 
@@ -39,7 +40,20 @@ def test_every_tab_takes_many_levels():
     assert "bits" in words(score_html(served, images[0], None, "a grid"))
     stream = compressed(served, images, None, LIMITS)
     assert stream_html(served, stream)
+    files = [
+        encoded(exact_picture(image, 700), optimize=True) for image in images
+    ]  # of 16 bits, so that nothing is lost
+    assert stream.others["PNG, one file each"] == sum(map(len, files))
+    assert not any(name.startswith("JPEG XL") for name in stream.others)
     again = decompressed([served], stream.data, LIMITS)
     assert torch.equal(again.images, images)
     assert decoded_html(again, None)
     assert model_html(served)
+
+
+def test_what_has_eight_bits_is_not_offered():
+    """A drawing by hand has 8 bits, with which no image of more than 256 levels can be made."""
+    model = pixelcnn.PixelCNN((1, 6, 6), levels=700, filters=4, blocks=1)
+    codes = Served(name="codes", model=model, card="", losses={})
+    _, kind, *_ = handlers(built([codes], LIMITS), "score")["on_model"]("codes", "drawn by hand")
+    assert (kind["choices"], kind["value"]) == (["a file"], "a file")

@@ -17,9 +17,9 @@ import pixelcnn
 from pixelcnn.app.parts import count, whole
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.codec import StreamError, decompress_with_labels
-from pixelcnn.codec.container import Header, unpack
-from pixelcnn.images import encoded, to_pil
-from pixelcnn.levels import grey_values, level_dtype
+from pixelcnn.codec.container import Header, separated, unpack
+from pixelcnn.images import encoded, exact_picture
+from pixelcnn.levels import GREY_LEVELS, grey_values, level_dtype
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.scoring import coded_bits
 
@@ -102,6 +102,11 @@ def decompressed(models: Iterable[Served], data: bytes, limits: Limits) -> Decom
         StreamError: If it is damaged, not a stream, of a model that is not served, or larger than this page decodes. It
             is a ValueError.
     """
+    data, *others = separated(data)
+    if others:
+        raise StreamError(
+            f"the file joins {1 + len(others)} streams, and this page decodes one: use pixelcnn decompress"
+        )
     header, _ = unpack(data)
     served = _named_by(header, models, limits)
     model, most = served.prepared, max_images(served, limits)
@@ -119,24 +124,47 @@ def decompressed(models: Iterable[Served], data: bytes, limits: Limits) -> Decom
 
 def _named_by(header: Header, models: Iterable[Served], limits: Limits) -> Served:
     """The model that a stream needs, for images of the stream's size."""
+    height, width = header.shape[1:]
     for served in models:
-        with contextlib.suppress(ValueError):  # no stream is of a model that cannot be prepared
-            if served.keeps_sizes and math.prod(header.shape[1:]) <= limits.coded:
-                served = served.of_size(*header.shape[1:])
-            if header.needs(served.prepared.identity):
-                return served
+        if not _is_of(header, served):
+            continue
+        own = (height, width) == served.model.image_shape[1:]
+        if not own and not served.keeps_sizes:
+            raise StreamError(
+                f"the stream's images are {height} x {width}, and those of {served.name} here "
+                f"{' x '.join(map(str, served.model.image_shape[1:]))}: use Python"
+            )
+        if not own and height * width > limits.coded:
+            raise StreamError(
+                f"the stream's images have {height * width:,} pixels, and this page decodes at most {limits.coded:,}: "
+                "use Python"
+            )
+        return served if own else served.of_size(height, width)
     raise StreamError(f"the stream is of a model that is not served here: it needs {header.identity.hex()}")
 
 
+def _is_of(header: Header, served: Served) -> bool:
+    """Whether a stream is of this model, for images of whatever size."""
+    with contextlib.suppress(ValueError):  # no stream is of a model that cannot be prepared
+        prepared = served.prepared
+        if header.needs(prepared.identity):
+            return True
+        return prepared.any_size and header.needs(prepared.resized(header.shape[1:]).identity)
+    return False
+
+
 def _picture_sizes(images: Tensor, levels: int) -> dict[str, float]:
-    """What picture formats need, all images in one mosaic and one file each; nothing if the images are no pictures."""
+    """What picture formats need to keep every level, all images in one mosaic and one file each; nothing if the images
+    are no pictures.
+    """
     sizes: dict[str, float] = {}
-    if images.shape[1] not in (1, 3):
+    deep = levels > GREY_LEVELS  # in 16 bits, which Pillow has in grey only; JPEG XL is left out
+    if images.shape[1] not in ((1,) if deep else (1, 3)):
         return sizes
-    for kind, size in (*([("JPEG XL", _jpeg_xl_size)] if _has_jpeg_xl() else []), ("PNG", _png_size)):
+    for kind, size in (*([("JPEG XL", _jpeg_xl_size)] if not deep and _has_jpeg_xl() else []), ("PNG", _png_size)):
         if len(images) > 1:
-            sizes[f"{kind}, one mosaic"] = size(to_pil(_mosaic(images), levels), levels)
-        each = sum(size(to_pil(image, levels), levels) for image in images)
+            sizes[f"{kind}, one mosaic"] = size(exact_picture(_mosaic(images), levels), levels)
+        each = sum(size(exact_picture(image, levels), levels) for image in images)
         sizes[f"{kind}, one file each" if len(images) > 1 else kind] = each
     return sizes
 

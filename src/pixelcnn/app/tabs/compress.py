@@ -30,8 +30,13 @@ _PROBABLE = "the most probable"
 _IMAGES = 16  # at first
 _MAX_CLASSES = 100  # of which the most probable one is found: one forward pass each
 _MAX_LISTED = 64  # classes of decoded images
-_SIZE = "scaled and cropped to the size of the model's images; for a model of photographs as they are"
+_SIZE = (
+    "scaled and cropped to the size of the model's images; for a model of colours that takes any size they keep their "
+    "own, have to be of one, and are made smaller if they have more than {:,} pixels"
+)
 _SIDE = 640  # approximate width of the picture in pixels
+_TOO_LARGE = "large"  # instead of a stream that would not fit into a message
+_RESERVE = 2**16  # bytes for what else is in the message of a stream
 _COPY = re.compile(r"([0-9a-f]{64}) ([A-Za-z0-9+/=]+)")
 
 
@@ -46,10 +51,12 @@ def build(backend: parts.Backend) -> None:
         served = models[name]
         images = _images(served, label, kind, number, seed, n, files, limits)
         result = compressed(served, images, _labels(served, label, images), limits)
-        return stream_html(served, result), browser_copy(result)
+        return stream_html(served, result), browser_copy(result, limits)
 
     @backend.task
     def on_again(copy: object) -> str:
+        if copy == _TOO_LARGE:
+            raise ValueError("the stream is too large to be sent back: download it, and use pixelcnn decompress")
         sent = _COPY.fullmatch(copy) if isinstance(copy, str) else None
         if sent is None:
             raise ValueError("compress images first")
@@ -83,7 +90,7 @@ def build(backend: parts.Backend) -> None:
             number = parts.test_image_number("First test image", visible=shown_number)
             seed = parts.seed_number(visible=shown_seed)
             n = gr.Slider(1, most, value=min(_IMAGES, most), step=1, label="How many", visible=shown_n)
-            field = picture_field("Pictures", limits, several=True, size=_SIZE)
+            field = picture_field("Pictures", limits, several=True, size=_SIZE.format(limits.coded))
             files = gr.HTML(None, **field, visible=shown_files)
             label = parts.choice("Class", _choices(first), info="is given to the model, and stored in the stream")
     gr.HTML('<h3 class="px-heading px-after">Decode</h3>')
@@ -211,8 +218,12 @@ def _caveats(served: Served, result: Compressed) -> str:
     return " ".join(sentences)
 
 
-def browser_copy(result: Compressed) -> str:
-    """What the visitor's browser keeps for decoding it again: a digest of the images, and the stream."""
+def browser_copy(result: Compressed, limits: Limits) -> str:
+    """What the visitor's browser keeps for decoding it again: a digest of the images, and the stream, or that it is too
+    large for a message.
+    """
+    if 4 * math.ceil(len(result.data) / 3) > limits.body - _RESERVE:
+        return _TOO_LARGE
     return f"{values_digest(result.images)} {base64.b64encode(result.data).decode()}"
 
 
