@@ -20,6 +20,7 @@ from pixelcnn.app.uploads import as_image, from_base64
 from pixelcnn.models import OrderEnsemble
 
 LIMITS = Limits()
+NO_FIT = "the editor's image does not fit mnist-seed: choose another model, and then this one again"
 
 
 def read_picture(served, content, limits):
@@ -66,8 +67,8 @@ def test_colour_images_keep_their_order_of_channels():
     ("changes", "message"),
     [
         (None, "the editor has no image: reload the page"),
-        ({"shape": [1, 12, 10]}, "the editor's image does not fit mnist-seed: choose the model again"),
-        ({"levels": 256}, "the editor's image does not fit mnist-seed: choose the model again"),
+        ({"shape": [1, 12, 10]}, NO_FIT),
+        ({"levels": 256}, NO_FIT),
         ({"hidden": "1" * 783}, "the mask must be 28 x 28 pixels, each known or hidden"),
         ({"hidden": "2" * 784}, "the mask must be 28 x 28 pixels, each known or hidden"),
         ({"hidden": [1] * 784}, "the mask must be 28 x 28 pixels, each known or hidden"),
@@ -174,7 +175,9 @@ def test_a_mixture_is_exact_in_any_of_its_orders():
     served = Served(name="mixture", model=model, card="", losses={})
     for rows, exact in (((0, 1), True), ((4, 5), True), ((2, 3), False)):
         given = from_editor(served, hiding(served, None, rows))
-        assert complete(served, given, 2, 64, None, 0, LIMITS).exact == exact
+        found = complete(served, given, 2, 64, None, 0, LIMITS)
+        assert found.exact == exact
+        assert "under one part of the mixture" in result_html(served, given, found, 0)[1]  # and not under all of it
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,9 @@ def from_editor(served: Served, text: object) -> Edited:
     if not isinstance(sent, dict):
         raise ValueError("the editor has no image: reload the page")
     if sent.get("shape") != [c, h, w] or sent.get("levels") != served.model.levels:
-        raise ValueError(f"the editor's image does not fit {served.name}: choose the model again")
+        raise ValueError(
+            f"the editor's image does not fit {served.name}: choose another model, and then this one again"
+        )
     mask = sent.get("hidden")
     if not isinstance(mask, str) or len(mask) != h * w or set(mask) - {"0", "1"}:
         raise ValueError(f"the mask must be {h} x {w} pixels, each known or hidden")
@@ -224,11 +226,12 @@ def result_html(served: Served, edited: Edited, result: Result, seed: int) -> tu
         for caption, picture in pictures
     )
     name = html.escape(f"{count} by {served.name}, seed {seed}")
+    by = " under one part of the mixture" if isinstance(served.model, MixtureModel) else ""
     if result.exact:
-        trust = "exact and independent: the known pixels all come first"
+        trust = f"exact and independent{by}: the known pixels all come first"
     else:
         ess = result.completion.ess.item()
-        trust = f"effective sample size <strong>{ess:.1f}</strong> of {result.particles} particles"
+        trust = f"effective sample size <strong>{ess:.1f}</strong> of {result.particles} particles{by}"
     warning = ""
     if result.few:
         warning = '<p class="px-warning">The draws are few and alike: use more particles, or hide less.</p>'
