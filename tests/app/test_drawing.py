@@ -106,6 +106,7 @@ def test_an_ensemble_is_drawn_at_once(tmp_path):
     assert torch.equal(snapshot.canvas, both.model.sample(5, seed=2))
     assert snapshot.finished
     assert len(both.networks) == 1
+    assert snapshot.steps == 2 * steps_of(both, conditional=False)  # four images, and then the fifth
     with pytest.raises(ValueError, match=r"given up after 0\.15 s at image 4 of 20: ask for fewer images"):
         list(draw(both, Request(images=20), Limits(seconds=0.15), Clock()))
 

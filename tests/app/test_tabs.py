@@ -63,6 +63,19 @@ def test_what_is_said_beside_the_picture(served):
     assert 'alt="1 image drawn by mnist-seed, seed 4"' in snapshot_html(served[0], request, last)[0]
 
 
+def test_steps_are_compared_with_pixels():
+    """As on the tab Explain, whatever the number of channels; an ensemble repeats its steps every few images."""
+    colour = pixelcnn.PixelCNN((3, 12, 24), levels=4, filters=6, blocks=1)
+    member = pixelcnn.GatedPixelCNN((1, 12, 24), filters=4, layers=2)
+    ensemble = OrderEnsemble([member, member], ["right-down", "left-up"])
+    for model, instead in ((colour, True), (ensemble, False)):
+        each = Served(name="each", model=model, card="", losses={})
+        *_, last = draw(each, Request(images=1), LIMITS)
+        said = snapshot_html(each, Request(images=1), last)[1]
+        assert (f"{last.steps}</strong> exact steps instead of 288" in said) == instead
+        assert f"{last.steps} exact steps instead of 288" in model_html(each)
+
+
 def test_names_cannot_bring_markup(served):
     evil = Served(name='"><script>alert(1)</script>', model=served[1].model, card="", losses={})
     request = Request(images=1)
@@ -102,9 +115,18 @@ def test_every_family_can_be_explained():
         assert len(figures(text)) >= 3
         assert ("Attention" in text) == (model is gated)
         assert "no table of losses" in text
+        (said, *_) = re.findall(r"depends on (\d+) pixels", text)
+        assert int(said) == kinds(figures(text)[0])["seen"]  # the pixel itself is not one of them
     assert text.count("of network 1") == 4  # what it sees, how it is drawn, its masks and its layers
     part = [kinds(figures(figure)[0]) for _, figure in mask_figures(colour)]
     assert all(found.get("part") for found in part)  # of the own pixel, some channels
+
+
+def test_a_coarse_view_is_explained():
+    model = pixelcnn.GatedPixelCNN((1, 8, 8), filters=4, layers=2, context=(4, 2))
+    text = model_html(Served(name="model", model=model, card="", losses={}))
+    assert "It also sees at most 24 rows above, coarsely, at 1/4 and 1/2 of the resolution." in text
+    assert "coarsely or not seen" in text
 
 
 def test_a_window_above_shows_where_the_pixel_is():
@@ -116,6 +138,8 @@ def test_a_window_above_shows_where_the_pixel_is():
 def test_a_large_image_shows_its_corner():
     front = figures(front_figure(Wavefront(height=200, width=100, slope=4)))[0]
     assert sum(kinds(front).values()) == 32 * 32
+    model = pixelcnn.PixelCNN((1, 40, 8), filters=4, blocks=1)
+    assert "the upper left corner of 32 × 8 pixels" in model_html(Served(name="model", model=model, card="", losses={}))
     assert kinds(figures(front_figure(Wavefront(height=1, width=1, slope=0)))[0]) == {"own": 1}
     assert kinds(figures(field_figure(pixelcnn.PixelCNN((1, 1, 1), filters=4, blocks=1)))[0])["own"] == 1
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pixelcnn.app.parts import whole
 from pixelcnn.app.served import Limits, Served
-from pixelcnn.models import MixtureModel, OrderEnsemble
+from pixelcnn.models import AutoregressiveModel, MixtureModel, OrderEnsemble
 from pixelcnn.sampling import labels_in_turn
 from pixelcnn.sampling.schedule import schedule_of
 
@@ -66,8 +66,12 @@ class Snapshot:
 
 
 def steps_of(served: Served, *, conditional: bool) -> int:
-    """Steps of a drawing; the networks of an ensemble draw one after the other."""
-    return sum(schedule_of(network, conditional=conditional).wavefront.steps for network in served.networks)
+    """Steps of a drawing; the networks of an ensemble draw one after the other, a few images at a time."""
+    return sum(_steps(network, conditional=conditional) for network in served.networks)
+
+
+def _steps(network: AutoregressiveModel, *, conditional: bool) -> int:
+    return schedule_of(network, conditional=conditional).wavefront.steps
 
 
 def draw(
@@ -96,6 +100,7 @@ def draw(
     spent = 0.0
     if isinstance(served.model, MixtureModel):  # its networks have no steps in common to take snapshots at
         parts: list[Tensor] = []
+        steps, steps_each = 0, [_steps(network, conditional=conditional) for network in served.networks]
         for first in range(0, request.images, _PART):
             if clock() - begun > limits.seconds:
                 raise ValueError(
@@ -104,6 +109,8 @@ def draw(
             n = min(_PART, request.images - first)
             asked["labels"] = None if labels is None else labels[first : first + n]
             parts.append(served.model.sample(n, **asked, first=first).cpu())
+            drawn_by = {served.model.parts[k].network for k in served.model.part_of(request.seed, first, n).tolist()}
+            steps += sum(steps_each[k] for k in drawn_by)
         canvas = torch.cat(parts)
         yield Snapshot(canvas=canvas, step=steps, steps=steps, seconds=clock() - begun, history=(canvas,))
         return

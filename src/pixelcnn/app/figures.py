@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from pixelcnn.app.served import Losses
 from pixelcnn.layers import MaskedConv2d
@@ -18,9 +19,10 @@ from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.summary import receptive_field
 from pixelcnn.sampling.wavefront import Wavefront
 
-__all__ = ["cells", "curve", "field_figure", "front_figure", "mask_figures"]
+__all__ = ["MAX_SIDE", "cells", "curve", "field_figure", "front_figure", "mask_figures", "pixels_seen"]
 
-_MAX_SIDE = 32  # rows and columns of an image in the wavefront's figure
+MAX_SIDE = 32
+"""Rows and columns of an image, from its upper left corner, in the wavefront's figure."""
 _SHADES = 10  # of the wavefront's steps
 
 
@@ -47,7 +49,8 @@ def cells(kinds: Sequence[Sequence[str]], title: str, size: int) -> str:
 
 def field_figure(network: AutoregressiveModel) -> str:
     """The receptive field: the pixels around one that it depends on."""
-    field = receptive_field(network).tolist()
+    found = receptive_field(network)
+    field = found.tolist()
     middle, own = len(field[0]) // 2, len(field) - 1
     unseen = "far" if getattr(network.config, "attention", 0) else "unseen"
     kinds = [
@@ -57,8 +60,13 @@ def field_figure(network: AutoregressiveModel) -> str:
         ]
         for y, row in enumerate(field)
     ]
-    count = sum(map(sum, field))
+    count = pixels_seen(found)
     return cells(kinds, f"receptive field: {count} pixels in {own} rows above and in its own row", 18)
+
+
+def pixels_seen(field: Tensor) -> int:
+    """The number of pixels in a `receptive_field`, without the pixel itself, whose earlier channels may be in it."""
+    return int(field.sum()) - int(field[-1, field.shape[1] // 2])
 
 
 def mask_figures(network: AutoregressiveModel) -> list[tuple[str, str]]:
@@ -99,7 +107,7 @@ def _mask(layer: MaskedConv2d, name: str) -> str:
 
 def front_figure(wavefront: Wavefront) -> str:
     """The image's pixels, shaded by the step that draws them, with those of the middle step marked."""
-    height, width = min(wavefront.height, _MAX_SIDE), min(wavefront.width, _MAX_SIDE)
+    height, width = min(wavefront.height, MAX_SIDE), min(wavefront.width, MAX_SIDE)
     last = wavefront.slope * (height - 1) + width - 1
     marked = last // 2
 

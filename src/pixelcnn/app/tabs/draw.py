@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pixelcnn.app.drawing import Request, Snapshot, draw
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.uploads import as_map, picture_field, received
 from pixelcnn.images import encoded, grid
+from pixelcnn.models import MixtureModel
 
 __all__ = ["TITLE", "build", "snapshot_html"]
 
@@ -171,8 +173,9 @@ def snapshot_html(served: Served, request: Request, snapshot: Snapshot, *, repla
     if not snapshot.finished:
         bar = parts.bar(snapshot.step / snapshot.steps)
         return picture, parts.status(f"step {snapshot.step} of {snapshot.steps}", bar)
-    pixels = served.model.subpixels
-    instead = f" instead of {pixels:,}" if snapshot.steps < pixels else ""
+    pixels = math.prod(served.model.image_shape[1:])
+    together = not isinstance(served.model, MixtureModel)  # which draws a few images at a time, in all these steps
+    instead = f" instead of {pixels:,}" if together and snapshot.steps < pixels else ""
     return picture, parts.status(
         f"<strong>{images}</strong> in <strong>{snapshot.seconds:.2f} s</strong>, "
         f"<strong>{snapshot.steps}</strong> exact steps{instead}",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from pixelcnn.app import parts
-from pixelcnn.app.figures import curve, field_figure, front_figure, mask_figures
+from pixelcnn.app.figures import MAX_SIDE, curve, field_figure, front_figure, mask_figures, pixels_seen
 from pixelcnn.app.served import Served
 from pixelcnn.models import AutoregressiveModel, OrderEnsemble
 from pixelcnn.models.summary import LayerRow, layers_by_block, receptive_field
@@ -75,26 +75,33 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     wavefront, prelude, slope = schedule.wavefront, schedule.prelude, schedule.wavefront.slope
     field = receptive_field(network)
     attention = getattr(network.config, "attention", 0)
+    context: tuple[int, ...] = getattr(network.config, "context", ())
     above = len(field) - 1
-    sees = f"Each pixel depends on {int(field.sum())} pixels before it: in {above} rows above, and in its own row."
+    sees = f"Each pixel depends on {pixels_seen(field)} pixels before it: in {above} rows above, and in its own row."
     if attention:
         sees += " Attention lets it see all the others before it as well."
+    if context:
+        scales = " and ".join(f"1/{scale}" for scale in context)
+        sees += f" It also sees at most {6 * max(context)} rows above, coarsely, at {scales} of the resolution."
     if wavefront.steps < h * w:
         draws = (
             f"Pixels in row <i>i</i> and column <i>j</i> with the same {slope} · <i>i</i> + <i>j</i> do not depend on "
             "each other, so they are drawn together: "
-            f"<strong>{wavefront.steps} exact steps instead of {h * w}</strong>."
+            f"<strong>{wavefront.steps} exact steps instead of {h * w:,}</strong>."
         )
     else:
         draws = f"Each pixel waits for the one before it: {wavefront.steps} steps."
     if prelude:
         draws += f" Features that see only the rows above are computed up to {prelude} steps ahead."
+    if max(h, w) > MAX_SIDE:
+        draws += f" Shown is the upper left corner of {min(h, MAX_SIDE)} × {min(w, MAX_SIDE)} pixels."
     draws += " The stronger the colour, the later a pixel is drawn; one step is marked."
     masks = "".join(
         f"<figure>{figure}<figcaption>{caption}</figcaption></figure>" for caption, figure in mask_figures(network)
     )
     far = [("far", "seen by attention")] if attention else []
-    key = _key(("own", "the pixel itself"), ("seen", "seen"), ("unseen", "not seen"), *far)
+    unseen = "coarsely or not seen" if context else "not seen"
+    key = _key(("own", "the pixel itself"), ("seen", "seen"), ("unseen", unseen), *far)
     part = [("part", "its earlier channels")] if network.image_shape[0] > 1 else []
     own = _key(
         ("seen", "seen"),
@@ -141,7 +148,11 @@ def _row(row: LayerRow, block: str) -> tuple[str, ...]:
 def _losses(served: Served) -> str:
     if not served.losses:
         return "<p>Not recorded: the card has no table of losses, and there is no metrics.jsonl of a training run.</p>"
-    return f"<p>Negative log-likelihood in nats per sub-pixel, after each epoch.</p>{curve(served.losses)}"
+    what = (
+        "Negative log-likelihood in nats per sub-pixel: of the training images on average over each epoch, of the "
+        "validation images after it."
+    )
+    return f"<p>{what}</p>{curve(served.losses)}"
 
 
 def _section(title: str, content: str, *, wide: bool = False) -> str:
