@@ -2,30 +2,37 @@
 # Everything that docs/results.md lists as waiting for a GPU, in one call: the `cuda` tests, the benchmarks, the
 # seed recipe in full, the other presets, the shipped model, the literature's protocols. Results, logs and the name of
 # the hardware go into the folder $OUT, by default gpu/; what fails has its log, and the others go on. STEPS names those
-# to run (a pattern for `case`), by default all: the tests and the short measurements come first.
+# to run (a pattern for `case`, such as 'seed-*' or '@(codec*|families)'), by default all: the tests and the short
+# measurements come first. Ctrl-C ends the whole; unless all steps have succeeded in one call, the checkpoints stay, and
+# training that was stopped goes on in the next call.
 #
 # PYTHON names the interpreter (3.11 or newer, with PyTorch 2.11 or newer and the package's other dependencies; if those
 # cannot be installed there, WHEELS names a folder of their wheels, made elsewhere by `pip download`).
 set -uo pipefail
+shopt -s extglob  # for STEPS
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 out=${OUT:-gpu}
 mkdir -p "$out"
+out=$(cd "$out" && pwd)  # the tests start programs in other folders
 export PYTHONPATH=$PWD/src
 if [ -n "${WHEELS:-}" ]; then
     "$python" -m pip install --quiet --no-index --no-deps --target "$out/../gpu-dependencies" "$WHEELS"/*.whl || exit 1
     export PYTHONPATH=$PYTHONPATH:$out/../gpu-dependencies
 fi
 
-failed=0
+failed=0 ran=0
 step() {  # step NAME COMMAND...: its output goes to NAME.log; a failure does not stop the others
     # shellcheck disable=SC2254  # a pattern
     case $1 in ${STEPS:-*}) ;; *) return ;; esac
     echo "== $1"
-    local log=$out/$1.log
+    ran=$((ran + 1))
+    local log=$out/$1.log code=0
     shift
-    "$@" >"$log" 2>&1 || { echo "failed, see $log"; failed=1; }
+    "$@" >"$log" 2>&1 || code=$?
+    if [ $code != 0 ]; then echo "failed, see $log"; failed=1; fi
     tail -n 3 "$log"
+    case $code in 130 | 143) exit $code ;; esac  # it was stopped, by a signal that it handled itself
 }
 
 step hardware nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
@@ -66,5 +73,6 @@ for protocol in threshold dynamic gray; do
     step "literature-$protocol" env PYTHON="$python" DEVICE=cuda OUT="$out/literature-$protocol" \
         bash "runs/literature-$protocol.sh"
 done
-rm -rf "$out"/*/checkpoints "$out"/trained/*/checkpoints
+[ $ran != 0 ] || { echo "STEPS names none of the steps: $STEPS" >&2; exit 2; }
+if [ $failed = 0 ] && [ -z "${STEPS:-}" ]; then rm -rf "$out"/*/checkpoints "$out"/trained/*/checkpoints; fi
 exit $failed
