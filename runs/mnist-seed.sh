@@ -4,16 +4,17 @@
 # and a twin on the clean split, which the official test set is measured with. How it is called: see runs/shipped.bash.
 source "$(dirname "$0")/shipped.bash"
 sections=$runs/mnist-seed.md
+seed() { pixelcnn train mnist --preset seed "$@" ${THREADS:+--threads "$THREADS"}; }
 if [ "$recipe" = full ]; then
-    pixelcnn train mnist --preset seed --out "$runs/mnist-seed"
-    pixelcnn train mnist --preset seed --protocol clean --out "$runs/mnist-seed-clean"
+    seed --out "$runs/mnist-seed"
+    seed --protocol clean --out "$runs/mnist-seed-clean"
     {
         evaluated "On the seed protocol's validation set" "$runs/mnist-seed" mnist:seed-validation
         evaluated "A twin trained on the clean split, on the official test set" "$runs/mnist-seed-clean" mnist:test
     } >"$sections"
 else
-    pixelcnn train mnist --preset seed --protocol clean --epochs 3 --batch-size 32 --learning-rate 1e-3 \
-        --schedule cosine --warmup-steps 200 --out "$runs/mnist-seed"
+    seed --protocol clean --epochs 3 --batch-size 32 --learning-rate 1e-3 --schedule cosine --warmup-steps 200 \
+        --out "$runs/mnist-seed"
     evaluated "On the official test set" "$runs/mnist-seed" mnist:test >"$sections"
 fi
 ship mnist-seed <"$sections"

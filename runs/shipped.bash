@@ -1,9 +1,10 @@
 # What the scripts of the shipped models share; sourced, not run.
 #
-#     [RECIPE=full] [PYTHON=.venv/bin/python] [DEVICE=auto] runs/NAME.sh [FOLDER, by default trained]
+#     [RECIPE=full] [PYTHON=.venv/bin/python] [DEVICE=auto] [THREADS=N] runs/NAME.sh [FOLDER, by default trained]
 #
-# RECIPE=short, the default, made the weights in the package, on two cores; RECIPE=full is for a GPU. Either writes the
-# model with its card into src/pixelcnn/pretrained/NAME. Stopped, the same command goes on.
+# RECIPE=short, the default, made the weights in the package, on one or two cores; RECIPE=full is for a GPU. THREADS are
+# those that train, by default as many as cores. Either writes the model with its card into src/pixelcnn/pretrained/NAME.
+# Stopped, the same command goes on.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 recipe=${RECIPE:-short}
