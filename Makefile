@@ -2,6 +2,7 @@
 # .venv-keras.
 PYTHON ?= python3
 BIN := .venv/bin
+INTERPRETER = $(firstword $(wildcard $(BIN)/python) $(PYTHON))
 INSTALLED := .venv/.installed
 SITE := .venv/.docs
 BASELINE := .venv-keras/.installed
@@ -9,7 +10,7 @@ KERAS2 := .venv-keras/.keras2
 KERNEL := .venv/.kernel
 FUZZER := .venv/.fuzz
 FUZZ_SECONDS ?= 600
-OUT ?= notebooks/pixelcnn.ipynb
+OUT = notebooks/pixelcnn.ipynb
 
 .PHONY: help install demo test test-slow test-long test-browser test-keras lint docs notebook bench fuzz
 help:  ## Show the targets.
@@ -18,7 +19,7 @@ help:  ## Show the targets.
 install: $(INSTALLED)  ## Make .venv with the package, its dependencies and the development tools.
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
+	@$(INTERPRETER) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, and $(INTERPRETER) is " + sys.version.split()[0] + "; try, where there is no .venv: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
