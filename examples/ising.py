@@ -10,8 +10,10 @@ a long run.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from torch import Tensor
 import pixelcnn
 from pixelcnn.energies import Ising, kaufman_log_z, magnetisation
 from pixelcnn.images import grid, save_png
+from pixelcnn.training import Interrupted
 
 CRITICAL = math.log(1 + math.sqrt(2)) / 2
 
@@ -68,8 +71,11 @@ class Options:
 def draw_curve(run: Path, log_z: float) -> None:
     """Draws the relative distance of the variational bound from ln Z per spin, means of 100 steps at the final beta."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = [
-        (each["step"], each["loss"] / log_z + 1) for each in records if each["beta"] > (1 - 1e-9) * records[-1]["beta"]
+    final = (1 - 1e-9) * records[-1]["beta"]
+    found = [  # a record has the beta of its last step: in the first with the final one it may still rise
+        (each["step"], each["loss"] / log_z + 1)
+        for before, each in itertools.pairwise(records)
+        if before["beta"] > final
     ]
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
@@ -121,4 +127,8 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except Interrupted as stop:  # by Ctrl-C or SIGTERM, with a checkpoint
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
