@@ -18,6 +18,7 @@ import torch
 import pixelcnn
 from pixelcnn.config import PRESETS, GatedPixelCNNConfig
 from pixelcnn.images import grid, save_gif, save_png
+from pixelcnn.training import Interrupted
 
 IMAGES = 2_000  # of the test set, that the loss is measured on
 GUIDANCE = {"quick": 2.0, "mnist": 1.5}  # exaggerates what is typical of a class, see docs/families.md
@@ -64,4 +65,8 @@ More of them: {command} sample {folder / "run"} -n 80 --label all --guidance {GU
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("demo"))
+    try:
+        main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("demo"))
+    except Interrupted as stop:  # by Ctrl-C or SIGTERM
+        print("stopped; the same command begins anew", file=sys.stderr)
+        sys.exit(stop.exit_code)

@@ -5,13 +5,14 @@
 The training image, 400 x 400, has winding channels of sand, white, in clay. A gated network learns pieces of 32 x 32
 given the mean of each 8 x 8 pixels, as a survey from above might show it. Of a piece that it has not seen, it is then
 given the survey and 30 wells, pixels whose rock is known: `complete` draws from the posterior. Everything is written
-into FOLDER, by default geostatistics/.
+into FOLDER, by default geostatistics/. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import pixelcnn
 from pixelcnn.config import GatedPixelCNNConfig, TrainConfig
 from pixelcnn.datasets import shrunk
 from pixelcnn.images import grid, save_png
+from pixelcnn.training import Interrupted
 
 SIDE, SURVEY, WELLS, DRAWS = 32, 8, 30, 6
 
@@ -95,4 +97,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("geostatistics"), metavar="FOLDER")
     parser.add_argument("--minutes", type=float, default=2, help="of training (default: 2)")
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except Interrupted as stop:  # by Ctrl-C or SIGTERM, with a checkpoint
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)

@@ -12,13 +12,15 @@ one say so much of it that a network learns to ignore the small picture, and its
 modelled is the difference from the enlarged small picture, modulo 256: as many bits, and a network that ignores the
 small picture still draws what it shows. A draw beyond black or white is held there.
 
-Everything is written into FOLDER, by default superresolution/.
+The run, `digits` or `photographs`, and its picture are written into FOLDER, by default superresolution/. Stopped, the
+same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 
 import torch
@@ -29,6 +31,7 @@ import pixelcnn
 from pixelcnn.config import DataConfig, GatedPixelCNNConfig, PixelCNNPlusPlusConfig, recipe
 from pixelcnn.datasets import Patches, open_training, shrunk
 from pixelcnn.images import grid, save_png
+from pixelcnn.training import Interrupted
 
 FACTOR = 4
 DRAWS = 6  # of each image
@@ -49,7 +52,7 @@ def digits(folder: Path, minutes: float) -> tuple[pixelcnn.AutoregressiveModel, 
     validation, _ = pixelcnn.datasets.mnist("validation")
     validation = validation[:DIGITS]
     model = pixelcnn.train(
-        config, training, validation, folder / "run", data="mnist",
+        config, training, validation, folder / "digits", data="mnist",
         training_condition=shrunk(training, FACTOR, 2), validation_condition=shrunk(validation, FACTOR, 2),
     )  # fmt: skip
     return model, pixelcnn.datasets.mnist("test")[0][:DIGITS]
@@ -81,7 +84,7 @@ def photographs(pictures: Path, folder: Path, minutes: float) -> tuple[pixelcnn.
     held_out = data.validation[:: max(1, len(data.validation) // PATCHES)][:PATCHES]
     (training, maps), (validation, held_out_maps) = differences(drawn), differences(held_out)
     model = pixelcnn.train(
-        config, training, validation, folder / "run", data=data.description,
+        config, training, validation, folder / "photographs", data=data.description,
         training_condition=maps, validation_condition=held_out_maps,
     )  # fmt: skip
     return model, held_out
@@ -103,7 +106,7 @@ def report(
     blocks = small[chosen].repeat_interleave(FACTOR, 2).repeat_interleave(FACTOR, 3)
     mean = draws.double().mean(1).round()
     columns = torch.cat([blocks[:, None], draws, mean[:, None], images[chosen, None] * grey], 1).to(torch.uint8)
-    picture = folder / "superresolution.png"
+    picture = folder / ("photographs.png" if photos else "digits.png")
     save_png(grid(columns.flatten(0, 1), 256, columns=DRAWS + 3), picture)
     height, width = images.shape[2:]
     print(f"\n{len(images):,} held-out images of {height} x {width}  nats per image  bits/dim")
@@ -121,8 +124,13 @@ if __name__ == "__main__":
     parser.add_argument("--photographs", type=Path, help="a folder of pictures", metavar="PICTURES")
     parser.add_argument("--temperature", type=float, default=1.0, help="of the draws (default: 1)")
     arguments = parser.parse_args()
-    if arguments.photographs is None:
-        found = digits(arguments.folder, arguments.minutes or 3)
-    else:
-        found = photographs(arguments.photographs, arguments.folder, arguments.minutes or 20)
-    report(*found, arguments.folder, arguments.temperature, photos=arguments.photographs is not None)
+    photos, minutes = arguments.photographs is not None, arguments.minutes
+    try:
+        if photos:
+            found = photographs(arguments.photographs, arguments.folder, 20 if minutes is None else minutes)
+        else:
+            found = digits(arguments.folder, 3 if minutes is None else minutes)
+    except Interrupted as stop:  # by Ctrl-C or SIGTERM, with a checkpoint
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
+    report(*found, arguments.folder, arguments.temperature, photos=photos)

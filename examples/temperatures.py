@@ -9,6 +9,7 @@ effective sample sizes, and draws at three temperatures. Stopped, the same comma
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 import pixelcnn
 from pixelcnn.energies import Ising, kaufman_log_z
 from pixelcnn.images import grid
+from pixelcnn.training import Interrupted
 
 CRITICAL = math.log(1 + math.sqrt(2)) / 2
 BETAS = [0.1, 0.2, 0.3, 0.35, 0.4, CRITICAL, 0.48, 0.55, 0.65, 0.8]
@@ -80,12 +82,16 @@ def main(options: Options) -> None:
         axes.set(xticks=[], yticks=[], title=f"draws at temperature {1 / beta:.2f}")
     figure.savefig(options.out / "temperatures.png", dpi=110)
 
-    print("\n   beta  variational above exact   reweighted ln Z off, in errors   effective sample size")
+    print("\n   beta  variational above exact, relative   reweighted ln Z off, in errors   effective sample size")
     for each, gap in zip(found, above, strict=True):
         off = (each.log_z - kaufman_log_z(size, size, each.beta)) / each.log_z_error
-        print(f"{each.beta:7.3f}  {gap / abs(each.free_energy / sites):23.1e}  {off:31.1f}  {each.ess:22.3f}")
+        print(f"{each.beta:7.3f}  {gap / abs(each.free_energy / sites):33.1e}  {off:31.1f}  {each.ess:22.3f}")
     print(f"{options.out / 'temperatures.png'} shows them")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except Interrupted as stop:  # by Ctrl-C or SIGTERM, with a checkpoint
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)

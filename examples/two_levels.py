@@ -4,7 +4,8 @@
 
 The top codes say what a digit looks like, the bottom codes, which are found given the top ones, its details. The prior
 of the top codes knows the class; that of the bottom codes is given the class and, as a map of categories, the top codes
-(`condition_levels`). Everything is written into FOLDER, by default two_levels/.
+(`condition_levels`). The runs of both priors and digits.png are written into FOLDER, by default two_levels/; the VQ-VAE
+is not kept.
 
 References:
     | Generating Diverse High-Fidelity Images with VQ-VAE-2 (Razavi et al., 2019), https://arxiv.org/abs/1906.00446
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 import pixelcnn
 from pixelcnn.config import GatedPixelCNNConfig, TrainConfig
 from pixelcnn.images import grid, save_png
+from pixelcnn.training import Interrupted
 
 TOP, BOTTOM, SIZE = 32, 8, 8  # entries of the codebooks, and their features
 STEPS, BATCH, RATE = 1000, 32, 3e-3
@@ -181,4 +183,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("two_levels"), metavar="FOLDER")
     parser.add_argument("--minutes", type=float, default=1, help="of training each prior (default: 1)")
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except Interrupted as stop:  # by Ctrl-C or SIGTERM
+        print("stopped; the same command begins anew", file=sys.stderr)
+        sys.exit(stop.exit_code)
