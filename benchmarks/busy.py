@@ -64,7 +64,7 @@ def main(options: Options) -> None:
     known = torch.ones(28, 28, dtype=torch.bool)
     known[7:21] = False
     stepper = Stepper(pixelcnn.load(options.model), TrainConfig(ema=0.99, clip_norm=1.0))
-    condition = stepper.model.condition_of(labels[:16], 16) if hasattr(model.config, "num_classes") else None
+    condition = stepper.model.condition_of(labels[:16], 16) if stepper.model.num_classes else None
 
     def draw() -> None:
         with torch.inference_mode():
@@ -92,7 +92,8 @@ def main(options: Options) -> None:
         return done / seconds
 
     rates: dict[tuple[str, bool], list[float]] = {}
-    cores = torch.get_num_threads()
+    machine = Machine.of(torch.device("cpu"))
+    cores = machine.cores
     for _ in range(options.rounds):
         for name in work:
             rates.setdefault((name, False), []).append(rate(name))
@@ -102,7 +103,6 @@ def main(options: Options) -> None:
     for name in work:
         idle, beside = (statistics.median(rates[name, state]) for state in (False, True))
         rows.append([name, f"{short(idle)}/s", f"{short(beside)}/s", f"{beside / idle:.2f}"])
-    machine = Machine.of(torch.device("cpu"))
     print(markdown(["images", "idle", f"beside {cores} busy processes", "ratio"], rows))
     print(f"\n{machine}, PyTorch {machine.pytorch}, commit {machine.commit}, model {options.model}")
 

@@ -50,6 +50,7 @@ def network(codes: int, side: int) -> pixelcnn.GatedPixelCNN:
 def main(options: Options) -> None:
     """Measures and writes the table."""
     model = network(options.codes, options.side)
+    machine = Machine.of(model.device)  # before the load is our own
     with torch.inference_mode():
         small = network(options.codes, 4)
         same = torch.equal(small.sample(3, seed=1), small.sample(3, seed=1, engine="reference"))
@@ -67,9 +68,8 @@ def main(options: Options) -> None:
     title = (
         f"{options.batch} grids of {options.side} x {options.side}, {options.codes:,} codes, {parameters:,} parameters"
     )
-    machine = Machine.of(model.device)
     text = (
-        f"{title}, {machine}, commit {machine.commit}, load {machine.load:.1f}\n\n"
+        f"{title}, {machine}, commit {machine.commit}, load {machine.load:.1f} before\n\n"
         + markdown(("what", "figure"), rows)
         + "\n"
     )

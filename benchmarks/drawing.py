@@ -66,10 +66,9 @@ def main(options: Options) -> None:
         medians = {name: statistics.median(each[1:]) for name, each in times.items()}
         first = medians[options.models[0]]
         rows += [[str(n), name, f"{short(each)} ms", f"{each / first:.3f}"] for name, each in medians.items()]
-    print(markdown(["images", "model", "a digit", f"times {options.models[0]}'s"], rows))
+    print(markdown(["images", "model", "per digit", f"times {options.models[0]}'s"], rows))
     machine = Machine.of(device)
-    threads = torch.get_num_threads()
-    print(f"\n{machine}, {threads} threads, PyTorch {machine.pytorch}, commit {machine.commit}")
+    print(f"\n{machine}, PyTorch {machine.pytorch}, commit {machine.commit}")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ reweighted and compared. Writes energies.md or energies-proofs.md into the folde
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import torch
 import tyro
 
 import pixelcnn
+from competitors import Absent, Worker
 from machine import ROOT, Machine
 from pixelcnn.benchmark import matrix_rate
 from pixelcnn.config import EnergyConfig
@@ -84,17 +83,10 @@ def netket(options: Options) -> tuple[str, int, float, float, float]:
     """The same of NetKet."""
     command = [str(options.netket_python), str(ROOT / "benchmarks/netket/ising.py")]
     command += ["--size", str(SIZE), "--batch", str(options.batch), "--learning-rate", str(options.rate)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        about = json.loads(process.stdout.readline())
-        steps = max(20, round(60 * options.minutes / about["step_seconds"]))
-        values = []
-        for count in (steps - 20, *[1] * 20):
-            process.stdin.write(f"{count}\n")
-            process.stdin.flush()
-            values.append(json.loads(process.stdout.readline()))
-        process.stdin.close()
+    with Worker(command, {}) as worker:
+        about = worker.about
+        steps = max(21, round(60 * options.minutes / about["step_seconds"]))
+        values = [worker.measure(count) for count in (steps - 20, *[1] * 20)]
     seconds = sum(value["seconds"] for value in values)
     draws = steps * options.batch / sum(value["drawing_seconds"] for value in values)
     free = sum(value["free_energy"] for value in values[1:]) / 20
@@ -105,12 +97,17 @@ def beside(options: Options) -> str:
     """The table of both."""
     exact = -kaufman_log_z(SIZE, SIZE, CRITICAL) / CRITICAL / SIZE**2
     rows = [["exact (Kaufman)", "", "", "", f"{exact:.5f}", ""]]
+    missing = ""
     for competitor in (ours, netket):
-        about, parameters, seconds, draws, free = competitor(options)
+        try:
+            about, parameters, seconds, draws, free = competitor(options)
+        except Absent as why:
+            missing = f"\n\n- **NetKet** is not here: {why}."
+            continue
         off = f"{1 - free / exact:.1e}"
         rows.append([about, f"{parameters:,}", f"{seconds:.3f}", f"{draws:,.0f}", f"{free:.5f}", off])
     heads = ["", "parameters", "seconds per step", "draws per second", "free energy per spin", "above"]
-    return f"{options.batch} images per step, {options.minutes:g} minutes each.\n\n{markdown(heads, rows)}"
+    return f"{options.batch} images per step, {options.minutes:g} minutes each.\n\n{markdown(heads, rows)}{missing}"
 
 
 def lattices() -> Iterator[tuple[str, Ising, float]]:

@@ -74,6 +74,8 @@ def measured(*arguments: str, folder: Path, threads: int) -> tuple[float, float]
 
 def main(options: Options) -> None:
     """Measures and writes the table."""
+    torch.set_num_threads(options.threads)
+    machine = Machine.of(torch.device("cpu"))  # before the load is our own
     model = pixelcnn.PixelCNN((3, 32, 32), 256, filters=24, blocks=2, generator=torch.Generator().manual_seed(0))
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -95,13 +97,10 @@ def main(options: Options) -> None:
                 print(*rows[-1], sep="  ", file=sys.stderr)
             with Image.open(folder / f"again{megapixels}" / "photo.png") as again:
                 assert np.array_equal(np.asarray(again), np.asarray(made)), "decompressed to another picture"
-    machine = Machine.of(torch.device("cpu"))
     parameters = sum(p.numel() for p in model.parameters())
-    title = (
-        f"PixelCNN of {parameters:,} parameters, {loaded:,.0f} MiB when loaded; {machine}, {options.threads} threads"
-    )
+    title = f"PixelCNN of {parameters:,} parameters, {loaded:,.0f} MiB when loaded; {machine}"
     header = ("megapixels", "size", "command", "time", "memory beyond that")
-    text = f"{title}, commit {machine.commit}, load {machine.load:.1f}\n\n{markdown(header, rows)}\n"
+    text = f"{title}, commit {machine.commit}, load {machine.load:.1f} before\n\n{markdown(header, rows)}\n"
     options.out.mkdir(parents=True, exist_ok=True)
     write_file(options.out / "large.md", text)
     print(text)

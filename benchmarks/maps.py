@@ -40,6 +40,7 @@ def network(channels: int) -> pixelcnn.GatedPixelCNN:
 
 def main(options: Options) -> None:
     """Measures and prints a table."""
+    machine = Machine.of(torch.device("cpu"))  # before the load is our own
     models = {"without maps": network(0), "given a map": network(1)}
     rows = []
     for n in options.batches:
@@ -54,9 +55,8 @@ def main(options: Options) -> None:
         pairs = zip(*(each[1:] for each in times.values()), strict=True)
         ratio = statistics.median(given / without for without, given in pairs)
         rows.append([str(n), *(f"{short(each)} ms" for each in medians.values()), f"{ratio:.3f}"])
-    print(markdown(["images", *(f"an image {name}" for name in models), "ratio, median of turns"], rows))
-    machine = Machine.of(torch.device("cpu"))
-    print(f"\n{machine}, {torch.get_num_threads()} threads, commit {machine.commit}, load {machine.load:.1f}")
+    print(markdown(["images", *(f"per image {name}" for name in models), "ratio, median of turns"], rows))
+    print(f"\nProcessor time. {machine}, commit {machine.commit}, load {machine.load:.1f} before")
 
 
 if __name__ == "__main__":

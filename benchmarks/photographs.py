@@ -5,9 +5,10 @@
 On the photographs that were held out in training, on those of another source, which the model has not seen either
 (runs/photos_data.py fetches both), and on screenshots, for which it was not made: docs/images of this repository.
 Everything is decoded and compared; one that differs ends the script with an error. Times are of encoding and decoding
-from memory to memory, ours without the reading of the model, which is done once. JPEG XL comes with `pip install
-'pixelcnn[codecs]'`, AVIF with Debian's libavif-bin; what is not installed is named and left out. Writes photographs.md
-and photographs.json into the folder `--out`.
+from memory to memory, ours without the reading of the model, which is done once; AVIF's include a process for each
+picture, and the PNG file that it reads or writes. JPEG XL comes with `pip install 'pixelcnn[codecs]'`, AVIF with
+Debian's libavif-bin; what is not installed is named and left out. Writes photographs.md and photographs.json into the
+folder `--out`.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ def measured(pictures: list[Path], codecs: list[Format]) -> tuple[list[Total], i
 def main(options: Options) -> None:
     """Measures, prints and writes."""
     torch.set_num_threads(options.threads)
+    machine = Machine.of(torch.device("cpu"))  # before the load is our own
     others, absent = formats(256, 3, options.threads, efforts=(7, 9))
     codecs = [codec_of(options.model), *(codec for codec in others if not codec.general)]
     small = np.zeros((1, 16, 16, 3), dtype=np.uint8)
@@ -111,12 +113,12 @@ def main(options: Options) -> None:
         "photographs of another source": sorted((options.data / "other").glob("*.png")),
         "screenshots": sorted(options.screenshots.glob("app-*.png")),
     }
-    machine = Machine.of(torch.device("cpu"))
-    text, results = [f"{machine}, {options.threads} threads, load {machine.load:.1f}\n"], {}
+    text, results = [f"{machine}, commit {machine.commit}, load {machine.load:.1f} before\n"], {}
     for kind, every in kinds.items():
         pictures = every[: options.most] if options.most else every
         if not pictures:
-            absent.append(f"{kind}: there are none; runs/photos_data.py fetches photographs")
+            fetched = "" if kind == "screenshots" else "; runs/photos_data.py fetches them"
+            absent.append(f"{kind}: there are none{fetched}")
             continue
         totals, values = measured(pictures, codecs)
         megapixels = values / 3e6
