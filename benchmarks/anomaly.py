@@ -44,7 +44,7 @@ class Options:
     batch: int = 10
     """Images that the typicality test judges together."""
     noise: float = 0.1
-    """Probability that a noisy pixel is another, uniform level."""
+    """Probability that a pixel is replaced by a level drawn uniformly, perhaps its own."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     out: Path = Path("benchmarks-out")

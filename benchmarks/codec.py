@@ -4,9 +4,9 @@
 
 MNIST's test images, thresholded and with 256 levels, as one file for all; the former also as a file for each.
 Everything is decoded and compared; one that differs ends the script with an error. Photographs are measured by
-photographs.py. The other formats come with `pip install
-'pixelcnn[codecs]'` and Debian's jbigkit-bin; what is not installed is named and left out. Writes codec.md, codec.json
-and codec.png into the folder `--out`. A quarter of an hour on two cores.
+photographs.py. The other formats come with `pip install 'pixelcnn[codecs]'` and Debian's jbigkit-bin; what is not
+installed is named and left out. Writes codec.md, codec.json and codec.png into the folder `--out`. A quarter of an hour
+on two cores.
 """
 
 from __future__ import annotations
@@ -232,6 +232,10 @@ def main(options: Options) -> None:
     write_file(options.out / "codec.md", text)
     about = {"machine": dataclasses.asdict(machine), "rates": rates, "threads": options.threads}
     report = {**about, "tables": [dataclasses.asdict(table) for table in found]}
+    report["coders"] = {
+        title: {"symbols": symbols, "bytes": content, "rows": [dataclasses.asdict(row) for row in rows]}
+        for title, (symbols, content, rows) in coders.items()
+    }
     write_file(options.out / "codec.json", json.dumps(report, indent=2) + "\n")
     shown = [(t.title, [(m.codec, m.size / t.images, m.ours) for m in t.together]) for t in found]
     plot_codec(shown, options.out / "codec.png")

@@ -96,7 +96,7 @@ def main(options: Options) -> None:
                 "log_evidence": found.log_evidence.tolist(),
             }
     rates.append(matrix_rate(device))
-    header = ["", "time", "effective sample size, least and median", "nats of a whole image", "-log p(known), nats"]
+    header = ["", "time", "effective sample size, minimum and median", "nats per whole image", "-log p(known), nats"]
     table = (
         f"{machine.conditions(rates)}\n\n{len(images)} test images, {options.rows} rows in the middle hidden, model "
         f"{options.model}, {options.n} draws, {options.moves} moves.\n\n{markdown(header, rows)}\n"

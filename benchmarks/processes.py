@@ -103,7 +103,7 @@ def main(options: Options) -> None:
         efficiency = f"{100 * speed / (processes * threads):.0f} %"
         rows.append([name, f"{median:.2f} s", spread, f"{options.batch / median:.1f}", f"{speed:.2f}", efficiency])
     heads = ["setup", "time per step, median", "min .. max", "images/s", "speed", "efficiency"]
-    text = markdown(heads, rows) + "\n" + machine.conditions(rates) + "\n"
+    text = f"{machine.conditions(rates)}\n\n{options.batch} images per step.\n\n{markdown(heads, rows)}\n"
     options.out.mkdir(parents=True, exist_ok=True)
     report = {"machine": dataclasses.asdict(machine), "batch": options.batch, "seconds": seconds}
     write_file(options.out / "processes.json", json.dumps(report, indent=2) + "\n")

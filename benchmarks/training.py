@@ -106,7 +106,7 @@ def report(rows: Sequence[Row], machine: Machine, rates: Sequence[float], precis
     """All that was measured so far, as text; the files in `options.out` are brought up to date."""
     step = 3 * multiply_adds(pixelcnn.PixelCNN())  # forward, and the gradients of features and of weights
     text = f"""\
-Training steps of the seed network, {2e-9 * step:.3f} GFLOP an image that no mask removes.
+Training steps of the seed network, {2e-9 * step:.3f} GFLOP per image that no mask removes.
 {machine.conditions(rates, precision.capitalize())}
 
 {training_table(rows, ours=OURS, gflop=2e-9 * step, rate=max(rates))}

@@ -72,7 +72,7 @@ def text_of(symbols: int, content: float, rows: list[Row]) -> str:
         more = f"{row.size - content:+,.1f} ({100 * (row.size / content - 1):.4f} %)"
         took = ["" if s is None else f"{short(1e9 * s / symbols)} ns" for s in (row.encode, row.decode)]
         lines.append([row.coder, f"{row.size:,}", more, *took, row.same])
-    header = ["coder", "bytes", "more than that", "encode, a symbol", "decode, a symbol", "frequencies as given"]
+    header = ["coder", "bytes", "excess", "encode, per symbol", "decode, per symbol", "frequencies as given"]
     missing = [] if any(row.coder.startswith("constriction") for row in rows) else ["constriction is not installed"]
     if not any(row.coder == _COMPILED for row in rows):
         missing.append("ours is not compiled here")
