@@ -123,15 +123,14 @@ def network_of_orders(model: AutoregressiveModel, orders: int) -> Autoregressive
         ValueError: If the model's family has no classes, or it is a mixture of another kind.
     """
     if isinstance(model, MixtureModel):
-        config = model.config
-        shared = isinstance(config, OrderEnsembleConfig) and config.order_conditioned and len(config.networks) == 1
-        if shared and config.orders == ORDERS[:orders]:
+        own = model.config if isinstance(model, OrderEnsemble) and len(model.networks) == 1 else None
+        if own is not None and own.order_conditioned and own.orders == ORDERS[:orders]:
             return cast(AutoregressiveModel, model.networks[0])
         raise ValueError(f"model must have one scan order, or be an ensemble of one network for {orders} of them")
     if not hasattr(model.config, "num_classes"):
         raise ValueError(f"model must be of a family with classes, got {type(model).__name__}")
-    plain = model_of(dataclasses.replace(model.config, num_classes=None))
-    network = model_of(dataclasses.replace(model.config, num_classes=orders)).to(model.dtype)
+    plain = model_of(dataclasses.replace(model.config, num_classes=None))  # type: ignore[arg-type]
+    network = model_of(dataclasses.replace(model.config, num_classes=orders)).to(model.dtype)  # type: ignore[arg-type]
     weights = {name: model.state_dict()[name] for name in plain.state_dict()}
     zeros = {name: torch.zeros_like(value) for name, value in network.state_dict().items() if name not in weights}
     network.load_state_dict(weights | zeros)
