@@ -18,6 +18,7 @@ from pixelcnn.sampling.native.compiler import native_library
 from pixelcnn.sampling.program import record
 from pixelcnn.sampling.reference import ReferenceSampler
 from pixelcnn.sampling.wavefront import Wavefront
+from streams import threads as torch_threads
 
 
 def draw(model, n, **options):
@@ -186,9 +187,11 @@ def test_in_lockstep_every_image_has_the_step_and_no_more():
 @needs_compiler
 def test_a_sampler_that_is_dropped_leaves_no_thread():
     before = threading.active_count()
-    steps = small().sample_steps(8, seed=0)
-    next(steps)
-    steps.close()
+    with torch_threads(3):  # with one, as each process of the suite may have, it starts none
+        steps = small().sample_steps(8, seed=0)
+        next(steps)
+        assert threading.active_count() == before + 2
+        steps.close()
     assert threading.active_count() == before
 
 
