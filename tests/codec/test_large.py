@@ -59,6 +59,7 @@ def test_parts_that_are_not_those_of_an_image(which):
     data = pixelcnn.compress(model, images[:1])
     header, spans = unpack(data)
     payload = payload_of(data, spans[0], "it")
+    assert pack_header(header) + block(payload) == data
     first = 4 + struct.unpack_from("<I", payload)[0]
     wrong = [
         payload[first:],

@@ -77,6 +77,7 @@ def test_pictures_that_are_not_of_these_images(made, maps):
 
 def test_other_pictures_are_noticed(made):
     model, images, _, data = made
+    assert with_maps(data, pack_maps(shrunk(images, 4, 5))) == data
     with pytest.raises(StreamError):
         pixelcnn.decompress(model, with_maps(data, pack_maps(255 - shrunk(images, 4, 5))))
 
