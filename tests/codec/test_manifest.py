@@ -71,8 +71,7 @@ def test_a_condition_is_found_by_the_names_of_the_images():
     assert found == ["a.jpg", "b.png", "c.tif.png", "d.PNG.png", "e.bmp", "f.x.png", "6", "7"]
 
 
-def test_pictures_are_kept_by_their_own_bytes(tmp_path):
-    """What the notes add to a stream is what they deflate to, and two words."""
+def test_notes_add_to_a_stream_what_they_deflate_to_and_two_words():
     model = pixelcnn.PixelCNN((1, *SHAPE), filters=4, blocks=1)
     images = model.sample(2, seed=0)
     bare = pixelcnn.compress(model, images)

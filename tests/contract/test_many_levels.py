@@ -195,11 +195,12 @@ def test_the_summary_counts_the_embedding():
     model = build("GatedPixelCNN", (2, 3, 3), 300, 4, {})
     first = layer_rows(model)[0]
     assert (first.name, first.channels, first.output, first.parameters) == ("embedding", "300 -> 4", "8x3x3", 2400)
-    assert sum(row.parameters for row in layer_rows(model)) <= sum(p.numel() for p in model.parameters())
+    of_classes = sum(p.numel() for name, p in model.named_parameters() if "condition" in name)  # in no row
+    assert sum(row.parameters for row in layer_rows(model)) + of_classes == sum(p.numel() for p in model.parameters())
 
 
-def test_without_an_embedding_it_is_the_network_that_it_was():
-    """The weights that both have in common begin with the same values, and the identity does not know the option."""
+def test_a_network_without_an_embedding_has_no_trace_of_the_option():
+    """Neither in its tensors nor in what its identity is made of."""
     plain = pixelcnn.GatedPixelCNN((1, 4, 4), 5, filters=4, layers=2, generator=torch.Generator().manual_seed(0))
     assert plain.level_embedding is None
     assert not any("embedding" in name for name in plain.state_dict())
