@@ -119,6 +119,7 @@ def test_every_family_can_be_explained():
         assert int(said) == kinds(figures(text)[0])["seen"]  # the pixel itself is not one of them
     assert text.count("of network 1") == 4  # what it sees, how it is drawn, its masks and its layers
     part = [kinds(figures(figure)[0]) for _, figure in mask_figures(colour)]
+    assert part
     assert all(found.get("part") for found in part)  # of the own pixel, some channels
 
 

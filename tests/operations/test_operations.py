@@ -187,6 +187,7 @@ def test_new_operations_in_onnx(shape, step, network):
         for entry in session.get_inputs()
         if entry.name.startswith("cache")
     }
+    seen = []
     for k in range(-int(metadata["prelude"]), int(metadata["steps"])):
         pixels, params, *kept = session.run(None, {"step": np.array(k), "images": images.numpy(), **caches})
         caches = dict(zip(caches, kept, strict=True))
@@ -194,6 +195,8 @@ def test_new_operations_in_onnx(shape, step, network):
             if k >= 0 and pixel < shape[1] * shape[2]:
                 wanted = expected[:, :, pixel // shape[2], pixel % shape[2]]
                 np.testing.assert_allclose(params[row], wanted, rtol=0, atol=2e-4)
+                seen.append(int(pixel))
+    assert sorted(seen) == list(range(shape[1] * shape[2]))
 
 
 def test_a_dilated_kernel_is_a_larger_one_with_gaps():

@@ -70,6 +70,7 @@ def test_the_commands_that_are_not_run_parse(page, command):
 
 def test_a_renamed_option_is_noticed():
     assert len(pages.shown()) > 20
+    assert len(pages.commands()) > 20
     assert _parse(["train", "mnist", "--renamed", "3"]) == 2
 
 
@@ -79,6 +80,8 @@ def test_every_block_is_of_a_known_kind():
         kinds = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert set(kinds[::2]) <= {"python", "sh", "text"}, page
         assert set(kinds[1::2]) <= {""}, page
+        for kind in ("python", "sh", "text"):  # none is indented, where nothing would find it
+            assert kinds.count(kind) == len(pages.blocks(page, kind)), page
 
 
 def test_the_reference_has_every_public_name():

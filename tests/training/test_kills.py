@@ -42,7 +42,7 @@ def test_killed_and_resumed_gives_the_same_bits(tmp_path, kills):
             assert 0 <= report["reached"] - report["resumed"] <= INTERVAL
     expected = result(tmp_path / "undisturbed")
     folders = sorted(tmp_path.glob("killed-*"))
-    assert len(folders) >= kills // 10
+    assert len(folders) >= max(1, kills // 10)
     for folder in folders:
         assert result(folder) == expected
         assert [line["epoch"] for line in metrics_of(folder)] == [1, 2, 3, 4]
