@@ -53,9 +53,9 @@ def test_modes_are_the_callers(mode):
 def test_an_error_reaches_the_caller():
     def work(item):
         if item == 4:
-            raise ValueError("no")
+            raise ValueError("item 4 fails")
 
-    with pytest.raises(ValueError, match="no"):
+    with pytest.raises(ValueError, match="item 4 fails"):
         in_parallel(work, range(6))
     assert torch.get_num_threads() == 3
 

@@ -54,7 +54,7 @@ def test_a_ring_changes_nothing(name, monkeypatch):
 @pytest.mark.parametrize("name", ["photo", "by rows"])
 def test_memory_does_not_grow_with_the_longer_side(name):
     family, options = MODELS[name]
-    options |= {"context_places": False} if "context" in options else {}
+    options = options | ({"context_places": False} if "context" in options else {})
     sizes = []
     for height, width in ((100, 400), (100, 800)) if name == "photo" else ((400, 40), (800, 40)):
         model = prepare(family((3, height, width), levels=4, **options))
