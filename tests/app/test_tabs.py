@@ -126,7 +126,7 @@ def test_every_family_can_be_explained():
 def test_a_coarse_view_is_explained():
     model = pixelcnn.GatedPixelCNN((1, 8, 8), filters=4, layers=2, context=(4, 2))
     text = model_html(Served(name="model", model=model, card="", losses={}))
-    assert "It also sees at most 24 rows above, coarsely, at 1/4 and 1/2 of the resolution." in text
+    assert "It also sees rows further above, coarsely, at 1/4 and 1/2 of the resolution." in text
     assert "coarsely or not seen" in text
 
 

@@ -82,7 +82,7 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
         sees += " Attention lets it see all the others before it as well."
     if context:
         scales = " and ".join(f"1/{scale}" for scale in context)
-        sees += f" It also sees at most {6 * max(context)} rows above, coarsely, at {scales} of the resolution."
+        sees += f" It also sees rows further above, coarsely, at {scales} of the resolution."
     if wavefront.steps < h * w:
         draws = (
             f"Pixels in row <i>i</i> and column <i>j</i> with the same {slope} · <i>i</i> + <i>j</i> do not depend on "
