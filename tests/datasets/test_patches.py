@@ -226,7 +226,7 @@ def test_the_command(capsys):
     [
         (["mnist", "--patch", "8"], "patch must be left out for mnist"),
         (["photos", "--patch", "8", "--size", "8"], "patch must be None beside a size"),
-        (["photos", "--patch", "0"], "patch"),
+        (["photos", "--patch", "0"], "patch must be an integer in 1..65536, got 0"),
         (["photos", "--patch", "99"], "none of the 8 pictures of photos can be used; the first is 0.png: it is 9 x 11"),
         (["photos", "--patch", "30", "--strict"], "0.png of photos cannot be used: it is 9 x 11, smaller than a patch"),
         (["photos", "--patch", "8", "--held-out", "1e-6"], "photos has no validation pictures"),
