@@ -181,7 +181,7 @@ def mutations(images: Tensor, indices: Tensor, share: float, levels: int, seed: 
         images: uint8 levels (N, C, H, W).
         indices: The images' indices, int64 (N,), on the same device.
         share: The probability, up to 2^-32.
-        levels: 2..256, all equally probable up to 2^-24.
+        levels: 2..65,536, all equally probable up to a share of levels / 2^32.
         seed: 0..2**63-1.
         epoch: As for `binarised`.
 
