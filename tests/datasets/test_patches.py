@@ -13,7 +13,7 @@ from PIL import Image
 import pixelcnn
 from pixelcnn.cli import main
 from pixelcnn.config import DataConfig, GatedPixelCNNConfig, PixelCNNConfig, TrainConfig
-from pixelcnn.datasets import Patches, open_training, shrunk
+from pixelcnn.datasets import Patches, open_data, open_training, shrunk
 from pixelcnn.datasets.split import side_of
 
 SIZES = [(9, 11), (30, 8), (8, 8), (17, 25), (12, 40), (21, 9), (8, 19), (33, 16)]
@@ -244,6 +244,11 @@ def test_what_is_refused(options, named, capsys):
     np.save("array.npy", np.random.default_rng(0).integers(0, 3, (20, 4, 4), dtype=np.uint8))
     assert main(["train", *options, "--steps", "1", "--out", "run", "--device", "cpu"]) == 2
     assert named in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_they_are_for_training():
+    with pytest.raises(ValueError, match="patch must be None outside training, got 8"):
+        open_data("photos", 256, config=DataConfig(patch=8))
 
 
 def test_a_damaged_store_is_made_anew(tmp_path):

@@ -207,11 +207,13 @@ def open_data(
         UserWarning: If pictures are skipped, files or frames left out, or values of more than 8 bits cut.
 
     Raises:
-        ValueError: If the source or its split is unknown, bit_depth or layout do not apply to it, its data are refused,
-            or the split is empty.
+        ValueError: If the source or its split is unknown, bit_depth or layout do not apply to it, `config` has a patch,
+            the data are refused, or the split is empty.
         OSError: If a file cannot be read, or the cache cannot be written.
     """
     config = config or DataConfig()
+    if config.patch is not None:
+        raise ValueError(f"patch must be None outside training, got {config.patch}")
     levels = None if levels is None else checked_levels(levels)
     name, split = _parse(data)
     if name in (_MNIST, _DYNAMIC):
