@@ -97,7 +97,7 @@ def test_the_controls_follow_the_model(blocks, served):
     conditional = served[1].name
     on_model, on_class = (handlers(blocks, "draw")[name] for name in ("on_model", "on_class"))
     label, images, guidance, size, file = on_model(conditional, 12)
-    assert label["choices"] == ["any", "all, in columns", "0", "1", "2", "3", "4"]
+    assert [sent for _, sent in label["choices"]] == ["any", "all, in columns", "0", "1", "2", "3", "4"]
     assert label["visible"]
     assert (images["maximum"], images["value"]) == (9, 9)
     assert guidance["visible"] is False

@@ -113,18 +113,27 @@ def _errors_as_messages() -> Iterator[None]:
 # Controls.
 
 
-def choice(label: str, choices: Sequence[str], **options: Any) -> Any:
-    """A list to choose from, at first the first; hidden while there is only one choice."""
-    return gr.Dropdown(choices, value=choices[0], label=label, filterable=False, visible=len(choices) > 1, **options)
+def choice(label: str, choices: Sequence[str], served: Served | None = None, **options: Any) -> Any:
+    """A list to choose from, at first the first; hidden while there is only one choice.
+
+    Of a model's `class_choices` the names are shown, and the numbers sent.
+    """
+    shown = _named(choices, served)
+    return gr.Dropdown(shown, value=choices[0], label=label, filterable=False, visible=len(choices) > 1, **options)
 
 
-def new_choices(choices: Sequence[str]) -> Any:
+def new_choices(choices: Sequence[str], served: Served | None = None) -> Any:
     """The update of a `choice` to other choices."""
-    return gr.update(choices=choices, value=choices[0], visible=len(choices) > 1)
+    return gr.update(choices=_named(choices, served), value=choices[0], visible=len(choices) > 1)
+
+
+def _named(choices: Sequence[str], served: Served | None) -> list[tuple[str, str]]:
+    """Each choice as it is shown, and as it is sent."""
+    return [(served.class_name(int(each)) if served and each.isdecimal() else each, each) for each in choices]
 
 
 def class_choices(served: Served, *others: str) -> list[str]:
-    """The classes of a model to choose from: any, others, and each one."""
+    """The classes of a model to choose from: any, others, and each one by its number."""
     return [ANY, *others, *map(str, range(served.classes))] if served.classes else [ANY]
 
 

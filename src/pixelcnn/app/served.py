@@ -105,6 +105,11 @@ class Served:
         """The number of classes of a class-conditional model; 0 for any other."""
         return self.model.num_classes or 0
 
+    def class_name(self, k: int) -> str:
+        """What class k is called: its name, or its number if it has none."""
+        names = self.model.class_names
+        return str(k) if names is None else names[k]
+
     @cached_property
     def prepared(self) -> PreparedModel:
         """The model prepared for exact arithmetic.

@@ -97,7 +97,7 @@ def build(backend: parts.Backend) -> None:
         return (
             _first_image(served),
             gr.update(visible=served.has_digits),
-            parts.new_choices(parts.class_choices(served)),
+            parts.new_choices(parts.class_choices(served), served),
             parts.up_to(min(_MAX_DRAWS, most), _MAX_DRAWS),
             parts.up_to(most, particles),
         )
@@ -121,7 +121,7 @@ def build(backend: parts.Backend) -> None:
             pictures = gr.HTML("")
             with gr.Row():
                 model = parts.choice("Model", list(models))
-                label = parts.choice("Class", parts.class_choices(first))
+                label = parts.choice("Class", parts.class_choices(first), first)
             with gr.Row():
                 start = min(_MAX_DRAWS, most)
                 n = gr.Slider(1, start, value=start, step=1, label="Completions", min_width=200)

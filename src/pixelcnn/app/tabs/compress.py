@@ -74,7 +74,7 @@ def build(backend: parts.Backend) -> None:
         kinds, most = _kinds(models[name]), max_images(models[name], limits)
         kind = kind if kind in kinds else kinds[0]
         number, seed, slider, files = on_kind(kind)
-        label = parts.new_choices(_choices(models[name]))
+        label = parts.new_choices(_choices(models[name]), models[name])
         return label, gr.update(choices=kinds, value=kind), number, seed, {**parts.up_to(most, n), **slider}, files
 
     kinds, most = _kinds(first), max_images(first, limits)
@@ -92,7 +92,9 @@ def build(backend: parts.Backend) -> None:
             n = gr.Slider(1, most, value=min(_IMAGES, most), step=1, label="How many", visible=shown_n)
             field = picture_field("Pictures", limits, several=True, size=_SIZE.format(limits.coded))
             files = gr.HTML(None, **field, visible=shown_files)
-            label = parts.choice("Class", _choices(first), info="is given to the model, and stored in the stream")
+            label = parts.choice(
+                "Class", _choices(first), first, info="is given to the model, and stored in the stream"
+            )
     gr.HTML('<h3 class="px-heading px-after">Decode</h3>')
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
@@ -241,7 +243,7 @@ def decoded_html(result: Decompressed, digest: str | None) -> str:
         ("stream", f"{result.bytes:,} bytes, {result.bytes / n:,.1f} per image"),
     ]
     if result.labels is not None:
-        listed = ", ".join(map(str, result.labels[:_MAX_LISTED].tolist()))
+        listed = html.escape(", ".join(map(served.class_name, result.labels[:_MAX_LISTED].tolist())))
         rows.append(("classes", listed + ", …" * (len(result.labels) > _MAX_LISTED)))
     rows.append(("SHA-256 of the levels", f"<code>{own_digest}</code>"))
     table = parts.table(

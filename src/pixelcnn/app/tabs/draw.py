@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ def build(backend: parts.Backend) -> None:
     def on_model(name: str, images: float) -> tuple[Any, ...]:
         served = models[name]
         return (
-            parts.new_choices(_choices(served)),
+            parts.new_choices(_choices(served), served),
             parts.up_to(limits.images_of(served), images),
             gr.update(visible=False, value=1.0),
             parts.new_choices(_sizes(served)),
@@ -83,7 +84,7 @@ def build(backend: parts.Backend) -> None:
                 go = gr.Button("Draw", variant="primary", min_width=120)
                 stop = gr.Button("Stop", min_width=120)
             model = parts.choice("Model", list(models))
-            label = parts.choice("Class", _choices(first))
+            label = parts.choice("Class", _choices(first), first)
             images = gr.Slider(1, most, value=min(_IMAGES, most), step=1, label="Images")
             temperature = gr.Slider(
                 0.1,
@@ -167,7 +168,7 @@ def snapshot_html(served: Served, request: Request, snapshot: Snapshot, *, repla
         url = parts.data_url(_animation(frames))
         moving = f'<source media="(prefers-reduced-motion: no-preference)" srcset="{url}">'
     if len(request.classes) > 1 and columns <= _MAX_HEADS:
-        heads = "".join(f"<span>{k}</span>" for k in request.classes[:columns])
+        heads = "".join(f"<span>{html.escape(served.class_name(k))}</span>" for k in request.classes[:columns])
         heads = f'<div class="px-heads" aria-hidden="true">{heads}</div>'
     picture = f'<div class="px-picture">{heads}<picture>{moving}{parts.img(frames[-1], alt)}</picture></div>'
     if not snapshot.finished:

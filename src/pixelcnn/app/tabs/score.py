@@ -5,6 +5,7 @@ An image is a digit of MNIST's test set, a file, or drawn by hand.
 
 from __future__ import annotations
 
+import html
 import math
 import random
 from functools import cache
@@ -70,7 +71,7 @@ def build(backend: parts.Backend) -> None:
     def on_model(name: str, kind: str) -> tuple[Any, ...]:
         kinds = _kinds(models[name])
         kind = kind if kind in kinds else kinds[0]
-        label = parts.new_choices(parts.class_choices(models[name]))
+        label = parts.new_choices(parts.class_choices(models[name]), models[name])
         return label, gr.update(choices=kinds, value=kind), *on_kind(kind)
 
     kinds = _kinds(first)
@@ -80,7 +81,7 @@ def build(backend: parts.Backend) -> None:
         with gr.Column(scale=2, min_width=300):
             go = gr.Button("Score", variant="primary")
             model = parts.choice("Model", list(models))
-            label = parts.choice("Class", parts.class_choices(first))
+            label = parts.choice("Class", parts.class_choices(first), first)
             kind = gr.Radio(kinds, value=kinds[0], label="Image")
             with gr.Row(elem_classes="px-seed", visible=parts.visible(kinds[0] == _DIGIT)) as digits:
                 number = parts.test_image_number("Test image", min_width=140)
@@ -115,7 +116,7 @@ def score_html(served: Served, image: Tensor, label: int | None, title: str) -> 
     scores = score(model, images, labels, method="complexity")
     nats = -scores.log_prob.item()
     bits = nats / math.log(2)
-    given = "" if label is None else f", given class {label}"
+    given = "" if label is None else f", given class {served.class_name(label)}"
     alt = f"the image as {served.name} sees it"
     if isinstance(model, MixtureModel):  # its factors have no order in common
         picture = encoded(grid(images, model.levels, side=340))
@@ -131,7 +132,7 @@ def score_html(served: Served, image: Tensor, label: int | None, title: str) -> 
     ]
     return (
         f'<div class="px-surprise">{parts.img(picture, alt)}</div>'
-        + parts.status(f"<strong>{bits:.1f} bits</strong>{given}{compared}")
+        + parts.status(f"<strong>{bits:.1f} bits</strong>{html.escape(given)}{compared}")
         + parts.table(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
         + (_classes(served, images) if 0 < served.classes <= _MAX_CLASSES else "")
     )
@@ -144,7 +145,8 @@ def _classes(served: Served, images: Tensor) -> str:
     if len(posterior) <= _MAX_LISTED:
         listed = listed.sort().values
     rows = (
-        f'<tr><th scope="row">{k}</th><td>{parts.bar(posterior[k].item())}</td><td>{posterior[k]:.1%}</td></tr>'
+        f'<tr><th scope="row">{html.escape(served.class_name(k))}</th><td>{parts.bar(posterior[k].item())}</td>'
+        f"<td>{posterior[k]:.1%}</td></tr>"
         for k in listed.tolist()
     )
     return f'<h3 class="px-heading px-after">Class, by Bayes\' rule</h3>{parts.table(rows, (), " px-classes")}'
