@@ -237,6 +237,36 @@ def test_what_is_shown(served):
     assert len(pictures(result_html(served[0], given, single, 0)[0])) == 2
 
 
+def test_images_that_do_not_fit_into_a_message_are_said_to():
+    import gradio as gr
+
+    limits = Limits(body=4096 + 1100)
+    for shape, most in (((1, 12, 25), 300), ((3, 11, 11), 122)):
+        fits, larger = (
+            Served(
+                name=f"<i>{rows}</i>",
+                model=pixelcnn.PixelCNN((shape[0], rows, shape[2]), filters=6, blocks=1),
+                card="",
+                losses={},
+            )
+            for rows in (shape[1], shape[1] + 1)
+        )
+        assert len(to_editor(fits)) < limits.body - 3800  # there is room for the rest of the message
+        events = handlers(built([fits, larger], limits, tabs=(tab,)), "complete")
+        note, editor, *_ = events["on_model"](fits.name, 1)
+        assert (note["visible"], editor["visible"], bool(editor["value"])) == (False, True, True)
+        note, editor, *_ = events["on_model"](larger.name, 1)
+        assert (note["visible"], editor["visible"], editor["value"]) == (True, "hidden", "")
+        assert "<i>" not in note["value"]
+        said = f"completes at most {most} pixels of {shape[0]} channel"
+        assert said in note["value"]
+        assert "use pixelcnn complete" in note["value"]
+        with pytest.raises(gr.Error, match=said):
+            asyncio.run(events["on_complete"](larger.name, "", "any", 1, 1, 0))
+        first = built([larger], limits, tabs=(tab,)).blocks.values()
+        assert [block.visible for block in first if isinstance(block, gr.HTML) and said in str(block.value)] == [True]
+
+
 def test_the_tab_turns_errors_into_messages(served):
     import gradio as gr
 
@@ -262,8 +292,9 @@ def test_the_tab_turns_errors_into_messages(served):
     for data in ({}, None):
         with pytest.raises(gr.Error, match="the file is missing"):
             asyncio.run(events["on_upload"]("mnist-seed", gr.EventData(None, data)))
-    editor, another, label, n, particles = events["on_model"](served[1].name, 300)
-    assert not from_editor(served[1], editor).image.any()
+    note, editor, another, label, n, particles = events["on_model"](served[1].name, 300)
+    assert (note["visible"], editor["visible"]) == (False, True)
+    assert not from_editor(served[1], editor["value"]).image.any()
     assert (another["visible"], label["visible"], n["value"]) == (False, True, 8)
     assert (particles["maximum"], particles["value"]) == (256, 256)
     assert from_editor(served[0], events["on_digit"]("mnist-seed")).image.any()

@@ -13,6 +13,7 @@ let state, height, width, image, hidden, scale;
 let tool = "hide", cursor = null, last = null;
 
 function open() {
+  if (!props.value) return; // the model's images are too large, which the tab says
   const before = state, mask = hidden;
   state = JSON.parse(props.value);
   [, height, width] = state.shape;

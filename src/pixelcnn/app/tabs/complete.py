@@ -33,7 +33,7 @@ from pixelcnn.images import completion_panel, encoded, hidden, shades, to_pil
 from pixelcnn.levels import level_dtype
 from pixelcnn.models import MixtureModel
 
-__all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "result_html", "to_editor"]
+__all__ = ["TITLE", "Edited", "Result", "build", "complete", "from_editor", "result_html", "to_editor", "too_large"]
 
 TITLE = "Complete"
 ORDER = 2
@@ -41,7 +41,7 @@ ORDER = 2
 _MAX_DRAWS = 8
 _PARTICLES = 128  # at first
 _FIRST_DIGIT = 4  # in the test set: a 4 that might be a 9
-_RESERVE = 2**12  # bytes for what else is in the message of a picture
+_RESERVE = 2**12  # bytes for what else is in the message of a picture or of the editor's string
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,8 @@ def build(backend: parts.Backend) -> None:
     @backend.task
     def on_complete(name: str, text: str, label: str, n: float, particles: float, seed: float) -> tuple[str, str]:
         served = models[name]
+        if wrong := too_large(served, limits):
+            raise ValueError(wrong)
         edited = from_editor(served, text)
         draws, of = parts.whole("number of completions", n), parts.whole("number of particles", particles)
         number = parts.whole("seed", seed)
@@ -95,7 +97,8 @@ def build(backend: parts.Backend) -> None:
         served = models[name]
         most = limits.particles_of(served)
         return (
-            _first_image(served),
+            gr.update(**_note(served, limits)),
+            gr.update(**_editor(served, limits)),
             gr.update(visible=served.has_digits),
             parts.new_choices(parts.class_choices(served), served),
             parts.up_to(min(_MAX_DRAWS, most), _MAX_DRAWS),
@@ -109,10 +112,11 @@ def build(backend: parts.Backend) -> None:
     most = limits.particles_of(first)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
+            note = gr.HTML(**_note(first, limits))
             editor = gr.HTML(
-                _first_image(first),
                 html_template=parts.asset("editor.html", MAX_BYTES=max_bytes(limits, _RESERVE)),
                 js_on_load=parts.asset("editor.js"),
+                **_editor(first, limits),
             )
             another = gr.Button("Another digit", visible=first.has_digits)
         with gr.Column(scale=3, min_width=320):
@@ -130,14 +134,35 @@ def build(backend: parts.Backend) -> None:
 
     asked = [model, editor, label, n, particles, seed]
     work = {**parts.WORK, "show_progress_on": status}
-    model.change(on_model, [model, particles], [editor, another, label, n, particles], **parts.QUICK)
+    model.change(on_model, [model, particles], [note, editor, another, label, n, particles], **parts.QUICK)
     another.click(on_digit, model, editor, **parts.QUICK)
     editor.upload(on_upload, model, editor, **work)
     gr.on([go.click, seed.submit], on_complete, asked, [pictures, status], **work)
 
 
-def _first_image(served: Served) -> str:
-    return to_editor(served, served.digits(_FIRST_DIGIT)[0] if served.has_digits else None)
+def _note(served: Served, limits: Limits) -> dict[str, Any]:
+    """Options of the note above the editor."""
+    words = too_large(served, limits)
+    return {"value": parts.status(html.escape(words)), "visible": bool(words)}
+
+
+def _editor(served: Served, limits: Limits) -> dict[str, Any]:
+    """Options of the editor: its first image, or none where it would be too large."""
+    fits = not too_large(served, limits)
+    image = served.digits(_FIRST_DIGIT)[0] if served.has_digits else None
+    return {"value": to_editor(served, image) if fits else "", "visible": parts.visible(fits)}
+
+
+def too_large(served: Served, limits: Limits) -> str:
+    """What to say if the editor's string of an image would not fit into a message; empty if it does."""
+    c, h, w = served.model.image_shape
+    most = (limits.body - _RESERVE) * 3 // (8 * c + 3)  # a pixel is c levels of 8/3 letters, and a letter of the mask
+    if h * w <= most:
+        return ""
+    return (
+        f"{served.name} draws images of {h} x {w} pixels, and this page completes at most {most:,} pixels of "
+        f"{parts.count(c, 'channel')}: use pixelcnn complete"
+    )
 
 
 def to_editor(served: Served, image: Tensor | None = None) -> str:
