@@ -74,6 +74,7 @@ def test_digits_and_back(visit, size, scheme):
     page.get_by_role("button", name="Decode what was compressed").click()
     expect(page.get_by_text("equal to the original: yes")).to_be_visible()
     expect(page.get_by_alt_text("16 images decoded by mnist-seed")).to_be_visible()
+    expect(page.get_by_role("cell", name="mnist-seed", exact=True)).to_have_css("text-align", "left")
     assert fits(page)
 
     page.get_by_label("First test image").fill("77")
