@@ -94,6 +94,14 @@ def test_turned_pictures_keep_their_own_size():
         assert np.array_equal(as_image(served, content, LIMITS, own_size=True)[0], np.rot90(pixels, -1))
 
 
+def test_a_line_of_pixels_is_made_smaller_too():
+    model = pixelcnn.PhotoPixelCNN(filters=4, blocks=1, mixtures=2)
+    photo = Served(name="photo", model=model, card="", losses={})
+    for size, smaller in (((9000, 1), (1, 700)), ((1, 9000), (700, 1)), ((9000, 5), (1, 700)), ((300, 100), (15, 45))):
+        image = as_image(photo, file(Image.new("RGB", size)), Limits(coded=700), own_size=True)
+        assert image.shape[1:] == smaller
+
+
 UNREADABLE = "the file cannot be read as a picture: choose PNG, JPEG, WebP, TIFF or GIF"
 
 

@@ -173,4 +173,5 @@ def _own_size(picture: Image.Image, most: int) -> tuple[int, int]:
     if picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
         width, height = height, width
     scale = min(1.0, math.sqrt(most / (width * height)))
-    return max(1, int(height * scale)), max(1, int(width * scale))
+    height = max(1, min(int(height * scale), most))
+    return height, max(1, min(int(width * scale), most // height))  # a side of 1 may not be smaller
