@@ -128,6 +128,7 @@ def test_the_guard_ends_messages():
         (["--images", "5000"], "images must be an integer in 1..1024, got 5000"),
         (["--concurrency", "0"], "concurrency must be an integer in 1..1024, got 0"),
         (["--host", "no such host"], "host must be an address of this machine, got 'no such host'"),
+        (["--host", "a..b"], "host must be an address of this machine, got 'a..b'"),
         (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1, port 7860: cannot assign requested address"),
         (["--port", "TAKEN"], "cannot listen on 127.0.0.1, port TAKEN: address already in use"),
         (["--port", "70000"], "--port must be in 0..65535, got 70000"),

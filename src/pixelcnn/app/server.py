@@ -176,7 +176,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket that is bound before the page is built, so that a taken port is reported at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # the second of labels that no host name has
         raise ValueError(f"host must be an address of this machine, got {host!r}") from None
     with socket.socket(family, kind, protocol) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
