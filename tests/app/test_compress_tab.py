@@ -286,6 +286,8 @@ def test_photographs_in_their_own_size():
     assert "1 of 3 × 15 × 45" in words(asyncio.run(functions["on_decode"](sent(stream_of(text)))))
     with pytest.raises(gr.Error, match="must have one size"):
         compress((30, 21), (21, 30))
+    with pytest.raises(ValueError, match=r"^the number of images of 210 x 210 pixels must be in 1\.\.1, got 2$"):
+        compressed(photo, torch.zeros(2, 3, 210, 210, dtype=torch.uint8), None, LIMITS)
     larger = pixelcnn.compress(model.resized((40, 40)), torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
     with pytest.raises(gr.Error, match="images have 1,600 pixels, and this page decodes at most 700"):
         asyncio.run(functions["on_decode"](sent(larger)))

@@ -73,8 +73,9 @@ def compressed(served: Served, images: Tensor, labels: Tensor | None, limits: Li
     Raises:
         ValueError: If they are too many, or the model cannot be prepared.
     """
-    served = served.of_size(*images.shape[2:]) if served.keeps_sizes else served
-    whole("number of images", len(images), 1, max_images(served, limits))
+    height, width = images.shape[2:]
+    served = served.of_size(height, width) if served.keeps_sizes else served
+    whole(f"number of images of {height} x {width} pixels", len(images), 1, max_images(served, limits))
     model = served.prepared
     begun = time.monotonic()
     data = pixelcnn.compress(model, images, labels)
