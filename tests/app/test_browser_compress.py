@@ -125,7 +125,7 @@ def test_files_and_streams_of_ones_own(visit, size, scheme):
     foreign = pixelcnn.compress(pixelcnn.PixelCNN((1, 5, 5), filters=4, blocks=1), torch.zeros(1, 1, 5, 5).byte())
     decode(foreign, f"the stream is of a model that is not served here: it needs {foreign[6:22].hex()}")
     many = pixelcnn.compress(pixelcnn.load("mnist-seed"), images.repeat(30, 1, 1, 1))
-    decode(many, "the stream has 90 images, and this page decodes at most 64: use Python")
+    decode(many, "the stream has 90 images, and this page decodes at most 64: use pixelcnn decompress")
 
 
 def test_draws_and_classes(visit):

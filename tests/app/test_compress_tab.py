@@ -202,12 +202,12 @@ def test_wrong_streams(served):
         (joined([data, data]), "the file joins 2 streams, and this page decodes one: use pixelcnn decompress"),
         (
             pixelcnn.compress(served[0].model.resized((6, 5)), torch.zeros(1, 1, 6, 5, dtype=torch.uint8)),
-            "the stream's images are 6 x 5, and those of mnist-seed here 28 x 28",
+            "the stream's images are 6 x 5, and those of mnist-seed here 28 x 28: use pixelcnn decompress",
         ),
         (patched(data, 30, (10_000).to_bytes(8, "little")), "the stream ends before chunk 1 of 8"),
         (
             patched(data, 30, (1000).to_bytes(8, "little")),
-            "the stream has 1,000 images, and this page decodes at most 64",
+            "the stream has 1,000 images, and this page decodes at most 64: use pixelcnn decompress",
         ),
         (patched(data, 30, (19).to_bytes(8, "little")), "chunk 0 is damaged"),
         (patched(data, 44, bytes(8)), "the images are not those that were compressed"),
@@ -289,7 +289,9 @@ def test_photographs_in_their_own_size():
     with pytest.raises(ValueError, match=r"^the number of images of 210 x 210 pixels must be in 1\.\.1, got 2$"):
         compressed(photo, torch.zeros(2, 3, 210, 210, dtype=torch.uint8), None, LIMITS)
     larger = pixelcnn.compress(model.resized((40, 40)), torch.zeros(1, 3, 40, 40, dtype=torch.uint8))
-    with pytest.raises(gr.Error, match="images have 1,600 pixels, and this page decodes at most 700"):
+    with pytest.raises(
+        gr.Error, match="images have 1,600 pixels, and this page decodes at most 700: use pixelcnn decompress"
+    ):
         asyncio.run(functions["on_decode"](sent(larger)))
 
 

@@ -112,7 +112,9 @@ def decompressed(models: Iterable[Served], data: bytes, limits: Limits) -> Decom
     served = _named_by(header, models, limits)
     model, most = served.prepared, max_images(served, limits)
     if header.count > most:
-        raise StreamError(f"the stream has {header.count:,} images, and this page decodes at most {most}: use Python")
+        raise StreamError(
+            f"the stream has {header.count:,} images, and this page decodes at most {most}: use pixelcnn decompress"
+        )
     together = min(header.count, header.per_group)
     if together > 1 and together * cache_bytes(model.model) > limits.memory:
         raise StreamError(f"the stream has groups of {together} images, which need more memory than this page may use")
@@ -133,12 +135,12 @@ def _named_by(header: Header, models: Iterable[Served], limits: Limits) -> Serve
         if not own and not served.keeps_sizes:
             raise StreamError(
                 f"the stream's images are {height} x {width}, and those of {served.name} here "
-                f"{' x '.join(map(str, served.model.image_shape[1:]))}: use Python"
+                f"{' x '.join(map(str, served.model.image_shape[1:]))}: use pixelcnn decompress"
             )
         if not own and height * width > limits.coded:
             raise StreamError(
                 f"the stream's images have {height * width:,} pixels, and this page decodes at most {limits.coded:,}: "
-                "use Python"
+                "use pixelcnn decompress"
             )
         return served if own else served.of_size(height, width)
     raise StreamError(f"the stream is of a model that is not served here: it needs {header.identity.hex()}")
