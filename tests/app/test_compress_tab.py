@@ -295,6 +295,17 @@ def test_photographs_in_their_own_size():
         asyncio.run(functions["on_decode"](sent(larger)))
 
 
+def test_the_most_probable_class_of_a_picture_in_its_own_size():
+    model = pixelcnn.GatedPixelCNN((3, 8, 8), levels=4, filters=6, layers=2, num_classes=3)
+    colour = Served(name="colour", model=model, card="", losses={})
+    functions = handlers(built([colour], LIMITS), "compress")
+    files = sent(file(Image.effect_noise((12, 9), 30).convert("RGB")))
+    text, _ = asyncio.run(functions["on_compress"]("colour", "the most probable", FILES, 0, 0, 1, files))
+    resized = model.resized((9, 12))
+    images, labels = decompress_with_labels(resized, stream_of(text))
+    assert torch.equal(labels, resized.classify(images).argmax(1))
+
+
 NO_PICTURE = sent(b"no picture")
 
 

@@ -168,7 +168,8 @@ def _labels(served: Served, label: str, images: Tensor) -> Tensor | None:
     if label == parts.ANY:
         return None
     if label == _PROBABLE:
-        return served.model.classify(images.to(served.model.device)).argmax(1).cpu()
+        model = served.of_size(*images.shape[2:]).model
+        return model.classify(images.to(model.device)).argmax(1).cpu()
     return torch.full((len(images),), int(label))
 
 
