@@ -75,6 +75,8 @@ def functions(served):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((None, "any", "a digit of MNIST", 0, None, None), "the model must be one of mnist-seed, "),
+        ((["mnist-seed"], "any", "a digit of MNIST", 0, None, None), "the model must be one of mnist-seed, "),
         (("mnist-seed", "3", "a digit of MNIST", 0, None, None), "the class must be one of any, got 3"),
         (
             ("mnist-seed", "any", "a digit of MNIST", None, None, None),

@@ -78,6 +78,15 @@ class Backend:
         self.limits = limits
         self._threads = ThreadPoolExecutor(limits.concurrency, "app")  # few, for each keeps memory for its next job
 
+    def served(self, name: str) -> Served:
+        """The model of this name.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        check_choice("model", name, list(self.models))
+        return self.models[name]
+
     def task(self, job: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         """An event handler that runs a job on one of the threads; a ValueError becomes a message to the visitor."""
 

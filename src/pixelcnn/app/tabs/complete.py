@@ -79,7 +79,7 @@ def build(backend: parts.Backend) -> None:
 
     @backend.task
     def on_complete(name: str, text: str, label: str, n: float, particles: float, seed: float) -> tuple[str, str]:
-        served = models[name]
+        served = backend.served(name)
         if wrong := too_large(served, limits):
             raise ValueError(wrong)
         edited = from_editor(served, text)
@@ -90,8 +90,9 @@ def build(backend: parts.Backend) -> None:
 
     @backend.task
     def on_upload(name: str, event: gr.EventData) -> str:
+        served = backend.served(name)
         content = event._data.get("content") if isinstance(event._data, dict) else None
-        return to_editor(models[name], as_image(models[name], from_base64("file", content), limits))
+        return to_editor(served, as_image(served, from_base64("file", content), limits))
 
     def on_model(name: str, particles: float) -> tuple[Any, ...]:
         served = models[name]

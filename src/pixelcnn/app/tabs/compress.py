@@ -48,7 +48,7 @@ def build(backend: parts.Backend) -> None:
     def on_compress(
         name: str, label: str, kind: str, number: float, seed: float, n: float, files: str | None
     ) -> tuple[str, str]:
-        served = models[name]
+        served = backend.served(name)
         images = _images(served, label, kind, number, seed, n, files, limits)
         result = compressed(served, images, _labels(served, label, images), limits)
         return stream_html(served, result), browser_copy(result, limits)

@@ -50,7 +50,7 @@ def build(backend: parts.Backend) -> None:
         size: str = _NO_MAP,
         file: str | None = None,
     ) -> Iterator[tuple[str, str]]:
-        served = models[name]
+        served = backend.served(name)
         request = _request(served, label, images, temperature, guidance, seed)
         if served.map_scales and file:
             parts.check_choice("size of the map", size, _sizes(served))

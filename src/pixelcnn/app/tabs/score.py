@@ -52,7 +52,7 @@ def build(backend: parts.Backend) -> None:
 
     @backend.task
     def on_score(name: str, label: str, kind: str, number: float | None, file: str | None, drawing: str | None) -> str:
-        served = models[name]
+        served = backend.served(name)
         parts.check_choice("source of the image", kind, _kinds(served))
         class_ = parts.class_of(served, label)
         if kind == _DIGIT:
