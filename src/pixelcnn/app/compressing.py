@@ -33,7 +33,7 @@ class Compressed:
     """A stream, and the sizes it compares with."""
 
     images: Tensor
-    """uint8 levels (N, C, H, W)."""
+    """Levels (N, C, H, W)."""
     data: bytes
     overhead: int
     """Bytes of header, lengths and checksums, which hardly grow with the number of images."""
@@ -50,7 +50,7 @@ class Decompressed:
     served: Served
     """The model that the stream names."""
     images: Tensor
-    """uint8 levels (N, C, H, W)."""
+    """Levels (N, C, H, W)."""
     labels: Tensor | None
     """Classes, int64 (N,), if the stream has them."""
     bytes: int
@@ -66,7 +66,7 @@ def max_images(served: Served, limits: Limits) -> int:
 
 
 def compressed(served: Served, images: Tensor, labels: Tensor | None, limits: Limits) -> Compressed:
-    """Compresses uint8 levels (N, C, H, W), of any size if the model `keeps_sizes`.
+    """Compresses levels (N, C, H, W), of any size if the model `keeps_sizes`.
 
     With their classes, int64 (N,), if these are to be coded too.
 

@@ -51,7 +51,7 @@ class Snapshot:
     """A drawing after some steps."""
 
     canvas: Tensor
-    """uint8 levels (N, C, H, W) on the CPU; pixels not drawn yet are 0."""
+    """Levels (N, C, H, W) on the CPU; pixels not drawn yet are 0."""
     step: int
     steps: int
     seconds: float

@@ -62,7 +62,7 @@ class Limits:
     pixels: int = 2**24
     """Pixels of a visitor's picture."""
     coded: int = 2**18
-    """Pixels of pictures that are compressed in their own size, together; a larger picture is made smaller."""
+    """Pixels of a picture that is compressed in its own size; a larger one is made smaller."""
 
     def __post_init__(self) -> None:
         for name in ("images", "particles", "queue", "concurrency"):

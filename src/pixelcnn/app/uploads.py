@@ -125,7 +125,7 @@ def as_map(served: Served, content: bytes, scale: int, limits: Limits) -> Tensor
     """A picture as a map that the model's images are conditioned on, scaled and cropped as by `as_image`.
 
     Args:
-        served: A model that `takes_map`.
+        served: A model that has `map_scales`.
         content: The file.
         scale: How many times the map's sides go into the image's, of `Served.map_scales`.
         limits: Bounds the picture's pixels.

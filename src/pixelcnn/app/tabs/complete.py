@@ -69,7 +69,7 @@ class Result:
 
     @property
     def draws(self) -> Tensor:
-        """uint8 levels (n, C, H, W)."""
+        """Levels (n, C, H, W)."""
         return self.completion.images[0].cpu()
 
 

@@ -135,7 +135,7 @@ def _choices(served: Served) -> list[str]:
 def _images(
     served: Served, label: str, kind: str, number: float, seed: float, n: float, files: object, limits: Limits
 ) -> Tensor:
-    """The images that the controls describe: uint8 levels (N, C, H, W).
+    """The images that the controls describe: levels (N, C, H, W).
 
     Raises:
         ValueError: If a control's value is invalid, or a file is no picture.
