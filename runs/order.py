@@ -17,6 +17,7 @@ import pixelcnn
 from pixelcnn.config import PRESETS
 from pixelcnn.datasets import drawn_mnist, mnist
 from pixelcnn.orders import rearranged
+from pixelcnn.processes import exit_code
 
 
 def main(folder: str, order: str, init: str, rate: float, label_dropout: float, minutes: float) -> None:
@@ -47,4 +48,8 @@ def main(folder: str, order: str, init: str, rate: float, label_dropout: float, 
 if __name__ == "__main__":
     if len(sys.argv) != 7:
         raise SystemExit(__doc__)
-    main(*sys.argv[1:4], *map(float, sys.argv[4:]))
+    try:
+        main(*sys.argv[1:4], *map(float, sys.argv[4:]))
+    except KeyboardInterrupt as stop:  # Ctrl-C, or SIGTERM in training, with a checkpoint
+        print(str(stop) or "stopped", file=sys.stderr)
+        sys.exit(exit_code(stop))

@@ -3,14 +3,18 @@
 import dataclasses
 import math
 import os
+import runpy
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 import pixelcnn
+from pixelcnn import datasets
 from pixelcnn.cli import main
 from pixelcnn.cli.train import Train
+from pixelcnn.training import Interrupted
 from pixelcnn.training import run as loop
 from pixelcnn.training.checkpoint import load_checkpoint
 from pixelcnn.training.step import Stepper
@@ -57,6 +61,22 @@ def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys
     run(out, data="stripes")
     run(tmp_path / "undisturbed", data="stripes")
     assert result(out) == result(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_script_of_runs_that_is_stopped_ends_with_one_line(monkeypatch, capsys, number, code):
+    def stopped(*_arguments, **_options):
+        raise Interrupted("stopped at step 8", number)
+
+    script = Path(__file__).parent.parent.parent / "runs" / "order.py"
+    monkeypatch.setattr(pixelcnn, "train", stopped)
+    monkeypatch.setattr(sys, "argv", [str(script), "folder", "left-up", "mnist", "2e-3", "0.1", "1"])
+    monkeypatch.setattr(datasets, "mnist", lambda *_: (stripes(2), None))
+    monkeypatch.setattr(datasets, "drawn_mnist", lambda *_: (stripes(2), None))
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(script), run_name="__main__")
+    assert stop.value.code == code
+    assert capsys.readouterr().err == "stopped at step 8\n"
 
 
 def test_only_the_second_ctrl_c_ends_a_run_at_once(tmp_path, monkeypatch):
