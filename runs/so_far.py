@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from pixelcnn.config import from_dict
-from pixelcnn.models import model_of
+from pixelcnn.models import OrderEnsemble, model_of
+from pixelcnn.orders import ORDERS
 from pixelcnn.training import report
 from pixelcnn.training.checkpoint import load_newest
 from pixelcnn.training.record import RunRecord
@@ -27,6 +28,9 @@ def main(run: Path, folder: Path) -> None:
     model = model_of(record.train.model)
     kind = "model." if record.train.ema is None else "ema."
     model.load_state_dict({name[len(kind) :]: value for name, value in tensors.items() if name.startswith(kind)})
+    orders = ORDERS[: record.train.orders]
+    if len(orders) > 1:
+        model = OrderEnsemble([model] * len(orders), orders, order_conditioned=True)
     card = report.card(model.eval(), record, state.metrics, state.metrics[-1], "cpu")
     length = f"of {state.planned_steps:,}" if state.planned_steps else "of its recipe"
     card = card.replace(
