@@ -59,7 +59,7 @@ def test_salvage(models, tmp_path, capsys):
     assert not (tmp_path / "back").exists()
     again = ["decompress", models / "binary", tmp_path / "s.pxcn", "--out", tmp_path / "back", "--salvage"]
     code, out, err = run(capsys, *again)
-    assert code == 0
+    assert code == 1
     assert "chunk 1 is damaged" in err
     assert "chunk 4 is damaged" in err
     assert "1 of 4 images of x.npy" in err
@@ -79,24 +79,29 @@ def test_salvage_of_what_ends_early(models, tmp_path, capsys):
     assert run(capsys, "compress", models / "binary", *files[:6], "--out", one, "--chunk", "2")[0] == 0
     assert run(capsys, "compress", models / "binary", *files, "--out", joined, "--chunk", "2")[0] == 0
     whole = one.read_bytes()
+    arguments = "decompress", models / "binary", one, "--out", tmp_path / "all", "--salvage"
+    code, out, _ = run(capsys, *arguments)
+    assert (code, "lost" in out) == (0, False)
     _, spans = unpack(whole)
     length = bytearray(whole)
     length[spans[1][0] - 6] = 1
     header = bytearray(joined.read_bytes())
     header[-len(separated(bytes(header))[2]) + 20] ^= 1
-    for k, (data, kept, said) in enumerate([
-        (whole[:-3], 4, "the stream ends within chunk 2 of 3"), (whole[: spans[0][0] + 3], 0, "nothing of the stream"),
-        (bytes(length), 2, "the stream ends within chunk 1 of 3"),
-        (joined.read_bytes()[:-3], 8, "the stream ends within chunk 0 of 1"),
-        (joined.read_bytes()[:-90], 8, "stream 3 of 3 of"), (bytes(header), 8, "the header is damaged"),
+    for k, (data, kept, lost, said) in enumerate([
+        (whole[:-3], 4, "2 images", "the stream ends within chunk 2 of 3"),
+        (whole[: spans[0][0] + 3], 0, "", "nothing of the stream"),
+        (bytes(length), 2, "4 images", "the stream ends within chunk 1 of 3"),
+        (joined.read_bytes()[:-3], 8, "1 images", "the stream ends within chunk 0 of 1"),
+        (joined.read_bytes()[:-90], 8, "1 streams", "stream 3 of 3 of"),
+        (bytes(header), 8, "1 streams", "the header is damaged"),
     ]):  # fmt: skip
         (tmp_path / "cut.pxcn").write_bytes(data)
         arguments = "decompress", models / "binary", tmp_path / "cut.pxcn", "--out", tmp_path / f"out{k}"
         assert run(capsys, *arguments)[0] == 2
         code, out, err = run(capsys, *arguments, "--salvage")
-        assert (code, said in err) == (0 if kept else 2, True), err
+        assert (code, said in err) == (1 if kept else 2, True), err
         assert [path.name for path in sorted(tmp_path.glob(f"out{k}/*"))] == [f"{k}.png" for k in range(kept)]
-        assert not kept or out.startswith(f"{kept} images in {kept} files")
+        assert not kept or out.startswith(f"{kept} images in {kept} files, {lost} lost, ")
 
 
 def test_what_cannot_be_decompressed(models, tmp_path, capsys):

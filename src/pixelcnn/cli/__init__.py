@@ -46,9 +46,9 @@ With any command, `--import MODULE` first imports a module that registers models
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code.
 
-    0; 1 if `verify` finds a fault; 2 for wrong input, a full disk or a run that diverged; 130 after Ctrl-C; 143 after
-    SIGTERM stopped a training run, which has saved. If several processes share a job, one prints the results, and one
-    reports an error.
+    0; 1 if `verify` finds a fault, or if something was lost to `decompress --salvage`; 2 for wrong input, a full disk
+    or a run that diverged; 130 after Ctrl-C; 143 after SIGTERM stopped a training run, which has saved. If several
+    processes share a job, one prints the results, and one reports an error.
 
     Raises:
         SystemExit: With the exit code, if another process of the job reports the error.

@@ -37,13 +37,13 @@ class Decompress:
     out: Path | None = None
     """The folder for the files, new or empty; by default named like FILE, if there is only one."""
     salvage: bool = False
-    """If a stream is damaged, write what can still be decoded, and say what is lost."""
+    """If a stream is damaged, write what can still be decoded, and say what is lost: exit code 1 if anything is."""
     condition: str | None = None
     """What `pixelcnn compress` was given, unless that was shrink:S or nothing."""
     device: options.Device = "cpu"
 
-    def run(self) -> None:
-        """Decodes and writes."""
+    def run(self) -> int:
+        """Decodes and writes; returns the exit code."""
         from pixelcnn.codec import find_model
         from pixelcnn.codec.manifest import check_names
         from pixelcnn.devices import device_of
@@ -59,14 +59,14 @@ class Decompress:
         loaded: dict[str, PreparedModel] = {}
         found: dict[tuple[bytes, tuple[int, ...]], str] = {}
         names: list[str] = []
+        tally: Counter[str] = Counter()
         for path in paths:
             with _named(path, several=len(paths) > 1):
-                for _, header, entries in self._streams(path, report=True):
+                for _, header, entries in self._streams(path, tally):
                     names += [entry.name for entry in entries]
                     if (key := (header.identity, header.shape)) not in found:
                         found[key] = find_model(header, models, device=device, loaded=loaded)[0]
         check_names(names)
-        tally: Counter[str] = Counter()
         with new_folder(out, replace=False) as folder:
             for path in paths:
                 with _named(path, several=len(paths) > 1):
@@ -77,15 +77,17 @@ class Decompress:
             if tally["files"] == 0:
                 raise ValueError("nothing of the stream can be decoded")
         summary = f"{tally['images']:,} images in {tally['files']:,} files"
-        if tally["lost"]:
-            summary += f", {tally['lost']:,} images lost"
+        for what in ("images", "streams"):
+            if lost := tally[f"{what} lost"]:
+                summary += f", {lost:,} {what} lost"
         by = ", ".join(dict.fromkeys(found.values()))
         print(f"{summary}, decoded with {by}: {out}")
+        return int(tally["images lost"] + tally["streams lost"] > 0)
 
-    def _streams(self, path: Path, *, report: bool = False) -> Iterator[tuple[bytes, Header, list[Entry]]]:
+    def _streams(self, path: Path, tally: Counter[str] | None = None) -> Iterator[tuple[bytes, Header, list[Entry]]]:
         """The streams of a file, one or several joined ones: its bytes, header and files.
 
-        With `salvage`, those whose header is damaged are left out; with `report`, standard error says so.
+        With `salvage`, those whose header is damaged are left out; with a tally, counted, and standard error says so.
 
         Raises:
             StreamError: If one is damaged.
@@ -104,7 +106,8 @@ class Decompress:
             except StreamError as error:
                 if not self.salvage:
                     raise
-                if report:
+                if tally is not None:
+                    tally["streams lost"] += 1
                     print(f"pixelcnn: stream {k} of {len(streams)} of {path} is lost: {error}", file=sys.stderr)
                 continue
             yield stream, header, entries
@@ -129,7 +132,7 @@ class Decompress:
         labels = dict(enumerate(noted)) if isinstance(noted, list) else classes if noted == "given" else {}
         tally["images"] += len(images)
         for entry, content, missing in restored_files(entries, images, labels, header.levels):
-            tally["lost"] += missing
+            tally["images lost"] += missing
             if missing:
                 print(f"pixelcnn: lost: {missing} of {entry.count} images of {entry.name}", file=sys.stderr)
             if content is None:
