@@ -1,5 +1,6 @@
 """The command line: what it prints and writes, and one line with exit code 2 for wrong input."""
 
+import dataclasses
 import io
 import json
 import os
@@ -15,8 +16,10 @@ import torch
 from PIL import Image
 
 import pixelcnn
+from pixelcnn import cli
 from pixelcnn.cli import main
 from pixelcnn.images import grid
+from streams import threads
 
 pytestmark = pytest.mark.usefixtures("_elsewhere")
 
@@ -206,6 +209,21 @@ def test_engines_write_the_same_file(model):
     assert Path("fast.png").read_bytes() == Path("reference.png").read_bytes()
 
 
+def test_threads(model):
+    with threads(2):
+        assert main(["sample", model, "-n", "1"]) == 0
+        assert torch.get_num_threads() == 2
+        assert main(["sample", model, "-n", "1", "--threads", "1"]) == 0
+        assert torch.get_num_threads() == 1
+
+
+def test_every_command_that_takes_a_device_takes_threads():
+    fields = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in cli._commands().items()}
+    computing = {name for name, each in fields.items() if each & {"device", "config"}}
+    assert {name for name, each in fields.items() if "threads" in each} == computing
+    assert {"train", "sample", "evaluate", "score", "complete", "compress", "decompress", "serve"} <= computing
+
+
 def test_evaluate(tmp_path, capsys):
     model = pixelcnn.PixelCNN(filters=4, blocks=1, generator=torch.Generator().manual_seed(0))
     model.save_pretrained(tmp_path / "untrained")
@@ -338,6 +356,8 @@ WRONG = [
     (["sample", "MODEL", "--steps", "--separate"], "--separate and --steps exclude each other"),
     (["sample", "MODEL", "--out", "/proc/samples.png"], "/proc"),
     (["sample", "MODEL", "--out", "afile/samples.png"], "afile"),
+    (["sample", "MODEL", "--threads", "0"], "--threads must be an integer in 1..1024, got 0"),
+    (["train", "mnist", "--threads", "1025"], "--threads must be an integer in 1..1024, got 1025"),
     (["sample", "MODEL", "--engine", "warp"], "invalid choice 'warp' for argument '--engine'"),
     (["sample", "TRUNCATED"], "model.safetensors is damaged"),
     (["sample", "FLIPPED"], "model.safetensors is damaged: its content does not match its checksum"),

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
+from pixelcnn.cli.options import use_threads
 from pixelcnn.cli.streams import discard, usable_streams
 from pixelcnn.cli.train import Train
 from pixelcnn.processes import exit_code, joined, own_rank
@@ -69,6 +70,7 @@ def _main(arguments: list[str]) -> int:
             sys.stdout.flush()
             return command
         _check_names(command, arguments)
+        use_threads(getattr(command, "threads", None))
         with warnings.catch_warnings(), joined() as processes:
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             with _messages(command) if processes.first else contextlib.redirect_stdout(None):

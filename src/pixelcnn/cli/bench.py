@@ -32,6 +32,7 @@ class Bench:
     out: Path | None = None
     """A JSON file for the measurements."""
     device: options.Device = "auto"
+    threads: options.Threads = None
 
     def run(self) -> None:
         """Measures and prints."""

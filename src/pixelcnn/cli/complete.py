@@ -75,6 +75,7 @@ class Complete:
     arrays: Path | None = None
     """An .npz file for the completions (N, n, C, H, W), the mask, the effective sample sizes and log-evidences."""
     device: options.Device = "auto"
+    threads: options.Threads = None
 
     def run(self) -> None:
         """Completes and writes."""

@@ -63,6 +63,7 @@ class Compress:
     verify: bool = True
     """Decode each stream and compare before it is written."""
     device: options.Device = "cpu"
+    threads: options.Threads = None
 
     def run(self) -> None:
         """Compresses, verifies and writes."""

@@ -41,6 +41,7 @@ class Decompress:
     condition: str | None = None
     """What `pixelcnn compress` was given, unless that was shrink:S or nothing."""
     device: options.Device = "cpu"
+    threads: options.Threads = None
 
     def run(self) -> int:
         """Decodes and writes; returns the exit code."""

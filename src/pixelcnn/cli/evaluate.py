@@ -51,6 +51,7 @@ class _OnData:
     layout: options.Layout = None
     condition: options.Condition = None
     device: options.Device = "auto"
+    threads: options.Threads = None
 
     @property
     def _reading(self) -> dict[str, Any]:

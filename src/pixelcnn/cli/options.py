@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from pixelcnn import config
+from pixelcnn.arguments import integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = [
-    "ENGINES", "MODEL", "BitDepth", "Condition", "Device", "Layout", "ModelName", "check_conditional", "check_limit",
-    "check_other_file", "check_outside", "check_suffix", "checked_classes", "class_posteriors", "condition_of",
-    "labels_of", "loaded", "picture_name", "resized",
+    "ENGINES", "MODEL", "BitDepth", "Condition", "Device", "Layout", "ModelName", "Threads", "check_conditional",
+    "check_limit", "check_other_file", "check_outside", "check_suffix", "checked_classes", "class_posteriors",
+    "condition_of", "labels_of", "loaded", "picture_name", "resized", "use_threads",
 ]  # fmt: skip
 
 _MAX_NAMES = 20  # of classes, in an error
 _MAX_SIDE = 2**16  # of images, in pixels
+_MAX_THREADS = 1024  # a million of them end PyTorch
 MODEL = (
     "A shipped model's name (mnist), a model's folder, a training run's folder, or a model on the Hugging Face Hub, "
     "user/name or user/name@revision."
@@ -35,6 +37,9 @@ ENGINES = (
 )
 ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help=MODEL)]
 Device = Annotated[str, tyro.conf.arg(help="`auto` (CUDA if there is a GPU), `cpu`, `cuda` or `cuda:N`.")]
+Threads = Annotated[
+    int | None, tyro.conf.arg(help="Number of threads that compute on a CPU; by default as many as cores.")
+]
 BitDepth = Annotated[
     int | None, tyro.conf.arg(help="Bits per value of pictures that are stored with 16 bits, as for `pixelcnn train`.")
 ]
@@ -61,6 +66,18 @@ def loaded(name: str, device: str) -> AutoregressiveModel:
     from pixelcnn.models.base import load
 
     return load(name).to(device_of(device))
+
+
+def use_threads(threads: int | None) -> None:
+    """Computes with as many threads as --threads says, in this process from now on; None leaves it at what it is.
+
+    Raises:
+        ValueError: If it is out of range.
+    """
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(integer("--threads", threads, 1, _MAX_THREADS))
 
 
 def resized(model: AutoregressiveModel, size: str | None) -> AutoregressiveModel:

@@ -78,6 +78,7 @@ class Sample:
     """Show the images growing instead of the finished grid: --out ending in .gif is an animation of up to 64 images,
     ending in .png a strip of moments for each of up to 8."""
     device: options.Device = "auto"
+    threads: options.Threads = None
 
     def run(self) -> None:
         """Draws and writes."""

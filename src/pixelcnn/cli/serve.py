@@ -34,6 +34,7 @@ class Serve:
     concurrency: int = 2
     """Most requests that are processed at the same time."""
     device: options.Device = "auto"
+    threads: options.Threads = None
 
     def run(self) -> None:
         """Serves the page until it is stopped."""

@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pixelcnn.arguments import integer
 from pixelcnn.cli import options
 from pixelcnn.config import FAMILIES, PRESETS, DataConfig, GatedPixelCNNConfig, TrainConfig, map_of, recipe
-from pixelcnn.config.checks import Range
 from pixelcnn.levels import GREY_LEVELS
 
 if TYPE_CHECKING:
@@ -69,8 +67,7 @@ class Train:
     """Fine-tune: start from the weights of this model, given as for `pixelcnn sample`, instead of random ones. The
     network and the levels are its own, so leave out --model and the network's options; with --orders, its classes are
     dropped. Of a training run that was stopped, the newest checkpoint is taken."""
-    threads: Annotated[int | None, Range(1)] = None
-    """Number of threads of a CPU; by default as many as cores."""
+    threads: options.Threads = None
     resume: str = "auto"
     """`auto` resumes from the folder's newest checkpoint, if there is one; `off` starts, in a new folder; a path
     resumes from that checkpoint, perhaps in another folder. The options must be those of the run."""
@@ -103,10 +100,6 @@ class Train:
         from pixelcnn.processes import job
         from pixelcnn.training import train
 
-        if self.threads is not None:
-            import torch
-
-            torch.set_num_threads(integer("--threads", self.threads, 1))
         out = self.out or Path("trained") / f"{name_of(self.data)}-{self.preset}"
         options.check_outside("--out", out, self.data)
         init = None if self.init is None else self._initial()

@@ -19,6 +19,7 @@ class Verify:
     json: bool = False
     """Print an object for programs instead of the report; a list of them for a mixture of several networks."""
     device: options.Device = "auto"
+    threads: options.Threads = None
 
     def run(self) -> int:
         """Prints the report; returns the exit code."""
