@@ -9,6 +9,7 @@ from PIL import Image
 
 import pixelcnn
 from pixelcnn.cli import main
+from pixelcnn.datasets.split import fraction_of
 from pixelcnn.images import completion_panel, save_png, to_pil
 
 
@@ -141,6 +142,16 @@ def test_files_that_are_data_sources(tmp_path, capsys):
     for model, source, rows in (("grey", "CODES.NPY", "5"), ("cifar", "cifar-10-binary.tar.gz", "31")):
         assert main(["complete", model, source, "--keep-rows", rows, "-n", "1", "--images", "2"]) == 0
         assert "2 x 1 completions" in capsys.readouterr().out
+
+
+def test_the_shares_of_a_data_source(capsys):
+    images = np.random.default_rng(0).integers(0, 3, (9, 6, 5), dtype=np.uint8)
+    np.save("codes.npy", images)
+    held_out = [k for k, image in enumerate(images) if fraction_of(image[None]) < 0.6]
+    command = ["complete", "grey", "codes.npy:validation", "--keep-rows", "5", "-n", "1", "--images", "9"]
+    assert main([*command, "--held-out", "0.6", "--test", "0.2"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in printed[:-1]] == [f"image {k}" for k in held_out]
 
 
 @pytest.mark.parametrize(

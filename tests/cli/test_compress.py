@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 import pixelcnn
 from pixelcnn.codec import read_header
 from pixelcnn.codec.archive import picture_files
+from pixelcnn.datasets.split import fraction_of
 from stored import SHAPE, picture, run, same
 
 
@@ -272,6 +273,17 @@ def test_a_layout_is_for_arrays(models, tmp_path, capsys):
         code, _, err = run(capsys, "compress", models / "binary", source, "--layout", "nhw", "--out", tmp_path / "o.x")
         assert code == 2
         assert f"layout must be left out for {said}, which" in err
+
+
+def test_the_shares_of_a_data_source(models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    images = np.random.default_rng(0).integers(0, 4, (9, 2, 6, 5), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    held_out = images[[fraction_of(image) < 0.6 for image in images]]
+    command = ["compress", models / "two", f"{tmp_path / 'x.npy'}:validation", "--out", tmp_path / "x.pxcn"]
+    assert run(capsys, *command, "--held-out", "0.6", "--test", "0.2")[0] == 0
+    data = (tmp_path / "x.pxcn").read_bytes()
+    assert np.array_equal(pixelcnn.decompress(pixelcnn.load(models / "two"), data).numpy(), held_out)
 
 
 def test_a_stream_that_does_not_verify_is_not_written(models, tmp_path, capsys, monkeypatch):

@@ -49,6 +49,8 @@ class Complete:
     """A picture file of the model's size: white is known, black unknown."""
     images: int | None = None
     """Number of images to complete from a data source, by default 4."""
+    held_out: options.HeldOut = 0.1
+    test: options.TestShare = 0.0
     bit_depth: options.BitDepth = None
     layout: options.Layout = None
     fit: bool = False
@@ -214,8 +216,9 @@ class Complete:
         options.check_limit(self.images)
         limit = _IMAGES if self.images is None else self.images
         data = open_for_model(
-            self.image[0], model.image_shape, model.levels, bit_depth=self.bit_depth, layout=self.layout
-        )
+            self.image[0], model.image_shape, model.levels, bit_depth=self.bit_depth, layout=self.layout,
+            held_out=self.held_out, test=self.test,
+        )  # fmt: skip
         classes = model.num_classes
         labels = None
         if data.labels is not None and classes is not None and len(data.classes or ()) == classes:

@@ -48,6 +48,8 @@ class Compress:
     chunk: int | None = None
     """Images per chunk, which can be decoded without the rest and to which damage is confined: smaller chunks are
     safer, and each costs some 16 bytes; by default as many images as have 2^20 values."""
+    held_out: options.HeldOut = 0.1
+    test: options.TestShare = 0.0
     layout: options.Layout = None
     condition: Annotated[
         str | None,
@@ -69,6 +71,7 @@ class Compress:
         """Compresses, verifies and writes."""
         from pixelcnn.codec import joined
         from pixelcnn.codec.archive import check_together, picture_files, read_files
+        from pixelcnn.config import DataConfig
         from pixelcnn.datasets import name_of
         from pixelcnn.exact import prepare
         from pixelcnn.files import writable_file, writable_folder, write_file
@@ -79,10 +82,11 @@ class Compress:
         if self.classes == "best" and model.num_classes is None:
             raise ValueError(f"--classes best needs a class-conditional model, and {self.model} has no classes")
         prepared = prepare(model)
+        config = DataConfig(layout=self.layout, held_out=self.held_out, test=self.test)
 
         def groups_of(sources: Sequence[str], *, progress: bool = True) -> list[FileImages]:
             return read_files(
-                sources, model.image_shape, model.levels, model.num_classes, self.layout, any_size=model.any_size,
+                sources, model.image_shape, model.levels, model.num_classes, config, any_size=model.any_size,
                 metadata=self.metadata, progress=progress,
             )  # fmt: skip
 

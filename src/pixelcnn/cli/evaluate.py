@@ -43,10 +43,8 @@ class _OnData:
     crop: Literal["centre", "patches", "none"] = "centre"
     """How pictures are brought to the model's size: scaled and cropped, or cut into patches, as in training. `none`
     leaves a folder's pictures, one picture, or an array as they are, for networks without a size of their own."""
-    held_out: float = 0.1
-    """Share of the images in DATA:validation; as in training."""
-    test: float = 0.0
-    """Share of the images in DATA:test; as in training."""
+    held_out: options.HeldOut = 0.1
+    test: options.TestShare = 0.0
     bit_depth: options.BitDepth = None
     layout: options.Layout = None
     condition: options.Condition = None

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pixelcnn.models import AutoregressiveModel
 
 __all__ = [
-    "ENGINES", "MODEL", "BitDepth", "Condition", "Device", "Layout", "ModelName", "Threads", "check_conditional",
-    "check_limit", "check_other_file", "check_outside", "check_suffix", "checked_classes", "class_posteriors",
-    "condition_of", "labels_of", "loaded", "picture_name", "resized", "use_threads",
+    "ENGINES", "MODEL", "BitDepth", "Condition", "Device", "HeldOut", "Layout", "ModelName", "TestShare", "Threads",
+    "check_conditional", "check_limit", "check_other_file", "check_outside", "check_suffix", "checked_classes",
+    "class_posteriors", "condition_of", "labels_of", "loaded", "picture_name", "resized", "use_threads",
 ]  # fmt: skip
 
 _MAX_NAMES = 20  # of classes, in an error
@@ -51,6 +51,8 @@ Condition = Annotated[
         "order; `labels:PATH`, the same with categories. By default nothing."
     ),
 ]
+HeldOut = Annotated[float, tyro.conf.arg(help="Share of the images in DATA:validation; as in training.")]
+TestShare = Annotated[float, tyro.conf.arg(help="Share of the images in DATA:test; as in training.")]
 Layout = Annotated[
     config.Layout | None, tyro.conf.arg(help="Meaning of an array's axes, if the model's shape does not determine it.")
 ]

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pixelcnn.codec.container import StreamError
 from pixelcnn.codec.manifest import KEPT_SUFFIXES, Entry, check_names
-from pixelcnn.config import DataConfig, Layout
+from pixelcnn.config import DataConfig
 from pixelcnn.datasets import name_of, open_data
 from pixelcnn.datasets.arrays import ArraySource
 from pixelcnn.datasets.cifar import is_cifar10
@@ -64,7 +64,7 @@ def read_files(
     shape: tuple[int, int, int],
     levels: int,
     classes: int | None = None,
-    layout: Layout | None = None,
+    config: DataConfig | None = None,
     *,
     any_size: bool = False,
     metadata: bool = False,
@@ -79,7 +79,7 @@ def read_files(
         levels: Number of levels; up to 256, grey values must be those of the levels, evenly spaced from black to white;
             above, pictures have more than 8 bits, and their values are the levels.
         classes: Number of classes of the model; without any, those of published data are left out.
-        layout: What the axes of arrays are; None if the shape tells.
+        config: The layout of arrays, and the shares of data that are split; by default `DataConfig()`.
         any_size: Whether pictures may have any height and width.
         metadata: Keep colour profiles and EXIF data of pictures.
         progress: Show a bar on standard error.
@@ -91,9 +91,9 @@ def read_files(
         ValueError: If a file cannot be read or kept exactly, or two would have the same name.
         OSError: If a file cannot be read.
     """
-    pictures = picture_files(sources)
-    if layout is not None and all(pictures):
-        raise ValueError(f"layout must be left out for pictures, which are no arrays, got {layout!r}")
+    pictures, config = picture_files(sources), config or DataConfig()
+    if config.layout is not None and all(pictures):
+        raise ValueError(f"layout must be left out for pictures, which are no arrays, got {config.layout!r}")
     count = sum(map(len, pictures))
     jobs = (picture for each in pictures for picture in each)
     threads = os.cpu_count() or 1
@@ -106,7 +106,7 @@ def read_files(
     ):
         for source, each in zip(sources, pictures, strict=True):
             if not each:
-                parts.append(_array(source, shape, levels, classes, layout, progress=progress))
+                parts.append(_array(source, shape, levels, classes, config, progress=progress))
             for _ in each:
                 parts.append(next(results))
                 bar.update()
@@ -366,11 +366,11 @@ def _levels_of_greys(levels: int) -> np.ndarray:
 
 
 def _array(
-    source: str, shape: tuple[int, int, int], levels: int, classes: int | None, layout: Layout | None, *, progress: bool
+    source: str, shape: tuple[int, int, int], levels: int, classes: int | None, config: DataConfig, *, progress: bool
 ) -> FileImages:
     path = Path(source)
     if path.suffix.lower() in _ARRAYS and path.is_file():
-        stored = ArraySource(path, levels, layout, shape)
+        stored = ArraySource(path, levels, config.layout, shape)
         parts = list(stored.parts(progress=progress))  # not from the cache, which has an order of its own
         images = torch.from_numpy(np.concatenate([part for _, part, _ in parts]))
         classed = [part for *_, part in parts if part is not None]
@@ -378,7 +378,7 @@ def _array(
         axes = stored.layout
         entry = Entry(path.name, stored.dtype.name, len(images), len(axes), channels_last=axes == "nhwc")
         return FileImages(images, labels, [entry], path.stat().st_size, dict.fromkeys(_dropped_arrays(path), 1))
-    data = open_data(source, levels, config=DataConfig(layout=layout), progress=progress)
+    data = open_data(source, levels, config=config, progress=progress)
     if (found := tuple(data.images.shape[1:])) != shape:
         raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")
     labels = None if classes is None or data.labels is None else data.labels.long().clone()
