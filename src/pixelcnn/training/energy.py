@@ -57,7 +57,7 @@ __all__ = ["EnergyStepper", "fit_energy"]
 
 _FIRST = 2**61  # index of the first image of a run: no one else draws these of the seed
 _GROUP = 16  # images per temperature, about
-_PROBES = 256  # uniform images, by whose energies a run is recognised
+_PROBES = 256  # uniform images: their mean energy, and the first ones' by which a run is recognised
 
 
 def fit_energy(

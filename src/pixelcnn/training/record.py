@@ -24,6 +24,8 @@ __all__ = ["EnergyRecord", "Record", "RunRecord"]
 _MAY_DIFFER = {  # when a run is resumed
     "epochs", "device", "compile", "finish", "checkpoint_seconds", "keep_last", "sample_images", "tensorboard",
 }  # fmt: skip
+_RECORDED = 16  # energies
+_ROUNDED = 1e-5  # by how much of the largest one they may differ: a sum's bits depend on the machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,19 +156,29 @@ class RunRecord(Record):
 class EnergyRecord(Record):
     """The record of a run that trains a model from an energy."""
 
-    sources = ("model", "energy")
+    sources = ("model",)
 
     model: dict[str, Any]
     """The model's class and configuration."""
-    energy: str
-    """SHA-256 of the energies of some images: a function has no other identity."""
+    energies: tuple[float, ...]
+    """The energies of some images: a function has no other identity."""
     fit: EnergyConfig
     """The configuration."""
 
     @classmethod
     def of(cls, config: EnergyConfig, model: dict[str, Any], energies: Tensor) -> EnergyRecord:
         """The record of a run that starts now, by the model's class and configuration and energies of some images."""
-        return cls(model=model, energy=f"SHA-256 {values_digest(energies)} of {len(energies)} values", fit=config)
+        return cls(model=model, energies=tuple(energies[:_RECORDED].tolist()), fit=config)
+
+    def check_continues(self, earlier: Self, where: str) -> None:
+        """See `Record.check_continues`. The energies may be rounded otherwise."""
+        super().check_continues(earlier, where)
+        most = _ROUNDED * max(map(abs, earlier.energies))
+        if any(abs(new - old) > most for old, new in zip(earlier.energies, self.energies, strict=True)):
+            raise ValueError(
+                f"{where} holds a run with another energy; resume it with the same one, or choose another folder (out) "
+                "for a new run"
+            )
 
     @property
     def config(self) -> EnergyConfig:
