@@ -178,7 +178,7 @@ def assert_stopped(folder, fault, rank, step):
     code, said, _, _ = train(folder, fault, rank, step)
     assert code != 0
     (line,) = said
-    stopped = re.fullmatch(r"pixelcnn: stopped at step (\d+); the same command with --resume auto resumes it", line)
+    stopped = re.fullmatch(r"pixelcnn: stopped at step (\d+); the same command resumes it", line)
     assert stopped is not None
     assert int(stopped[1]) == newest(folder)[0].step > step
     if fault == "term":

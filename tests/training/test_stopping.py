@@ -55,7 +55,7 @@ def test_a_stopped_run_saves_and_says_how_to_go_on(tmp_path, monkeypatch, capsys
         patch.setattr(Train, "run", lambda self: run(out, data="stripes"))
         assert main(["train", "mnist"]) == code
     said = capsys.readouterr().err
-    assert said == f"pixelcnn: stopped at step {step}; the same command with --resume auto resumes it\n"
+    assert said == f"pixelcnn: stopped at step {step}; the same command resumes it\n"
     assert max((out / "checkpoints").iterdir()).name == f"step-{step:08d}-epochs-{step // 9:04d}"
     assert not list(out.rglob(".*"))
     run(out, data="stripes")

@@ -361,7 +361,7 @@ class Run:
         self.signals.check(self._stopped())
 
     def _stopped(self) -> str:
-        return f"stopped at step {self.state.step}; the same command with --resume auto resumes it"
+        return f"stopped at step {self.state.step}; the same command resumes it"
 
     def _finish(self) -> AutoregressiveModel:
         line = self.state.metrics[-1]
