@@ -279,6 +279,7 @@ def test_what_cannot_be_written_is_told_before_the_work(capsys):
     before = Path("photos/00000.png").read_bytes(), Path("data.npz").read_bytes()
     for arguments, said in (
         (["model", "data.npz", "--out", "data.npz"], "--out must not be data.npz, which is read"),
+        (["model", "data.npz:test", "--test", "0.5", "--out", "data.npz"], "--out must not be data.npz, which is read"),
         (["model", "photos", "--maps", "photos"], "--maps must lie outside photos, whose files are read, got 'photos'"),
         (["model", "photos:test", "--maps", "photos/maps"], "--maps must lie outside photos, whose files are read"),
         (["mixture", "data.npz", "--maps", "maps"], "--maps must be left out, got maps: mixture is a mixture"),

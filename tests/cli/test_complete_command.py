@@ -182,6 +182,7 @@ def test_the_shares_of_a_data_source(capsys):
         (["grey", "a.png", "--keep-rows", "1", "--out", "a.png"], "--out must not be a.png, which is read"),
         (["grey", "a.png", "--mask", "mask.png", "--out", "./mask.png"], "--out must not be mask.png, which is read"),
         (["colour", "data.npz", "--keep-rows", "1", "--arrays", "data.npz"], "--arrays must not be data.npz, which is"),
+        (["colour", "data.npz:train", "--keep-rows", "1", "--arrays", "data.npz"], "--arrays must not be data.npz"),
         (["grey", ".", "--keep-rows", "1"], "--out must lie outside ., whose files are read, got 'completions.png'"),
         (["grey", "a.png", "--keep-rows", "1", "--out", "panel.jpg"], "--out must end in .png, got 'panel.jpg'"),
         (["grey", "a.png", "--keep-rows", "1", "--arrays", "all.npy"], "--arrays must end in .npz, got 'all.npy'"),

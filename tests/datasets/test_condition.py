@@ -184,10 +184,13 @@ def test_the_commands(folders, capsys):
     assert main(["evaluate", "run", "images", "--condition", "maps"]) == 0
     assert "given maps" in capsys.readouterr().out
     assert main(["sample", "run", "-n", "3", "--condition", "maps/00.bmp", "--guidance", "1.5", "--out", "s.png"]) == 0
+    Image.open("maps/00.bmp").save("map.png")
     for arguments, said in (
         (["evaluate", "run", "images", "--condition", "labels:labels"], "numbers"),
         (["sample", "run", "--condition", "shrink:2"], "shrink:2"),
         (["sample", "run", "--condition", "maps", "--out", "folder"], "--condition is for pictures"),
+        (["sample", "run", "--condition", "map.png", "--out", "map.png"], "--out must not be map.png, which is read"),
+        (["sample", "run", "--condition", "maps", "--separate", "--out", "maps"], "--out must lie outside maps, whose"),
         (["evaluate", "mnist", "mnist:test", "--images", "1", "--condition", "shrink:4"], "mnist is not conditional"),
         (["train", "images", "--levels", "2", "--model", "pixelcnn", "--condition", "maps"], "--model gated"),
         (["sample", "run", "--size", "8"], "--size"),

@@ -214,7 +214,7 @@ class ScoreCommand(_OnData):
             raise ValueError(f"--{'classify' if self.classify else 'labels'} needs classes, and {self.model} has none")
         if self.crop == "none" and self.score == "typicality":
             raise ValueError("--score typicality is for images of one size: leave out --crop none")
-        options.check_other_file("--out", self.out, self.data)
+        options.check_other_file("--out", self.out, self.data, self.reference)
         writable_file(self.out)
         if self.maps is not None:
             if isinstance(model, MixtureModel):

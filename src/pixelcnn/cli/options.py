@@ -162,13 +162,16 @@ def check_suffix(argument: str, path: Path, *suffixes: str) -> None:
 
 
 def check_other_file(argument: str, path: Path | None, *inputs: str | Path | None) -> None:
-    """Raises ValueError if the file that `argument` names for writing is one of the inputs, and would replace it."""
+    """Raises ValueError if the file that `argument` names for writing is one of the inputs, perhaps named with a split,
+    and would replace it.
+    """
+    from pixelcnn.datasets import path_of
     from pixelcnn.files import is_special_file
 
     if path is None or is_special_file(path) or not path.exists():
         return
-    for source in (Path(each) for each in inputs if each is not None):
-        if source.is_file() and path.samefile(source):
+    for source in (path_of(str(each)) for each in inputs if each is not None):
+        if source is not None and source.is_file() and path.samefile(source):
             raise ValueError(f"{argument} must not be {source}, which is read and would be replaced")
 
 

@@ -116,6 +116,10 @@ class Sample:
         """Checks that --out and what goes with it fit the kind of output that was requested."""
         if self.condition is not None and in_shards:
             raise ValueError(f"--condition is for pictures, not for shards: let --out name a file, got {str(out)!r}")
+        if self.condition is not None:
+            read = self.condition.removeprefix("labels:")
+            options.check_other_file("--out", out, read)
+            options.check_outside("--out", out, read)
         if self.shard_size is not None and not in_shards:
             raise ValueError(f"--shard-size is for shards: let --out name a folder, got {str(out)!r}")
         if self.steps:
