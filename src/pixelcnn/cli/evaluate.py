@@ -181,9 +181,11 @@ class ScoreCommand(_OnData):
     `complexity`: the same, minus what a lossless compressor needs (Serra et al., 2020). `typicality`: distance from the
     typical likelihood, that of --reference, in batches of --batch images (Nalisnick et al., 2019)."""
     background: str | None = None
-    """For --score ratio: a model of the background alone, such as one trained with --mutate 0.2."""
+    """For --score ratio: a model of the background alone, such as one trained with --mutate 0.2. It scores without
+    classes and --condition."""
     reference: str | None = None
-    """For --score typicality: typical images that were not trained on, such as mnist:validation."""
+    """For --score typicality: typical images that were not trained on, such as mnist:validation. They are scored
+    without classes and --condition."""
     batch: int = 1
     """For --score typicality: number of consecutive images that are judged together; the last batch may have fewer."""
     maps: Path | None = None
