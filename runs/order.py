@@ -48,8 +48,9 @@ def main(folder: str, order: str, init: str, rate: float, label_dropout: float, 
 if __name__ == "__main__":
     if len(sys.argv) != 7:
         raise SystemExit(__doc__)
+    run, reading, first, *numbers = sys.argv[1:]
     try:
-        main(*sys.argv[1:4], *map(float, sys.argv[4:]))
+        main(run, reading, first, *map(float, numbers))
     except KeyboardInterrupt as stop:  # Ctrl-C, or SIGTERM in training, with a checkpoint
         print(str(stop) or "stopped", file=sys.stderr)
         sys.exit(exit_code(stop))
