@@ -163,12 +163,12 @@ def masks(model, count, seed=0):
     return found
 
 
-def check_distribution(model, known, seed, runs=2000, particles=64, maps=None):
+def check_distribution(model, known, seed, runs=2000, maps=None):
     """Independent runs, a draw each. False alarm: 1e-7 of the frequencies, 6e-7 (5 standard errors) of the evidence."""
     image = model.sample(1, seed=seed)[0]
     images, probabilities, log_evidence = conditional(model, image, known, maps)
     every = None if maps is None else maps.expand(runs, -1, -1, -1)
-    found = model.complete(image.expand(runs, *image.shape), known, particles=particles, seed=seed, condition=every)
+    found = model.complete(image.expand(runs, *image.shape), known, particles=64, seed=seed, condition=every)
     assert p_value(frequencies(model, found.images[:, 0], images), probabilities) > 1e-7
     ratios = (found.log_evidence - log_evidence).exp()
     assert abs(ratios.mean().item() - 1) <= 5 * ratios.std().item() / runs**0.5 + 1e-9

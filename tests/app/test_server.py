@@ -71,8 +71,8 @@ def test_a_server_from_start_to_end(tmp_path):
         assert list(own.iterdir()) == []
 
 
-def guarded(messages, headers=(), most=10):
-    """What the guard sends for messages of a request's body, and what the application behind it read."""
+def guarded(messages, headers=()):
+    """What a guard of 10 bytes sends for messages of a request's body, and what the application behind it read."""
     sent, read = [], []
 
     async def app(scope, receive, send):
@@ -94,7 +94,7 @@ def guarded(messages, headers=(), most=10):
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Guard(app, most)({"type": "http", "path": "/", "headers": list(headers)}, receive, send))
+    asyncio.run(Guard(app, 10)({"type": "http", "path": "/", "headers": list(headers)}, receive, send))
     return sent, read
 
 

@@ -430,7 +430,7 @@ def test_wrong_options_are_told_without_frames(encoding, monkeypatch):
     assert "---" not in line
 
 
-def test_no_traceback_from_a_real_process(tmp_path):
+def test_no_traceback_from_a_real_process():
     done = subprocess.run(
         [sys.executable, "-m", "pixelcnn", "sample", "nothing"], capture_output=True, text=True, check=False
     )

@@ -30,7 +30,7 @@ def _files(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:the effective sample size")
-def test_a_picture_by_a_mask(tmp_path, capsys):
+def test_a_picture_by_a_mask(capsys):
     command = ["complete", "grey", "a.png", "--mask", "mask.png", "-n", "4", "--particles", "16", "--moves", "2"]
     assert main([*command, "--out", "deep/panel.png", "--arrays", "deep/all.npz", "--seed", "3"]) == 0
     printed = capsys.readouterr().out.splitlines()

@@ -53,7 +53,7 @@ def test_sub_folders_are_classes():
             assert expected[image.tobytes()][1] == label
 
 
-def test_what_is_passed_over(tmp_path):
+def test_what_is_passed_over():
     pictures("photos", 3)
     picture("photos/._hidden.png")
     picture("photos/.thumbnails/x.png")

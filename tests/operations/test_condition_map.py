@@ -8,8 +8,8 @@ from pixelcnn.operations import ConditionMap
 from pixelcnn.operations.condition_map import MapEncoder
 
 
-def encoder_of(numbers=1, categories=0, features=32):
-    return MapEncoder(numbers, categories, features, 0, torch.Generator().manual_seed(1)).double()
+def encoder_of(numbers=1, categories=0):
+    return MapEncoder(numbers, categories, 32, 0, torch.Generator().manual_seed(1)).double()
 
 
 def rows(maps):

@@ -59,12 +59,12 @@ def newest(folder):
     return load_checkpoint(max((folder / "checkpoints").iterdir()))
 
 
-def assert_alike(folder, other, rel=1e-5):
+def assert_alike(folder, other):
     """Two runs' metrics and last tensors, up to what float32 sums in another order make of them."""
     lines, others = metrics_of(folder), metrics_of(other)
     assert len(lines) == len(others)
     for line, expected in zip(lines, others, strict=True):
-        assert line == pytest.approx(expected, rel=rel, abs=rel)
+        assert line == pytest.approx(expected, rel=1e-5, abs=1e-5)
     for name, tensor in newest(folder)[1].items():
         torch.testing.assert_close(tensor, newest(other)[1][name], rtol=1e-3, atol=1e-4)
     assert not list(folder.rglob(".*"))

@@ -97,7 +97,7 @@ def test_revisions(hub, pushed):
         pixelcnn.load("mnist", revision="v1")
 
 
-def test_without_a_home(hub, pushed, client, monkeypatch, tmp_path):
+def test_without_a_home(hub, pushed, client, monkeypatch):
     """The library would make a folder named ~ where the program was started."""
     monkeypatch.setattr(client, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
     same(pushed, pixelcnn.load("user/digits"))

@@ -75,7 +75,7 @@ def test_a_push_that_breaks_off_commits_nothing(hub, pushed, part):
     same(pushed, pixelcnn.load("user/digits"))
 
 
-def test_private(hub, pushed, monkeypatch):
+def test_private(hub, pushed):
     pushed.push_to_hub("user/secret", private=True)
     assert hub.repositories["user/secret"].private
     pushed.push_to_hub("user/secret", private=True)
