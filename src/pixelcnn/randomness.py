@@ -26,7 +26,6 @@ __all__ = [
     "decision_uniforms",
     "dropout_bits",
     "flips",
-    "image_states",
     "label_uniforms",
     "mixed_seed",
     "mutations",
@@ -84,11 +83,6 @@ def mixed_seed(seed: int) -> int:
     return _mix_host(check_seed(seed))
 
 
-def image_states(seed: int, first: int, n: int, device: torch.device | str = "cpu") -> Tensor:
-    """The states from which images `first .. first+n-1` of a seed draw their numbers, int64 (n,)."""
-    return _outputs(_state(check_seed(seed)), n, device, first)
-
-
 def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device | str = "cpu") -> Tensor:
     """Uniform numbers in [0, 1) for images `first .. first+n-1` of a seed.
 
@@ -102,7 +96,8 @@ def uniforms(seed: int, first: int, n: int, subpixels: int, device: torch.device
     Returns:
         float64 of shape (n, subpixels), multiples of 2**-53.
     """
-    return _unit(_outputs(image_states(seed, first, n, device)[:, None], subpixels, device))
+    images = _outputs(_state(check_seed(seed)), n, device, first)
+    return _unit(_outputs(images[:, None], subpixels, device))
 
 
 def decision_uniforms(seed: int, image: int, n: int) -> Tensor:
