@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
     """A single thread of PyTorch: more would only wait for each other where tensors are tiny."""
     threads = torch.get_num_threads()

@@ -74,15 +74,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def single_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory, single_thread):
+def two(tmp_path_factory, one_thread):
     """The folder that two processes filled, with what they told."""
     folder = tmp_path_factory.mktemp("two")
     run(folder / "one-then-two", dataclasses.replace(together.PLAIN, epochs=1))
@@ -144,7 +136,7 @@ def test_all_processes_plan_the_same_number_of_steps(two):
 
 
 @pytest.mark.long
-def test_the_command_line_evaluates_by_all_and_prints_once(single_thread, capsys):
+def test_the_command_line_evaluates_by_all_and_prints_once(one_thread, capsys):
     arguments = ["evaluate", "mnist-seed", "mnist:test", "--images", "150"]
     code, said, printed, _ = torchrun("-m", "pixelcnn", *arguments)
     assert (code, said) == (0, [])
@@ -195,7 +187,7 @@ def test_a_full_disk_ends_all_and_leaves_what_was_saved(two):
 
 
 @pytest.mark.long
-def test_a_job_ends_with_one_message_and_goes_on(tmp_path, single_thread):
+def test_a_job_ends_with_one_message_and_goes_on(tmp_path, one_thread):
     """One process is killed, the launcher of the next two gets SIGTERM; at last one process goes on alone.
 
     All come to an end like an undisturbed run's.
@@ -212,7 +204,7 @@ def test_a_job_ends_with_one_message_and_goes_on(tmp_path, single_thread):
 
 
 @pytest.mark.long
-def test_a_job_whose_first_process_is_killed_or_that_is_stopped_by_one_goes_on(tmp_path, single_thread):
+def test_a_job_whose_first_process_is_killed_or_that_is_stopped_by_one_goes_on(tmp_path, one_thread):
     out = tmp_path / "killed"
     assert_lost(out, 0, 12)
     assert_stopped(out, "term", 1, 25)
@@ -223,7 +215,7 @@ def test_a_job_whose_first_process_is_killed_or_that_is_stopped_by_one_goes_on(t
 
 
 @pytest.mark.long
-def test_the_launcher_restarts_what_was_killed(tmp_path, single_thread):
+def test_the_launcher_restarts_what_was_killed(tmp_path, one_thread):
     out = tmp_path / "restarted"
     code, said, _, _ = torchrun("--max-restarts=1", PROGRAM, "train", str(out), "kill", "1", "30")
     assert code == 0
