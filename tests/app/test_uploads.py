@@ -1,7 +1,6 @@
 """Visitors' files as the browser sends them: pictures become images, and anything else is refused."""
 
 import re
-import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 
 import pixelcnn
 from contents import file, sent
+from made import png
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.uploads import as_image, max_bytes, picture_field, received
 
@@ -19,13 +19,7 @@ SMALL = Limits(body=2**17 + 136_000)  # 102,000 bytes of files
 
 def huge(width, height):
     """A PNG of this size by its header, in some bytes."""
-
-    def chunk(name, content):
-        return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
-
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    return png(width, height, 8, 0, bytes(100))
 
 
 def test_files_arrive():

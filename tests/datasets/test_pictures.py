@@ -2,13 +2,12 @@
 
 import itertools
 import struct
-import zlib
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from made import noise, picture, shallow
+from made import noise, picture, png, shallow
 from pixelcnn.config import DataConfig
 from pixelcnn.datasets.pictures import SUFFIXES, is_grey, open_picture, to_levels
 
@@ -117,14 +116,8 @@ def twelve_bits(values):
 
 def sixteen_bit_colours(values):
     """A PNG file of 16 bits per value; values are uint16 (H, W, 3)."""
-
-    def chunk(name, content):
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    return png(values.shape[1], values.shape[0], 16, 2, rows)
 
 
 def test_sixteen_bits_of_colour(tmp_path):

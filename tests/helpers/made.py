@@ -1,5 +1,6 @@
-"""Pictures made for the tests of this folder."""
+"""Pictures made for tests."""
 
+import struct
 import zlib
 from pathlib import Path
 
@@ -27,19 +28,23 @@ def pictures(folder, n, shape=(6, 7, 3), first=0):
     return [picture(Path(folder) / f"{k:05d}.png", shape, k) for k in range(first, first + n)]
 
 
+def png(width, height, bits, colour, rows, *chunks):
+    """A PNG file by its parts: colour is its type of colour, `rows` its packed rows, and `chunks` come before them."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    chunks = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
 def shallow(path, values, bits, transparent=None):
     """Writes a PNG of grey values of 2 or 4 bits, perhaps with one that is transparent, which Pillow cannot."""
-
-    def chunk(name, content):
-        return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
-
     values = np.array(values, np.uint8)
-    size = b"".join(side.to_bytes(4, "big") for side in values.shape[::-1])
+    height, width = values.shape
     lines = (np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:]).tobytes() for row in values)
-    parts = [chunk(b"IHDR", size + bytes([bits, 0, 0, 0, 0]))]
-    parts += [] if transparent is None else [chunk(b"tRNS", transparent.to_bytes(2, "big"))]
-    parts += [chunk(b"IDAT", zlib.compress(b"".join(b"\0" + line for line in lines))), chunk(b"IEND", b"")]
-    Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    chunks = [] if transparent is None else [(b"tRNS", transparent.to_bytes(2, "big"))]
+    Path(path).write_bytes(png(width, height, bits, 0, b"".join(b"\0" + line for line in lines), *chunks))
 
 
 def opened(data, levels=None, **options):
