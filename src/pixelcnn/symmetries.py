@@ -24,7 +24,7 @@ from torch import Tensor
 from pixelcnn.config import GROUPS
 from pixelcnn.orders import rearranged
 
-__all__ = ["GROUPS", "Transform", "group_of", "transform_of"]
+__all__ = ["Transform", "group_of", "transform_of"]
 
 _MAX_ELEMENTS = 4096
 _MAX_POSITIONS = 2**27  # of all transforms together, 8 bytes each

@@ -14,7 +14,7 @@ from pixelcnn.app.parts import Backend
 from pixelcnn.app.served import Limits, Served, load_models
 from pixelcnn.app.tabs import TABS, Tab
 
-__all__ = ["TABS", "Backend", "Limits", "Served", "Tab", "load_models", "page", "theme"]
+__all__ = ["TABS", "Limits", "Served", "load_models", "page", "theme"]
 
 
 def page(models: Sequence[Served], limits: Limits, tabs: Sequence[Tab] = TABS) -> gr.Blocks:

@@ -7,7 +7,7 @@ decoded once into a memory-mapped cache (`cache`), each by a module of its own (
 from __future__ import annotations
 
 from pixelcnn.datasets.condition import condition_fields, read_condition, read_given, read_maps, read_shrunk, shrunk
-from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
+from pixelcnn.datasets.mnist import drawn_mnist, mnist
 from pixelcnn.datasets.patches import Patches
 from pixelcnn.datasets.sizes import open_own_sizes
 from pixelcnn.datasets.sources import (
@@ -20,11 +20,8 @@ from pixelcnn.datasets.sources import (
     open_training,
     path_of,
 )
-from pixelcnn.datasets.split import SIDES
 
 __all__ = [
-    "SIDES",
-    "SPLITS",
     "Data",
     "Patches",
     "TrainingData",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pixelcnn.models.base import AutoregressiveModel, model_of, register
+from pixelcnn.models.base import AutoregressiveModel, model_of
 from pixelcnn.models.ensemble import OrderEnsemble
 from pixelcnn.models.gated import GatedPixelCNN
 from pixelcnn.models.loss import NegativeLogLikelihood
@@ -24,7 +24,6 @@ __all__ = [
     "PixelCNNPlusPlus",
     "Symmetrised",
     "model_of",
-    "register",
 ]
 
 MODELS: dict[str, type[AutoregressiveModel]] = {

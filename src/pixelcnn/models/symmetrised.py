@@ -30,7 +30,7 @@ class Symmetrised(MixtureModel):
 
     Args:
         model: Any model of one scan order. It is not copied: training one trains the other.
-        group: One name or several, of `pixelcnn.symmetries.GROUPS`: "flip", "levels", "horizontal", "vertical",
+        group: One name or several, of `pixelcnn.config.GROUPS`: "flip", "levels", "horizontal", "vertical",
             "reflections", "rotations", "dihedral", "translations". All elements of the groups are combined, so that
             ("flip", "dihedral") has 16. Conditions are left as they are.
 

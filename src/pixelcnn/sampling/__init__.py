@@ -50,7 +50,6 @@ __all__ = [
     "EagerSampler",
     "Engine",
     "Mixture",
-    "NativeSampler",
     "Sampler",
     "blank",
     "engine_named",
