@@ -4,6 +4,7 @@ refused, and named."""
 import dataclasses
 import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,18 @@ def test_an_array_is_not_copied():
     assert tensor("images", READ_ONLY).tolist() == [0, 1, 2]  # and no warning
     given = torch.zeros(2)
     assert tensor("images", given) is given
+
+
+def test_a_read_only_array_leaves_warnings_alone(monkeypatch):
+    """All threads have the same filters: if two replace them for a moment, one puts back what the other has set."""
+    before, from_numpy = warnings.filters, torch.from_numpy
+
+    def seen(array):
+        assert warnings.filters is before
+        return from_numpy(array)
+
+    monkeypatch.setattr(torch, "from_numpy", seen)
+    assert tensor("images", READ_ONLY).data_ptr() == READ_ONLY.ctypes.data
 
 
 IMAGES = {

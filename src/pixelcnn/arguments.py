@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import warnings
 from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias
 
 import numpy as np
@@ -95,10 +94,7 @@ def tensor(name: str, value: object, kind: str = "torch.Tensor or an array of nu
         if array.dtype.kind in "biuf":
             # torch needs the native byte order and no negative strides
             array = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
-            if array.flags.writeable:
-                return torch.from_numpy(array)
-            with warnings.catch_warnings(action="ignore"):  # that it is read-only; nobody writes to it
-                return torch.from_numpy(array)
+            return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
     except (TypeError, ValueError, RuntimeError):  # lists of different lengths, or a type that torch does not have
         pass
     raise ValueError(f"{name} must be a {kind}, got {type(value).__name__}")
@@ -143,6 +139,14 @@ def plain(value: Any) -> Any:
 def shown(value: object) -> str:
     """A value as an error shows it, in one line: arrays have several."""
     return " ".join(line.strip() for line in repr(value).splitlines())
+
+
+class _Writable:
+    """A read-only array as a writable one, since torch warns of others; nobody writes to it."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array  # kept alive
+        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
 
 
 def _in_words(most: int) -> str:
