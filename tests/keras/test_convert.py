@@ -6,6 +6,7 @@ import torch
 
 import pixelcnn
 from pixelcnn.cli import main
+from pixelcnn.keras.network import check_network, from_keras, to_keras
 
 FORMATS = {
     "keras3.weights.h5": "Keras 3 weights",
@@ -107,6 +108,18 @@ def test_a_model_in_float64(tmp_path):
     assert main(["export-keras", str(tmp_path / "model"), str(tmp_path / "double.weights.h5")]) == 0
     assert main(["convert-keras", str(tmp_path / "double.weights.h5"), str(tmp_path / "back")]) == 0
     assert pixelcnn.load(tmp_path / "back").dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrower_weights_become_float32(dtype):
+    model = pixelcnn.PixelCNN((1, 5, 4), filters=4, blocks=1).to(dtype)
+    weights = to_keras(model)
+    check_network(weights.convolutions)
+    back = from_keras(weights, (5, 4)).model
+    assert all(
+        torch.equal(one.weight.to(dtype), other.weight)
+        for one, other in zip(back.masked_layers, model.masked_layers, strict=True)
+    )
 
 
 def test_what_is_not_exported(tmp_path, capsys):

@@ -112,7 +112,8 @@ def from_keras(weights: Weights, size: tuple[int, int]) -> Converted:
 
 
 def to_keras(model: AutoregressiveModel) -> Weights:
-    """A model's weights in Keras's layout, masked, for `pixelcnn.keras.hdf5.write_weights`.
+    """A model's weights in Keras's layout, masked, for `pixelcnn.keras.hdf5.write_weights`; float16 and bfloat16 become
+    float32.
 
     Raises:
         ValueError: If the example has no such network (a `PixelCNN` for images of one channel and two levels, without
@@ -131,10 +132,10 @@ def to_keras(model: AutoregressiveModel) -> Weights:
             f"{kind} for images of {c} x {h} x {w} and {model.levels} levels"
         )
     check_weights(model.named_parameters())
-    convolutions = []
+    convolutions, dtype = [], torch.promote_types(model.dtype, torch.float32)
     for name, layer in zip(layers(model.config.filters, model.config.blocks), model.masked_layers, strict=True):
-        kernel = (layer.weight * layer.mask).detach().cpu().numpy().transpose(2, 3, 1, 0)
-        convolutions.append(Convolution(name, np.ascontiguousarray(kernel), layer.bias.detach().cpu().numpy()))
+        kernel, bias = (x.detach().to("cpu", dtype).numpy() for x in (layer.weight * layer.mask, layer.bias))
+        convolutions.append(Convolution(name, np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias))
     return Weights(format="pixelcnn", convolutions=convolutions, size=(model.image_shape[1], model.image_shape[2]))
 
 
