@@ -103,6 +103,11 @@ def loaded_anew():
     return Path(library._name)
 
 
+def test_a_compiler_with_an_open_quotation(no_library, monkeypatch):
+    monkeypatch.setenv("CC", "'/usr/bin/my cc")
+    assert why_not_native(small()) == "the native library cannot be built or loaded: No closing quotation"
+
+
 DAMAGE = {
     "truncated": lambda content: content[:20_000],
     "truncated at a page": lambda content: content[:4096],

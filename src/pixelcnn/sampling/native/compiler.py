@@ -64,7 +64,7 @@ def _library(kind: str, level: str) -> ctypes.CDLL | str:
         return _load(kind, flags)
     except NativeError as error:
         return str(error)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError if CC has an open quotation
         return f"the native library cannot be built or loaded: {error}"
 
 
