@@ -103,6 +103,11 @@ def loaded_anew():
     return Path(library._name)
 
 
+def test_what_a_compiler_says_need_not_be_text(no_library, monkeypatch):
+    monkeypatch.setattr(compiler, "_compilers", lambda: [["sh", "-c", r"printf 'caf\351' >&2; exit 1"]])
+    assert why_not_native(small()) == "the C compiler failed: caf\ufffd"
+
+
 def test_a_compiler_with_an_open_quotation(no_library, monkeypatch):
     monkeypatch.setenv("CC", "'/usr/bin/my cc")
     assert why_not_native(small()) == "the native library cannot be built or loaded: No closing quotation"

@@ -117,7 +117,7 @@ def _compile(target: Path, flags: tuple[str, ...]) -> None:
             try:
                 done = subprocess.run(
                     [*compiler, *tuned, *flags, "-o", str(target), str(_SOURCE), "-lm"],
-                    capture_output=True, text=True, timeout=_SECONDS, check=False,
+                    capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False,
                 )  # fmt: skip
             except (OSError, subprocess.TimeoutExpired) as error:
                 complaint = complaint or str(error)
