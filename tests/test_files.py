@@ -26,6 +26,7 @@ from pixelcnn.files import (
     decode_tensors,
     descriptor_of,
     is_special_file,
+    map_array,
     new_folder,
     only_user_of,
     recover,
@@ -382,6 +383,14 @@ def test_tensors_with_strange_metadata_are_refused(signed):
     content = safetensors.torch.save({"a": torch.zeros(1)}, {"pixelcnn": signed})
     with pytest.raises(ValueError, match=r"^here (is damaged|has no checksum)"):
         decode_tensors(content, "here")
+
+
+def test_an_array_without_a_type_is_refused(tmp_path):
+    header = b"{'descr': (), 'fortran_order': False, 'shape': (4,)}\n"
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + bytes(4))
+    with pytest.raises(ValueError, match=r"x\.npy is damaged or not a NumPy file"):
+        map_array(path)
 
 
 # Caches -------------------------------------------------------------------------------------------------------

@@ -369,7 +369,7 @@ def map_array(path: Path) -> np.memmap[Any, Any]:
     """
     try:
         array = np.lib.format.open_memmap(path, mode="c")
-    except (ValueError, TypeError, OverflowError, EOFError, SyntaxError, tokenize.TokenError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, EOFError, SyntaxError, tokenize.TokenError) as error:
         raise ValueError(f"{path} is damaged or not a NumPy file: {error}") from None
     if path.stat().st_size != array.offset + array.nbytes:
         raise ValueError(f"{path} is damaged: it is longer than its header says")

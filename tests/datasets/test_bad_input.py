@@ -76,6 +76,16 @@ def content(name, data):
     return lambda: Path(name).write_bytes(data)
 
 
+def headed(shape, kind="'|u1'"):
+    """An array whose header was changed."""
+
+    def make():
+        header = f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+        Path("data.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + bytes(128))
+
+    return make
+
+
 def truncated(name="data.npy"):
     def make():
         (np.save if name.endswith("npy") else np.savez)(name, noise(50, 8, 8).astype(np.int16))
@@ -207,6 +217,9 @@ CASES = {
     "truncated archive": (truncated("data.npz"), "data.npz", {}, r"data\.npz is damaged or not a NumPy file"),
     "flipped bit": (flipped, "data.npz", {}, r"data\.npz\[images\] is damaged.*Bad CRC-32"),
     "empty file": (content("data.npy", b""), "data.npy", {}, r"data\.npy is damaged or not a NumPy file"),
+    "no type": (headed((2, 8, 8), kind="()"), "data.npy", {}, r"data\.npy is damaged or not a NumPy file"),
+    "less than no images": (headed((-2, 8, 8)), "data.npy", {}, r"data\.npy is damaged.* has the shape \(-2, 8, 8\)"),
+    "more than any images": (headed((2**63, 8, 8)), "data.npy", {}, r"data\.npy is damaged.* has the shape \(92"),
     "not an array": (content("data.npy", DAMAGED), "data.npy", {}, r"data\.npy is damaged or not a NumPy file"),
     "not an archive": (content("data.npz", DAMAGED), "data.npz", {}, r"data\.npz is damaged or not a NumPy file"),
     "objects": (objects, "data.npy", {}, "data.npy holds Python objects, which are never read"),

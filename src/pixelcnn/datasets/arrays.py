@@ -41,7 +41,7 @@ __all__ = ["DAMAGE", "ArraySource"]
 
 _CHUNK = 2**20  # bytes
 DAMAGE = (
-    *(ValueError, SyntaxError, tokenize.TokenError, EOFError, TypeError, KeyError),
+    *(ValueError, SyntaxError, tokenize.TokenError, EOFError, TypeError, LookupError, OverflowError),
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
 )
 """What NumPy and zipfile raise for damaged files."""
@@ -227,6 +227,8 @@ def _opened(path: Path, key: str | None) -> Iterator[_Array]:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(file)
+            if not all(0 <= side < 2**63 for side in shape):
+                raise ValueError(f"its header has the shape {shape}")
         except DAMAGE as error:
             raise ValueError(f"{where} is damaged or not a NumPy file: {error}") from None
         if dtype.hasobject:
