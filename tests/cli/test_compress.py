@@ -107,6 +107,16 @@ def test_arrays_come_back(models, tmp_path, capsys, dtype, dimensions):
         assert np.array_equal(both["labels"], labels)
 
 
+def test_what_of_arrays_is_not_kept_is_counted(models, tmp_path, capsys):
+    images, labels = np.zeros((2, *SHAPE), ">i4"), np.zeros(2, np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    _, said, _ = run(capsys, "compress", models / "binary", tmp_path / "a.npz", "--out", tmp_path / "s.pxcn")
+    assert "not kept: the order of an array's bytes (back in this machine's) of 1 files; the labels' type" in said
+    np.savez(tmp_path / "a.npz", images=images.astype("=i4"), labels=labels.astype(np.int64))
+    _, said, _ = run(capsys, "compress", models / "binary", tmp_path / "a.npz", "--out", tmp_path / "s.pxcn")
+    assert "not kept" not in said
+
+
 def test_classes(models, tmp_path, capsys):
     model = pixelcnn.load(models / "classes")
     labels = torch.tensor([0, 2, 1, 1, 0, 2]).repeat(10)

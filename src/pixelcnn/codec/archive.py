@@ -377,7 +377,8 @@ def _array(
         labels = torch.from_numpy(np.concatenate(classed)) if classed else None
         axes = stored.layout
         entry = Entry(path.name, stored.dtype.name, len(images), len(axes), channels_last=axes == "nhwc")
-        return FileImages(images, labels, [entry], path.stat().st_size, dict.fromkeys(_dropped_arrays(path), 1))
+        dropped = dict.fromkeys(_dropped_arrays(path, stored.dtype), 1)
+        return FileImages(images, labels, [entry], path.stat().st_size, dropped)
     data = open_data(source, levels, config=config, progress=progress)
     if (found := tuple(data.images.shape[1:])) != shape:
         raise ValueError(f"{source} has images of {found}, and the model {shape} (C, H, W)")
@@ -387,11 +388,15 @@ def _array(
     return FileImages(data.images.clone(), labels, [entry], 0, {})
 
 
-def _dropped_arrays(path: Path) -> Iterator[str]:
-    """What is not kept of a file of arrays, whose images and labels are."""
+def _dropped_arrays(path: Path, dtype: np.dtype) -> Iterator[str]:
+    """What is not kept of a file of arrays, whose images, of a type, and labels are."""
+    if not dtype.isnative:
+        yield "the order of an array's bytes (back in this machine's)"
     if path.suffix.lower() == ".npz":
         with np.load(path, allow_pickle=False) as file:
             if "images" not in file.files:
                 yield "the array's name (back as images)"
             elif set(file.files) - {"images", "labels"}:
                 yield "arrays besides images and labels"
+            if "labels" in file.files and file["labels"].dtype != np.int64:
+                yield "the labels' type (back as int64)"
