@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import pixelcnn
+from pixelcnn.models.summary import summary
 from pixelcnn.sampling import Draw, blank
 from pixelcnn.sampling.eager import EagerSampler
 from pixelcnn.sampling.graph import Capture, GraphSampler, _size, why_not_graph
@@ -163,3 +164,9 @@ def test_a_capture_does_not_keep_the_model(monkeypatch):
         keep(build(), build is not small)
         gc.collect()
         assert len(kept._results) == 0
+
+
+def test_the_summary_names_it_where_it_draws(monkeypatch):
+    assert "engine: graph" not in summary(small())
+    monkeypatch.setattr("pixelcnn.models.summary.why_not_graph", lambda _: None)  # as on a GPU
+    assert summary(small()).endswith("engine: graph, replayed by the GPU")

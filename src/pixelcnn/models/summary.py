@@ -18,6 +18,7 @@ from pixelcnn.models.mixture import MixtureModel
 from pixelcnn.models.symmetrised import Symmetrised
 from pixelcnn.operations import Conv, FullView, Operation, Position
 from pixelcnn.sampling import why_not_native
+from pixelcnn.sampling.graph import why_not_graph
 from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
 
@@ -239,5 +240,7 @@ def _mixture(model: MixtureModel) -> str:
 
 
 def _engine(model: AutoregressiveModel) -> str:
+    if why_not_graph(model) is None:
+        return "graph, replayed by the GPU"
     reason = why_not_native(model)
     return "native, compiled for this processor" if reason is None else f"eager, not native: {reason}"
