@@ -229,6 +229,7 @@ def test_damaged_and_edited_folders_are_refused(tmp_path):
         *(({name: 1}, f"{name} must be .*, got 1") for name in ("networks", "members", "orders", "weights")),
         ({"order_conditioned": True}, "conditioned on the order left-up must have num_classes of at least 4, got None"),
         ({"networks": [{"type": "OrderEnsembleConfig"}] * 2}, "'type' must be one of PixelCNNConfig, GatedPixel"),
+        ({"networks": [{"type": []}] * 2}, r"'type' must be one of PixelCNNConfig, .* got \[\]"),
         ({"extra": 1}, "unknown field 'extra' for OrderEnsembleConfig"),
     ):
         config.write_text(json.dumps(json.loads(text) | changes))

@@ -80,7 +80,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     """One JSON value as the type of the field's annotation; its range is checked by the dataclass itself."""
     if members := _members(hint):
         kind = value.get("type") if isinstance(value, dict) else None
-        if kind not in members:
+        if not isinstance(kind, str) or kind not in members:
             raise ValueError(f"{where}: field 'type' must be one of {', '.join(members)}, got {kind!r}")
         return from_dict(members[kind], {k: v for k, v in value.items() if k != "type"}, where)
     if dataclasses.is_dataclass(hint):
