@@ -1,6 +1,7 @@
 """Models on disk: what is refused, and that nothing half-written is left."""
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -180,6 +181,15 @@ def test_names_of_classes_that_do_not_fit_are_not_saved(tmp_path, names):
     with pytest.raises(ValueError, match="class_names must be different names, one for each of the 3 classes"):
         model.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_names_of_classes_need_not_be_utf_8(tmp_path):
+    """As those of folders need not be."""
+    model = pixelcnn.GatedPixelCNN((1, 4, 4), filters=4, layers=2, num_classes=2)
+    model.class_names = ("cats", os.fsdecode(b"d\xffgs"))
+    model.save_pretrained(tmp_path / "model")
+    assert load(tmp_path / "model").class_names == model.class_names
+    assert r"Its classes are 0 cats, 1 d\xffgs." in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_a_missing_field(folder):

@@ -15,6 +15,7 @@ from typing import Any
 
 from pixelcnn.config import OrderEnsembleConfig, SymmetrisedConfig
 from pixelcnn.density import DensityModel
+from pixelcnn.files import printable
 from pixelcnn.levels import array_dtype
 from pixelcnn.sampling.program import RecordingError
 from pixelcnn.sampling.schedule import schedule_of
@@ -166,7 +167,7 @@ def _classes(model: DensityModel) -> str:
     names: tuple[str, ...] | None = getattr(model, "class_names", None)
     if names is None or all(name == str(k) for k, name in enumerate(names)):
         return ""
-    listed = ", ".join(f"{k} {name}" for k, name in enumerate(names[:_MAX_NAMES]))
+    listed = ", ".join(f"{k} {printable(name)}" for k, name in enumerate(names[:_MAX_NAMES]))
     return f" Its classes are {listed}{f' and {len(names) - _MAX_NAMES} more' if len(names) > _MAX_NAMES else ''}."
 
 
