@@ -129,7 +129,7 @@ def _compile(target: Path, flags: tuple[str, ...]) -> None:
 
 
 def _compilers() -> list[list[str]]:
-    found = [shlex.split(os.environ["CC"])] if os.environ.get("CC") else []
+    found = [given] if (given := shlex.split(os.environ.get("CC", ""))) else []
     found += [[path] for path in map(shutil.which, ("cc", "gcc", "clang")) if path]
     if importlib.util.find_spec("ziglang"):
         found.append([sys.executable, "-m", "ziglang", "cc"])
