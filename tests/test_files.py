@@ -220,6 +220,20 @@ def test_so_it_is_with_folders(model):
     assert os.readlink("samples") == "deep/samples"
 
 
+def test_the_current_folder_is_not_replaced(model, tmp_path, monkeypatch):
+    """Whose process, and shell, would be left in a folder that has been deleted."""
+    saved = pixelcnn.load(model)
+    for here in (tmp_path / "empty", tmp_path / model):
+        here.mkdir(exist_ok=True)
+        monkeypatch.chdir(here)
+        before = sorted(os.listdir())
+        for name in (".", here):
+            with pytest.raises(OSError, match="the current folder cannot be replaced"):
+                saved.save_pretrained(name)
+        assert sorted(os.listdir()) == before
+    assert sorted(os.listdir(tmp_path)) == ["empty", "model", "x.npy"]
+
+
 # Whole or not at all ------------------------------------------------------------------------------------------
 
 

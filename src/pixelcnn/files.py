@@ -171,10 +171,12 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
         replace: Whether a folder that holds something is replaced; otherwise it is kept, which is an error.
 
     Raises:
-        OSError: If it cannot be written, or what is there is not to be replaced; nothing is left behind, and an earlier
-            folder stays as it was.
+        OSError: If it cannot be written, is the current folder, or what is there is not to be replaced; nothing is left
+            behind, and an earlier folder stays as it was.
     """
     path = _target(path)
+    if path.exists() and path.samefile(os.curdir):  # whoever is in it would be left in a deleted one
+        raise OSError(errno.EBUSY, "the current folder cannot be replaced", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, earlier = _sibling(path, "tmp"), _sibling(path, "old")
     try:

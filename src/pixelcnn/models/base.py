@@ -88,7 +88,7 @@ class AutoregressiveModel(Network):
                 the one in the card, which for a new card is "unknown".
 
         Raises:
-            OSError: If the folder cannot be written.
+            OSError: If the folder cannot be written, or is the current one.
             ValueError: If the folder exists and holds anything other than a model, the model's class is not known by
                 its name (see `pixelcnn.register`), `license` is malformed, a weight is not finite, the weights are not
                 those of the configuration, as with `torch.nn.utils.parametrize`, or `class_names` are not different
