@@ -248,6 +248,8 @@ def test_a_circle_of_links_is_refused(model):
 def test_errors_name_the_file_and_not_a_temporary_one(model, capsys):
     with pytest.raises(FileNotFoundError, match=r": 'nowhere/x\.csv'$"):
         write_file(Path("nowhere/x.csv"), TEXT)
+    with pytest.raises(FileNotFoundError, match=r": '/proc/model'$"):
+        pixelcnn.load(model).save_pretrained("/proc/model")
     os.mkdir("folder.png")
     assert main(["complete", model, "x.npy", "--keep-rows", "3", "--out", "folder.png"]) == 2
     assert capsys.readouterr().err == "pixelcnn: Is a directory: folder.png\n"

@@ -180,7 +180,8 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, earlier = _sibling(path, "tmp"), _sibling(path, "old")
     try:
-        temporary.mkdir()
+        with _named(path):
+            temporary.mkdir()
         yield temporary
         _sync_folder(temporary)
         if replace:
