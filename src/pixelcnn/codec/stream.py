@@ -324,7 +324,8 @@ class Stream:
             try:
                 return self._decoded(coder, chunk, done)
             except entropy.PayloadError as error:
-                return StreamError(f"chunk {chunk} is damaged: {error}")
+                other = ", or the condition is not that of compressing" if self.header.conditioned else ""
+                return StreamError(f"chunk {chunk} is damaged{other}: {error}")
             except StreamError as error:
                 return error
 
