@@ -64,6 +64,8 @@ def test_a_data_source_by_rows_and_classes(capsys):
     out = capsys.readouterr().out
     assert out.count("effective sample size 6.0") == 3
     assert "3 x 6 completions of seed 0: panel.png" in out
+    assert main(["complete", "colour", "data.npz", "--keep-rows", "2", "--images", "3", "--method", "raster"]) == 0
+    assert capsys.readouterr().out == "3 x 6 completions of seed 0: completions.png\n"  # no evidence
     assert main(["complete", "colour", "large.png", "--fit", "--label", "1", "--box", "1,0,2,3", "-n", "1"]) == 0
     with Image.open("completions.png") as panel:
         assert panel.size[0] == 3 * (112 + 6) + 6  # no mean of a single draw

@@ -69,6 +69,14 @@ def cut_archive():
     return "cifar-10-binary.tar.gz"
 
 
+def flipped_archive():
+    """One bit of noise, which gzip hardly shrinks: every file in it can still be read."""
+    content = bytearray(Path(archive()).read_bytes())
+    content[len(content) // 2] ^= 1
+    Path("cifar-10-binary.tar.gz").write_bytes(content)
+    return "cifar-10-binary.tar.gz"
+
+
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n"
 
 
@@ -88,6 +96,7 @@ def pointer_to_archive():
         (damage("test_batch.bin", b"\x0b" * 3073), r"test_batch\.bin is damaged: it holds a class 11"),
         (damage("batches.meta.txt", b"cat\ndog\n"), r"batches\.meta\.txt must name 10 classes, got 2"),
         (cut_archive, r"cifar-10-binary\.tar\.gz is damaged: "),
+        (flipped_archive, r"cifar-10-binary\.tar\.gz is damaged: CRC check failed"),
         (damage("test_batch.bin", POINTER), r"test_batch\.bin is a pointer of Git LFS"),
         (pointer_to_archive, r"cifar-10-binary\.tar\.gz is a pointer of Git LFS"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,8 @@ class Complete:
             )
             write_file(self.arrays, buffer.getvalue())
         for title, ess, evidence in zip(titles, result.ess.tolist(), result.log_evidence.tolist(), strict=True):
-            print(f"{title}: effective sample size {ess:.1f}, log p(known) {evidence:.2f} nats")
+            if not math.isnan(evidence):  # as it is where raster order ignores known pixels
+                print(f"{title}: effective sample size {ess:.1f}, log p(known) {evidence:.2f} nats")
         if self.moves:
             print(f"{result.accepted:.1%} of the moves accepted")
         print(f"{len(images)} x {self.n} completions of seed {self.seed}: {self.out}")

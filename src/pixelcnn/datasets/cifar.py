@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,7 @@ _TEST = "test_batch.bin"
 _NAMES = "batches.meta.txt"
 _RECORD = 1 + 3 * 32 * 32
 _CLASSES = 10
+_PART = 2**20  # bytes
 
 _Files: TypeAlias = Mapping[str, Callable[[], bytes]]  # functions that read files, by the files' names
 
@@ -125,8 +127,10 @@ class CIFAR10Source(Source):
         try:
             with tarfile.open(self.path) as archive:
                 members = [member for member in archive if member.isfile()]
+                while archive.fileobj and archive.fileobj.read(_PART):  # to the end, where gzip's checksum is compared
+                    pass
                 yield {Path(each.name).name: functools.partial(_extracted, archive, each) for each in members}
-        except (tarfile.TarError, EOFError, zlib.error) as error:
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
             check_no_pointer(self.path, self.path)
             raise ValueError(f"{self.path} is damaged: {error}") from None
 
