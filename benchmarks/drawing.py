@@ -1,23 +1,27 @@
-"""What drawing takes by one model beside another: milliseconds per digit, in turns in one process.
+"""What drawing takes by one model beside another, and decoding beside drawing: milliseconds per digit, in turns.
 
     python benchmarks/drawing.py [--models mnist-seed mnist] [--batches 1 64] [--rounds 15] [--seconds 0.2]
 
 The first model is what the others are compared with. A model of classes draws each in turn, which is all that a label
-costs.
+costs. What is decoded is a stream of the digits drawn, with their classes.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import tyro
 
 import pixelcnn
-from machine import Machine
+from machine import Machine, synchronize
+from pixelcnn.codec import compress
 from pixelcnn.devices import device_of
+from pixelcnn.exact import prepare
 from table import markdown, short
 
 
@@ -28,7 +32,7 @@ class Options:
     models: tuple[str, ...] = ("mnist-seed", "mnist")
     """Shipped models' names or models' folders."""
     batches: tuple[int, ...] = (1, 64)
-    """Images drawn at a time."""
+    """Images drawn or decoded at a time."""
     rounds: int = 15
     """Turns of each."""
     seconds: float = 0.2
@@ -40,33 +44,42 @@ class Options:
 
 
 def main(options: Options) -> None:
-    """Measures and prints a table."""
+    """Measures and prints a table, per digit."""
     device = device_of(options.device)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     models = {name: pixelcnn.load(name).to(device) for name in options.models}
+    prepared = {name: prepare(model) for name, model in models.items()}
 
-    def milliseconds(name: str, n: int, seed: int) -> float:
-        classes = getattr(models[name].config, "num_classes", None)
-        labels = None if classes is None else torch.arange(n, device=device) % classes
-        start, drawn, elapsed = time.perf_counter(), 0, 0.0
+    def milliseconds(work: Callable[[], object], n: int) -> float:
+        start, done, elapsed = time.perf_counter(), 0, 0.0
         while elapsed < options.seconds:
-            models[name].sample(n, labels, seed=seed)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            drawn, elapsed = drawn + n, time.perf_counter() - start
-        return elapsed / drawn * 1e3
+            work()
+            synchronize(device)
+            done, elapsed = done + n, time.perf_counter() - start
+        return elapsed / done * 1e3
 
     rows = []
     for n in options.batches:
-        times: dict[str, list[float]] = {name: [] for name in models}
-        for turn in range(options.rounds + 1):
-            for name in models:
-                times[name].append(milliseconds(name, n, turn))
-        medians = {name: statistics.median(each[1:]) for name, each in times.items()}
-        first = medians[options.models[0]]
-        rows += [[str(n), name, f"{short(each)} ms", f"{each / first:.3f}"] for name, each in medians.items()]
-    print(markdown(["images", "model", "per digit", f"times {options.models[0]}'s"], rows))
+        works: dict[tuple[str, str], Callable[[], object]] = {}
+        for name, model in models.items():
+            labels = torch.arange(n, device=device) % model.num_classes if model.num_classes else None
+            draw = partial(model.sample, n, labels, seed=0)
+            works["draw", name] = draw
+            stream = compress(prepared[name], draw(), labels)
+            works["decode", name] = partial(pixelcnn.decompress, prepared[name], stream)
+        times: dict[tuple[str, str], list[float]] = {key: [] for key in works}
+        for _ in range(options.rounds + 1):
+            for key, work in works.items():
+                times[key].append(milliseconds(work, n))
+        medians = {key: statistics.median(each[1:]) for key, each in times.items()}
+        first = medians["draw", options.models[0]]
+        for name in models:
+            draws, decodes = medians["draw", name], medians["decode", name]
+            cells = [f"{short(draws)} ms", f"{draws / first:.3f}", f"{short(decodes)} ms", f"{draws / decodes:.2f}"]
+            rows.append([str(n), name, *cells])
+    header = ["images", "model", "drawing", f"times {options.models[0]}'s", "decoding", "its speed relative to drawing"]
+    print(markdown(header, rows))
     machine = Machine.of(device)
     print(f"\n{machine}, PyTorch {machine.pytorch}, commit {machine.commit}")
 

@@ -115,7 +115,7 @@ def growing(moments: tuple[int, ...] = (20, 44, 68, 92, 116, 136), images: int =
     figure = Figure(figsize=(9.6, 5.2), layout=_LAYOUT, facecolor="white")
     panels = figure.subplots(images, len(moments))
     done = np.zeros(front.height * front.width, dtype=bool)
-    for step, canvas in enumerate(model.sample_steps(images, seed=3)):
+    for step, canvas in enumerate(model.sample_steps(images, seed=6)):
         done[front.pixels(step)] = True
         if step + 1 not in moments:
             continue

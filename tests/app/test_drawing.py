@@ -113,9 +113,9 @@ def test_an_ensemble_is_drawn_at_once(tmp_path):
 
 def test_losses_and_card(served, tmp_path):
     mnist, classes = served
-    assert mnist.losses == {
-        "training": [(1, 0.1076), (2, 0.0868), (3, 0.0852)],
-        "validation": [(1, 0.0891), (2, 0.0869), (3, 0.0860)],
+    assert {name: (len(losses), losses[0], losses[-1]) for name, losses in mnist.losses.items()} == {
+        "training": (13, (1, 0.1031), (13, 0.0803)),
+        "validation": (13, (1, 0.0873), (13, 0.0833)),
     }
     assert mnist.card.lstrip().startswith("# PixelCNN, 1x28x28 images of 2 levels")  # the front matter is left out
     assert classes.losses == {}
