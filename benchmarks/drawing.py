@@ -1,4 +1,4 @@
-"""What drawing takes by one model beside another, and decoding beside drawing: milliseconds per digit, in turns.
+"""What drawing and decoding take by one model beside another: milliseconds per digit, in turns in one process.
 
     python benchmarks/drawing.py [--models mnist-seed mnist] [--batches 1 64] [--rounds 15] [--seconds 0.2]
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import tyro
+from torch import Tensor
 
 import pixelcnn
 from machine import Machine, synchronize
@@ -59,25 +60,26 @@ def main(options: Options) -> None:
             done, elapsed = done + n, time.perf_counter() - start
         return elapsed / done * 1e3
 
+    def medians(works: Mapping[str, Callable[[], object]], n: int) -> dict[str, float]:
+        times: dict[str, list[float]] = {name: [] for name in works}
+        for _ in range(options.rounds + 1):  # the first turn warms up
+            for name, work in works.items():
+                times[name].append(milliseconds(work, n))
+        return {name: statistics.median(each[1:]) for name, each in times.items()}
+
     rows = []
     for n in options.batches:
-        works: dict[tuple[str, str], Callable[[], object]] = {}
+        draws: dict[str, Callable[[], Tensor]] = {}
+        decodes: dict[str, Callable[[], Tensor]] = {}
         for name, model in models.items():
             labels = torch.arange(n, device=device) % model.num_classes if model.num_classes else None
-            draw = partial(model.sample, n, labels, seed=0)
-            works["draw", name] = draw
-            stream = compress(prepared[name], draw(), labels)
-            works["decode", name] = partial(pixelcnn.decompress, prepared[name], stream)
-        times: dict[tuple[str, str], list[float]] = {key: [] for key in works}
-        for _ in range(options.rounds + 1):
-            for key, work in works.items():
-                times[key].append(milliseconds(work, n))
-        medians = {key: statistics.median(each[1:]) for key, each in times.items()}
-        first = medians["draw", options.models[0]]
-        for name in models:
-            draws, decodes = medians["draw", name], medians["decode", name]
-            cells = [f"{short(draws)} ms", f"{draws / first:.3f}", f"{short(decodes)} ms", f"{draws / decodes:.2f}"]
-            rows.append([str(n), name, *cells])
+            draws[name] = partial(model.sample, n, labels, seed=0)
+            stream = compress(prepared[name], draws[name](), labels)
+            decodes[name] = partial(pixelcnn.decompress, prepared[name], stream)
+        drawing, decoding = (medians(works, n) for works in (draws, decodes))
+        for name, drawn in drawing.items():
+            cells = [f"{short(drawn)} ms", f"{drawn / drawing[options.models[0]]:.3f}"]
+            rows.append([str(n), name, *cells, f"{short(decoding[name])} ms", f"{drawn / decoding[name]:.2f}"])
     header = ["images", "model", "drawing", f"times {options.models[0]}'s", "decoding", "its speed relative to drawing"]
     print(markdown(header, rows))
     machine = Machine.of(device)
