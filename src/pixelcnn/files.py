@@ -175,8 +175,9 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
             behind, and an earlier folder stays as it was.
     """
     path = _target(path)
-    if path.exists() and path.samefile(os.curdir):  # whoever is in it would be left in a deleted one
-        raise OSError(errno.EBUSY, "the current folder cannot be replaced", str(path))
+    with contextlib.suppress(FileNotFoundError):
+        if path.samefile(os.curdir):  # whoever is in it would be left in a deleted one
+            raise OSError(errno.EBUSY, "the current folder cannot be replaced", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, earlier = _sibling(path, "tmp"), _sibling(path, "old")
     try:

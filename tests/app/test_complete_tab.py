@@ -143,8 +143,8 @@ def test_wrong_pictures(served, content, message):
 def test_completions_are_those_of_the_library(served):
     image = served[0].digits(4)[0]
     given = from_editor(served[0], to_editor(served[0], image))
-    found = complete(served[0], given, 3, 24, None, 5, LIMITS)
-    same = served[0].model.complete(image[None], given.known[None], 3, 24, seed=5)
+    found = complete(served[0], given, 3, 64, None, 5, LIMITS)
+    same = served[0].model.complete(image[None], given.known[None], 3, 64, seed=5)
     assert torch.equal(found.draws, same.images[0])
     assert torch.equal(found.draws[:, given.known], image[given.known].expand(3, -1))
     assert (found.completion.ess, found.completion.log_evidence) == (same.ess, same.log_evidence)
