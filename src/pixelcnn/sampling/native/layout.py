@@ -128,8 +128,8 @@ class Plan:
     def _by_image(self, of_images: Callable[..., Tensor], condition: Tensor, *size: int) -> Numbers:
         """Features of what images are conditioned on, each alone: PyTorch's order of a sum may depend on the batch."""
         arithmetic = self._network.arithmetic
-        one_class = not size and bool((condition.count_nonzero(1) <= 1).all())  # so that no sum has an order
-        if arithmetic.exact or one_class:
+        alone = len(condition) == 1 or (not size and bool((condition.count_nonzero(1) <= 1).all()))  # no sums
+        if arithmetic.exact or alone:
             return of_images(arithmetic, condition, *size).detach().numpy()
         distinct, index = torch.unique(condition, dim=0, return_inverse=True)  # particles all have the same
         return torch.cat([of_images(arithmetic, each, *size) for each in distinct.split(1)])[index].detach().numpy()
