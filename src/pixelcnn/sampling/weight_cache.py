@@ -92,12 +92,14 @@ def _weights(model: Autoregressive) -> Iterator[Tensor]:
     """All numbers with which the network computes: pruning changes buffers alone, and what a parametrization makes of
     a parameter may change with neither. An exact twin is not to be changed and has none but parameters.
     """
-    yield from model.parameters()
-    if isinstance(model, nn.Module):
-        for module in model.modules():
-            masks = isinstance(module, MaskedConv2d)  # as large as the weights, and the architecture's
-            yield from (x for name, x in module._buffers.items() if x is not None and not (masks and name == "mask"))
-    yield from (values for _, values in _parametrized(model))
+    if not isinstance(model, nn.Module):
+        yield from model.parameters()
+        return
+    for module in model.modules():  # in one pass: it is made before each draw
+        masks = isinstance(module, MaskedConv2d)  # as large as the weights, and the architecture's
+        yield from (x for x in module._parameters.values() if x is not None)
+        yield from (x for name, x in module._buffers.items() if x is not None and not (masks and name == "mask"))
+        yield from (getattr(module, name) for name in parametrized(module))
 
 
 def _parametrized(model: Autoregressive) -> Iterator[tuple[str, Tensor]]:
