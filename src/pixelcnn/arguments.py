@@ -67,7 +67,7 @@ def number(name: str, value: object) -> float:
     """
     found = plain(value)
     with contextlib.suppress(TypeError, ValueError, OverflowError, RuntimeError):
-        if isinstance(found, SupportsFloat) and not isinstance(found, bool):  # text is not
+        if isinstance(found, float | SupportsFloat) and not isinstance(found, bool):  # text is not
             return float(found)
     raise ValueError(f"{name} must be a number, got {shown(value)}")
 

@@ -115,7 +115,8 @@ class GatedLayer(nn.Module):
         if self.residual is None:
             return None, None, skip
         residual = view(Conv(self.residual), g)
-        return view(Gate(), v_wide), residual if h is None else h + residual, skip
+        h = residual if h is None else h + residual  # right after it, so that engines add as they multiply
+        return view(Gate(), v_wide), h, skip
 
 
 class GatedPixelCNN(AutoregressiveModel):

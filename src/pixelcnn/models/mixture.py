@@ -55,7 +55,7 @@ class Part:
     """The class that the network is conditioned on for this part; None if it takes the image's own labels."""
 
 
-class MixtureModel(AutoregressiveModel):
+class MixtureModel(AutoregressiveModel, sampling.Mixture):
     """A mixture of networks, each of which sees a transformed image.
 
     `log_prob`, `classify`, `sample`, `sample_stream`, `save_pretrained` and `pixelcnn.evaluate` work as for any model;

@@ -28,8 +28,9 @@ import importlib
 import math
 import warnings
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from torch import Tensor
 
@@ -90,19 +91,18 @@ class Sampler(Protocol):
         ...
 
 
-@runtime_checkable
-class Mixture(Protocol):
+class Mixture(ABC):
     """A model whose images are drawn part by part, each part by an engine of its own."""
 
+    @abstractmethod
     def draw_by_parts(
         self, draw: Draw, *, engine: str, progress: bool, drawn: Callable[[int], object] | None
     ) -> Tensor:
         """What `sample` does, given a validated draw."""
-        ...
 
+    @abstractmethod
     def engines(self, engine: str, precision: Precision | None) -> set[type[Sampler]]:
         """The result of `engine_of` for each part."""
-        ...
 
 
 def _warn_of_reference(model: Autoregressive, reason: str) -> None:

@@ -8,13 +8,15 @@ silently draw from a different distribution.
 
 from __future__ import annotations
 
-import itertools
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pixelcnn.layers import MaskedConv2d, parametrized
@@ -60,46 +62,65 @@ class _Results(Generic[T]):
     def __init__(self, model: Autoregressive) -> None:
         check_weights(model.named_parameters())
         check_weights(_parametrized(model))
-        self._kind = (model.dtype, model.device)
-        self._weights: list[bytes] | Tensor
-        if model.device.type == "cpu":
-            self._weights = list(_bytes(model))
-        else:
-            self._weights = _in_one_piece(model)
+        weights = _weights(model)
+        self._kind = _kind(weights)
+        self._in_one_piece = None if model.device.type == "cpu" else _in_one_piece(weights)
+        self._bytes = [bytearray(_array(each).tobytes()) for each in weights] if self._in_one_piece is None else []
+        self._places: list[tuple[int, int, bool]] = []
+        self._arrays: list[NDArray[Any]] = []
         self.made: dict[Hashable, T] = {}
 
     def are_current(self, model: Autoregressive) -> bool:
         """Whether they were made from exactly the weights that the model has now, bit for bit."""
-        if self._kind != (model.dtype, model.device):
+        weights = _weights(model)
+        if self._kind != _kind(weights):
             return False
-        if isinstance(self._weights, Tensor):
-            return torch.equal(self._weights, _in_one_piece(model))
-        # Not by torch, which shares out small comparisons, and then waits for a thread that a busy machine holds up.
-        return all(now == before for now, before in itertools.zip_longest(_bytes(model), self._weights))
+        if self._in_one_piece is not None:
+            return torch.equal(self._in_one_piece, _in_one_piece(weights))
+        places = [(each.data_ptr(), each.nbytes, each.is_contiguous()) for each in weights]
+        if places != self._places:  # otherwise they are in the memory of these arrays, which keep it from being freed
+            self._arrays = list(map(_array, weights))
+            self._places = places if all(contiguous for _, _, contiguous in places) else []
+        # Not by torch, which shares out small comparisons, and then waits for a thread that a busy machine holds up. A
+        # `bytearray` compares its bytes with the array's memory: nothing is copied, and a NaN equals itself.
+        return len(self._bytes) == len(self._arrays) and all(map(operator.eq, self._bytes, self._arrays))
 
 
-def _bytes(model: Autoregressive) -> Iterator[bytes]:
-    """The weights as bytes, so that a NaN equals itself."""
-    return (_as_bytes(weights).numpy().tobytes() for weights in _weights(model))
+def _kind(weights: list[Tensor]) -> tuple[torch.dtype, torch.device]:
+    return weights[0].dtype, weights[0].device
 
 
-def _in_one_piece(model: Autoregressive) -> Tensor:
+def _array(weights: Tensor) -> NDArray[Any]:
+    """A weight on the CPU, of any type, bfloat16 included, which NumPy does not have; its own memory if contiguous."""
+    weights = weights.detach()
+    return np.ascontiguousarray((weights.view(torch.int16) if weights.dtype == torch.bfloat16 else weights).numpy())
+
+
+def _in_one_piece(weights: list[Tensor]) -> Tensor:
     """A copy of all weights in one tensor, which a GPU compares in a single call."""
-    return torch.cat([_as_bytes(weights) for weights in _weights(model)])
+    return torch.cat([each.detach().reshape(-1).view(torch.uint8) for each in weights])
 
 
-def _weights(model: Autoregressive) -> Iterator[Tensor]:
+def _weights(model: Autoregressive) -> list[Tensor]:
     """All numbers with which the network computes: pruning changes buffers alone, and what a parametrization makes of
     a parameter may change with neither. An exact twin is not to be changed and has none but parameters.
     """
     if not isinstance(model, nn.Module):
-        yield from model.parameters()
-        return
-    for module in model.modules():  # in one pass: it is made before each draw
-        masks = isinstance(module, MaskedConv2d)  # as large as the weights, and the architecture's
-        yield from (x for x in module._parameters.values() if x is not None)
-        yield from (x for name, x in module._buffers.items() if x is not None and not (masks and name == "mask"))
-        yield from (getattr(module, name) for name in parametrized(module))
+        return list(model.parameters())
+    found: list[Tensor | None] = []
+    modules: list[nn.Module | None] = [model]
+    while modules:  # a pass of our own: `modules()` and the like take several times as long, before each draw
+        module = modules.pop()
+        if module is None:
+            continue
+        found.extend(module._parameters.values())
+        if module._buffers:
+            masks = isinstance(module, MaskedConv2d)  # as large as the weights, and the architecture's
+            found.extend(x for name, x in module._buffers.items() if not (masks and name == "mask"))
+        if module._modules:
+            modules.extend(module._modules.values())
+            found.extend(getattr(module, name) for name in parametrized(module))
+    return [weights for weights in found if weights is not None]
 
 
 def _parametrized(model: Autoregressive) -> Iterator[tuple[str, Tensor]]:
@@ -108,8 +129,3 @@ def _parametrized(model: Autoregressive) -> Iterator[tuple[str, Tensor]]:
         for name, module in model.named_modules():
             for each in parametrized(module):
                 yield f"{name}.{each}", getattr(module, each)
-
-
-def _as_bytes(weights: Tensor) -> Tensor:
-    """A weight of any type, bfloat16 included, which NumPy does not have."""
-    return weights.detach().reshape(-1).view(torch.uint8)

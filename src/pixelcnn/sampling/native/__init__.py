@@ -108,7 +108,7 @@ class NativeSampler:
             return torch.get_num_threads() * _MAX_EXACT_IMAGES
         network = packed(model, library_of(model).panel())
         plan = plan_of(network, 1)
-        rows = _MAX_ROWS * (2 if network.by_rows else 1)  # all columns of a row, but only for a few values
+        rows = _MAX_ROWS * (4 if network.by_rows else 1)  # all columns of a row, but only for a few values
         images = min(rows // plan.rows, _MAX_BYTES // plan.arena().nbytes)
         return torch.get_num_threads() * max(1, images)
 
@@ -141,7 +141,7 @@ class NativeSampler:
                     allowed.value = stop
                 walk.run(step, stop)
                 if not lockstep:
-                    burst = max(1, round(burst * min(2, _BURST / (time.perf_counter() - begun))))
+                    burst = max(1, round(burst * min(8, _BURST / (time.perf_counter() - begun))))
                 if lockstep or stop == steps:
                     while any(each.value < stop for each in done):
                         time.sleep(0)

@@ -43,6 +43,7 @@
 #endif
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 #define PANEL (PARTS * LANES)                        /* columns in a panel of weights */
+#define MAX_VECTORS 8                                /* of a single row in a tile */
 #define MAX_RUNS 512
 #define MAX_MIXTURES 64
 #define BLOCK 16                                     /* partial sums that run side by side, on any machine */
@@ -242,112 +243,93 @@ static ALWAYS void store(real *target, vec y, int64_t left)
     for (; lane < left; lane++) target[lane] = y[lane];
 }
 
-/* Computes `parts` vectors of each panel: fewer than PARTS only if a single panel has fewer columns. */
-static ALWAYS void tile(const int rows, const int panels, const int parts, const struct product *p, int64_t row,
-                        int64_t first_panel)
+/* Computes some vectors of the target's columns, the first of which starts a panel. */
+static ALWAYS void tile(const int rows, const int vectors, const struct product *p, int64_t row, int64_t first)
 {
-    vec sums[ROWS][4 * PARTS];
-    const real *weights = p->weights + first_panel * p->panel_size;
+    vec sums[ROWS][MAX_VECTORS];
+    const real *weights = p->weights + first / PARTS * p->panel_size;
     UNROLL
     for (int r = 0; r < rows; r++)
         UNROLL
-        for (int c = 0; c < panels * parts; c++)
-            sums[r][c] = *(const loose *)(p->bias + first_panel * PANEL + c * LANES);
+        for (int c = 0; c < vectors; c++) sums[r][c] = *(const loose *)(p->bias + (first + c) * LANES);
     if (p->add) {
         UNROLL
         for (int r = 0; r < rows; r++)
             UNROLL
-            for (int c = 0; c < panels * parts; c++) {
-                int64_t column = first_panel * PANEL + c * LANES;
-                if (column < p->columns) sums[r][c] += *(const loose *)(p->add + (row + r) * p->add_stride + column);
-            }
+            for (int c = 0; c < vectors; c++)
+                sums[r][c] += *(const loose *)(p->add + (row + r) * p->add_stride + (first + c) * LANES);
     }
     for (int64_t s = 0; s < p->count; s++) {
         const real *x = p->starts[s] + row * p->stride;
         for (int64_t k = 0; k < p->lengths[s]; k++) {
-            vec w[4 * PARTS];
+            vec w[MAX_VECTORS];
             UNROLL
-            for (int q = 0; q < panels; q++)
-                UNROLL
-                for (int c = 0; c < parts; c++)
-                    w[q * parts + c] = *(const loose *)(weights + q * p->panel_size + c * LANES);
+            for (int c = 0; c < vectors; c++)
+                w[c] = *(const loose *)(weights + c / PARTS * p->panel_size + c % PARTS * LANES);
             UNROLL
             for (int r = 0; r < rows; r++) {
                 vec value = x[r * p->stride + k] - (vec){0};
                 UNROLL
-                for (int c = 0; c < panels * parts; c++) sums[r][c] = fused(value, w[c], sums[r][c]);
+                for (int c = 0; c < vectors; c++) sums[r][c] = fused(value, w[c], sums[r][c]);
             }
             weights += PANEL;
         }
     }
-    const int full = p->columns - first_panel * PANEL >= (panels - 1) * PANEL + parts * LANES;
+    const int full = p->columns >= (first + vectors) * LANES;
     UNROLL
     for (int r = 0; r < rows; r++)
         UNROLL
-        for (int q = 0; q < panels; q++) {
-            int64_t column = (first_panel + q) * PANEL, left = p->columns - column;
+        for (int c = 0; c < vectors; c++) {
+            int64_t column = (first + c) * LANES;
             real *target = p->target + (row + r) * p->target_stride + column;
-            const real *residual = p->residual ? p->residual + (row + r) * p->residual_stride + column : 0;
-            UNROLL
-            for (int c = 0; c < parts; c++) {
-                vec y = sums[r][q * parts + c];
+            vec y = sums[r][c];
 #ifdef EXACT
-                y = clamped((y + 0x1.8p40) - 0x1.8p40, 1024); /* to multiples of 2^-12 */
+            y = clamped((y + 0x1.8p40) - 0x1.8p40, 1024); /* to multiples of 2^-12 */
 #endif
-                if (p->relu) y = positive(y);
-                if (!full && left <= c * LANES) continue;
-                if (residual) y += *(const loose *)(residual + c * LANES); /* excess is not stored */
-                if (full) *(loose *)(target + c * LANES) = y;
-                else store(target + c * LANES, y, left - c * LANES);
-            }
+            if (p->relu) y = positive(y);
+            if (p->residual) y += *(const loose *)(p->residual + (row + r) * p->residual_stride + column);
+            if (full) *(loose *)target = y;
+            else store(target, y, p->columns - column); /* excess is not stored */
         }
 }
 
-/* With few rows, several panels are computed at once, to have enough sums in flight. */
-#define TILE(rows, panels) \
-    static __attribute__((noinline)) void tile_##rows##_##panels(const struct product *p, int64_t row, int64_t first) \
-    { tile(rows, panels, PARTS, p, row, first); }
-TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+#define TILE(rows, vectors) \
+    static __attribute__((noinline)) void tile_##rows##_##vectors(const struct product *p, int64_t row, int64_t first) \
+    { tile(rows, vectors, p, row, first); }
+#define UP_TO_4(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
+UP_TO_4(1) TILE(1, 5) TILE(1, 6) TILE(1, 7) TILE(1, 8)
+UP_TO_4(2) UP_TO_4(3)
+#define TABLE(rows) {0, tile_##rows##_1, tile_##rows##_2, tile_##rows##_3, tile_##rows##_4}
 #if ROWS > 6
-TILE(7, 1) TILE(8, 1)
+#define MANY(rows) {0, tile_##rows##_1, tile_##rows##_2, tile_##rows##_3}
+TILE(7, 1) TILE(7, 2) TILE(8, 1) TILE(8, 2) TILE(4, 3) TILE(5, 3) TILE(6, 3)
+#else
+#define MANY(rows) {0, tile_##rows##_1, tile_##rows##_2}
 #endif
-TILE(1, 4) TILE(1, 3) TILE(1, 2) TILE(2, 2) TILE(3, 2)
-#define HALF(rows) \
-    static __attribute__((noinline)) void half_##rows(const struct product *p, int64_t row, int64_t first) \
-    { tile(rows, 1, 1, p, row, first); }
-HALF(1) HALF(2) HALF(3) HALF(4) HALF(5) HALF(6)
-#if ROWS > 6
-HALF(7) HALF(8)
-#endif
+#define UP_TO_2(rows) TILE(rows, 1) TILE(rows, 2)
+UP_TO_2(4) UP_TO_2(5) UP_TO_2(6)
 
 static void multiply(const struct product *p, int64_t all)
 {
-    static void (*const one[])(const struct product *, int64_t, int64_t) = {
-        0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1,
+    static void (*const tiles[ROWS + 1][MAX_VECTORS + 1])(const struct product *, int64_t, int64_t) = {
+        {0}, {0, tile_1_1, tile_1_2, tile_1_3, tile_1_4, tile_1_5, tile_1_6, tile_1_7, tile_1_8}, TABLE(2), TABLE(3),
+        MANY(4), MANY(5), MANY(6),
 #if ROWS > 6
-        tile_7_1, tile_8_1,
+        {0, tile_7_1, tile_7_2}, {0, tile_8_1, tile_8_2},
 #endif
     };
-    static void (*const several[4][5])(const struct product *, int64_t, int64_t) = {
-        {0}, {0, 0, tile_1_2, tile_1_3, tile_1_4}, {0, 0, tile_2_2}, {0, 0, tile_3_2}};
-    static void (*const half[])(const struct product *, int64_t, int64_t) = {
-        0, half_1, half_2, half_3, half_4, half_5, half_6,
-#if ROWS > 6
-        half_7, half_8,
-#endif
-    };
-    static const int64_t width[] = {0, 4, 2, 2};
-    const int32_t rows = (int32_t)all, tiles = (rows + ROWS - 1) / ROWS; /* 64-bit division costs three times as much */
-    int64_t panels = (p->columns + PANEL - 1) / PANEL;
-    for (int64_t q = 0; q < panels;) {
-        int64_t wide = rows > 3 ? 1 : panels - q < width[rows] ? panels - q : width[rows];
-        int one_vector = wide == 1 && p->columns - q * PANEL <= LANES;
-        for (int32_t t = 0, row = 0; t < tiles; t++) { /* tiles as equal as possible: 9 rows are 4 and 5 */
-            int32_t size = (rows - row) / (tiles - t);
-            (wide > 1 ? several[size][wide] : one_vector ? half[size] : one[size])(p, row, q);
+    static const int64_t most[] = {0, 8, 4, 4};      /* with few rows, more vectors, to have enough sums in flight */
+    const int32_t rows = (int32_t)all;               /* 64-bit division costs three times as much */
+    const int64_t vectors = (p->columns + LANES - 1) / LANES;
+    for (int64_t first = 0, several; first < vectors; first += several) {
+        const int64_t rest = vectors - first, usual = rows > 3 ? PARTS : most[rows];
+        several = rest < usual || (ROWS > 6 && rest == 3) ? rest : usual;
+        const int32_t largest = several > PARTS ? 6 : ROWS, count = (rows + largest - 1) / largest;
+        for (int32_t t = 0, row = 0; t < count; t++) { /* tiles as equal as possible: 9 rows are 4 and 5 */
+            int32_t size = (rows - row) / (count - t);
+            tiles[size][several](p, row, first);
             row += size;
         }
-        q += wide;
     }
 }
 

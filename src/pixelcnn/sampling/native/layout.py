@@ -63,6 +63,7 @@ class Plan:
         schedule, wavefront = network.schedule, network.schedule.wavefront
         self.rows = n * (w if network.by_rows else max(len(wavefront.rows(step)) for step in range(wavefront.steps)))
         """Rows of the largest matrix product."""
+        self._given = [node for node in network.program.nodes if isinstance(node.op, Condition | ConditionMap)]
         self._size = self._scratch_size = 0
         self._slots: list[tuple[int, ...]] = []
         self._histories: dict[Node, tuple[int, int]] = {}
@@ -110,17 +111,15 @@ class Plan:
     def begin(self, arena: Numbers, condition: Tensor | None, parts: int = 1) -> None:
         """Prepares the memory for a batch whose images are conditioned on the rows of `condition`, (images, D)."""
         arena.fill(0)
-        for node in self._network.program.nodes:
+        for node in self._given:
+            assert condition is not None
             if isinstance(node.op, Condition):
-                assert condition is not None
                 offset, stride = self._slots[self._slot_of[node.target]][:2]
-                values = np.zeros((self.n, stride), dtype=arena.dtype)
-                values[: self.images] = self._by_image(node.op.of_images, condition)
-                repeated = np.tile(values, (self.rows // self.n, 1))
+                values = self._by_image(node.op.of_images, condition)
                 for part in range(parts):
-                    self.scratch(arena, part)[offset : offset + self.rows * stride] = repeated.reshape(-1)
+                    rows = self.scratch(arena, part)[offset : offset + self.rows * stride]
+                    rows.reshape(-1, self.n, stride)[:, : self.images] = values
             elif isinstance(node.op, ConditionMap):
-                assert condition is not None
                 _, height, width = self._network.image_shape
                 known = self._by_image(node.op.of_images, condition, height, width)
                 self._map_in(arena, node.target)[:, : self.images] = known.transpose(1, 0, 2, 3)
