@@ -74,6 +74,17 @@ def test_weights_of_any_layout_are_compared_as_they_are_now():
     assert [made(), made()] == [2, 2]
 
 
+def test_a_buffer_of_any_type_is_compared():
+    model, made = cached()
+    model.register_buffer("steps", torch.tensor(1))
+    model.register_buffer("scale", torch.ones(3).to(torch.float8_e4m3fn))
+    assert [made(), made()] == [1, 1]
+    model.steps += 1
+    assert [made(), made()] == [2, 2]
+    model.scale.copy_(torch.zeros(3))
+    assert made() == 3
+
+
 def test_equal_weights_elsewhere_are_no_change():
     model, made = cached()
     made()

@@ -12,7 +12,7 @@ import operator
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class _Results(Generic[T]):
         self._in_one_piece = None if model.device.type == "cpu" else _in_one_piece(weights)
         self._bytes = [bytearray(_array(each).tobytes()) for each in weights] if self._in_one_piece is None else []
         self._places: list[tuple[int, int, bool]] = []
-        self._arrays: list[NDArray[Any]] = []
+        self._arrays: list[NDArray[np.uint8]] = []
         self.made: dict[Hashable, T] = {}
 
     def are_current(self, model: Autoregressive) -> bool:
@@ -90,15 +90,19 @@ def _kind(weights: list[Tensor]) -> tuple[torch.dtype, torch.device]:
     return weights[0].dtype, weights[0].device
 
 
-def _array(weights: Tensor) -> NDArray[Any]:
-    """A weight on the CPU, of any type, bfloat16 included, which NumPy does not have; its own memory if contiguous."""
-    weights = weights.detach()
-    return np.ascontiguousarray((weights.view(torch.int16) if weights.dtype == torch.bfloat16 else weights).numpy())
+def _array(weights: Tensor) -> NDArray[np.uint8]:
+    """The bytes of a weight on the CPU: its own memory if it is contiguous, otherwise a copy."""
+    return _as_bytes(weights).numpy()
 
 
 def _in_one_piece(weights: list[Tensor]) -> Tensor:
     """A copy of all weights in one tensor, which a GPU compares in a single call."""
-    return torch.cat([each.detach().reshape(-1).view(torch.uint8) for each in weights])
+    return torch.cat(list(map(_as_bytes, weights)))
+
+
+def _as_bytes(weights: Tensor) -> Tensor:
+    """A weight of any type, also of those that NumPy does not have, as bfloat16 and float8."""
+    return weights.detach().reshape(-1).view(torch.uint8)
 
 
 def _weights(model: Autoregressive) -> list[Tensor]:
