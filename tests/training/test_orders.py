@@ -1,9 +1,7 @@
 """Runs on images that are drawn anew and rearranged in each epoch."""
 
 import dataclasses
-import runpy
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from pixelcnn.randomness import binarised, mutations, scan_orders
 from pixelcnn.training.batches import Batches
 from tiny import TINY, metrics_of, result, stripes, tiny_model
 
-RUNS = Path(__file__).parent.parent.parent / "runs"
 CONFIG = dataclasses.replace(
     TINY,
     model=GatedPixelCNNConfig(image_shape=(1, 6, 7), filters=6, layers=2, num_classes=4),
@@ -90,15 +87,6 @@ def test_a_run_that_has_not_finished_is_loaded_as_its_ensemble(tmp_path):
     assert loaded.config == model.config
     assert all(torch.equal(tensor, loaded.state_dict()[name]) for name, tensor in model.state_dict().items())
     assert "after step 8 of a run" in loaded.card
-
-
-def test_the_model_so_far_is_the_ensemble_that_the_run_ends_in(tmp_path):
-    model = run(tmp_path / "run", dataclasses.replace(CONFIG, epochs=1))
-    runpy.run_path(str(RUNS / "so_far.py"))["main"](tmp_path / "run", tmp_path / "so far")
-    found = pixelcnn.load(tmp_path / "so far")
-    assert found.config == model.config
-    assert all(torch.equal(tensor, found.state_dict()[name]) for name, tensor in model.state_dict().items())
-    assert "after 8 steps of its recipe" in found.card
 
 
 def test_a_run_that_goes_on_ends_in_the_same_bits(tmp_path):
