@@ -18,8 +18,9 @@ import dataclasses
 import itertools
 import math
 from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -185,12 +186,8 @@ class MaskedConv2d(nn.Module):
             if (max(self.seen) > 0 if tap == (0, 0) else tap < (0, 0) or not isinstance(kernel, int))
         ]
 
-        mask = torch.zeros(out_channels, in_channels, window.height, window.width)
         self.taps = [(dy * dilation, dx * dilation) for dy, dx in self.taps]
-        for dy, dx in self.taps:
-            y, x = self._place(dy, dx)
-            for (start, stop), seen in zip(self.out_groups, self.seen, strict=True):
-                mask[start:stop, : seen if (dy, dx) == (0, 0) else None, y, x] = 1
+        mask = self._mask(out_channels, in_channels, window.height, window.width)
         self.register_buffer("mask", mask, persistent=False)
         whole = len(self.taps) == window.height * window.width
         self._dense = whole and ((0, 0) not in self.taps or min(self.seen) == in_channels)
@@ -202,6 +199,39 @@ class MaskedConv2d(nn.Module):
             self.bias = nn.Parameter(torch.zeros(out_channels))
         else:
             self.register_buffer("bias", torch.zeros(out_channels), persistent=False)
+
+    def _mask(self, *shape: int) -> Tensor:
+        mask = torch.zeros(shape)
+        for dy, dx in self.taps:
+            y, x = self._place(dy, dx)
+            for (start, stop), seen in zip(self.out_groups, self.seen, strict=True):
+                mask[start:stop, : seen if (dy, dx) == (0, 0) else None, y, x] = 1
+        return mask
+
+    def _constants(self) -> dict[str, Tensor]:
+        """The buffers, which no state has."""
+        constants = {"mask": self._mask(*self.mask.shape)}
+        return constants if "bias" in self._parameters else constants | {"bias": torch.zeros(self.out_channels)}
+
+    def _fill_constants(self, like: Tensor) -> None:
+        """Gives the buffers of a layer that was made on the device "meta" their values, where another tensor is."""
+        with torch.device(like.device):
+            for name, constant in self._constants().items():
+                setattr(self, name, constant.to(like))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """See `torch.nn.Module`; this is also what `to_empty` calls."""
+        without_values = self.mask.is_meta
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if without_values:
+            self._fill_constants(self.mask)
+        return self
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """See `torch.nn.Module`, with whose `assign=True` the weights leave the device "meta"."""
+        super()._load_from_state_dict(*arguments)
+        if self.mask.is_meta:
+            self._fill_constants(self.weight)
 
     @property
     def pointwise(self) -> bool:
@@ -251,10 +281,14 @@ class ReparametrisedConv2d(MaskedConv2d):
 
     scale: Tensor
 
-    def __init__(self, *options: Any, scale: float | Tensor, **more: Any) -> None:
+    def __init__(self, *options: Any, scale: float | Sequence[float] | Tensor, **more: Any) -> None:
         super().__init__(*options, **more)
+        self._scale = scale
         self.register_buffer("scale", torch.as_tensor(scale), persistent=False)
         self._settled = False
+
+    def _constants(self) -> dict[str, Tensor]:
+        return super()._constants() | {"scale": torch.as_tensor(self._scale)}
 
     @abstractmethod
     def kernel_of(self, weight: Tensor) -> Tensor:

@@ -121,6 +121,28 @@ def test_shapes_on_the_meta_device():
     assert model.log_prob(torch.zeros(2, 1, 4, 5, dtype=torch.uint8, device="meta")).shape == (2,)
 
 
+@pytest.mark.parametrize("how", ["to_empty", "to_empty, and weights by hand", "assign"])
+@pytest.mark.parametrize("name", ["gated", "photo"])
+def test_a_model_made_on_the_meta_device_gets_its_masks_with_its_weights(name, how):
+    """They are in no state: what the memory held before would let each pixel see itself."""
+    model = REPLACED[name]().double()
+    with torch.device("meta"):
+        again = REPLACED[name]().double()
+        if how != "assign":
+            again.to_empty(device="cpu")
+    if how == "to_empty, and weights by hand":
+        with torch.no_grad():
+            for parameter, weight in zip(again.parameters(), model.parameters(), strict=True):
+                parameter.copy_(weight)
+    else:
+        again.load_state_dict(model.state_dict(), assign=how == "assign")
+    same = zip(again.named_buffers(), model.named_buffers(), strict=True)
+    assert all(one[0] == other[0] and torch.equal(one[1], other[1]) for one, other in same)
+    images = model.sample(3, seed=0)
+    assert torch.equal(again.sample(3, seed=0), images)
+    assert torch.equal(again.log_prob(images), model.log_prob(images))
+
+
 def test_the_loss_is_nats():
     model = MODELS["gated"]()
     arguments = given(model)

@@ -101,8 +101,8 @@ class PhotoPixelCNN(LogisticsModel):
         pairs = [(conv(features, config.kernel_size, "relu"), conv(features, 1, "none")) for _ in range(config.blocks)]
         self.blocks = nn.ModuleList(map(nn.ModuleList, pairs))
         self.head = conv(features, 1, "relu")
-        scale = torch.ones(raw)
-        scale[self.means] = 1 / 16  # a level is 1 / 128: else a step of training would move them by several
+        means = range(raw)[self.means]
+        scale = [1 / 16 if k in means else 1.0 for k in range(raw)]  # a level is 1 / 128: else steps would be several
         final: dict[str, typing.Any] = {"mask_type": "B", "activation": "none", "scale": scale, "generator": generator}
         self.output = ScaledConv2d(features, raw, 1, **final)
         self.map_encoder = map_encoder(config, generator)
