@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, cast, overload
+from os import PathLike
+from typing import Any, Literal, TypeVar, cast, overload
 
 import torch
 from torch import Tensor
@@ -27,7 +28,9 @@ from pixelcnn.randomness import seed_of
 from pixelcnn.sampling.autoregressive import check_weights
 from pixelcnn.windows import complete_in_windows
 
-__all__ = ["DensityModel"]
+__all__ = ["DensityModel", "checked_model"]
+
+ModelT = TypeVar("ModelT", bound="DensityModel")
 
 
 class DensityModel(Bounded):
@@ -417,3 +420,16 @@ class DensityModel(Bounded):
         """`complete`, with its other arguments as options."""
         in_windows = complete_in_windows(self, images, known, labels, options, condition)
         return in_windows or complete(self, images, known, labels, options, condition)
+
+
+def checked_model(model: ModelT, name: str = "model") -> ModelT:
+    """The model that an argument is, or that `torch.compile` has wrapped: its class and weights have other names there.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    found: Any = getattr(model, "_orig_mod", model)
+    if isinstance(found, DensityModel):
+        return cast(ModelT, found)
+    advice = "; pixelcnn.load reads one" if isinstance(model, str | PathLike) else ""
+    raise ValueError(f"{name} must be a pixelcnn.AutoregressiveModel, got {type(model).__name__}{advice}")

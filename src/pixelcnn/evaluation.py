@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike
 from pixelcnn.conditions import Given
+from pixelcnn.density import checked_model
 from pixelcnn.exact import PreparedModel
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.processes import ALONE, Processes
@@ -113,6 +114,7 @@ def evaluate_parts(
     Raises:
         ValueError: As `evaluate`; or if there are no parts.
     """
+    model = checked_model(model)
     started, found, sizes, classes, joints = time.perf_counter(), [], [], [], []
     for images, labels, condition in parts:
         fitting = model.fitting(images)

@@ -23,7 +23,7 @@ from pixelcnn.arithmetic import GRID, Arithmetic, Precision, grid
 from pixelcnn.arithmetic.mixture import MAX_MIXTURES
 from pixelcnn.bounded import in_stripes, stripes_of
 from pixelcnn.config import architecture_of
-from pixelcnn.density import DensityModel
+from pixelcnn.density import DensityModel, checked_model
 from pixelcnn.frequencies import Frequencies
 from pixelcnn.layers import MaskedConv2d, ReparametrisedConv2d, parametrized
 from pixelcnn.operations import IMAGE, Attention, ExactView, View
@@ -191,6 +191,7 @@ def prepare(model: DensityModel) -> PreparedModel:
             for exact attention, a mixture of logistics has too many distributions, the network cannot be recorded as a
             program, or the model is a mixture over scan orders or symmetries; the message says which.
     """
+    model = checked_model(model)
     if isinstance(model, PreparedModel):
         return model
     return _prepared_models.get(model, "twin", lambda: _prepared(model))

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import integer
+from pixelcnn.density import checked_model
 from pixelcnn.energies import Energy, energies_of
 from pixelcnn.energies.references import checked_beta
 from pixelcnn.models import AutoregressiveModel
@@ -111,6 +112,7 @@ def reweight(
         >>> abs(estimate.log_z - exact) < 5 * estimate.log_z_error
         True
     """
+    model = checked_model(model)
     beta, n, seed = checked_beta(beta), checked_draws(n, observables), check_seed(seed)
     found: dict[str, list[Tensor]] = {name: [] for name in (*_OWN, *(observables or {}))}
     with progress_bar(f"drawing {n}", n, "img", show=progress) as bar:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from pixelcnn.arguments import ArrayLike, integer, tensor
+from pixelcnn.density import checked_model
 from pixelcnn.evaluation import AnyModel, checked_data, log_probs
 from pixelcnn.images import encoded, exact_picture, figure_png
 from pixelcnn.levels import GREY_LEVELS, levels_of
@@ -100,6 +101,8 @@ def score(
     Raises:
         ValueError: If an argument is missing, superfluous or does not fit the model, or a weight is not finite.
     """
+    model = checked_model(model)
+    background = None if background is None else checked_model(background, "background")
     if method not in get_args(Score):
         raise ValueError(f"method must be one of {', '.join(get_args(Score))}, got {method!r}")
     for name, value, needed in (("background", background, "ratio"), ("reference", reference, "typicality")):

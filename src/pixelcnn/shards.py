@@ -32,6 +32,7 @@ import torch
 from pixelcnn.arguments import integer, plain
 from pixelcnn.arithmetic.precision import Precision
 from pixelcnn.config import from_dict, to_dict
+from pixelcnn.density import checked_model
 from pixelcnn.files import leftover_of, map_array, only_user_of, read_json, recover, writable_folder, write_file
 from pixelcnn.levels import GREY_LEVELS, array_dtype
 from pixelcnn.models import AutoregressiveModel
@@ -190,7 +191,7 @@ def write_shards(
         OSError: If the folder cannot be written. Finished shards stay.
         KeyboardInterrupt: After Ctrl-C. Finished shards stay; the message says how to continue.
     """
-    classes = plain(classes)
+    model, classes = checked_model(model), plain(classes)
     if classes is not None and not (isinstance(classes, tuple) and classes):
         raise ValueError(f"classes must name at least one class, or be None, got {classes!r}")
     each = 1 if classes is None else len(classes)

@@ -7,12 +7,18 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import pixelcnn
 from pixelcnn.exact import prepare
+from pixelcnn.keras.network import to_keras
 from pixelcnn.models import OrderEnsemble
+from pixelcnn.onnx.full import full_graph
+from pixelcnn.onnx.step import step_graph
+from pixelcnn.scoring import score
+from pixelcnn.shards import write_shards
 
 MODELS = {
     "pixelcnn": lambda: pixelcnn.PixelCNN((1, 4, 5), filters=4, blocks=1),
@@ -100,6 +106,37 @@ def test_likelihoods_of_many_conditions_and_of_many_models(two_threads):
         found = vmap(lambda weights: functional_call(whole, weights, (images, None, vectors[0])))(weights)
         torch.testing.assert_close(found[0], whole(images, None, vectors[0]))
         assert (found[1] != found[0]).all()
+
+
+TAKE_A_MODEL = {
+    "prepare": prepare,
+    "compress": lambda model: pixelcnn.compress(model, [[[[0]]]]),
+    "decompress": lambda model: pixelcnn.decompress(model, b""),
+    "evaluate": lambda model: pixelcnn.evaluate(model, [[[[0]]]]),
+    "score": lambda model: score(model, [[[[0]]]]),
+    "reweight": lambda model: pixelcnn.reweight(model, pixelcnn.energies.Ising(), 0.3),
+    "fit_energy": lambda model: pixelcnn.fit_energy(model, pixelcnn.energies.Ising(), beta=0.3, steps=1, batch_size=1),
+    "write_shards": lambda model: write_shards(model, 1, "shards"),
+    "full_graph": full_graph,
+    "step_graph": step_graph,
+    "to_keras": to_keras,
+}
+
+
+@pytest.mark.parametrize("name", TAKE_A_MODEL)
+@pytest.mark.parametrize("model", ["mnist", None, nn.DataParallel(nn.Linear(1, 1))], ids=str)
+def test_what_is_no_model_is_refused(name, model):
+    with pytest.raises(ValueError, match=f"model must be .*got {type(model).__name__}"):
+        TAKE_A_MODEL[name](model)
+
+
+def test_streams_of_a_compiled_model_are_the_models_own():
+    """What `torch.compile` returns has other names of the weights, and its class another name."""
+    model = MODELS["pixelcnn"]()
+    compiled = torch.compile(model, backend="eager")
+    images = compiled.sample(3, seed=0)
+    assert torch.equal(pixelcnn.decompress(model, pixelcnn.compress(compiled, images)), images)
+    assert pixelcnn.evaluate(compiled, images).nats_per_image == pixelcnn.evaluate(model, images).nats_per_image
 
 
 @torch.inference_mode()

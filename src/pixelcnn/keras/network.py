@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pixelcnn.density import checked_model
 from pixelcnn.models import PixelCNN
 from pixelcnn.models.base import AutoregressiveModel
 from pixelcnn.sampling.autoregressive import check_weights
@@ -119,6 +120,7 @@ def to_keras(model: AutoregressiveModel) -> Weights:
         ValueError: If the example has no such network (a `PixelCNN` for images of one channel and two levels, without
             an embedding), or a weight is not finite.
     """
+    model = checked_model(model)
     if (
         not isinstance(model, PixelCNN)
         or model.image_shape[0] != 1

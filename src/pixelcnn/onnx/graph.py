@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from pixelcnn.arithmetic.mixture import Resolution
+from pixelcnn.density import checked_model
 from pixelcnn.layers import MaskedConv2d
 from pixelcnn.likelihoods import MAX_LOG_SCALE, LogisticMixture
 from pixelcnn.models.base import AutoregressiveModel
@@ -142,7 +143,7 @@ def check_model(model: AutoregressiveModel) -> None:
     Raises:
         ValueError: If it cannot.
     """
-    if isinstance(model, MixtureModel):
+    if isinstance(checked_model(model), MixtureModel):
         raise ValueError("a mixture has no forward of its own and is not exported to ONNX; export its networks")
     if attention := getattr(model.config, "attention", 0):
         raise ValueError(f"models with attention are not exported to ONNX, got attention {attention}")

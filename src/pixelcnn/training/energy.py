@@ -33,6 +33,7 @@ from torch import Tensor
 from pixelcnn.arguments import number
 from pixelcnn.arithmetic.precision import default_factories
 from pixelcnn.config import EnergyConfig, to_dict
+from pixelcnn.density import checked_model
 from pixelcnn.energies import Energy, energies_of, uniform_images
 from pixelcnn.models import AutoregressiveModel
 from pixelcnn.models.card import describe
@@ -137,6 +138,7 @@ def fit_energy(
         >>> abs(estimate.log_z - exact) < 5 * estimate.log_z_error
         True
     """
+    model = checked_model(model)
     config = EnergyConfig(
         beta=_pair(beta, model),
         steps=steps,
