@@ -72,7 +72,7 @@ class Bounded(Autoregressive):
     ) -> Tensor:
         """Computes the map in one piece if gradients are needed, otherwise in parts with bounded memory."""
         plain = readable(images) and not transforming()  # which other threads would not know of
-        if (torch.is_grad_enabled() and not self.exact) or len(images) == 0 or not plain:
+        if (torch.is_grad_enabled() and not self.exact) or images.shape[0] == 0 or not plain:
             self._warn_of_memory(images)
             return self.unchecked_log_prob_map(images, condition, view)
         if stripes := stripes_of(self, condition):

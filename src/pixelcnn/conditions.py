@@ -132,7 +132,7 @@ class Conditions:
             labels, condition = None, labels
         like = labels if condition is None else condition
         assert like is not None
-        n, device, parts = len(like), like.device, []
+        n, device, parts = like.shape[0], like.device, []
         if self.classes is not None:
             either = torch.full((n,), -1, device=device) if labels is None else labels
             parts.append(either.unsqueeze(1) == torch.arange(self.classes, device=device))

@@ -70,7 +70,8 @@ class DensityModel(Bounded):
         images = self.checked_images(images, floating=True).to(self.device)
         check_precision(precision, self.dtype)
         check_weights(self.named_parameters())
-        return self.raw_params(images, self.condition_of(labels, len(images), condition), self.view_of(precision))
+        n = images.shape[0]  # of which, unlike `len`, torch.export makes no constant
+        return self.raw_params(images, self.condition_of(labels, n, condition), self.view_of(precision))
 
     def log_prob(
         self,
@@ -118,7 +119,7 @@ class DensityModel(Bounded):
         images = self.checked_images(images).to(self.device)
         check_precision(precision, self.dtype)
         check_weights(self.named_parameters())
-        given, view = self.condition_of(labels, len(images), condition), self.view_of(precision)
+        given, view = self.condition_of(labels, images.shape[0], condition), self.view_of(precision)
         with exact_products(precision, self.device):
             return self._log_prob_map(images, given, view, progress=progress)
 

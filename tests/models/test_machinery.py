@@ -47,12 +47,22 @@ def test_log_prob_is_one_graph(name):
         assert torch.allclose(traced(*arguments), model.log_prob(*arguments))
 
 
-def test_log_prob_is_exported():
-    model = MODELS["pixelcnn"]()
+EXPORTED = {
+    **MODELS,
+    "ensemble": lambda: OrderEnsemble([pixelcnn.PixelCNN((1, 4, 4), filters=4)] * 2, ["right-down", "left-up"]),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_log_prob_is_exported_for_any_batch(name):
+    model = EXPORTED[name]()
     arguments = given(model)
     loss = pixelcnn.NegativeLogLikelihood(model, "none")
-    exported = torch.export.export(loss, arguments)
-    assert torch.allclose(exported.module()(*arguments), loss(*arguments))
+    shapes = tuple({0: torch.export.Dim("n", min=2, max=100)} for _ in arguments)
+    exported = torch.export.export(loss, arguments, dynamic_shapes=shapes)
+    for n in (3, 7):
+        arguments = given(model, n)
+        assert torch.allclose(exported.module()(*arguments), loss(*arguments))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -97,11 +97,12 @@ class MixtureModel(AutoregressiveModel, sampling.Mixture):
         """Exact log-likelihood of each image in nats: (N,); see `AutoregressiveModel.log_prob`."""
         images = self.checked_images(images).to(self.device)
         check_precision(precision, self.dtype)
-        labels, condition = self.checked_given(labels, condition, len(images))
+        n = images.shape[0]  # of which, unlike `len`, torch.export makes no constant
+        labels, condition = self.checked_given(labels, condition, n)
         return self._mixed(
             lambda part: self._drawn_from(part.network).log_prob(
                 part.transform.applied(images),
-                self._given(part, len(images), labels),
+                self._given(part, n, labels),
                 precision,
                 condition=condition,
                 progress=progress,
