@@ -122,7 +122,10 @@ def _trained(subject: Subject, images: Tensor) -> Check:
         if not loss.isfinite() or not loss.requires_grad:
             return Check(name="trained", ok=None, message=f"the loss of random images is {loss.item():.3g}")
         torch.autograd.backward(loss)
-    torch.optim.Adam(trained, lr=_LEARNING_RATE).step()
+    with torch.no_grad():
+        for parameter in trained:
+            if parameter.grad is not None:  # as Adam's first step, whose small numbers vanish in float16
+                parameter.sub_(parameter.grad.sgn(), alpha=_LEARNING_RATE)
     step = -(-subject.subpixels // _SOME)
     positions = range(step // 2, subject.subpixels, step)
     return _causal(subject, images, positions, module=module.eval(), name="trained", when=" after a step of training")
