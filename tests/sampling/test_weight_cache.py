@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 
 import pixelcnn
+from pixelcnn.layers import MaskedConv2d
 from pixelcnn.sampling.weight_cache import WeightKeyedCache
 
 
@@ -39,6 +40,16 @@ def by_a_parameter(model):
     model.output.weight = nn.Parameter(model.output.weight.detach() + 1)
 
 
+def by_another_activation(model):
+    model.blocks[0].masked.activation = "none"
+
+
+def by_a_dilated_layer(model):
+    plain = model.blocks[0].masked
+    model.blocks[0].masked = MaskedConv2d(plain.in_channels, plain.out_channels, 3, mask_type="B", dilation=2)
+    model.blocks[0].masked.load_state_dict(plain.state_dict())
+
+
 def by_pruning(model):
     prune.random_unstructured(model.output, "weight", 0.5)
 
@@ -51,10 +62,22 @@ def by_pruning(model):
         lambda model: transposed(model.blocks[0].conv1.weight),
         by_a_parameter,
         by_pruning,
+        by_another_activation,
+        by_a_dilated_layer,
         lambda model: model.double(),
         lambda model: model.bfloat16(),
     ],
-    ids=["in place", "other memory", "transposed", "other parameter", "pruned", "double", "bfloat16"],
+    ids=[
+        "in place",
+        "other memory",
+        "transposed",
+        "other parameter",
+        "pruned",
+        "activation",
+        "dilated",
+        "double",
+        "bfloat16",
+    ],
 )
 def test_a_change_is_seen_once(change):
     model, made = cached()

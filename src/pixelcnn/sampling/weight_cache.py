@@ -1,9 +1,9 @@
 """A cache of what was prepared from a model's weights, valid as long as the weights stay the same.
 
 Packed weights, a kernel's tables or a captured graph take longer to make than a small batch takes to draw. They are
-looked up by model, and the weights they were made from are compared by value with the model's current ones: a weight
-can change in ways that leave no trace (`.data`, a foreign optimiser, another process's memory), and a stale one would
-silently draw from a different distribution.
+looked up by model, and the weights and layers they were made from are compared by value with the model's current ones:
+a weight can change in ways that leave no trace (`.data`, a foreign optimiser, another process's memory), and a stale
+one would silently draw from a different distribution.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Results(Generic[T]):
     def __init__(self, model: Autoregressive) -> None:
         check_weights(model.named_parameters())
         check_weights(_parametrized(model))
-        weights = _weights(model)
+        weights, self._layers = _contents(model)
         self._kind = _kind(weights)
         self._in_one_piece = None if model.device.type == "cpu" else _in_one_piece(weights)
         self._bytes = [bytearray(_array(each).tobytes()) for each in weights] if self._in_one_piece is None else []
@@ -71,9 +71,9 @@ class _Results(Generic[T]):
         self.made: dict[Hashable, T] = {}
 
     def are_current(self, model: Autoregressive) -> bool:
-        """Whether they were made from exactly the weights that the model has now, bit for bit."""
-        weights = _weights(model)
-        if self._kind != _kind(weights):
+        """Whether they were made from exactly the weights that the model has now, bit for bit, in the same layers."""
+        weights, layers = _contents(model)
+        if self._kind != _kind(weights) or self._layers != layers:
             return False
         if self._in_one_piece is not None:
             return torch.equal(self._in_one_piece, _in_one_piece(weights))
@@ -105,26 +105,30 @@ def _as_bytes(weights: Tensor) -> Tensor:
     return weights.detach().reshape(-1).view(torch.uint8)
 
 
-def _weights(model: Autoregressive) -> list[Tensor]:
-    """All numbers with which the network computes: pruning changes buffers alone, and what a parametrization makes of
-    a parameter may change with neither. An exact twin is not to be changed and has none but parameters.
+def _contents(model: Autoregressive) -> tuple[list[Tensor], list[object]]:
+    """All numbers with which the network computes, and what its layers do with them: pruning changes buffers alone, and
+    what a parametrization makes of a parameter may change with neither. An exact twin is not to be changed and has none
+    but parameters.
     """
     if not isinstance(model, nn.Module):
-        return list(model.parameters())
+        return list(model.parameters()), []
     found: list[Tensor | None] = []
+    layers: list[object] = []
     modules: list[nn.Module | None] = [model]
     while modules:  # a pass of our own: `modules()` and the like take several times as long, before each draw
         module = modules.pop()
         if module is None:
             continue
         found.extend(module._parameters.values())
-        if module._buffers:
-            masks = isinstance(module, MaskedConv2d)  # as large as the weights, and the architecture's
-            found.extend(x for name, x in module._buffers.items() if not (masks and name == "mask"))
+        if isinstance(module, MaskedConv2d):  # the mask is as large as the weights, and follows from the taps
+            layers.append((module.activation, module.taps, module.seen))
+            found.extend(x for name, x in module._buffers.items() if name != "mask")
+        else:
+            found.extend(module._buffers.values())
         if module._modules:
             modules.extend(module._modules.values())
             found.extend(getattr(module, name) for name in parametrized(module))
-    return [weights for weights in found if weights is not None]
+    return [weights for weights in found if weights is not None], layers
 
 
 def _parametrized(model: Autoregressive) -> Iterator[tuple[str, Tensor]]:
