@@ -150,6 +150,7 @@ def test_wrong_arguments(wrong, named):
     ("energy", "named"),
     [
         (lambda images: images.flatten(1).float(), r"shape \(3,\) on cpu, got torch.float32 \(3, 4\) on cpu"),
+        ("ising", "energy must be a function of images, got 'ising'"),
         (lambda images: np.zeros(3), "one number per image.* got ndarray"),
         (lambda images: torch.tensor([0, math.nan, 0]), "energy must be finite, got nan for image 1 of 3"),
         (lambda images: torch.zeros(3, device="meta"), r"on cpu, got torch.float32 \(3,\) on meta"),

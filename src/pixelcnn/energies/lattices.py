@@ -25,7 +25,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from pixelcnn.arguments import ArrayLike, integer, tensor
+from pixelcnn.arguments import ArrayLike, integer, shown, tensor
 from pixelcnn.levels import level_dtype
 from pixelcnn.randomness import check_seed, uniforms
 
@@ -56,8 +56,11 @@ def energies_of(energy: Energy, images: Tensor, name: str = "energy") -> Tensor:
         name: Of the function, for errors.
 
     Raises:
-        ValueError: If the function returns anything other than one finite number per image on the images' device.
+        ValueError: If it is no function, or returns anything other than one finite number per image on the images'
+            device.
     """
+    if not callable(energy):
+        raise ValueError(f"{name} must be a function of images, got {shown(energy)}")
     found = energy(images)
     expected = f"{name} must return one number per image, a tensor of shape ({len(images)},) on {images.device}"
     if not isinstance(found, Tensor):
