@@ -134,6 +134,12 @@ def test_resuming_from_a_path_and_from_nothing(tmp_path):
         run(tmp_path / "c", resume=first)
 
 
+def test_the_configuration_of_a_model_is_not_that_of_a_run(tmp_path):
+    with pytest.raises(ValueError, match=r"config must be a pixelcnn\.TrainConfig, got PixelCNNConfig"):
+        run(tmp_path, TINY.model)
+    assert not any(tmp_path.iterdir())
+
+
 def test_another_configuration_is_refused(tmp_path):
     run(tmp_path)
     with pytest.raises(

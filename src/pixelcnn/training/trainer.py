@@ -87,6 +87,8 @@ def train(
         pixelcnn.processes.ProcessLostError: If another process of the job is gone.
         SystemExit: On all processes of a job except the one that raises the error that ended it.
     """
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"config must be a pixelcnn.TrainConfig, got {type(config).__name__}")
     training_data = *tensors_of("training", training, training_labels), training_condition
     if validation is None:
         if isinstance(training_data[0], Patches) or config.binarise:
