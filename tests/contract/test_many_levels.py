@@ -208,6 +208,18 @@ def test_a_network_without_an_embedding_has_no_trace_of_the_option():
     assert pixelcnn.config.architecture_of(build("GatedPixelCNN", (1, 2, 2), 5, 2, {}).config)["embedding"] == 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_highest_level_is_read_in_half_precision(name, dtype):
+    """Of 65,536: float16 has no 65,535. The mixtures' means and scales are the least precise."""
+    model = MODELS[name]((1, 4, 4), 65_536, **SIZES[name], generator=torch.Generator().manual_seed(0))
+    images = torch.full((1, 1, 4, 4), 65_535)
+    with torch.no_grad():
+        expected = model.log_prob(images)
+        torch.testing.assert_close(model.to(dtype).log_prob(images), expected, rtol=0.02, atol=0)
+        assert float(model.read_channel(images[0, 0], 0).max()) == 1
+
+
 def test_an_embedding_reads_its_own_channel():
     """Equal levels of two channels are read as different vectors."""
     model = build("PixelCNN", (2, 1, 2), 300, 3, {})

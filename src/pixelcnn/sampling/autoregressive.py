@@ -81,14 +81,18 @@ class Autoregressive(ABC):
     def read_levels(self, levels: Tensor) -> Tensor:
         """Levels (..., C) as the network reads them: scaled to 0..1, (..., C), or embedded, (..., C * embedding)."""
         if self.level_embedding is None:
-            return levels.to(self.dtype) / (self.levels - 1)
+            return self._scaled(levels)
         return self.level_embedding.forward(levels)
 
     def read_channel(self, levels: Tensor, channel: int) -> Tensor:
         """Levels (...) of one channel as the network reads them: (..., 1) or (..., embedding)."""
         if self.level_embedding is None:
-            return (levels.to(self.dtype) / (self.levels - 1)).unsqueeze(-1)
+            return self._scaled(levels).unsqueeze(-1)
         return self.level_embedding.of_channel(levels, channel)
+
+    def _scaled(self, levels: Tensor) -> Tensor:
+        """Levels of any shape as numbers 0..1: float16 holds these, but not all levels."""
+        return (levels.to(self._wide) / (self.levels - 1)).to(self.dtype)
 
     @abstractmethod
     def prepared(self) -> Autoregressive:
