@@ -118,6 +118,23 @@ def test_the_depth_is_that_of_all_values(top, bits, kept, suffix):
     assert {image.tobytes() for image in data.images.numpy()} == expected
 
 
+@pytest.mark.parametrize("held_in_16", [4095, 65535])
+def test_files_that_say_their_depth_are_read_with_it(held_in_16):
+    """Whatever the others hold."""
+    wide = deep("photos/wide.png", held_in_16)
+    low = deep("low.png", 1000, 1)
+    Path("photos/low.pgm").write_bytes(b"P5 7 6 4095\n" + low.astype(">u2").tobytes())
+    bits = held_in_16.bit_length()
+    with pytest.warns(UserWarning, match="^photos: ") as told:
+        data = everything()
+    said = sorted(str(each.message) for each in told)
+    assert said[0].startswith(f"photos: pictures stored with 16 bits are read as {bits} bits, 0..{held_in_16} (as many")
+    assert said[1].startswith("photos: pictures whose files say 12 bits are read as 12 bits, 0..4095, of which the up")
+    found = dict(zip(data.names(), data.images.numpy()[:, 0], strict=True))
+    assert np.array_equal(found["wide.png"], wide >> (bits - 8))
+    assert np.array_equal(found["low.pgm"], low >> 4)
+
+
 def test_a_depth_that_is_told():
     values = deep("photos/a.png", 4095)
     deep("photos/b.png", 5000)

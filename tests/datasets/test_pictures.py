@@ -103,6 +103,17 @@ def test_files_that_say_their_depth(tmp_path):
     assert np.array_equal(levels_of(tmp_path / "x.tif")[0, 0], values[:, :2] >> 4)
 
 
+def test_colours_that_say_their_depth(tmp_path):
+    """Pillow scales those of a PPM file by its largest value."""
+    values = np.array([[[0, 16, 4095], [300, 17, 1000]]], ">u2")
+    (tmp_path / "x.ppm").write_bytes(b"P6 2 1 4095\n" + values.tobytes())
+    expected = np.rint(values[0].T * (255 / 4095))
+    for depth in (None, 12):
+        assert np.array_equal(levels_of(tmp_path / "x.ppm", 3, config=DataConfig(bit_depth=depth))[0, :, 0], expected)
+    with pytest.raises(ValueError, match="stored with 12 bits and use 14, and only the upper 8 of 12 can be read"):
+        levels_of(tmp_path / "x.ppm", 3, config=DataConfig(bit_depth=14))
+
+
 def twelve_bits(values):
     """A TIFF file of 12 bits per value, packed, of an even width."""
     height, width = values.shape

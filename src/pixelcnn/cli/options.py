@@ -41,7 +41,7 @@ Threads = Annotated[
     int | None, tyro.conf.arg(help="Number of threads that compute on a CPU; by default as many as cores.")
 ]
 BitDepth = Annotated[
-    int | None, tyro.conf.arg(help="Bits per value of pictures that are stored with 16 bits, as for `pixelcnn train`.")
+    int | None, tyro.conf.arg(help="Bits per value of pictures stored with more than 8 bits, as for `pixelcnn train`.")
 ]
 Condition = Annotated[
     str | None,

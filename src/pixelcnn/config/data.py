@@ -29,8 +29,8 @@ class DataConfig:
     """In training on a folder: patches of so many rows and columns, drawn anew in each epoch from pictures of any size,
     which are held out as a whole."""
     bit_depth: Annotated[int | None, Range(8, 16)] = None
-    """Bits used per value, 8..16, in pictures stored with 16 bits; the upper 8 of them are kept, or all with more than
-    256 levels. `None`: as many as the largest value of all such pictures needs."""
+    """Bits used per value, 8..16, in pictures stored with more than 8; the upper 8 of them are kept, or all with more
+    than 256 levels. `None`: what files say that say less than 16; for the others what their largest value needs."""
     layout: Layout | None = None
     """Axes of an array: n images of height h, width w and c channels. `None`: `nhw` for three axes, `nchw` for four;
     required where the last axis could be channels."""

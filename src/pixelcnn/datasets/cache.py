@@ -60,7 +60,7 @@ __all__ = [
 
 MAX_CLASSES = 2**16  # as many as a model can have
 
-_VERSION = 3  # of the files' format and of how pictures are decoded
+_VERSION = 4  # of the files' format and of how pictures are decoded
 _FILES = ("images.npy", "labels.npy", "names.txt", "skipped.txt")
 _HEADER = 128  # bytes of a .npy file's header, for any number of images
 _MAX_NAMED = 5  # skipped pictures that are named in a remark

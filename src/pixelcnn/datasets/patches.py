@@ -34,7 +34,7 @@ from pixelcnn.randomness import patch_uniforms
 
 __all__ = ["Patches", "PictureStore", "open_pictures"]
 
-_VERSION = 2  # of the files' format and of how pictures are decoded
+_VERSION = 3  # of the files' format and of how pictures are decoded
 _VALIDATION_BYTES = 2**26  # of tiles
 
 

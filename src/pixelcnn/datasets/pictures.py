@@ -184,13 +184,14 @@ def stored_values(image: Image.Image) -> np.ndarray:
 
 
 class Depth:
-    """Bits per value in those pictures of a set that are stored with more than 8: as many as the largest value needs.
+    """Bits per value in those pictures of a set that are stored with more than 8.
 
-    Files often say 16 where a camera has 12, and in some 255 is white. All pictures are looked at, since a single one
-    need not use the whole range; but only when the first of this kind is met, since their pixels must be read twice.
+    A file that says 9 to 15 means it. One that says 16 often holds 12 from a camera, and in some 255 is white, so that
+    of these there are as many as the largest value needs. All are looked at, since a single one need not use the whole
+    range; but only when the first of this kind is met, since their pixels must be read twice.
 
     Args:
-        config: How the pictures are read; a given `bit_depth` is used as it is.
+        config: How the pictures are read; a given `bit_depth` is used for all.
         levels: Number of levels of the images.
         pictures: Opens the pictures, one after another.
     """
@@ -201,32 +202,43 @@ class Depth:
         self._pictures = pictures
         self._lock = threading.Lock()
         self._bits: int | None = None
+        self._stated: set[int] = set()
 
     def config_for(self, image: Image.Image) -> DataConfig:
         """The configuration to read a picture of the set with, its `bit_depth` settled if the picture needs one."""
-        if not 8 < stored_bits(image) <= 16:
+        stored = stored_bits(image)
+        if not 8 < stored <= 16:
             return self._config
         with self._lock:
+            if stored < 16 and self._config.bit_depth is None:
+                self._stated.add(stored)
+                return self._config
             self._bits = self._bits or self._config.bit_depth or self._of_all()
         return dataclasses.replace(self._config, bit_depth=self._bits)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """A sentence on the depth that was used, if any picture needed one."""
-        if self._bits is None:
-            return ()
-        why = "as bit_depth says" if self._config.bit_depth else "as many as they use; bit_depth can say how many"
-        cut = ""
-        if 2**self._bits > max(self._levels, GREY_LEVELS):
-            few = "of which the upper 8 are kept: more than 256 levels keep more"
-            cut = f", {few if self._levels <= GREY_LEVELS else f'cut to {self._levels} levels'}"
-        return (f"pictures stored with 16 bits are read as {self._bits} bits, 0..{2**self._bits - 1} ({why}){cut}",)
+        """A sentence on the depths that were used, if any picture needed one, for each kind of file."""
+        why = " (as bit_depth says)" if self._config.bit_depth else " (as many as they use; bit_depth can say how many)"
+        depths = [] if self._bits is None else [("stored with 16 bits", self._bits, why)]
+        depths += [(f"whose files say {bits} bits", bits, "") for bits in sorted(self._stated)]
+        return tuple(
+            f"pictures {which} are read as {bits} bits, 0..{2**bits - 1}{why}{self._cut(bits)}"
+            for which, bits, why in depths
+        )
+
+    def _cut(self, bits: int) -> str:
+        """What is lost of so many bits."""
+        if 2**bits <= max(self._levels, GREY_LEVELS):
+            return ""
+        few = "of which the upper 8 are kept: more than 256 levels keep more"
+        return f", {few if self._levels <= GREY_LEVELS else f'cut to {self._levels} levels'}"
 
     def _of_all(self) -> int:
         bits = 8
         for image in self._pictures():
             with contextlib.suppress(Exception):  # reported when it is decoded
-                if 8 < stored_bits(image) <= 16:
+                if stored_bits(image) == 16:
                     bits = max(bits, deep_values(image)[1])
             if bits >= 16:
                 break
@@ -318,15 +330,15 @@ def _deep_levels(image: Image.Image, levels: int, config: DataConfig) -> np.ndar
 
 def _eight_bits(image: Image.Image, bit_depth: int | None) -> Image.Image:
     """The picture with 8 bits per value: the upper 8 of `bit_depth`, or of those that it uses."""
-    if stored_bits(image) <= 8:
+    if (stored := stored_bits(image)) <= 8:
         return image
     values, used = deep_values(image)
     bits = bit_depth or max(8, used)
     if values is None:
-        if bits < 16:
+        if bits != stored:
             raise ValueError(
-                f"its colours are stored with 16 bits and use {bits}, and only the upper 8 of 16 can be read: save it "
-                "with 8 bits per channel"
+                f"its colours are stored with {stored} bits and use {bits}, and only the upper 8 of {stored} can be "
+                "read: save it with 8 bits per channel"
             )
         return image
     _check_depth(values, bits)
@@ -358,7 +370,7 @@ def deep_values(image: Image.Image) -> tuple[np.ndarray | None, int]:
     scaled = image.format == "PPM" and stored < 16  # by Pillow, to 16 bits, or 8 of colours
     if not image.mode.startswith("I"):
         colours = np.asarray(image)[..., :3] if image.mode.startswith("RGB") else np.asarray(image)
-        return None, 16 if scaled else 8 + int(colours.max()).bit_length()
+        return None, stored if scaled else 8 + int(colours.max()).bit_length()
     values = np.asarray(image).astype(np.uint16)
     if scaled:
         values >>= 16 - stored
