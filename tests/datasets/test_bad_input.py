@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -94,11 +95,15 @@ def truncated(name="data.npy"):
     return make
 
 
-def flipped():
-    np.savez("data.npz", images=noise(50, 8, 8))
-    whole = bytearray(Path("data.npz").read_bytes())
-    whole[1000] ^= 1
-    Path("data.npz").write_bytes(whole)
+def flipped(method=zipfile.ZIP_STORED, position=1000):
+    def make():
+        with zipfile.ZipFile("data.npz", "w", method) as file, file.open("images.npy", "w") as member:
+            np.save(member, noise(50, 8, 8))
+        whole = bytearray(Path("data.npz").read_bytes())
+        whole[position] ^= 0x10
+        Path("data.npz").write_bytes(whole)
+
+    return make
 
 
 def objects():
@@ -215,7 +220,9 @@ CASES = {
     "Fortran order": (array(np.asfortranarray(noise(9, 8, 8))), "data.npy", {}, r"save np\.ascontiguousarray\(x\)"),
     "truncated array": (truncated(), "data.npy", {}, r"data\.npy is truncated: it ends in image 24"),
     "truncated archive": (truncated("data.npz"), "data.npz", {}, r"data\.npz is damaged or not a NumPy file"),
-    "flipped bit": (flipped, "data.npz", {}, r"data\.npz\[images\] is damaged.*Bad CRC-32"),
+    "flipped bit": (flipped(), "data.npz", {}, r"data\.npz\[images\] is damaged.*Bad CRC-32"),
+    "flipped bit under LZMA": (flipped(zipfile.ZIP_LZMA, 60), "data.npz", {}, r"data\.npz\[images\] is damaged"),
+    "flipped bit under bzip2": (flipped(zipfile.ZIP_BZIP2, 60), "data.npz", {}, r"data\.npz\[images\] is damaged"),
     "empty file": (content("data.npy", b""), "data.npy", {}, r"data\.npy is damaged or not a NumPy file"),
     "no type": (headed((2, 8, 8), kind="()"), "data.npy", {}, r"data\.npy is damaged or not a NumPy file"),
     "less than no images": (headed((-2, 8, 8)), "data.npy", {}, r"data\.npy is damaged.* has the shape \(-2, 8, 8\)"),

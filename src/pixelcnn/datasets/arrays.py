@@ -19,9 +19,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,14 +35,9 @@ from pixelcnn.files import check_no_pointer
 from pixelcnn.levels import GREY_LEVELS, MAX_LEVELS, array_dtype
 from pixelcnn.progress import progress_bar
 
-__all__ = ["DAMAGE", "ArraySource"]
+__all__ = ["ArraySource", "named_damage"]
 
 _CHUNK = 2**20  # bytes
-DAMAGE = (
-    *(ValueError, SyntaxError, tokenize.TokenError, EOFError, TypeError, LookupError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
-)
-"""What NumPy and zipfile raise for damaged files."""
 
 
 class ArraySource(Source):
@@ -183,6 +176,24 @@ class ArraySource(Source):
         return labels.astype(np.int64)
 
 
+@contextlib.contextmanager
+def named_damage(what: str) -> Iterator[None]:
+    """Makes whatever NumPy and zipfile raise for a damaged file an error that begins by saying what is damaged.
+
+    Raises:
+        ValueError: If they raise anything.
+        OSError: If it is the file system's error, which names the file.
+    """
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # of any kind: bzip2's is an OSError without a number
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{what}: {error}") from None
+
+
 @dataclass(frozen=True)
 class _Array:
     """An array in a file that has been read up to the end of its header."""
@@ -205,10 +216,8 @@ class _Array:
         rows = max(1, _CHUNK // max(1, row))
         for start in range(0, len(self), rows):
             n = min(rows, len(self) - start)
-            try:
+            with named_damage(f"{self.where} is damaged"):
                 content = self.file.read(n * row)
-            except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-                raise ValueError(f"{self.where} is damaged: {error}") from None
             if len(content) < n * row:
                 raise ValueError(f"{self.where} is truncated: it ends in image {start + len(content) // row}")
             yield start, np.frombuffer(content, self.dtype).reshape(n, *self.shape[1:])
@@ -219,7 +228,7 @@ def _opened(path: Path, key: str | None) -> Iterator[_Array]:
     """The array of a .npy file, or the one under a name of a .npz file."""
     with contextlib.ExitStack() as files:
         where = str(path) if key is None else f"{path}[{key}]"
-        try:
+        with named_damage(f"{where} is damaged or not a NumPy file"):
             if key is None:
                 file: IO[bytes] = files.enter_context(path.open("rb"))
             else:
@@ -229,8 +238,6 @@ def _opened(path: Path, key: str | None) -> Iterator[_Array]:
             shape, fortran, dtype = read(file)
             if not all(0 <= side < 2**63 for side in shape):
                 raise ValueError(f"its header has the shape {shape}")
-        except DAMAGE as error:
-            raise ValueError(f"{where} is damaged or not a NumPy file: {error}") from None
         if dtype.hasobject:
             raise ValueError(f"{where} holds Python objects, which are never read; save an array of integers")
         if fortran and len(shape) > 1:
@@ -243,11 +250,8 @@ def _keys(path: Path) -> tuple[str | None, str | None]:
     check_no_pointer(path, path)
     if path.suffix.lower() == ".npy":
         return None, None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-    except DAMAGE as error:
-        raise ValueError(f"{path} is damaged or not a NumPy file: {error}") from None
+    with named_damage(f"{path} is damaged or not a NumPy file"), zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
     labels = "labels" if "labels" in names else None
     if "images" in names:
         return "images", labels

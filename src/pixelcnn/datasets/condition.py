@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pixelcnn.arguments import bounds, tensor
 from pixelcnn.config import DataConfig
-from pixelcnn.datasets.arrays import DAMAGE
+from pixelcnn.datasets.arrays import named_damage
 from pixelcnn.datasets.pictures import SUFFIXES, is_grey, named_picture, stored_bits, stored_values, to_levels
 from pixelcnn.files import check_no_pointer, printable
 from pixelcnn.levels import GREY_LEVELS
@@ -215,14 +215,11 @@ def _read_labels(path: Path) -> Tensor:
 
 def _read_array(path: Path, *, categories: bool) -> Tensor:
     check_no_pointer(path, path)
-    try:
-        with path.open("rb") as file:
-            array = np.load(file, allow_pickle=False)
-            if not isinstance(array, np.ndarray):
-                (key,) = array.files
-                array = array[key]
-    except (OSError, *DAMAGE) as error:
-        raise ValueError(f"{path} is not a NumPy file of one array: {error}") from None
+    with named_damage(f"{path} is not a NumPy file of one array"), path.open("rb") as file:
+        array = np.load(file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            (key,) = array.files
+            array = array[key]
     found = tensor(str(path), array)
     if found.dim() == 3:
         found = found.unsqueeze(1)
