@@ -216,8 +216,8 @@ def test_classes_given_a_map():
 @pytest.mark.usefixtures("_files")
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_names_that_no_table_takes_are_escaped(monkeypatch, capsys):
-    """Bytes that are not UTF-8, of a picture's name and of its class."""
-    for k, name in enumerate([b"d\xff/ok.png", b"d\xff/a\xfe.png", b"e/\xc3\xa9.png"]):
+    """Bytes that are not UTF-8 and line breaks, of a picture's name and of its class."""
+    for k, name in enumerate([b"d\n\xff/ok.png", b"d\n\xff/a\xfe.png", b"e/\xc3\xa9.png"]):
         path = Path(os.fsdecode(b"photos/" + name))
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((6, 5), 80 * k, np.uint8)).save(path)
@@ -227,10 +227,12 @@ def test_names_that_no_table_takes_are_escaped(monkeypatch, capsys):
     assert main(["score", "two", "photos", "--classify"]) == 0
     with open("scores.csv", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    assert [line["image"] for line in lines] == ["d\\xff/a\\xfe.png", "d\\xff/ok.png", "e/é.png"]
-    assert [line["class"] for line in lines] == ["d\\xff", "d\\xff", "e"]
+    assert [line["image"] for line in lines] == ["d\\n\\xff/a\\xfe.png", "d\\n\\xff/ok.png", "e/é.png"]
+    assert [line["class"] for line in lines] == ["d\\n\\xff", "d\\n\\xff", "e"]
+    assert main(["evaluate", "two", "photos"]) == 0
+    assert "  class d\\n\\xff " in capsys.readouterr().out
     assert main(["complete", "two", "photos", "--keep-rows", "3", "-n", "1"]) == 0
-    assert "image d\\xff/a\\xfe.png: effective" in capsys.readouterr().out
+    assert "image d\\n\\xff/a\\xfe.png: effective" in capsys.readouterr().out
 
 
 @torch.no_grad()

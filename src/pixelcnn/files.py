@@ -26,6 +26,7 @@ import stat
 import sys
 import tempfile
 import tokenize
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ __all__ = [
 _KEY = "pixelcnn"  # of our metadata in a safetensors header: one JSON object, since several keys have no fixed order
 _MAX_LINKS = 40  # that are followed, as on Linux
 _MAX_NAME = 200  # bytes of a name that its temporary name repeats: file systems allow 255 in all
+_CONTROLS = ("Cc", "Zl", "Zp")  # Unicode's categories of controls and of ends of lines
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -344,8 +346,12 @@ def check_no_pointer(content: bytes | Path, where: object) -> None:
 
 
 def printable(name: str) -> str:
-    r"""A file's name as valid text: bytes that are not UTF-8 become escapes, as in `\xff.png`."""
-    return os.fsencode(name).decode(errors="backslashreplace")
+    r"""A file's name as valid text on one line.
+
+    Bytes that are not UTF-8 become escapes, as in `\xff.png`, and so do line breaks and other control characters.
+    """
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _CONTROLS else each for each in text)
 
 
 def read_json(path: Path) -> object:

@@ -108,6 +108,15 @@ def test_a_picture_is_found_whatever_its_ending(folders):
     assert read_condition("maps", torch.zeros(1, 1, 4, 4, dtype=torch.uint8), 2, ["03.jpg"]).shape == (1, 1, 2, 2)
 
 
+def test_names_with_line_breaks(folders):
+    for folder in ("images", "maps"):
+        for path in (folders / folder).iterdir():
+            path.rename(path.with_stem(f"of\n{path.stem}"))
+    data = open_data("images", 2, progress=False)
+    maps = read_condition("maps", data.images, 2, data.names())
+    assert torch.equal(maps // 255, data.images[:, :, ::2, ::2])
+
+
 @pytest.fixture
 def damaged(folders):
     """Files that hold no maps."""

@@ -306,7 +306,7 @@ def test_odd_names():
         pictures("x:train", 1)
     Path("x:train/00000.png").unlink()
     data = everything("x:train")
-    assert sorted(map(os.fsencode, data.names())) == sorted([b"\xff.png", b"a b.png", b"c:train.png"])
+    assert sorted(map(os.fsencode, data.names())) == sorted([b"\xff.png", b"a\nb.png", b"c:train.png"])
 
 
 def test_names_for_files():

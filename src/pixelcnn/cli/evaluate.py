@@ -116,7 +116,8 @@ class Evaluate(_OnData):
         def parts() -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:
             nonlocal names
             for data in self._parts(model):
-                labels, names = options.labels_of(model, data)
+                labels, classes = options.labels_of(model, data)
+                names = tuple(map(printable, classes))
                 labels = None if self.classes == "none" or count is None else labels
                 if labels is not None and len(names) != count:
                     raise ValueError(
@@ -131,7 +132,7 @@ class Evaluate(_OnData):
         result = evaluate_parts(model, parts(), marginal=marginal, progress=True, processes=job())
         if self.json:
             about = {"model": printable(self.model), "data": printable(self.data)}
-            print(json.dumps({**about, **_values(result, tuple(map(printable, names)))}, indent=2))
+            print(json.dumps({**about, **_values(result, names)}, indent=2))
             return
         given = [*([] if not result.by_class or marginal else ["their classes"]), *given]
         how = f", given {' and '.join(given)}" if given else ""

@@ -7,7 +7,8 @@ whichever processes ask for it (`.once`).
     images.npy    levels (N, C, H, W), uint8, or int32 above 256 of them: first the training, then the validation, then
                   the test images
     labels.npy    int64 (N,), if there are classes
-    names.txt     one line per image: its file, with #k for patch k, or its index in the array
+    names.txt     for each image its file, with #k for patch k, or its index in the array; each ends in a zero byte,
+                  since names may have line breaks
     skipped.txt   one line per picture that could not be used, and why
     data.json     shape, levels, counts, classes, checksums
 
@@ -180,8 +181,8 @@ class Cache:
 
     def names(self, name: str | None = None) -> list[str]:
         """The name of each image of a side in its source."""
-        lines = (self.folder / "names.txt").read_bytes().split(b"\n")[:-1]
-        return [os.fsdecode(line) for line in lines[self.side(name)]]
+        found = (self.folder / "names.txt").read_bytes().split(b"\0")[:-1]
+        return [os.fsdecode(each) for each in found[self.side(name)]]
 
 
 def skipped_remark(count: int, skipped: Iterable[str], rest: str = "") -> str:
@@ -328,7 +329,7 @@ class Writer:
             self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
             self.constant += low == high
             self._columns["images.npy"].write(at, image.tobytes())
-            self._columns["names.txt"].write(at, os.fsencode(names[k]).replace(b"\n", b" ") + b"\n")
+            self._columns["names.txt"].write(at, os.fsencode(names[k]) + b"\0")
             if labels is not None:
                 self._labelled += 1
                 self._columns["labels.npy"].write(at, int(labels[k]).to_bytes(8, "little", signed=True))
