@@ -117,6 +117,7 @@ def a_value(value, dtype=np.int64):
 
 
 LABELS = noise(50, top=3).astype(int)
+SPINS = np.tile([-1, 1], (9, 4, 2))
 CASES = {
     "missing path": (None, "nowhere", {}, "unknown data 'nowhere'; known: mnist .*no such file or folder"),
     "a file of no kind": (content("data.csv", b"1,2"), "data.csv", {}, "unknown data 'data.csv'.* a file of none of"),
@@ -164,19 +165,20 @@ CASES = {
         {},
         r"holds 65536 at \[3, 1, 2\], .* a model has at most 65536 levels",
     ),
-    "negative": (a_value(-1, np.int8), "data.npy", {}, r"holds -1 at \[3, 1, 2\].*become levels by \(x \+ 1\) // 2"),
+    "spins": (array(SPINS), "data.npy", {}, r"holds -1 at \[0, 0, 0\].*spins .* become levels by \(x \+ 1\) // 2"),
+    "negative": (a_value(-1, np.int8), "data.npy", {}, r"holds -1 at \[3, 1, 2\].*by x\.astype\(int\) - x\.min\(\)"),
     "floating point": (
         array(np.zeros((9, 4, 4))),
         "data.npy",
         {},
-        "must hold integers, got float64; convert them, as in",
+        r"must hold integers, got float64; whole numbers are saved as x\.astype\('int32'\), values from 0 to 1 as ",
     ),
     "text": (array(np.full((9, 4, 4), "x")), "data.npy", {}, "must hold integers, got <U1"),
     "two dimensions": (
         array(noise(9, 4)),
         "data.npy",
         {},
-        r"shape \(N, H, W\), \(N, C, H, W\) or \(N, H, W, C\), got \(9, 4\)",
+        r"shape \(N, H, W\), \(N, C, H, W\) or \(N, H, W, C\), got \(9, 4\); one image is saved as x\[None\], seq",
     ),
     "five dimensions": (array(noise(9, 1, 1, 4, 4)), "data.npy", {}, r"got \(9, 1, 1, 4, 4\)"),
     "no dimension": (array(np.uint8(3)), "data.npy", {}, r"got \(\)"),
@@ -238,7 +240,12 @@ CASES = {
         {},
         r"data\.npz\[labels\] must have shape \(50,\), one label per image, got \(49,\)",
     ),
-    "labels of floats": (archive(images=noise(50, 4, 4), labels=LABELS / 2), "data.npz", {}, "integers, got float64"),
+    "labels of floats": (
+        archive(images=noise(50, 4, 4), labels=LABELS / 2),
+        "data.npz",
+        {},
+        r"float64; number them by np\.unique",
+    ),
     "too many classes": (
         archive(images=noise(50, 4, 4), labels=LABELS + 65535),
         "data.npz",

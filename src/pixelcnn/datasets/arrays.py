@@ -69,7 +69,9 @@ class ArraySource(Source):
         self.levels = levels
         self._key, self._labels_key = _keys(path)
         with _opened(path, self._key) as array:
-            array.check_integers("(x * 255).round().astype('uint8')")
+            array.check_integers(
+                "whole numbers are saved as x.astype('int32'), values from 0 to 1 as (x * 255).round().astype('uint8')"
+            )
             self.layout: Layout = _layout_of(array.shape, array.where, layout, image_shape)
             """What the axes are."""
             self.shape = _image_shape(array.shape, self.layout)
@@ -153,8 +155,10 @@ class ArraySource(Source):
         first, *rest = map(int, np.argwhere((chunk < 0) | (chunk >= levels))[0])
         value = chunk[(first, *rest)]
         hint = f"a model has at most {MAX_LEVELS} levels"
-        if low < 0:
+        if low < 0 and np.isin(chunk, (-1, 1)).all():
             hint = "spins of -1 and 1 become levels by (x + 1) // 2"
+        elif low < 0:
+            hint = "integers that begin below 0 become levels by x.astype(int) - x.min()"
         elif self.levels is not None:
             hint = f"give more levels, at most {MAX_LEVELS}"
         raise ValueError(f"{where} holds {value} at {[start + first, *rest]}, but levels are 0..{levels - 1}; {hint}")
@@ -163,7 +167,7 @@ class ArraySource(Source):
         if self._labels_key is None:
             return None
         with _opened(self.path, self._labels_key) as array:
-            array.check_integers("labels.astype('int64')")
+            array.check_integers("number them by np.unique(labels, return_inverse=True)[1]")
             if array.shape != (n,):
                 raise ValueError(f"{array.where} must have shape ({n},), one label per image, got {array.shape}")
             labels = np.concatenate([chunk for _, chunk in array.chunks()])
@@ -208,7 +212,7 @@ class _Array:
 
     def check_integers(self, advice: str) -> None:
         if self.dtype.kind not in "biu":
-            raise ValueError(f"{self.where} must hold integers, got {self.dtype}; convert them, as in {advice}")
+            raise ValueError(f"{self.where} must hold integers, got {self.dtype}; {advice}")
 
     def chunks(self) -> Iterator[tuple[int, np.ndarray]]:
         """The array in parts: the index of the first row, and rows."""
@@ -270,7 +274,8 @@ def _layout_of(
     layouts = [layout for layout in every if len(layout) == len(shape) and given in (None, layout)]
     if not layouts:
         allowed = f"({', '.join(given.upper())})" if given else "(N, H, W), (N, C, H, W) or (N, H, W, C)"
-        raise ValueError(f"{where} must have shape {allowed}, got {shape}")
+        hint = "; one image is saved as x[None], sequences as x[:, None]" if len(shape) == 2 else ""
+        raise ValueError(f"{where} must have shape {allowed}, got {shape}{hint}")
     found = {layout: _image_shape(shape, layout) for layout in layouts}
     fitting = [layout for layout in layouts if image_shape in (None, found[layout])]
     if not fitting:
