@@ -198,12 +198,14 @@ def skipped_remark(count: int, skipped: Iterable[str], rest: str = "") -> str:
     return f"{count:,} {were} skipped: {'; '.join(itertools.islice(skipped, _MAX_NAMED))}{others}"
 
 
-def content_remarks(lowest: int, highest: int, levels: int) -> list[str]:
-    """A remark if images whose levels are in this range can hardly be what was meant."""
+def content_remarks(lowest: int, highest: int, levels: int, *, pictures: bool) -> list[str]:
+    """A remark if images, of pictures or not, whose levels are in this range can hardly be what was meant."""
+    dark = highest < levels / _NEARLY_BLACK
+    hint = "; values that are numbers of things and no shades are better given as an array" if dark and pictures else ""
     if lowest == highest:
-        return [f"every value is {lowest}, so there is nothing to learn"]
-    if highest < levels / _NEARLY_BLACK:
-        return [f"the images are nearly black: all their levels are in {lowest}..{highest}, of 0..{levels - 1}"]
+        return [f"every level is {lowest}, so there is nothing to learn{hint}"]
+    if dark:
+        return [f"the images are nearly black: all their levels are in {lowest}..{highest}, of 0..{levels - 1}{hint}"]
     return []
 
 

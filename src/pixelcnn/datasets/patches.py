@@ -217,7 +217,7 @@ def _fill(folder: Path, source: FolderSource, *, progress: bool) -> None:
     if not sizes:
         raise ValueError(f"none of the {len(skipped)} pictures of {source.name} can be used; the first is {skipped[0]}")
     remarks = [skipped_remark(len(skipped), skipped)] if skipped else []
-    remarks += [*frames.remarks, *depth.remarks, *content_remarks(lowest, highest, source.levels)]
+    remarks += [*frames.remarks, *depth.remarks, *content_remarks(lowest, highest, source.levels, pictures=True)]
     record = {
         "channels": channels, "dtype": dtype.name, "sizes": sizes, "names": names, "sides": sides,
         "labels": None if source.classes is None else labels, "classes": source.classes, "remarks": remarks,

@@ -169,7 +169,7 @@ def open_training(
     refuse_options(source.name, config, source.fields)
     cache = open_cache(source, config.held_out, config.test, progress=progress)
     record = cache.record
-    content = content_remarks(record.lowest, record.highest, record.levels)
+    content = content_remarks(record.lowest, record.highest, record.levels, pictures=source.has_pictures)
     warn_of(source, [*source.notices(), *cache.remarks(), *content], stacklevel=3)
     constant = f", {record.constant:,} images of one level throughout" if record.constant else ""
     training, validation = (_side(cache, side, config) for side in SIDES[:2])
