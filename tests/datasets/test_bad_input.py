@@ -216,6 +216,8 @@ CASES = {
         {"strict": True},
         r"not read, 2 \.heic, 1 \.txt: without strict they are",
     ),
+    "an archive": (content("a.zip", b"PK"), "a.zip", {}, r"from the archive 'a\.zip': unpack it, and give"),
+    "a picture": (content("a.TIF", b"II"), "a.TIF", {}, r"got the picture 'a\.TIF': put it into a folder"),
     "no name": (None, "", {}, "unknown data ''; known: mnist"),
     "no images": (array(noise(0, 8, 8)), "data.npy", {}, r"data\.npy holds no images: its shape is \(0, 8, 8\)"),
     "no pixels": (array(noise(9, 0, 8)), "data.npy", {}, r"images of at least one value, got the shape \(9, 0, 8\)"),

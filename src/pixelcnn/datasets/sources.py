@@ -31,7 +31,7 @@ from pixelcnn.datasets.hub import HubSource
 from pixelcnn.datasets.mnist import SPLITS, drawn_mnist, mnist
 from pixelcnn.datasets.patches import Patches, open_pictures
 from pixelcnn.datasets.picture_source import PictureSource
-from pixelcnn.datasets.pictures import check_channels
+from pixelcnn.datasets.pictures import SUFFIXES, check_channels
 from pixelcnn.datasets.split import SIDES
 from pixelcnn.files import printable
 from pixelcnn.levels import GREY_LEVELS, checked_levels
@@ -56,6 +56,7 @@ _KNOWN = (
     f"{_MNIST} or {_DYNAMIC}, perhaps with :SPLIT, one of {', '.join(SPLITS)}; a folder of pictures; a .npy or .npz "
     "file; CIFAR-10's binary version; hf:NAME"
 )
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _LENIENT = ("size", "channels", "crop", "strict", "held_out", "test")  # may be given to any source outside training
 
 
@@ -416,6 +417,10 @@ def _source(
         return FolderSource(path, levels, config)
     if path.suffix.lower() in (".npy", ".npz"):
         return ArraySource(path, levels, config.layout, image_shape)
+    if path.suffix.lower() in SUFFIXES:
+        raise ValueError(f"data must be a folder of pictures, got the picture {name!r}: put it into a folder")
+    if path.suffix.lower() in _ARCHIVES:
+        raise ValueError(f"data are not read from the archive {name!r}: unpack it, and give the folder")
     raise ValueError(f"unknown data {name!r}; known: {_KNOWN}; and it is a file of none of these kinds")
 
 
