@@ -172,13 +172,16 @@ def test_a_map_of_a_picture_is_none_of_its_patches(folders):
         ("short.npy", ["a.png"], "a folder with the names"),
         ("flat.npy", ["0"], r"\(3,\)"),
         ("labels:real.npy", ["0"], r"labels, integers in 0\.\."),
-        ("images/00.png", ["00.png"], "not a NumPy file"),
+        ("images/00.png", ["00.png"], "must be a folder of pictures .* got the picture 'images/00.png'"),
+        ("labels:labels/00.png", ["00.png"], "must be a folder of pictures .* got the picture 'labels:labels/00.png'"),
+        ("text.npy", ["0"], "text.npy is not a NumPy file of one array: the magic string is not correct"),
     ],
 )
 def test_conditions_that_do_not_fit(folders, spec, names, said):
     np.save("short.npy", np.zeros((0, 2, 2)))
     np.save("flat.npy", np.zeros(3))
     np.save("real.npy", np.zeros((1, 2, 2)))
+    (folders / "text.npy").write_text("0.1, 0.2, 0.3")
     with pytest.raises(ValueError, match=said):
         read_condition(spec, torch.zeros(1, 1, 4, 4, dtype=torch.uint8), 2, names)
 

@@ -12,6 +12,7 @@ split of MNIST. Maps are held in memory.
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,6 +70,8 @@ def read_given(spec: str, names: Sequence[str], total: int | None = None, *, col
     if path.is_dir():
         found = [_file_of(path, name) for name in names]
         return _read_pictures(found, categories=spec.startswith(_LABELS), colour=colour)
+    if _is_picture(path):
+        raise ValueError(f"--condition must be a folder of pictures named like the images, got the picture {spec!r}")
     array = _read_array(path, categories=spec.startswith(_LABELS))
     if not all(name.isdecimal() for name in names):
         raise ValueError(f"--condition must be a folder with the names of the images' files, got the array {spec!r}")
@@ -216,6 +219,10 @@ def _read_labels(path: Path) -> Tensor:
 def _read_array(path: Path, *, categories: bool) -> Tensor:
     check_no_pointer(path, path)
     with named_damage(f"{path} is not a NumPy file of one array"), path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            np.lib.format.read_magic(file)  # or NumPy takes it for a pickle, and advises to trust it
+        file.seek(0)
         array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             (key,) = array.files
