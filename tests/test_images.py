@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import pixelcnn
-from pixelcnn.images import completion_panel, grid, save_gif, save_png, surprise_of, to_pil
+from pixelcnn.images import completion_panel, exact_picture, grid, save_gif, save_png, surprise_of, to_pil
 from pixelcnn.scoring import score
 
 
@@ -58,6 +58,12 @@ def test_what_is_no_image_is_not_shown():
         (lambda: to_pil(torch.rand(1, 3, 4), 2), "image .*float32"),
         (lambda: to_pil(torch.full((1, 3, 4), 300), 256), r"image .* 0\.\.255, got 300"),
         (lambda: to_pil(torch.full((1, 3, 4), 2), 2), r"image .* 0\.\.1, got 2"),
+        (
+            lambda: exact_picture(torch.zeros(2, 3, 4, dtype=torch.uint8), 2),
+            "2 levels must have 1 or 3 channels, got 2",
+        ),
+        (lambda: exact_picture(torch.zeros(3, 3, 4, dtype=torch.uint8), 500), "500 levels must have 1 channels, got 3"),
+        (lambda: exact_picture(torch.zeros(1, 3, dtype=torch.uint8), 500), r"image .*\(1, 3\)"),
         (lambda: grid(torch.zeros(0, 1, 3, 4, dtype=torch.uint8), 2), r"images .*\(0, 1, 3, 4\)"),
         (lambda: grid(torch.zeros(2, 1, 3, 4, dtype=torch.uint8), 2, columns=-1), "columns .*-1"),
         (lambda: save_gif([], "none.gif"), "frames .* none"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "completion_panel",
     "encoded",
+    "exact_channels",
     "exact_picture",
     "figure_png",
     "grid",
@@ -51,10 +52,7 @@ def to_pil(image: ArrayLike, levels: int) -> Image.Image:
         ValueError: If it is no image of so many levels.
     """
     levels = checked_levels(levels)
-    found = tensor("image", image)
-    if found.dim() != 3 or 0 in found.shape:
-        raise ValueError(f"image must have shape (C, H, W), got {tuple(found.shape)}")
-    values = levels_of("image", found, levels).cpu().numpy()
+    values = _image_values(image, levels)
     values = values.copy() if levels == GREY_LEVELS else grey_values(levels)[values]
     return Image.fromarray(values.transpose(1, 2, 0).copy() if len(values) == 3 else values[0])
 
@@ -64,14 +62,28 @@ def exact_picture(image: ArrayLike, levels: int) -> Image.Image:
     itself.
 
     Raises:
-        ValueError: If it is no image of so many levels, or there are more than 256 and more than one channel.
+        ValueError: If it is no image of so many levels, or has another number of channels than `exact_channels` allows.
     """
-    if checked_levels(levels) <= GREY_LEVELS:
-        return to_pil(image, levels)
-    values = levels_of("image", tensor("image", image), levels).cpu().numpy()
-    if len(values) != 1:
-        raise ValueError(f"pictures of more than {GREY_LEVELS} levels must have one channel, got {len(values)}")
-    return Image.fromarray(values[0].astype(np.uint16))
+    allowed, values = exact_channels(levels), _image_values(image, levels)
+    if len(values) not in allowed:
+        raise ValueError(
+            f"pictures of {levels} levels must have {' or '.join(map(str, allowed))} channels, got {len(values)}"
+        )
+    return to_pil(values, levels) if levels <= GREY_LEVELS else Image.fromarray(values[0].astype(np.uint16))
+
+
+def _image_values(image: ArrayLike, levels: int) -> np.ndarray:
+    """The levels (C, H, W) of one image, validated."""
+    found = tensor("image", image)
+    if found.dim() != 3 or 0 in found.shape:
+        raise ValueError(f"image must have shape (C, H, W), got {tuple(found.shape)}")
+    values: np.ndarray = levels_of("image", found, levels).cpu().numpy()
+    return values
+
+
+def exact_channels(levels: int) -> tuple[int, ...]:
+    """The numbers of channels that pictures of so many levels can have: grey or in colour, and of 16 bits only grey."""
+    return (1, 3) if checked_levels(levels) <= GREY_LEVELS else (1,)
 
 
 def grid(images: ArrayLike, levels: int, columns: int | None = None, side: int = 56) -> Image.Image:

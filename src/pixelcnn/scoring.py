@@ -34,7 +34,7 @@ from torch import Tensor
 from pixelcnn.arguments import ArrayLike, integer, tensor
 from pixelcnn.density import checked_model
 from pixelcnn.evaluation import AnyModel, checked_data, log_probs
-from pixelcnn.images import encoded, exact_picture, figure_png
+from pixelcnn.images import encoded, exact_channels, exact_picture, figure_png
 from pixelcnn.levels import GREY_LEVELS, levels_of
 from pixelcnn.progress import progress_bar
 
@@ -181,7 +181,7 @@ def compressed_bits(images: ArrayLike, levels: int, *, progress: bool = False) -
         for image in images.cpu():
             flat = image.numpy()
             sizes = [len(zlib.compress((np.packbits(flat) if levels == 2 else flat).tobytes(), 9))]
-            if len(image) == 1 or (len(image) == 3 and levels <= GREY_LEVELS):
+            if len(image) in exact_channels(levels):
                 picture = exact_picture(image, levels)
                 black_or_white = levels == 2 and len(image) == 1
                 sizes.append(len(encoded(picture.convert("1") if black_or_white else picture, optimize=True)))

@@ -150,6 +150,15 @@ def test_sample_separate(model):
         assert np.array_equal(found, np.array([0, 128, 255])[images[k, 0].numpy()])
 
 
+@pytest.mark.parametrize(("channels", "levels"), [(2, 4), (3, 512)])
+def test_sample_separate_writes_whole_images_only(channels, levels, capsys):
+    pixelcnn.GatedPixelCNN((channels, 3, 3), levels, filters=6, layers=1).save_pretrained("codes")
+    assert main(["sample", "codes", "-n", "1", "--separate", "--out", "folder"]) == 2
+    said = capsys.readouterr().err
+    assert f"for {levels} levels, and codes has {channels}: leave it out, and let --out name a folder" in said
+    assert not os.path.exists("folder")
+
+
 def test_sample_shards(model, capsys):
     command = ["sample", model, "-n", "25", "--seed", "3", "--shard-size", "10", "--out", "deep/run-2"]
     assert main(command) == 0

@@ -18,7 +18,7 @@ from pixelcnn.app.parts import count, whole
 from pixelcnn.app.served import Limits, Served
 from pixelcnn.codec import StreamError, decompress_with_labels
 from pixelcnn.codec.container import Header, separated, unpack
-from pixelcnn.images import encoded, exact_picture
+from pixelcnn.images import encoded, exact_channels, exact_picture
 from pixelcnn.levels import GREY_LEVELS, grey_values, level_dtype
 from pixelcnn.sampling.eager import cache_bytes
 from pixelcnn.scoring import coded_bits
@@ -162,7 +162,7 @@ def _picture_sizes(images: Tensor, levels: int) -> dict[str, float]:
     """
     sizes: dict[str, float] = {}
     deep = levels > GREY_LEVELS  # in 16 bits, which Pillow has in grey only; JPEG XL is left out
-    if images.shape[1] not in ((1,) if deep else (1, 3)):
+    if images.shape[1] not in exact_channels(levels):
         return sizes
     for kind, size in (*([("JPEG XL", _jpeg_xl_size)] if not deep and _has_jpeg_xl() else []), ("PNG", _png_size)):
         if len(images) > 1:

@@ -103,6 +103,8 @@ class Sample:
         model = options.resized(options.loaded(self.model, self.device), self.size)
         classes = None if self.label is None else options.checked_classes(model, self.model, self.label)
         maps = self._maps(model)
+        if self.separate:
+            self._check_pictures(model)
         if in_shards:
             self._write_shards(model, classes, out)
         elif self.separate:
@@ -134,6 +136,17 @@ class Sample:
             raise ValueError(
                 f"--out must be given for more than {_MAX_GRID} images, got -n {self.n}: a folder for shards, as in "
                 "--out samples, or a .png file for one picture"
+            )
+
+    def _check_pictures(self, model: AutoregressiveModel) -> None:
+        """Checks that picture files can hold the model's images."""
+        from pixelcnn.images import exact_channels
+
+        allowed, channels = exact_channels(model.levels), model.image_shape[0]
+        if channels not in allowed:
+            raise ValueError(
+                f"--separate writes pictures of {' or '.join(map(str, allowed))} channels for {model.levels} levels, "
+                f"and {self.model} has {channels}: leave it out, and let --out name a folder for arrays"
             )
 
     def _maps(self, model: AutoregressiveModel) -> Tensor | None:
