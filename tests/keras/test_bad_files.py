@@ -243,11 +243,11 @@ def archive_with(written, path, change, name="config.json"):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: c.update(class_name="Lambda"), "is a Lambda, whose code is not run"),
+        (lambda c: c.update(class_name="Lambda"), "is of class Lambda, whose code is not run"),
         (lambda c: c["config"].update(strides=2), "has strides 2"),
         (lambda c: c["config"].update(activation="tanh"), "its activations are tanh"),
         (lambda c: c["config"].update(mask_type="B"), "its masks are B, B, B"),
-        (lambda c: c.update(class_name="Conv3D"), "is a Conv3D, whose code is not run"),
+        (lambda c: c.update(class_name="Conv3D"), "is of class Conv3D, whose code is not run"),
         (lambda c: c.clear(), "its configuration cannot be read"),
     ],
 )

@@ -126,7 +126,7 @@ def test_what_is_not_exported(tmp_path, capsys):
     pixelcnn.GatedPixelCNN((1, 5, 4), filters=4, layers=2).save_pretrained(tmp_path / "gated")
     pixelcnn.PixelCNN((3, 5, 4), filters=6, blocks=1).save_pretrained(tmp_path / "colour")
     for name, said in (
-        ("gated", "GatedPixelCNN for images of 1 x 5 x 4"),
+        ("gated", "got one of class GatedPixelCNN for images of 1 x 5 x 4"),
         ("colour", "PixelCNN for images of 3 x 5 x 4"),
     ):
         assert main(["export-keras", str(tmp_path / name), str(tmp_path / "out.weights.h5")]) == 2

@@ -190,7 +190,7 @@ def test_only_the_ratios_of_weights_matter(weights, shares):
 
 
 def test_a_mixture_has_one_size():
-    with pytest.raises(ValueError, match="has no other sizes"):
+    with pytest.raises(ValueError, match=r"of class OrderEnsemble .* no other sizes"):
         OrderEnsemble([network((1, 2, 3))], ["left-up"]).resized(size=(4, 4))
 
 

@@ -169,7 +169,7 @@ def _image_size(configuration: str | bytes) -> tuple[int, int] | None:
     size = None
     for name, (kind, values) in zip(names, layers, strict=True):
         if (base := kind.split(">")[-1]) not in _CLASSES:
-            raise KerasFileError(f"not the example's network: layer {name!r} is a {base}, whose code is not run")
+            raise KerasFileError(f"not the example's network: layer {name!r} is of class {base}, whose code is not run")
         if base == "InputLayer":
             size = _size(values)
         for key, required in _REQUIRED.items():

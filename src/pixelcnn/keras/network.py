@@ -128,10 +128,10 @@ def to_keras(model: AutoregressiveModel) -> Weights:
         or model.level_embedding is not None
     ):
         c, h, w = model.image_shape
-        kind = type(model).__name__ + ("" if model.level_embedding is None else " with an embedding")
+        embedding = "" if model.level_embedding is None else ", with an embedding,"
         raise ValueError(
-            "the Keras example's network is a PixelCNN for images of 1 channel and 2 levels, got a "
-            f"{kind} for images of {c} x {h} x {w} and {model.levels} levels"
+            "the Keras example's network is a PixelCNN for images of 1 channel and 2 levels, got "
+            f"one of class {type(model).__name__}{embedding} for images of {c} x {h} x {w} and {model.levels} levels"
         )
     check_weights(model.named_parameters())
     convolutions, dtype = [], torch.promote_types(model.dtype, torch.float32)

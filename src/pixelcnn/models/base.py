@@ -242,7 +242,8 @@ def _check_config(model: AutoregressiveModel) -> None:
         )
     if type(model.config) is not cls.Config:
         raise ValueError(
-            f"the config of a {cls.__name__} must be a {cls.Config.__name__}, got a {type(model.config).__name__}"
+            f"config must be of class {cls.Config.__name__} for {cls.__name__}, got one of class "
+            f"{type(model.config).__name__}"
         )
 
 

@@ -70,7 +70,7 @@ class MixtureModel(AutoregressiveModel, sampling.Mixture):
 
     def __init__(self, config: ModelConfig, networks: Sequence[AutoregressiveModel], parts: Sequence[Part]) -> None:
         if any(network.conditions.channels for network in networks):
-            raise ValueError(f"the networks of a {type(self).__name__} must not be conditional on a map")
+            raise ValueError("the networks of a mixture must not be conditional on a map")
         super().__init__(config, networks[0].likelihood)
         self.networks = nn.ModuleList(networks)
         self.parts = tuple(parts)
@@ -81,7 +81,9 @@ class MixtureModel(AutoregressiveModel, sampling.Mixture):
         Raises:
             ValueError: Always: a mixture is of images of one size.
         """
-        raise ValueError(f"a {type(self).__name__} is of images of {self.image_shape}, and has no other sizes")
+        raise ValueError(
+            f"a model of class {type(self).__name__} is of images of {self.image_shape}, and has no other sizes"
+        )
 
     # Likelihood ------------------------------------------------------------------------------------------------
 
