@@ -24,6 +24,7 @@ __all__ = ["MAX_SIDE", "cells", "curve", "field_figure", "front_figure", "mask_f
 MAX_SIDE = 32
 """Rows and columns of an image, from its upper left corner, in the wavefront's figure."""
 _SHADES = 10  # of the wavefront's steps
+_DIGIT = 8  # largest width of a digit of a curve's numbers
 
 
 def cells(kinds: Sequence[Sequence[str]], title: str, size: int) -> str:
@@ -122,13 +123,16 @@ def front_figure(wavefront: Wavefront) -> str:
 
 def curve(losses: Losses) -> str:
     """Losses by epoch, in nats per sub-pixel."""
-    width, height, left, bottom, top, right = 360, 220, 46, 34, 10, 12
+    width, height, bottom, top, right = 360, 220, 34, 10, 12
     points = [point for line in losses.values() for point in line]
     first, last = min(x for x, _ in points), max(x for x, _ in points)
     low, high = min(y for _, y in points), max(y for _, y in points)
     locator = MaxNLocator(6, steps=[1, 2, 5, 10])
     ticks = [float(y) for y in locator.tick_values(low, low + (high - low or abs(low) / 10 or 1.0))]
     low, high = ticks[0], ticks[-1]
+    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    numbers = [f"{y:.{digits}f}" for y in ticks]
+    left = 14 + _DIGIT * max(map(len, numbers))
 
     def across(x: float) -> float:
         share = (x - first) / (last - first) if last > first else 0.5
@@ -137,11 +141,10 @@ def curve(losses: Losses) -> str:
     def up(y: float) -> float:
         return round(height - bottom - (y - low) / (high - low) * (height - bottom - top), 1)
 
-    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
     parts = [
         f'<path class="px-rule" d="M{left} {up(y)}H{width - right}"/>'
-        f'<text x="{left - 6}" y="{up(y) + 4}" text-anchor="end">{y:.{digits}f}</text>'
-        for y in ticks
+        f'<text x="{left - 6}" y="{up(y) + 4}" text-anchor="end">{number}</text>'
+        for y, number in zip(ticks, numbers, strict=True)
     ]
     every = max(1, math.ceil((last - first) / 8))
     parts += [
