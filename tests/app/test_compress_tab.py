@@ -329,7 +329,7 @@ NO_PICTURE = sent(b"no picture")
         (("mnist-seed", "any", DIGITS, 0, 0, 0, None), "the number of images must be in 1..64, got 0"),
         (("mnist-seed", "any", DIGITS, 0, 0, 2.5, None), "the number of images must be a whole number, got 2.5"),
         (("mnist-seed", "any", DRAWN, 0, None, 1, None), "the seed must be a whole number, got None"),
-        (("mnist-seed", "any", DRAWN, 0, -1, 1, None), "seed must be an integer in 0..2**63-1, got -1"),
+        (("mnist-seed", "any", DRAWN, 0, -1, 1, None), "the seed must be in 0..9007199254740991, got -1"),
         (("mnist-seed", "any", FILES, 0, 0, 1, None), "choose a file first"),
         (("mnist-seed", "any", FILES, 0, 0, 1, "large:900000"), "files may have at most 688 kB in total"),
         (("mnist-seed", "any", FILES, 0, 0, 1, NO_PICTURE), "the file cannot be read as a picture"),

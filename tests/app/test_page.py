@@ -81,7 +81,7 @@ def test_draw(blocks):
         (("mnist-seed", "any", 10, 1.0, 1.0, 0, False), "the number of images must be in 1..9, got 10"),
         (("mnist-seed", "any", 2.5, 1.0, 1.0, 0, False), "the number of images must be a whole number, got 2.5"),
         (("mnist-seed", "any", 4, 1.0, 1.0, None, False), "the seed must be a whole number, got None"),
-        (("mnist-seed", "any", 4, 1.0, 1.0, -3, False), "seed must be an integer in 0..2**63-1, got -3"),
+        (("mnist-seed", "any", 4, 1.0, 1.0, -3, False), "the seed must be in 0..9007199254740991, got -3"),
         (("mnist-seed", "any", 4, -1.0, 1.0, 0, False), "temperature must be positive and finite, got -1.0"),
         (("mnist-seed", "all, in columns", 4, 1.0, 1.0, 0, False), "the class must be one of any, got all, in columns"),
     ],
@@ -91,6 +91,14 @@ def test_errors_are_messages(blocks, arguments, message):
         shown(blocks, *arguments)
     assert caught.value.message == message
     assert caught.value.print_exception is False
+
+
+def test_numbers_reach_the_pages_own_checks(blocks):
+    """Gradio's messages about limits do not name the field, and each is a traceback on standard error."""
+    fields = [block for block in blocks.blocks.values() if isinstance(block, gr.Number)]
+    assert {field.label for field in fields} == {"Seed", "Test image", "First test image"}
+    for field in fields:
+        assert [field.preprocess(number) for number in (-1, 1.5, 10**20)] == [-1, 1.5, 10**20]
 
 
 def test_the_controls_follow_the_model(blocks, served):

@@ -40,9 +40,11 @@ __all__ = [
     "img",
     "new_choices",
     "seed_number",
+    "seed_of",
     "status",
     "table",
     "test_image_number",
+    "test_image_of",
     "up_to",
     "visible",
     "whole",
@@ -152,13 +154,13 @@ def up_to(most: int, value: float) -> Any:
 
 
 def seed_number(**options: Any) -> Any:
-    """The field of a seed."""
-    return gr.Number(0, precision=0, minimum=0, maximum=2**53 - 1, label="Seed", **options)
+    """The field of a seed; Gradio's own messages about limits would not name the field, so `seed_of` has them."""
+    return gr.Number(0, label="Seed", **options)
 
 
 def test_image_number(label: str, **options: Any) -> Any:
-    """The field of an image's number in MNIST's test set."""
-    return gr.Number(0, precision=0, minimum=0, maximum=TEST_IMAGES - 1, label=label, **options)
+    """The field of an image's number in MNIST's test set, which `test_image_of` checks."""
+    return gr.Number(0, label=label, **options)
 
 
 def visible(shown: bool) -> bool | str:
@@ -204,6 +206,24 @@ def whole(name: str, value: object, low: int | None = None, high: int | None = N
     if low is not None and high is not None and not low <= value <= high:
         raise ValueError(f"the {name} must be in {low}..{high}, got {int(value)}")
     return int(value)
+
+
+def seed_of(value: object) -> int:
+    """The number in a field of a seed.
+
+    Raises:
+        ValueError: If it is missing, not whole, negative, or so large that a browser may have rounded it.
+    """
+    return whole("seed", value, 0, 2**53 - 1)
+
+
+def test_image_of(value: object) -> int:
+    """The number in a field of a test image.
+
+    Raises:
+        ValueError: If there is no such image.
+    """
+    return whole("number of the test image", value, 0, TEST_IMAGES - 1)
 
 
 # HTML. Texts are escaped where they may hold a model's name, which is anything.

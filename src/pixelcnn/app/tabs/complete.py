@@ -84,7 +84,7 @@ def build(backend: parts.Backend) -> None:
             raise ValueError(wrong)
         edited = from_editor(served, text)
         draws, of = parts.whole("number of completions", n), parts.whole("number of particles", particles)
-        number = parts.whole("seed", seed)
+        number = parts.seed_of(seed)
         result = complete(served, edited, draws, of, parts.class_of(served, label), number, limits)
         return result_html(served, edited, result, number)
 

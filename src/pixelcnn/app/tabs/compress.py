@@ -15,7 +15,7 @@ from torch import Tensor
 from pixelcnn.app import parts
 from pixelcnn.app.compressing import Compressed, Decompressed, compressed, decompressed, max_images
 from pixelcnn.app.drawing import Request, draw
-from pixelcnn.app.served import TEST_IMAGES, Limits, Served
+from pixelcnn.app.served import Limits, Served
 from pixelcnn.app.uploads import as_image, from_base64, picture_field, received, upload_field
 from pixelcnn.files import values_digest
 from pixelcnn.images import grid
@@ -145,10 +145,10 @@ def _images(
     contents = received(files, limits) if kind == _FILES else []
     count = parts.whole("number of images", len(contents) if contents else n, 1, max_images(served, limits))
     if kind == _DIGITS:
-        return served.digits(parts.whole("number of the test image", number, 0, TEST_IMAGES - 1), count)
+        return served.digits(parts.test_image_of(number), count)
     if kind == _DRAWN:
         classes = () if label in (parts.ANY, _PROBABLE) else (int(label),)
-        *_, last = draw(served, Request(images=count, classes=classes, seed=parts.whole("seed", seed)), limits)
+        *_, last = draw(served, Request(images=count, classes=classes, seed=parts.seed_of(seed)), limits)
         return last.canvas
     images = [_image(served, content, k, count, limits) for k, content in enumerate(contents, start=1)]
     if len({image.shape for image in images}) > 1:

@@ -147,7 +147,7 @@ def _request(
         classes=() if label == parts.ANY else each if label == _ALL else (int(label),),
         temperature=temperature,
         guidance=1.0 if label == parts.ANY else guidance,
-        seed=parts.whole("seed", seed),
+        seed=parts.seed_of(seed),
     )
 
 

@@ -56,7 +56,7 @@ def build(backend: parts.Backend) -> None:
         parts.check_choice("source of the image", kind, _kinds(served))
         class_ = parts.class_of(served, label)
         if kind == _DIGIT:
-            k = parts.whole("number of the test image", number, 0, TEST_IMAGES - 1)
+            k = parts.test_image_of(number)
             image, title = served.digits(k)[0], f"test image {k}"
         else:
             if kind == _DRAWN and not drawing:
