@@ -75,7 +75,10 @@ def test_a_file_and_classes(visit, tmp_path):
     expect(page.get_by_label("a digit of MNIST")).to_be_hidden()
     chooser.set_input_files(tmp_path / "noise.png")
     go.click()
-    expect(page.get_by_role("heading", name="Class, by Bayes' rule")).to_be_visible()
+    heading = page.get_by_role("heading", name="Class, by Bayes' rule")
+    expect(heading).to_be_visible()
+    assert heading.evaluate("heading => getComputedStyle(heading).marginTop") == "20px"
+    assert page.locator(".px-classes th").first.evaluate("cell => getComputedStyle(cell).borderBottomWidth") == "0px"
     choose(page, "Class", "2")
     go.click()
     expect(bits).to_have_text(re.compile(r"^[\d.]+ bits, given class 2$"))
