@@ -160,7 +160,9 @@ def test_few_and_alike(served):
     with pytest.warns(UserWarning, match="the effective sample size fell below 4"):
         found = complete(served[0], given, 2, 4, None, 0, LIMITS)
     assert found.few
-    assert "few and alike" in result_html(served[0], given, found, 0)[1]
+    said = result_html(served[0], given, found, 0)[1]
+    assert "few and alike" in said
+    assert 'role="alert"' in said  # read out although it is new
     exact = from_editor(served[0], hiding(served[0], served[0].digits(4)[0], range(20, 28)))
     found = complete(served[0], exact, 2, 4, None, 0, LIMITS)
     assert (found.exact, found.few, found.completion.ess) == (True, False, 2.0)

@@ -37,8 +37,10 @@ __all__ = [
     "count",
     "data_url",
     "download",
+    "first_status",
     "img",
     "new_choices",
+    "progress",
     "seed_number",
     "seed_of",
     "status",
@@ -232,6 +234,18 @@ def test_image_of(value: object) -> int:
 def status(words: str, beside: str = "") -> str:
     """What a tab says about its work, read out by screen readers when it changes; both arguments are HTML."""
     return f'<div class="px-status"><p role="status">{words}</p>{beside}</div>'
+
+
+def first_status(words: str) -> str:
+    """The `status` where later a picture stands above it: in the place of a second element from the first, for screen
+    readers read out what changes within an element, not an element that is new.
+    """
+    return f"<div></div>{status(words)}"
+
+
+def progress(step: int, steps: int) -> str:
+    """The `status` of work that is under way, which is not read out: it changes ten times a second."""
+    return status(f'<span aria-hidden="true">step {step} of {steps}</span>', bar(step / steps))
 
 
 def count(n: int, noun: str) -> str:

@@ -260,7 +260,9 @@ def result_html(served: Served, edited: Edited, result: Result, seed: int) -> tu
         trust = f"effective sample size <strong>{ess:.1f}</strong> of {result.particles} particles{by}"
     warning = ""
     if result.few:
-        warning = '<p class="px-warning">The draws are few and alike: use more particles, or hide less.</p>'
+        warning = (
+            '<p class="px-warning" role="alert">The draws are few and alike: use more particles, or hide less.</p>'
+        )
     panel = completion_panel(edited.image[None], edited.known[None], draws[None], levels, _MAX_DRAWS)
     link = parts.download("Download PNG", served, f"-completed-{seed}.png", encoded(panel))
     status = parts.status(

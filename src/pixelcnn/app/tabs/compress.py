@@ -81,7 +81,7 @@ def build(backend: parts.Backend) -> None:
     shown_number, shown_seed, shown_n, shown_files = map(parts.visible, _shown(kinds[0]))
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            result = gr.HTML(parts.status("Choose images, and press Compress."))
+            result = gr.HTML(parts.first_status("Choose images, and press Compress."))
             copy = gr.Textbox(None, visible="hidden", label="Latest")  # stays with the visitor, not here
         with gr.Column(scale=2, min_width=300):
             go = gr.Button("Compress", variant="primary")
@@ -98,7 +98,9 @@ def build(backend: parts.Backend) -> None:
     gr.HTML('<h3 class="px-heading px-after">Decode</h3>')
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            decoded = gr.HTML(parts.status("A stream names the model that decodes it, which has to be served here."))
+            decoded = gr.HTML(
+                parts.first_status("A stream names the model that decodes it, which has to be served here.")
+            )
         with gr.Column(scale=2, min_width=300):
             again = gr.Button("Decode what was compressed")
             file = gr.HTML(None, **upload_field("Stream", ".pxcn", "as pixelcnn.compress writes it.", limits))

@@ -172,8 +172,7 @@ def snapshot_html(served: Served, request: Request, snapshot: Snapshot, *, repla
         heads = f'<div class="px-heads" aria-hidden="true">{heads}</div>'
     picture = f'<div class="px-picture">{heads}<picture>{moving}{parts.img(frames[-1], alt)}</picture></div>'
     if not snapshot.finished:
-        bar = parts.bar(snapshot.step / snapshot.steps)
-        return picture, parts.status(f"step {snapshot.step} of {snapshot.steps}", bar)
+        return picture, parts.progress(snapshot.step, snapshot.steps)
     pixels = math.prod(served.model.image_shape[1:])
     together = not isinstance(served.model, MixtureModel)  # which draws a few images at a time, in all these steps
     instead = f" instead of {pixels:,}" if together and snapshot.steps < pixels else ""

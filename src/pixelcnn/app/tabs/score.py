@@ -77,7 +77,7 @@ def build(backend: parts.Backend) -> None:
     kinds = _kinds(first)
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
-            result = gr.HTML(parts.status("Choose an image, and press Score."))
+            result = gr.HTML(parts.first_status("Choose an image, and press Score."))
         with gr.Column(scale=2, min_width=300):
             go = gr.Button("Score", variant="primary")
             model = parts.choice("Model", list(models))
