@@ -21,6 +21,14 @@ def made(folder):
     return str(folder / "classes")
 
 
+def made_slow(folder):
+    """A model that draws 64 images in some seconds, as a folder named `slow`."""
+    model = pixelcnn.GatedPixelCNN(
+        (1, 48, 48), levels=4, filters=16, layers=4, attention=1, generator=torch.Generator().manual_seed(0)
+    )
+    model.save_pretrained(folder / "slow")
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory):
     """The shipped model and the conditional one, loaded."""
@@ -31,7 +39,8 @@ def served(tmp_path_factory):
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     made(folder)
-    with running("mnist-seed", "classes", cwd=folder) as server:
+    made_slow(folder)
+    with running("mnist-seed", "classes", "slow", cwd=folder) as server:
         yield server
         assert server.stop(signal.SIGTERM) == (0, "")
 

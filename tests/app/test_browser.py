@@ -98,6 +98,7 @@ def test_errors_are_shown(visit):
 
 def test_a_drawing_can_be_stopped(visit):
     page = visit()
+    choose(page, "Model", "slow")
     page.get_by_role("spinbutton", name="number input for Images").fill("64")
     page.get_by_role("button", name="Draw", exact=True).click()
     expect(page.get_by_text(re.compile(r"step \d+ of \d+"))).to_be_visible()
@@ -105,8 +106,40 @@ def test_a_drawing_can_be_stopped(visit):
     expect(page.get_by_text("Stopped.")).to_be_visible()
     page.wait_for_timeout(3000)
     expect(page.get_by_text("Stopped.")).to_be_visible()
+    choose(page, "Model", "mnist-seed")
     page.get_by_role("button", name="Draw", exact=True).click()
     expect(page.get_by_text(DRAWN)).to_be_visible(timeout=20_000)
+    page.get_by_role("button", name="Stop").click()  # there is nothing to stop
+    page.wait_for_timeout(1000)
+    expect(page.get_by_text(DRAWN)).to_be_visible()
+    expect(page.get_by_role("link", name="Download PNG")).to_be_visible()
+
+
+def test_waiting_is_shown(visit):
+    page, held = visit(), []
+    page.route("**/queue/join**", lambda route: held.append(route))  # noqa: PLW0108 - it takes no built-in function
+    page.get_by_role("button", name="Draw", exact=True).click()
+    waiting = page.locator("[data-testid=status-tracker] .progress-text").locator("visible=true")
+    expect(waiting).to_have_text(re.compile(r"\d\.\ds"))
+    assert waiting.evaluate("text => getComputedStyle(text.parentElement).overflow") == "visible"
+    held[0].continue_()
+    expect(waiting).to_have_count(0)
+    expect(page.get_by_text(DRAWN)).to_be_visible()
+
+
+@pytest.mark.parametrize("tab", ["Complete", "Score", "Compress"])
+def test_results_are_read_out(visit, tab):
+    """Screen readers announce what changes in an element of role status, not an element that is new."""
+    page = visit()
+    page.get_by_role("tab", name=tab).click()
+    status = page.locator(".px-status p").locator("visible=true")
+    buttons = [tab, *(["Decode what was compressed"] if tab == "Compress" else [])]
+    for k, name in enumerate(buttons):
+        before = status.nth(k).inner_text()
+        status.nth(k).evaluate("element => { element.was = true }")
+        page.get_by_role("button", name=name, exact=True).click()
+        expect(status.nth(k)).not_to_have_text(before)
+        assert status.nth(k).evaluate("element => element.was && element.role === 'status'")
 
 
 def test_motion_is_left_out_where_it_is_unwelcome(visit):

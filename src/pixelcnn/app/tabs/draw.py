@@ -32,6 +32,7 @@ _NO_MAP = "none"
 _SIDE = 640  # approximate width of the picture in pixels
 _REPLAY_SECONDS = 4.0
 _SEEDS = 10**6  # a new seed is below it: it should be easy to write down
+_UNDER_WAY = "shown => shown.includes('px-bar')"  # in the browser: the status has a bar while a drawing grows
 
 
 def build(backend: parts.Backend) -> None:
@@ -73,6 +74,9 @@ def build(backend: parts.Backend) -> None:
         guided = models[name].guided and label != parts.ANY
         return gr.update(visible=True) if guided else gr.update(visible=False, value=1.0)
 
+    def on_stopped(under_way: bool) -> Any:
+        return parts.status("Stopped.") if under_way else gr.skip()
+
     most = limits.images_of(first)
     first_picture, first_status = _first_drawing(first, limits)
     with gr.Row():
@@ -109,7 +113,7 @@ def build(backend: parts.Backend) -> None:
 
     asked = [model, label, images, temperature, guidance, seed, replay, size, file]
     shown = [picture, status]
-    work = {**parts.WORK, "show_progress": "hidden"}
+    work = {**parts.WORK, "show_progress_on": status}
     model.change(on_model, [model, images], [label, images, guidance, size, file], **parts.QUICK)
     label.change(on_class, [model, label], guidance, **parts.QUICK)
     drawing = [
@@ -118,7 +122,7 @@ def build(backend: parts.Backend) -> None:
         fresh.click(lambda: random.randrange(_SEEDS), None, seed, **parts.QUICK).then(on_draw, asked, shown, **work),
     ]
     stop.click(None, cancels=drawing, api_visibility="private").then(
-        lambda: parts.status("Stopped."), None, status, **parts.QUICK
+        on_stopped, status, status, js=_UNDER_WAY, **parts.QUICK
     )
 
 
