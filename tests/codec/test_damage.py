@@ -209,6 +209,10 @@ def test_what_no_encoder_writes():
     ):
         with pytest.raises(StreamError, match=said):
             pixelcnn.decompress(prepared, with_header(data, **changes))
+    with pytest.raises(StreamError, match=f"^{len(data)} bytes follow the stream's end; a file holds one stream"):
+        pixelcnn.decompress(prepared, data + data)
+    with pytest.raises(StreamError, match=r"^1 byte follows"):
+        pixelcnn.decompress(prepared, data + b"0")
     large = pixelcnn.PixelCNN((1, 28, 28), filters=16, blocks=1)
     many = with_header(pixelcnn.compress(large, large.sample(2, seed=0)), per_chunk=20000, per_group=20000)
     with pytest.raises(StreamError, match="no encoder writes for this model"):  # 4 GB

@@ -250,7 +250,7 @@ def progress(step: int, steps: int) -> str:
 
 def count(n: int, noun: str) -> str:
     """A number of things, as in "1 image" and "2 images"."""
-    return f"{n} {noun}{'s' * (n > 1)}"
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def bar(share: float, kind: str = "") -> str:

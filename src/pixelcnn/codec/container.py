@@ -206,7 +206,10 @@ def unpack(data: bytes, *, whole: bool = True) -> tuple[Header, list[tuple[int, 
             break
         offset = sum(spans[-1])
     if whole and offset != len(data):
-        raise StreamError(f"{len(data) - offset} bytes follow the stream's end")
+        rest = len(data) - offset
+        raise StreamError(
+            f"{rest} byte{'s follow' if rest != 1 else ' follows'} the stream's end; a file holds one stream"
+        )
     return header, spans
 
 

@@ -257,7 +257,7 @@ def result_html(served: Served, edited: Edited, result: Result, seed: int) -> tu
         trust = f"exact and independent{by}: the known pixels all come first"
     else:
         ess = result.completion.ess.item()
-        trust = f"effective sample size <strong>{ess:.1f}</strong> of {result.particles} particles{by}"
+        trust = f"effective sample size <strong>{ess:.1f}</strong> of {parts.count(result.particles, 'particle')}{by}"
     warning = ""
     if result.few:
         warning = (

@@ -77,7 +77,8 @@ def _figures(network: AutoregressiveModel, of: str) -> list[str]:
     attention = getattr(network.config, "attention", 0)
     context: tuple[int, ...] = getattr(network.config, "context", ())
     above = len(field) - 1
-    sees = f"Each pixel depends on {pixels_seen(field)} pixels before it: in {above} rows above, and in its own row."
+    rows = parts.count(above, "row")
+    sees = f"Each pixel depends on {pixels_seen(field)} pixels before it: in {rows} above, and in its own row."
     if attention:
         sees += " Attention lets it see all the others before it as well."
     if context:
